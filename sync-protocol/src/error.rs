@@ -1,0 +1,59 @@
+//! What can be wrong with bytes or text that came from outside, and with a merge.
+
+use thiserror::Error;
+
+use crate::id::Dot;
+
+/// Bytes that are not what they should be. They were not applied; nothing was changed.
+#[derive(Debug, Error)]
+pub enum DecodeError {
+    /// The CBOR itself is broken, or of another type than expected.
+    #[error("malformed CBOR")]
+    Cbor(#[from] minicbor::decode::Error),
+    /// More bytes follow where the message should have ended.
+    #[error("bytes after the end of the message")]
+    TrailingBytes,
+    /// A declared length is larger than the input that is left.
+    #[error("a length that is larger than the input")]
+    LengthBeyondInput,
+    /// Indefinite lengths are not part of this protocol.
+    #[error("indefinite lengths are not allowed")]
+    IndefiniteLength,
+    /// Nesting deeper than [`crate::limits::DEPTH_MAX`].
+    #[error("nested deeper than {} levels", crate::limits::DEPTH_MAX)]
+    TooDeep,
+    /// Larger than a stated limit.
+    #[error("{what} is larger than the limit of {limit} bytes")]
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// A name, id or path that breaks the rules for its kind.
+    #[error("not a valid {0}")]
+    Name(&'static str),
+    /// Well-formed CBOR of the wrong shape.
+    #[error("unexpected shape: {0}")]
+    Shape(&'static str),
+    /// A required key is missing from a message.
+    #[error("message key {0} is missing")]
+    Missing(u64),
+    /// The checksum of a frame does not fit its bytes: cut or damaged on the way.
+    #[error("frame checksum does not match")]
+    Checksum,
+    /// The frame was compressed with a dictionary that this program does not have.
+    #[error("frame needs compression dictionary {0}, which this program does not have")]
+    Dictionary(u32),
+    /// zstd could not unpack the frame.
+    #[error("frame does not unpack")]
+    Unpack(#[source] std::io::Error),
+}
+
+/// Why an op could not be merged. The op is kept and reported, never dropped.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum MergeError {
+    /// This dot was applied before with other content: a cloned card or a restored image, never normal operation.
+    #[error("{0} was used twice with different content; two gateways share one identity")]
+    DotReused(Dot),
+}

@@ -1,0 +1,42 @@
+//! Every limit of the protocol in one place. `docs/protocol.md` lists the same numbers.
+
+/// Longest record type, bytes.
+pub const TYPE_BYTES_MAX: usize = 64;
+/// Longest record id, bytes.
+pub const ID_BYTES_MAX: usize = 128;
+/// Longest field path in its written form, bytes.
+pub const FIELD_BYTES_MAX: usize = 256;
+/// Longest scope path, bytes.
+pub const SCOPE_BYTES_MAX: usize = 256;
+/// Longest author name, bytes.
+pub const AUTHOR_BYTES_MAX: usize = 128;
+/// Longest note on a settlement, bytes.
+pub const NOTE_BYTES_MAX: usize = 512;
+/// Fields in one record.
+pub const FIELDS_MAX: usize = 512;
+/// Nesting of a value.
+pub const DEPTH_MAX: usize = 32;
+/// One record as JSON, bytes.
+pub const RECORD_BYTES_MAX: usize = 256 * 1024;
+/// Concurrent values kept in one field. The oldest beyond it stay in the history only.
+pub const VALUES_KEPT_MAX: usize = 16;
+/// A frame aims at this many bytes on the wire...
+pub const FRAME_BYTES_TARGET: usize = 3 * 1024;
+/// ...and exceeds this only when a single op or record is larger.
+pub const FRAME_BYTES_MAX: usize = 4 * 1024;
+/// No frame, whatever it holds, is larger than this on the wire.
+pub const FRAME_BYTES_LIMIT: usize = 2 * 1024 * 1024;
+/// No frame unpacks to more than this.
+pub const FRAME_UNPACKED_BYTES_LIMIT: usize = 8 * 1024 * 1024;
+/// Ops or records in one frame.
+pub const FRAME_ITEMS_MAX: usize = 1000;
+/// The head of a request or response.
+pub const HEAD_BYTES_MAX: usize = 512 * 1024;
+/// Bytes below which nothing is compressed.
+pub const COMPRESS_BYTES_MIN: usize = 64;
+/// A whole request or response body.
+pub const MESSAGE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// A rules document, bytes of TOML.
+pub const RULES_BYTES_MAX: usize = 256 * 1024;
+/// Scopes one gateway subscribes to.
+pub const SCOPES_MAX: usize = 256;
