@@ -28,10 +28,6 @@ impl Out {
         self.0.into_writer()
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.0.writer().len()
-    }
-
     pub(crate) fn uint(&mut self, v: u64) -> &mut Self {
         put!(self.u64(v))
     }
@@ -76,6 +72,9 @@ impl Out {
         put!(self.f64(v))
     }
 
+    /// Ends a chain of calls.
+    pub(crate) fn done(&mut self) {}
+
     /// Appends bytes that are CBOR already.
     pub(crate) fn raw(&mut self, encoded: &[u8]) -> &mut Self {
         self.0.writer_mut().extend_from_slice(encoded);
@@ -110,14 +109,6 @@ impl<'b> In<'b> {
             true => Ok(()),
             false => Err(DecodeError::TrailingBytes),
         }
-    }
-
-    pub(crate) fn position(&self) -> usize {
-        self.0.position()
-    }
-
-    pub(crate) fn at_end(&self) -> bool {
-        self.0.position() >= self.0.input().len()
     }
 
     pub(crate) fn kind(&self) -> Result<Type, DecodeError> {

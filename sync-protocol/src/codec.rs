@@ -209,7 +209,7 @@ pub(crate) fn decode_optional_text<'b>(input: &mut In<'b>) -> Result<Option<&'b 
 pub(crate) fn encode_optional_value(out: &mut Out, value: Option<&Value>) {
     match value {
         Some(value) => value.encode(out),
-        None => drop(out.undefined()),
+        None => out.undefined().done(),
     }
 }
 
@@ -379,8 +379,8 @@ fn encode_change(out: &mut Out, change: &Change) {
                 encode_writers(out, dots);
             });
         }
-        Change::Append(values) => drop(out.array(2).uint(2).list(values.iter(), |out, value| value.encode(out))),
-        Change::Count { plus, minus } => drop(out.array(3).uint(3).uint(*plus).uint(*minus)),
+        Change::Append(values) => out.array(2).uint(2).list(values.iter(), |out, value| value.encode(out)).done(),
+        Change::Count { plus, minus } => out.array(3).uint(3).uint(*plus).uint(*minus).done(),
     }
 }
 

@@ -1,11 +1,20 @@
 //! placeholder
-#![allow(dead_code)]
 mod cbor;
 pub mod clock;
 pub mod codec;
+pub mod difference;
+pub mod digest;
+pub mod edit;
 pub mod error;
+pub mod frame;
+pub mod gateway;
+pub mod hub;
 pub mod id;
 pub mod limits;
+pub mod merge;
+pub mod message;
+pub mod payload;
 pub mod record;
 pub mod rules;
+mod table;
 pub mod value;

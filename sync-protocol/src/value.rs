@@ -137,6 +137,14 @@ impl Value {
         }
     }
 
+    /// A number kept as written. It goes back out as a JSON number, so it must be one.
+    pub(crate) fn decimal(text: &str) -> Result<Value, DecodeError> {
+        match serde_json::from_str::<serde_json::Number>(text) {
+            Ok(_) => Ok(Value::Decimal(text.to_owned())),
+            Err(_) => Err(DecodeError::Shape("a decimal that is not a number")),
+        }
+    }
+
     /// The canonical bytes.
     pub fn canonical(&self) -> Vec<u8> {
         let mut out = Out::new();
@@ -146,13 +154,13 @@ impl Value {
 
     pub(crate) fn encode(&self, out: &mut Out) {
         match self {
-            Value::Null => drop(out.null()),
-            Value::Bool(b) => drop(out.bool(*b)),
-            Value::Int(n) => drop(out.int(*n)),
-            Value::Float(x) => drop(out.float(x.0)),
-            Value::Decimal(text) => drop(out.tag(DECIMAL_TAG).text(text)),
-            Value::Text(s) => drop(out.text(s)),
-            Value::List(items) => drop(out.list(items.iter(), |out, item| item.encode(out))),
+            Value::Null => out.null().done(),
+            Value::Bool(b) => out.bool(*b).done(),
+            Value::Int(n) => out.int(*n).done(),
+            Value::Float(x) => out.float(x.0).done(),
+            Value::Decimal(text) => out.tag(DECIMAL_TAG).text(text).done(),
+            Value::Text(s) => out.text(s).done(),
+            Value::List(items) => out.list(items.iter(), |out, item| item.encode(out)).done(),
             Value::Map(map) => {
                 out.map(map.len());
                 // RFC 8949 sorts keys by their encoded bytes, and the length comes first there.
@@ -188,7 +196,7 @@ impl Value {
                 _ => return Err(DecodeError::Shape("a number that is not finite")),
             },
             Type::Tag => match input.tag()? {
-                DECIMAL_TAG => Value::Decimal(checked_decimal(input.text()?)?),
+                DECIMAL_TAG => Value::decimal(input.text()?)?,
                 _ => return Err(DecodeError::Shape("unknown tag in a value")),
             },
             Type::String => Value::Text(input.text()?.to_owned()),
@@ -206,14 +214,6 @@ impl Value {
             }
             _ => return Err(DecodeError::Shape("not a JSON value")),
         })
-    }
-}
-
-/// Text under the decimal tag goes back out as a JSON number, so it must be one.
-fn checked_decimal(text: &str) -> Result<String, DecodeError> {
-    match serde_json::from_str::<serde_json::Number>(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(_) => Err(DecodeError::Shape("a decimal that is not a number")),
     }
 }
 

@@ -9,8 +9,8 @@ mod parse;
 
 use std::collections::BTreeMap;
 
-pub use check::Violation;
-pub use parse::RulesError;
+pub use check::{Violation, lookup};
+pub use parse::{Problem, RulesError};
 
 use crate::id::{FieldName, RecordType, Source, Stream};
 use crate::value::Value;

@@ -2,7 +2,7 @@
 //!
 //! Plausible, not medical advice: doses and schedules are simplified.
 
-use super::person::Person;
+use super::{person::Person, random::Random};
 
 /// For whom a condition or vaccine is likely.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,7 +38,11 @@ pub(super) struct Condition {
 
 /// The conditions that `person` may have.
 pub(super) fn conditions(person: &Person) -> Vec<Condition> {
-    CONDITIONS.iter().copied().filter(|one| one.who.fits(person)).collect()
+    CONDITIONS
+        .iter()
+        .copied()
+        .filter(|one| one.who.fits(person))
+        .collect()
 }
 
 const fn condition(
@@ -48,7 +52,13 @@ const fn condition(
     complaint: &'static str,
     medicines: &'static [&'static str],
 ) -> Condition {
-    Condition { code, who, hot, complaint, medicines }
+    Condition {
+        code,
+        who,
+        hot,
+        complaint,
+        medicines,
+    }
 }
 
 #[rustfmt::skip]
@@ -78,17 +88,25 @@ const CONDITIONS: &[Condition] = &[
     condition("D50.9", Who::Woman, false, "tiredness and palpitations", &["ferrous sulfate 200 mg", "folic acid 5 mg"]),
     condition("N39.0", Who::Woman, true, "pain on passing urine", &["ciprofloxacin 500 mg"]),
     condition("Z34.9", Who::Woman, false, "antenatal visit", &["ferrous sulfate 200 mg", "sulfadoxine-pyrimethamine 525 mg"]),
-    condition("Z30.4", Who::Woman, false, "family planning injection", &["medroxyprogesterone 150 mg"]),
-    condition("B20", Who::Adult, false, "refill of treatment", &["tenofovir/lamivudine/dolutegravir", "co-trimoxazole 960 mg"]),
-    condition("A15.0", Who::Adult, true, "cough for three weeks and night sweats", &["rifampicin/isoniazid 150/75 mg"]),
+    condition("Z30.4", Who::Woman, false, "contraceptive injection due", &["medroxyprogesterone 150 mg"]),
+    condition("B20", Who::Adult, false, "collecting the next tablets", &["tenofovir/lamivudine/dolutegravir", "co-trimoxazole 960 mg"]),
+    condition("A15.0", Who::Adult, true, "long cough and night sweats", &["rifampicin/isoniazid 150/75 mg"]),
 ];
 
 /// A vaccine of the national schedule: name, doses, youngest and oldest age in days.
 pub(super) type Vaccine = (&'static str, i64, i64, i64);
 
+/// Any medicine that this clinic gives.
+pub(super) fn medicine(random: &mut Random) -> &'static str {
+    let condition = random.pick(CONDITIONS);
+    random.pick(condition.medicines)
+}
+
 /// The vaccines that are due at the age of `person`.
 pub(super) fn vaccines(person: &Person) -> Vec<Vaccine> {
-    let due = |vaccine: &&Vaccine| (vaccine.2..=vaccine.3).contains(&person.age_days);
+    let due = |&&(name, _, youngest, oldest): &&Vaccine| {
+        (youngest..=oldest).contains(&person.age_days) && (person.female || name != "HPV")
+    };
     VACCINES.iter().filter(due).copied().collect()
 }
 
@@ -100,7 +118,14 @@ pub(super) const VACCINES: &[Vaccine] = &[
 ];
 
 /// How often a medicine is taken.
-pub(super) const FREQUENCIES: &[&str] = &["once", "once a day", "twice a day", "3 times a day", "at night"];
+pub(super) const FREQUENCIES: &[&str] = &["once a day", "twice a day", "3 times a day", "at night"];
+
+/// Medicines of a single dose.
+#[rustfmt::skip]
+pub(super) const SINGLE_DOSES: &[&str] = &[
+    "artesunate 60 mg rectal", "praziquantel 600 mg", "albendazole 400 mg", "vitamin A 200,000 IU", "tetanus toxoid 0.5 ml",
+    "hydrocortisone 100 mg", "rabies vaccine 0.5 ml", "sulfadoxine-pyrimethamine 525 mg", "medroxyprogesterone 150 mg",
+];
 
 /// What is counted beside medicines and vaccines.
 #[rustfmt::skip]
@@ -120,11 +145,22 @@ pub(super) const ALLERGENS: &[&str] = &[
 /// How bad an allergic reaction was.
 pub(super) const SEVERITIES: &[&str] = &["mild", "moderate", "severe"];
 
-/// Where a vaccine goes in.
-pub(super) const SITES: &[&str] = &["left thigh", "right thigh", "left upper arm", "right upper arm", "oral"];
+/// Where a vaccine is injected.
+pub(super) const SITES: &[&str] = &[
+    "left thigh",
+    "right thigh",
+    "left upper arm",
+    "right upper arm",
+];
 
 /// Where a visit stands, in the order in which it advances.
 pub(super) const STATUSES: &[&str] = &["draft", "in-progress", "completed"];
 
 /// The professions of those who see patients.
-pub(super) const ROLES: &[&str] = &["nurse", "clinical officer", "medical assistant", "HSA", "midwife"];
+pub(super) const ROLES: &[&str] = &[
+    "nurse",
+    "clinical officer",
+    "medical assistant",
+    "HSA",
+    "midwife",
+];

@@ -35,7 +35,11 @@ impl Person {
             _ => 580,
         };
         let weight_tenths = typical + typical * random.between(-18, 18) / 100;
-        Self { female, age_days, weight_tenths }
+        Self {
+            female,
+            age_days,
+            weight_tenths,
+        }
     }
 
     pub(super) fn age_years(&self) -> i64 {
@@ -68,6 +72,12 @@ impl Person {
 pub(super) fn temperature(hot: bool, random: &mut Random) -> Value {
     let (low, high) = if hot { (377, 401) } else { (360, 373) };
     tenths(random.between(low, high))
+}
+
+/// The measure `now`, taken again: up to 0.9 more or less, never under 0.1.
+pub(super) fn nudged(now: &Value, random: &mut Random) -> Value {
+    let count = (now.as_f64().unwrap_or(0.0) * 10.0).round() as i64;
+    tenths(count.saturating_add(random.between(-9, 9)).max(1))
 }
 
 /// A number with one decimal, written as JavaScript writes it: `36.8`, but `37` and not `37.0`.

@@ -1,6 +1,6 @@
 //! A small seeded source of randomness (SplitMix64, Steele, Lea and Flood 2014).
 //!
-//! Not for secrets. Our own, because its numbers must stay the same for ever: a failing seed of today has to fail
+//! Not for secrets. Our own, because its numbers must stay the same: a failing seed of today has to fail
 //! in the same way after any update of a dependency.
 
 /// A stream of numbers that its seed determines.
@@ -43,16 +43,10 @@ impl Random {
     }
 
     /// One of the list; the default of the type where the list is empty.
-    pub(super) fn pick<T: Copy + Default>(&mut self, list: &[T]) -> T {
+    pub(super) fn pick<T: Clone + Default>(&mut self, list: &[T]) -> T {
         self.index(list.len())
-            .and_then(|index| list.get(index).copied())
+            .and_then(|index| list.get(index).cloned())
             .unwrap_or_default()
-    }
-
-    /// One of the list that is not `current`; `current` where there is no other.
-    pub(super) fn pick_other<'a>(&mut self, list: &[&'a str], current: &'a str) -> &'a str {
-        let others: Vec<&str> = list.iter().copied().filter(|one| *one != current).collect();
-        if others.is_empty() { current } else { self.pick(&others) }
     }
 
     /// Puts the list in a random order (Fisher and Yates).
@@ -66,7 +60,9 @@ impl Random {
 
     /// `pattern` with each `#` replaced by a digit and each `@` by a letter that nobody takes for a digit.
     pub(super) fn fill(&mut self, pattern: &str) -> String {
-        const LETTERS: &[char] = &['A', 'C', 'E', 'F', 'H', 'J', 'K', 'M', 'N', 'P', 'R', 'T', 'W', 'X'];
+        const LETTERS: &[char] = &[
+            'A', 'C', 'E', 'F', 'H', 'J', 'K', 'M', 'N', 'P', 'R', 'T', 'W', 'X',
+        ];
         const DIGITS: &[char] = &['0', '1', '2', '3', '4', '5', '6', '7', '8', '9'];
         pattern
             .chars()
@@ -80,7 +76,10 @@ impl Random {
 
     /// A place in a list of `len`; none where it is empty.
     fn index(&mut self, len: usize) -> Option<usize> {
-        let last = i64::try_from(len).ok()?.checked_sub(1).filter(|last| *last >= 0)?;
+        let last = i64::try_from(len)
+            .ok()?
+            .checked_sub(1)
+            .filter(|last| *last >= 0)?;
         usize::try_from(self.between(0, last)).ok()
     }
 }
@@ -95,7 +94,11 @@ mod tests {
         let first: Vec<u64> = (0..3).map(|_| random.bits()).collect();
         assert_eq!(
             first,
-            [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]
+            [
+                6_457_827_717_110_365_317,
+                3_203_168_211_198_807_973,
+                9_817_491_932_198_370_423
+            ]
         );
     }
 

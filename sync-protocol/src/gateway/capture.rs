@@ -1,0 +1,147 @@
+//! Capture: from an app's wish to a durable op, in one transaction.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value as Json};
+
+use super::{Held, Store};
+use crate::clock::TimeQuality;
+use crate::digest::etag;
+use crate::edit::{Changes, Desk, EditError};
+use crate::id::{Author, Dot, FieldName, HubSeq, RecordKey};
+use crate::merge::{self, Presence, presence};
+use crate::record::{Op, Record, Stamp};
+
+/// What an app wants done to a record.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Intent {
+    /// Make it equal to this body.
+    Put(Map<String, Json>),
+    /// Delete it.
+    Delete,
+    /// Settle a field on a value, overruling what stands there; the text says why.
+    Settle {
+        /// The field.
+        field: FieldName,
+        /// The value that shall stand; `None` removes the field.
+        value: Option<Json>,
+        /// Why, for those who read the history.
+        why: String,
+    },
+    /// Settle a delete that met an edit: `true` deletes the record, `false` keeps it.
+    SettleDelete {
+        /// Whether it is deleted.
+        delete: bool,
+        /// Why, for those who read the history.
+        why: String,
+    },
+}
+
+/// One write at the desk.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Capture {
+    /// The record.
+    pub key: RecordKey,
+    /// What is wanted.
+    pub intent: Intent,
+    /// The record as the app had read it, if it is another than the present one.
+    pub base: Option<Record>,
+    /// Who held the tablet.
+    pub author: Option<Author>,
+    /// Wall clock, milliseconds since 1970.
+    pub now_ms: i64,
+    /// How good it is.
+    pub quality: TimeQuality,
+}
+
+/// What a write did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Captured {
+    /// The op; `None` if the record was like that already.
+    pub op: Option<Dot>,
+    /// Whether there was no such record before.
+    pub created: bool,
+    /// Tag of the record as it is now.
+    pub etag: String,
+    /// Fields that somebody else had changed since the version the app had read.
+    pub conflicts: Vec<FieldName>,
+    /// The record as it is now.
+    pub record: Record,
+}
+
+/// A write that cannot be taken, or a disk that fails.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal<E> {
+    /// The app or the person has to correct something.
+    #[error(transparent)]
+    Edit(#[from] EditError),
+    /// Two gateways write under one identity.
+    #[error(transparent)]
+    Merge(#[from] crate::error::MergeError),
+    /// The store failed.
+    #[error("the store failed")]
+    Store(E),
+}
+
+/// Captures one write: validates, ticks the clock, merges it into what is shown, and puts the op into the outbox.
+///
+/// # Errors
+/// [`Refusal`]; nothing was changed then, as long as the caller rolls back.
+pub fn capture<S: Store>(store: &mut S, wish: Capture) -> Result<Captured, Refusal<S::Error>> {
+    let mut state = store.state().map_err(Refusal::Store)?;
+    let rules = store.rules().map_err(Refusal::Store)?;
+    let held = store.held(&wish.key).map_err(Refusal::Store)?;
+    let type_rules = rules.of(&wish.key.record_type);
+    let current = held.as_ref().map(|h| &h.visible);
+    let created = current.is_none_or(|r| presence(r, type_rules) == Presence::Deleted);
+    let home = state.home();
+    let desk = Desk {
+        rules: &rules,
+        record_type: &wish.key.record_type,
+        origin: state.origin,
+        source: state.source,
+        home: &home,
+        current,
+        base: wish.base.as_ref().or(current),
+    };
+    let (Changes { changes, conflicts }, settles) = changes_of(&desk, &wish.intent)?;
+    let Held { confirmed, mut visible, .. } = held.unwrap_or_default();
+    if changes.is_empty() {
+        return Ok(Captured { op: None, created: false, etag: etag(&visible), conflicts, record: visible });
+    }
+    let stream_id = type_rules.stream;
+    state.clock = state.clock.tick(u64::try_from(wish.now_ms).unwrap_or(0));
+    let stream = state.stream_mut(stream_id);
+    stream.last = stream.last.next();
+    let (seq, chain) = (stream.last, stream.chain);
+    let stamp = Stamp {
+        dot: Dot { origin: state.origin, stream: stream_id, seq },
+        hlc: state.clock,
+        // It must never claim to have seen what it had not: a record that the hub never confirmed here was not seen.
+        seen: if confirmed.is_some() { state.cursor } else { HubSeq::NONE },
+        hseq: HubSeq::NONE,
+        captured_ms: wish.now_ms,
+        quality: wish.quality,
+        source: state.source,
+        author: wish.author,
+        settles,
+    };
+    let op = Op { stamp, key: wish.key, changes };
+    let chain = chain.extend(&op.canonical());
+    state.stream_mut(stream_id).chain = chain;
+    let merged = merge::apply(&mut visible, &op, HubSeq::NONE, type_rules)?;
+    store.append(&op, chain, &merged.superseded).map_err(Refusal::Store)?;
+    let held = Held { confirmed, visible, is_pending: true };
+    store.keep(&op.key, &held).map_err(Refusal::Store)?;
+    store.set_state(&state).map_err(Refusal::Store)?;
+    Ok(Captured { op: Some(op.stamp.dot), created, etag: etag(&held.visible), conflicts, record: held.visible })
+}
+
+pub(crate) fn changes_of(desk: &Desk<'_>, intent: &Intent) -> Result<(Changes, Option<Arc<str>>), EditError> {
+    Ok(match intent {
+        Intent::Put(body) => (desk.put(body)?, None),
+        Intent::Delete => (desk.delete(), None),
+        Intent::Settle { field, value, why } => (desk.settle(field, value.as_ref())?, Some(Arc::from(why.as_str()))),
+        Intent::SettleDelete { delete, why } => (desk.settle_delete(*delete), Some(Arc::from(why.as_str()))),
+    })
+}

@@ -1,0 +1,140 @@
+//! What a gateway says: the head of a request and the frames of ops behind it.
+
+use std::io;
+
+use super::{GatewayState, Store};
+use crate::difference::{Encoder, pack};
+use crate::frame::{DICTIONARY_NEWEST, Packer};
+use crate::id::{Seq, Stream};
+use crate::limits::{FRAME_BYTES_MAX, FRAME_BYTES_TARGET, FRAME_ITEMS_MAX};
+use crate::message::{Request, StreamHead};
+use crate::payload::Payload;
+use crate::record::Op;
+
+/// A request that is ready to go.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outgoing {
+    /// The head.
+    pub head: Request,
+    /// Frames, urgent ones first.
+    pub frames: Vec<Vec<u8>>,
+    /// Ops in the frames.
+    pub ops: usize,
+}
+
+/// Makes the next request. `up_bytes` bounds the frames, except that one frame goes in any case; `down_bytes` is what the
+/// link carries in the time of one exchange.
+///
+/// # Errors
+/// What the store reports.
+pub fn request<S: Store>(
+    store: &mut S,
+    packer: &mut Packer,
+    now_ms: u64,
+    up_bytes: usize,
+    down_bytes: u64,
+) -> Result<Outgoing, S::Error>
+where
+    S::Error: From<io::Error>,
+{
+    let state = store.state()?;
+    let rules = store.rules()?;
+    let mut streams = Vec::new();
+    for stream in Stream::ALL {
+        let at = state.stream(stream);
+        if at.last > Seq(0) {
+            let oldest = if at.last > at.acked { store.oldest_ms(stream, at.acked)? } else { None };
+            let oldest_ms = oldest.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0);
+            streams.push(StreamHead { stream, acked: at.acked, chain: at.acked_chain, last: at.last, oldest_ms });
+        }
+    }
+    let repair = match state.repair_symbols {
+        Some(count) => {
+            let items = store.items(&state.scopes)?;
+            let mut encoder = Encoder::new(u64::from(count), items);
+            let symbols = encoder.symbols(count);
+            Some(pack(&symbols, 0, encoder.item_count()))
+        }
+        None => None,
+    };
+    let head = Request {
+        device: state.device,
+        origin: state.origin,
+        token: state.token,
+        epoch: state.epoch,
+        cursor: state.cursor,
+        streams,
+        rules: rules.hash(),
+        dictionary: DICTIONARY_NEWEST,
+        wall_ms: now_ms,
+        budget: down_bytes,
+        backfill: state.backfill,
+        repair,
+        pleas: store.pleas()?,
+        about: if state.told { None } else { Some(store.about()?) },
+        repairs: state.repairs,
+    };
+    let (mut frames, mut ops) = (Vec::new(), 0);
+    if !state.unsure {
+        push_frames(store, packer, &state, up_bytes, &mut frames, &mut ops)?;
+    }
+    Ok(Outgoing { head, frames, ops })
+}
+
+fn push_frames<S: Store>(
+    store: &mut S,
+    packer: &mut Packer,
+    state: &GatewayState,
+    up_bytes: usize,
+    frames: &mut Vec<Vec<u8>>,
+    ops: &mut usize,
+) -> Result<(), S::Error>
+where
+    S::Error: From<io::Error>,
+{
+    let mut bytes = 0;
+    let mut guess = 32;
+    for stream in Stream::ALL {
+        let mut after = state.stream(stream).acked;
+        while bytes < up_bytes || frames.is_empty() {
+            let tail = store.own_ops(stream, after, (guess * 2).min(FRAME_ITEMS_MAX))?;
+            if tail.is_empty() {
+                break;
+            }
+            let (frame, taken) = cut(packer, &tail, guess)?;
+            guess = next_guess(taken, frame.len());
+            bytes += frame.len();
+            *ops += taken;
+            after = Seq(after.0 + taken as u64);
+            frames.push(frame);
+        }
+    }
+    Ok(())
+}
+
+/// One frame of the first `guess` items or fewer, so that it stays within the size of a frame, and how many it took.
+fn cut(packer: &mut Packer, ops: &[Op], guess: usize) -> io::Result<(Vec<u8>, usize)> {
+    cut_frame(packer, ops.len().min(guess), |count| Payload::Ops(ops.iter().take(count).cloned().collect()))
+}
+
+/// Packs `count` items, and fewer while the frame is too large. One item goes whatever its size.
+pub(crate) fn cut_frame(
+    packer: &mut Packer,
+    count: usize,
+    payload: impl Fn(usize) -> Payload,
+) -> io::Result<(Vec<u8>, usize)> {
+    let mut count = count.max(1);
+    loop {
+        let frame = packer.pack(&payload(count).encode())?;
+        if frame.len() <= FRAME_BYTES_MAX || count == 1 {
+            return Ok((frame, count));
+        }
+        count = (count * FRAME_BYTES_TARGET / frame.len()).clamp(1, count - 1);
+    }
+}
+
+/// How many items the next frame should take, from what the last one came to.
+pub(crate) fn next_guess(taken: usize, frame_bytes: usize) -> usize {
+    let fits = taken * FRAME_BYTES_TARGET / frame_bytes.max(1);
+    fits.clamp(1, FRAME_ITEMS_MAX).min(taken.saturating_mul(4))
+}

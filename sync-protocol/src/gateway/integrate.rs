@@ -1,0 +1,402 @@
+//! What a gateway does with an answer: acknowledgements first, then the rows, frame by frame.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::{Fate, GatewayState, Held, Store, show};
+use crate::digest::Chain;
+use crate::id::{Dot, FieldName, HubSeq, Origin, RecordKey, Seq, Stream};
+use crate::merge::{self, Superseded, Why};
+use crate::message::{Ack, Request, Response, Status, View};
+use crate::payload::{News, Notice, Row, Rows};
+use crate::record::{Cell, Change, Op, Record, State};
+use crate::rules::Rules;
+
+/// Coded symbols of the first attempt at a repair: enough for about a hundred differences.
+const REPAIR_SYMBOLS: u32 = 208;
+
+/// What an answer brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Integrated {
+    /// Own ops that the hub has now.
+    pub acknowledged: u64,
+    /// Records that changed here.
+    pub records: u64,
+    /// Records that left.
+    pub evicted: u64,
+}
+
+/// Integrates the head of a response. `request` is what it answers.
+///
+/// # Errors
+/// What the store reports; the caller rolls back then.
+pub fn integrate_head<S: Store>(store: &mut S, request: &Request, response: &Response) -> Result<Integrated, S::Error> {
+    let mut state = store.state()?;
+    let mut result = Integrated::default();
+    state.unsure = false;
+    if let Some(token) = response.token {
+        state.token = token;
+    }
+    match response.status {
+        Status::Ok => {}
+        Status::NewOrigin => {
+            store.set_state(&state)?;
+            if let Some(origin) = response.origin {
+                adopt_origin(store, origin)?;
+            }
+            return Ok(result);
+        }
+        Status::Rebase => {
+            rebase(&mut state, response);
+            store.set_state(&state)?;
+            return Ok(result);
+        }
+        Status::Denied | Status::Upgrade => {
+            store.set_state(&state)?;
+            return Ok(result);
+        }
+    }
+    if request.about.is_some() {
+        state.told = true;
+    }
+    store.clear_pleas(&request.pleas)?;
+    if let Some(text) = &response.rules {
+        // The hub checks a document before it publishes it; one that a newer hub understands and we do not is left out,
+        // the hub's merge being the one that counts.
+        if let Ok(rules) = Rules::parse(text) {
+            store.set_rules(Arc::new(rules))?;
+        }
+    }
+    let rules = store.rules()?;
+    for ack in &response.acks {
+        result.acknowledged += acknowledge(store, &mut state, ack, &rules)?;
+    }
+    if let Some(view) = &response.view {
+        take_view(store, &mut state, view, &mut result)?;
+    }
+    for item in &response.drop {
+        drop_unknown(store, *item, &rules, &mut result)?;
+    }
+    match (response.symbols, request.repair.is_some()) {
+        (Some(more), _) => state.repair_symbols = Some(more),
+        (None, true) => {
+            state.repair_symbols = None;
+            state.repairs += 1;
+        }
+        (None, false) => {}
+    }
+    store.set_state(&state)?;
+    Ok(result)
+}
+
+/// Ends a response whose frames have all been applied: the cursor moves to where the head said, and the digests are compared.
+///
+/// # Errors
+/// What the store reports.
+pub fn finish<S: Store>(store: &mut S, request: &Request, response: &Response) -> Result<bool, S::Error> {
+    let mut state = store.state()?;
+    if response.status != Status::Ok {
+        return Ok(false);
+    }
+    state.cursor = state.cursor.max(response.cursor);
+    if !response.more && state.backfill.is_some() && request.backfill.is_some() {
+        state.backfill = None;
+    }
+    let mut agrees = true;
+    if let Some(digest) = response.digest {
+        agrees = store.digest(&state.scopes)? == digest;
+        if !agrees && state.repair_symbols.is_none() {
+            state.repair_symbols = Some(REPAIR_SYMBOLS);
+        }
+    }
+    store.set_state(&state)?;
+    Ok(agrees)
+}
+
+/// Integrates the rows of one frame, and moves the cursor with them.
+///
+/// # Errors
+/// What the store reports; the caller rolls back then.
+pub fn integrate_rows<S: Store>(store: &mut S, rows: &Rows) -> Result<Integrated, S::Error> {
+    let rules = store.rules()?;
+    let mut result = Integrated::default();
+    let mut state = store.state()?;
+    for row in &rows.rows {
+        match row {
+            Row::Cells { key, record, whole } => {
+                result.records += 1;
+                take_cells(store, &mut state, key, record, *whole, &rules)?;
+            }
+            Row::Evict(key) => result.evicted += u64::from(evict(store, key)?),
+            Row::Notice(notice) => take_notice(store, notice, &rules)?,
+        }
+    }
+    state.cursor = state.cursor.max(rows.reaches.cursor);
+    if let (Some(at), Some(reach)) = (state.backfill, rows.reaches.backfill) {
+        state.backfill = Some(at.max(reach));
+    }
+    store.set_state(&state)?;
+    Ok(result)
+}
+
+fn take_cells<S: Store>(
+    store: &mut S,
+    state: &mut GatewayState,
+    key: &RecordKey,
+    record: &Record,
+    whole: bool,
+    rules: &Rules,
+) -> Result<(), S::Error> {
+    let held = store.held(key)?.unwrap_or_default();
+    let mut confirmed = if whole { Record::default() } else { held.confirmed.unwrap_or_default() };
+    let mut superseded = Vec::new();
+    for (name, cell) in &record.cells {
+        for stamp in cell.stamps() {
+            state.clock = state.clock.observe(stamp.hlc);
+        }
+        let known = confirmed.cells.get(name);
+        // A frame that comes twice, or late, must not take a cell back.
+        if known.is_some_and(|known| known.changed > cell.changed) {
+            continue;
+        }
+        superseded.extend(known.map(|known| replaced(name, known, cell)).unwrap_or_default());
+        confirmed.cells.insert(name.clone(), cell.clone());
+    }
+    let pending = store.pending(key)?;
+    let (visible, lost) = show(Some(&confirmed), &pending, rules);
+    superseded.extend(lost.into_iter().filter(|s| s.why == Why::Rule));
+    if !superseded.is_empty() {
+        store.remember(key, &superseded)?;
+    }
+    store.keep(key, &Held { confirmed: Some(confirmed), visible, is_pending: !pending.is_empty() })
+}
+
+/// Values of a cell that the hub's version of it no longer has.
+fn replaced(name: &FieldName, known: &Cell, new: &Cell) -> Vec<Superseded> {
+    let (State::Register(old), Some(by)) = (&known.state, new.stamp()) else { return Vec::new() };
+    let stands: BTreeSet<Dot> = new.stamps().into_iter().map(|s| s.dot).collect();
+    old.iter()
+        .filter(|entry| !stands.contains(&entry.stamp.dot))
+        .map(|entry| Superseded { field: name.clone(), entry: entry.clone(), by: Arc::clone(by), why: Why::Seen })
+        .collect()
+}
+
+/// A record leaves, unless own writes on it have yet to be sent; then it leaves when they are acknowledged.
+fn evict<S: Store>(store: &mut S, key: &RecordKey) -> Result<bool, S::Error> {
+    match store.held(key)? {
+        Some(held) if !held.is_pending => store.forget(key).map(|()| true),
+        _ => Ok(false),
+    }
+}
+
+fn take_notice<S: Store>(store: &mut S, notice: &Notice, rules: &Rules) -> Result<(), S::Error> {
+    match &notice.news {
+        News::Held(reason) => store.settle_fate(notice.dot, &Fate::Parked(reason.clone())),
+        News::Released(hseq) => confirm(store, notice.dot, *hseq, rules),
+        News::Discarded(reason) => {
+            store.settle_fate(notice.dot, &Fate::Discarded(reason.clone()))?;
+            refresh(store, &notice.key, rules)
+        }
+    }
+}
+
+/// Shows a record anew after its pending ops changed.
+fn refresh<S: Store>(store: &mut S, key: &RecordKey, rules: &Rules) -> Result<(), S::Error> {
+    let Some(held) = store.held(key)? else { return Ok(()) };
+    let pending = store.pending(key)?;
+    if held.confirmed.is_none() && pending.is_empty() {
+        return store.forget(key);
+    }
+    let (visible, _) = show(held.confirmed.as_ref(), &pending, rules);
+    store.keep(key, &Held { visible, is_pending: !pending.is_empty(), ..held })
+}
+
+/// The hub has applied an own op: it becomes part of the confirmed record.
+fn confirm<S: Store>(store: &mut S, dot: Dot, hseq: HubSeq, rules: &Rules) -> Result<(), S::Error> {
+    let op = store.own_op(dot.stream, dot.seq)?;
+    store.settle_fate(dot, &Fate::Confirmed(hseq))?;
+    let Some(op) = op.filter(|op| op.stamp.dot == dot) else { return Ok(()) };
+    let held = store.held(&op.key)?.unwrap_or_default();
+    let mut confirmed = held.confirmed.unwrap_or_default();
+    // The same function on the same input as at the hub; where the input differed, the hub sends its cells.
+    let _ = merge::apply(&mut confirmed, &op, hseq, rules.of(&op.key.record_type));
+    let pending = store.pending(&op.key)?;
+    let (visible, _) = show(Some(&confirmed), &pending, rules);
+    store.keep(&op.key, &Held { confirmed: Some(confirmed), visible, is_pending: !pending.is_empty() })
+}
+
+fn acknowledge<S: Store>(store: &mut S, state: &mut GatewayState, ack: &Ack, rules: &Rules) -> Result<u64, S::Error> {
+    let before = state.stream(ack.stream).acked;
+    let last = state.stream(ack.stream).last;
+    let acked = ack.acked.min(last);
+    let mut touched = Vec::new();
+    for seq in before.0 + 1..=acked.0 {
+        let dot = Dot { origin: state.origin, stream: ack.stream, seq: Seq(seq) };
+        let number = ack.ranges.iter().find_map(|range| {
+            let nth = seq.checked_sub(range.first.0).filter(|nth| *nth < range.count)?;
+            Some(HubSeq(range.hseq.0 + nth))
+        });
+        match number {
+            Some(hseq) => confirm(store, dot, hseq, rules)?,
+            None => store.settle_fate(dot, &Fate::Parked("waiting at the hub".to_owned()))?,
+        }
+        touched.push(seq);
+    }
+    let chain = store.chain_at(ack.stream, acked)?.unwrap_or(ack.chain);
+    let stream = state.stream_mut(ack.stream);
+    stream.durable = stream.durable.max(ack.durable);
+    if acked > stream.acked {
+        stream.acked = acked;
+        stream.acked_chain = chain;
+    }
+    let scopes = state.scopes.clone();
+    if !touched.is_empty() {
+        for key in store.outside(&scopes, touched.len() + 64)? {
+            evict(store, &key)?;
+        }
+    }
+    Ok(touched.len() as u64)
+}
+
+fn take_view<S: Store>(
+    store: &mut S,
+    state: &mut GatewayState,
+    view: &View,
+    result: &mut Integrated,
+) -> Result<(), S::Error> {
+    state.scopes = view.scopes.clone();
+    state.source = view.source;
+    if view.backfill {
+        state.backfill = Some(HubSeq::NONE);
+    }
+    loop {
+        let left = store.outside(&state.scopes, 1_000)?;
+        let mut gone = 0;
+        for key in &left {
+            gone += u64::from(evict(store, key)?);
+        }
+        result.evicted += gone;
+        if gone == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// The hub does not have a record that is confirmed here. What is confirmed and covered by the cursor but absent at the hub
+/// is not ours to keep; own unsent writes on it stay.
+fn drop_unknown<S: Store>(store: &mut S, item: u64, rules: &Rules, result: &mut Integrated) -> Result<(), S::Error> {
+    let Some(key) = store.key_of_item(item)? else { return Ok(()) };
+    let Some(held) = store.held(&key)? else { return Ok(()) };
+    match held.is_pending {
+        false => {
+            result.evicted += 1;
+            store.forget(&key)
+        }
+        true => {
+            store.keep(&key, &Held { confirmed: None, ..held })?;
+            refresh(store, &key, rules)
+        }
+    }
+}
+
+/// The hub went back in time: what it no longer has is unsent again, and the pull begins where both agree.
+fn rebase(state: &mut GatewayState, response: &Response) {
+    state.epoch = response.epoch;
+    state.cursor = state.cursor.min(response.cursor);
+    for ack in &response.acks {
+        let stream = state.stream_mut(ack.stream);
+        if ack.acked < stream.acked {
+            stream.acked = ack.acked;
+            stream.acked_chain = ack.chain;
+        }
+        stream.durable = stream.durable.min(ack.acked);
+    }
+}
+
+/// Goes on under another origin: everything that the hub has not acknowledged is renumbered under it, from 1. Nobody has
+/// seen those ops, so nothing is lost and nothing doubled.
+///
+/// # Errors
+/// What the store reports; the caller rolls back then.
+pub fn adopt_origin<S: Store>(store: &mut S, origin: Origin) -> Result<(), S::Error> {
+    let mut state = store.state()?;
+    let rules = store.rules()?;
+    let old = state.origin;
+    let mut renumbered = Vec::new();
+    let mut names = BTreeMap::new();
+    let mut totals: BTreeMap<(RecordKey, FieldName), (u64, u64)> = BTreeMap::new();
+    let mut keys = BTreeSet::new();
+    for stream_id in Stream::ALL {
+        let after = state.stream(stream_id).acked;
+        let (mut seq, mut chain) = (Seq(0), Chain::default());
+        let mut from = after;
+        loop {
+            let ops = store.own_ops(stream_id, from, 1_000)?;
+            let Some(last) = ops.last() else { break };
+            from = last.stamp.dot.seq;
+            for mut op in ops {
+                seq = seq.next();
+                let dot = Dot { origin, stream: stream_id, seq };
+                names.insert(op.stamp.dot, dot);
+                op.stamp.dot = dot;
+                op.stamp.source = state.source;
+                keys.insert(op.key.clone());
+                let confirmed = store.held(&op.key)?.and_then(|held| held.confirmed);
+                rename(&mut op, old, origin, &names, confirmed.as_ref(), &mut totals);
+                chain = chain.extend(&op.canonical());
+                renumbered.push((op, chain));
+            }
+        }
+        let durable = Seq(0);
+        *state.stream_mut(stream_id) =
+            super::StreamState { acked: Seq(0), acked_chain: Chain::default().short(), durable, last: seq, chain };
+    }
+    state.origin = origin;
+    store.set_state(&state)?;
+    store.replace_tail(&renumbered)?;
+    for key in keys {
+        refresh(store, &key, &rules)?;
+    }
+    Ok(())
+}
+
+/// Moves what an op says in terms of its origin's own numbers over to the new origin.
+fn rename(
+    op: &mut Op,
+    old: Origin,
+    new: Origin,
+    names: &BTreeMap<Dot, Dot>,
+    confirmed: Option<&Record>,
+    totals: &mut BTreeMap<(RecordKey, FieldName), (u64, u64)>,
+) {
+    let renamed = |dot: Dot| names.get(&dot).copied().unwrap_or(dot);
+    for (name, change) in &mut op.changes {
+        match change {
+            Change::Put { unseen, .. } => unseen.iter_mut().for_each(|dot| *dot = renamed(*dot)),
+            Change::Members { remove, .. } => {
+                for (_, dots) in remove {
+                    *dots = std::mem::take(dots)
+                        .into_iter()
+                        .filter_map(|((origin, stream), seq)| {
+                            let dot = Dot { origin, stream: Stream::from_number(stream).ok()?, seq: Seq(seq) };
+                            let dot = renamed(dot);
+                            Some((dot.writer(), dot.seq.0))
+                        })
+                        .collect();
+                }
+            }
+            Change::Count { plus, minus } => {
+                // Totals count from what the old origin had confirmed; the new one begins at nothing.
+                let base = match confirmed.and_then(|r| r.cells.get(name)).map(|c| &c.state) {
+                    Some(State::Counter(counter)) => counter.totals.get(&old).copied().unwrap_or_default(),
+                    _ => (0, 0),
+                };
+                let known = totals.entry((op.key.clone(), name.clone())).or_insert(base);
+                *plus = plus.saturating_sub(known.0);
+                *minus = minus.saturating_sub(known.1);
+                debug_assert_ne!(old, new);
+            }
+            Change::Append(_) => {}
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The gateway's half: capturing writes, saying what is unsent, and integrating what the hub answers.
+//!
+//! What a gateway shows of a record is always the same thing: the record as the hub confirmed it, and on top of that its
+//! own writes that the hub has not confirmed yet, applied in order ([`Held`]). When the hub's cells or an acknowledgement
+//! arrive, the confirmed part moves and the rest is applied again. So both ends compute one result by one function, and a
+//! gateway with other rules than the hub cannot diverge for good.
+//!
+//! Nothing here touches a disk, a clock or a network: a [`Store`] remembers, the caller passes the time and carries the
+//! bytes. Each call that writes is one transaction of the caller.
+
+mod capture;
+mod exchange;
+mod integrate;
+
+use std::sync::Arc;
+
+pub(crate) use capture::changes_of;
+pub use capture::{Capture, Captured, Intent, Refusal, capture};
+pub(crate) use exchange::{cut_frame, next_guess};
+pub use exchange::{Outgoing, request};
+pub use integrate::{Integrated, adopt_origin, finish, integrate_head, integrate_rows};
+
+use crate::clock::Hlc;
+use crate::digest::Chain;
+use crate::id::{Device, Dot, Epoch, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream};
+use crate::merge::{self, Superseded};
+use crate::message::{About, Plea, Short};
+use crate::record::{Op, Record};
+use crate::rules::Rules;
+
+/// The origin of a gateway that is not enrolled yet. Nothing leaves it; at enrolment its ops are renumbered.
+pub const UNENROLLED: Origin = Origin(u32::MAX);
+
+/// All that a gateway remembers about its sync, in one row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GatewayState {
+    /// Its enrolment; 0 before it.
+    pub device: Device,
+    /// Its incarnation, or [`UNENROLLED`].
+    pub origin: Origin,
+    /// What it shows the hub next time.
+    pub token: Short,
+    /// The hub's epoch as last heard.
+    pub epoch: Epoch,
+    /// Everything in view up to here is integrated.
+    pub cursor: HubSeq,
+    /// How far the back-fill of new scopes has come; `None` if there is none.
+    pub backfill: Option<HubSeq>,
+    /// What it is subscribed to; the first is its home.
+    pub scopes: Vec<Scope>,
+    /// What kind of place it is.
+    pub source: Source,
+    /// The highest stamp ever given or seen.
+    pub clock: Hlc,
+    /// The streams, by number.
+    pub streams: [StreamState; 3],
+    /// Coded symbols to send with the next request, because the digests disagreed.
+    pub repair_symbols: Option<u32>,
+    /// How often records had to be repaired. Each is a bug somewhere.
+    pub repairs: u64,
+    /// An exchange with ops began and no answer was heard: ask what arrived before sending more.
+    pub unsure: bool,
+    /// Whether the hub knows the present [`About`].
+    pub told: bool,
+}
+
+/// Where the gateway stands with one stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StreamState {
+    /// The hub has this op and all before it.
+    pub acked: Seq,
+    /// Chain at `acked`.
+    pub acked_chain: Short,
+    /// This op and all before it survive the loss of the hub.
+    pub durable: Seq,
+    /// The last op that exists.
+    pub last: Seq,
+    /// Chain at `last`.
+    pub chain: Chain,
+}
+
+impl Default for GatewayState {
+    fn default() -> Self {
+        GatewayState {
+            device: Device(0),
+            origin: UNENROLLED,
+            token: [0; 8],
+            epoch: Epoch(0),
+            cursor: HubSeq::NONE,
+            backfill: None,
+            scopes: vec![Scope::root()],
+            source: Source::CLINIC,
+            clock: Hlc::default(),
+            streams: [StreamState::default(); 3],
+            repair_symbols: None,
+            repairs: 0,
+            unsure: false,
+            told: false,
+        }
+    }
+}
+
+impl GatewayState {
+    /// One stream.
+    pub fn stream(&self, stream: Stream) -> &StreamState {
+        let [urgent, normal, bulk] = &self.streams;
+        match stream {
+            Stream::Urgent => urgent,
+            Stream::Normal => normal,
+            Stream::Bulk => bulk,
+        }
+    }
+
+    /// One stream, to change it.
+    pub fn stream_mut(&mut self, stream: Stream) -> &mut StreamState {
+        let [urgent, normal, bulk] = &mut self.streams;
+        match stream {
+            Stream::Urgent => urgent,
+            Stream::Normal => normal,
+            Stream::Bulk => bulk,
+        }
+    }
+
+    /// Whether records of this scope belong here.
+    pub fn is_in_view(&self, scope: &Scope) -> bool {
+        self.scopes.iter().any(|prefix| prefix.covers(scope))
+    }
+
+    /// The scope of new records.
+    pub fn home(&self) -> Scope {
+        self.scopes.first().cloned().unwrap_or_else(Scope::root)
+    }
+
+    /// Ops that the hub does not have yet.
+    pub fn unsent(&self) -> u64 {
+        self.streams.iter().map(|s| s.last.0.saturating_sub(s.acked.0)).sum()
+    }
+}
+
+/// A record as a gateway has it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Held {
+    /// As the hub confirmed it; `None` if the hub does not know it yet.
+    pub confirmed: Option<Record>,
+    /// What is shown: the confirmed record with own unconfirmed ops on top.
+    pub visible: Record,
+    /// Whether there are such ops.
+    pub is_pending: bool,
+}
+
+/// What became of an own op.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// The hub applied it under this number.
+    Confirmed(HubSeq),
+    /// The hub keeps it in quarantine, for this reason.
+    Parked(String),
+    /// A person dropped it.
+    Discarded(String),
+}
+
+/// What a gateway remembers on disk. Calls between two commits of the caller are one transaction.
+pub trait Store {
+    /// What can go wrong on the disk.
+    type Error;
+
+    /// The sync state.
+    fn state(&mut self) -> Result<GatewayState, Self::Error>;
+    /// Replaces the sync state.
+    fn set_state(&mut self, state: &GatewayState) -> Result<(), Self::Error>;
+    /// The rules in force.
+    fn rules(&mut self) -> Result<Arc<Rules>, Self::Error>;
+    /// Replaces the rules.
+    fn set_rules(&mut self, rules: Arc<Rules>) -> Result<(), Self::Error>;
+    /// A record, deleted or not.
+    fn held(&mut self, key: &RecordKey) -> Result<Option<Held>, Self::Error>;
+    /// Replaces a record, and keeps the digest of its scope in step with its confirmed part.
+    fn keep(&mut self, key: &RecordKey, held: &Held) -> Result<(), Self::Error>;
+    /// Removes a record and its part in the digest. Its history stays.
+    fn forget(&mut self, key: &RecordKey) -> Result<(), Self::Error>;
+    /// Adds an own op to the history, which is the outbox, with the chain after it and what it replaced.
+    fn append(&mut self, op: &Op, chain: Chain, replaced: &[Superseded]) -> Result<(), Self::Error>;
+    /// Adds to the history what a change from the hub replaced here.
+    fn remember(&mut self, key: &RecordKey, replaced: &[Superseded]) -> Result<(), Self::Error>;
+    /// An own op of the present origin; `None` if it is not there or damaged.
+    fn own_op(&mut self, stream: Stream, seq: Seq) -> Result<Option<Op>, Self::Error>;
+    /// Own ops of the present origin after `after`, in order, at most `limit`.
+    fn own_ops(&mut self, stream: Stream, after: Seq, limit: usize) -> Result<Vec<Op>, Self::Error>;
+    /// Own ops of one record that are neither confirmed nor discarded, in the order of their stamps.
+    fn pending(&mut self, key: &RecordKey) -> Result<Vec<Op>, Self::Error>;
+    /// Notes what became of an own op.
+    fn settle_fate(&mut self, dot: Dot, fate: &Fate) -> Result<(), Self::Error>;
+    /// Replaces all own ops after the acknowledged ones by these, with the chain after each; for a new origin.
+    fn replace_tail(&mut self, ops: &[(Op, Chain)]) -> Result<(), Self::Error>;
+    /// Short chain after an own op; `None` if it is not known any more.
+    fn chain_at(&mut self, stream: Stream, seq: Seq) -> Result<Option<Short>, Self::Error>;
+    /// When the first own op after `after` was captured, milliseconds since 1970.
+    fn oldest_ms(&mut self, stream: Stream, after: Seq) -> Result<Option<i64>, Self::Error>;
+    /// Sum of the digest items of all confirmed records in these scopes.
+    fn digest(&mut self, scopes: &[Scope]) -> Result<u64, Self::Error>;
+    /// All digest items of confirmed records in these scopes.
+    fn items(&mut self, scopes: &[Scope]) -> Result<Vec<u64>, Self::Error>;
+    /// The record of a digest item.
+    fn key_of_item(&mut self, item: u64) -> Result<Option<RecordKey>, Self::Error>;
+    /// Confirmed records outside of these scopes, at most `limit`.
+    fn outside(&mut self, scopes: &[Scope], limit: usize) -> Result<Vec<RecordKey>, Self::Error>;
+    /// Wishes about parked ops that the hub has not been told.
+    fn pleas(&mut self) -> Result<Vec<Plea>, Self::Error>;
+    /// The wishes were told.
+    fn clear_pleas(&mut self, told: &[Plea]) -> Result<(), Self::Error>;
+    /// What to tell the admins.
+    fn about(&mut self) -> Result<About, Self::Error>;
+}
+
+/// The record that is shown: `confirmed` with `pending` on top.
+///
+/// An op that cannot be merged (its dot was used twice) is left out here; it is in the history, and the twin alarm is
+/// raised where the dots meet.
+pub fn show(confirmed: Option<&Record>, pending: &[Op], rules: &Rules) -> (Record, Vec<Superseded>) {
+    let mut visible = confirmed.cloned().unwrap_or_default();
+    let mut superseded = Vec::new();
+    for op in pending {
+        let type_rules = rules.of(&op.key.record_type);
+        if let Ok(merged) = merge::apply(&mut visible, op, HubSeq::NONE, type_rules) {
+            superseded.extend(merged.superseded);
+        }
+    }
+    (visible, superseded)
+}

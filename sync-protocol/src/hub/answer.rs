@@ -1,0 +1,273 @@
+//! What goes down: acknowledgements, the changes in view, and the proof that both hold the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use super::open::ack;
+use super::{Conversation, Gateway, LogLine, Logged, Store, ViewNews};
+use crate::difference::{Encoder, decode, unpack};
+use crate::frame::Packer;
+use crate::gateway::{cut_frame, next_guess};
+use crate::id::{FieldName, HubSeq, RecordKey, Seq, Stream};
+use crate::message::{Response, Short, Status, View};
+use crate::payload::{Notice, Payload, Reach, Row, Rows};
+use crate::record::{Cell, Record, State, Touch};
+
+/// Most bytes of frames in one response, whatever the gateway asks for.
+const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Log lines looked at in one response.
+const LINES_MAX: usize = 20_000;
+/// Log lines read at a time.
+const LINES_STEP: usize = 1_000;
+/// Coded symbols that the hub reads at most; beyond, the gateway loads its view anew.
+const SYMBOLS_MAX: u32 = 16_384;
+
+/// A response that is ready to go.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// The head.
+    pub head: Response,
+    /// Frames of rows.
+    pub frames: Vec<Vec<u8>>,
+    /// Rows in them.
+    pub rows: usize,
+}
+
+/// Answers an exchange after its ops were received. `token` is the next one, fresh from a source of randomness.
+///
+/// # Errors
+/// What the store reports.
+pub fn answer<S: Store>(
+    store: &mut S,
+    packer: &mut Packer,
+    with: &Conversation,
+    token: Short,
+    now_ms: u64,
+) -> Result<Answer, S::Error>
+where
+    S::Error: From<io::Error>,
+{
+    let request = &with.request;
+    let mut gateway = store.gateway(with.gateway.device)?.unwrap_or_else(|| with.gateway.clone());
+    let head_seq = store.head()?;
+    let mut head = Response::new(Status::Ok, store.epoch()?, now_ms, request.cursor);
+    if with.is_forked {
+        gateway.origin = store.new_origin(gateway.device, gateway.origin)?;
+        head.status = Status::NewOrigin;
+        head.origin = Some(gateway.origin);
+    }
+    head.token = Some(token);
+    gateway.token_before = request.token;
+    gateway.token = token;
+    let rules = store.rules()?;
+    if request.rules != rules.hash() {
+        head.rules = Some(rules.text().into());
+        gateway.echo_until = head_seq;
+    }
+    if gateway.view == ViewNews::Changed {
+        let (scopes, source, backfill) = (gateway.scopes.clone(), gateway.source, gateway.backfill);
+        head.view = Some(View { scopes, source, backfill });
+        gateway.view = ViewNews::Told;
+    }
+    store.set_gateway(&gateway)?;
+    if with.is_forked {
+        return Ok(Answer { head, frames: Vec::new(), rows: 0 });
+    }
+    for stream in Stream::ALL {
+        let known = request.streams.iter().find(|s| s.stream == stream).map_or(Seq(0), |s| s.acked);
+        let news = ack(store, &gateway, stream, known, true)?;
+        if news.acked > known {
+            head.acks.push(news);
+        }
+    }
+    let mut pull = Pull { store, packer, gateway: &gateway, frames: Vec::new(), bytes: 0, rows: 0, budget: budget(request.budget) };
+    if let Some(symbols) = &request.repair {
+        pull.repair(symbols, &mut head)?;
+    }
+    let mut at = pull.changes(request.cursor, None)?;
+    if let (Some(reach), true) = (request.backfill, at == head_seq) {
+        let reached = pull.changes(reach, Some(at))?;
+        if reached < at {
+            head.more = true;
+        }
+    }
+    head.more |= at < head_seq;
+    let Pull { frames, rows, .. } = pull;
+    at = at.max(request.cursor);
+    head.cursor = at;
+    if !head.more && head.view.is_none() && head.symbols.is_none() {
+        head.digest = Some(store.digest(&gateway.scopes)?);
+    }
+    Ok(Answer { head, frames, rows })
+}
+
+fn budget(asked: u64) -> u64 {
+    match asked {
+        0 => ANSWER_BYTES_MAX,
+        asked => asked.min(ANSWER_BYTES_MAX),
+    }
+}
+
+struct Pull<'a, S> {
+    store: &'a mut S,
+    packer: &'a mut Packer,
+    gateway: &'a Gateway,
+    frames: Vec<Vec<u8>>,
+    bytes: u64,
+    rows: usize,
+    budget: u64,
+}
+
+impl<S: Store> Pull<'_, S>
+where
+    S::Error: From<io::Error>,
+{
+    /// Makes frames of the changes after `from`, as far as the budget goes, and tells how far that is. With `backfill`,
+    /// which is the cursor, whole records of the view are sent from the beginning of time.
+    fn changes(&mut self, from: HubSeq, backfill: Option<HubSeq>) -> Result<HubSeq, S::Error> {
+        let mut at = from;
+        let mut seen_lines = 0;
+        let mut rows: Vec<(Row, HubSeq)> = Vec::new();
+        let mut guess = 32;
+        let reach = |hseq| match backfill {
+            Some(cursor) => Reach { cursor, backfill: Some(hseq) },
+            None => Reach { cursor: hseq, backfill: None },
+        };
+        loop {
+            let lines = self.store.log_after(at, LINES_STEP)?;
+            let is_last = lines.len() < LINES_STEP;
+            seen_lines += lines.len();
+            for line in &lines {
+                at = line.hseq;
+                if let Some(row) = self.row(line, from, backfill.is_some())? {
+                    rows.push((row, line.hseq));
+                }
+                while rows.len() >= guess && self.bytes < self.budget {
+                    self.frame(&mut rows, &mut guess, &reach)?;
+                }
+                if self.bytes >= self.budget {
+                    return Ok(self.stopped_at(from, &rows, at));
+                }
+            }
+            if is_last || seen_lines >= LINES_MAX {
+                break;
+            }
+        }
+        while !rows.is_empty() {
+            self.frame(&mut rows, &mut guess, &reach)?;
+        }
+        Ok(at)
+    }
+
+    /// Where the receiver stands when rows were read that no frame holds any more.
+    fn stopped_at(&self, from: HubSeq, left: &[(Row, HubSeq)], at: HubSeq) -> HubSeq {
+        match left.first() {
+            Some((_, hseq)) => HubSeq(hseq.0.saturating_sub(1)).max(from),
+            None => at,
+        }
+    }
+
+    fn frame(
+        &mut self,
+        rows: &mut Vec<(Row, HubSeq)>,
+        guess: &mut usize,
+        reach: &impl Fn(HubSeq) -> Reach,
+    ) -> Result<(), S::Error> {
+        let (frame, taken) = cut_frame(self.packer, rows.len().min(*guess), |count| {
+            let mut end = HubSeq::NONE;
+            let taken: Vec<Row> = rows
+                .iter()
+                .take(count)
+                .map(|(row, hseq)| {
+                    end = *hseq;
+                    row.clone()
+                })
+                .collect();
+            // Several lines can have one number; the receiver is past it only when it has the last of them.
+            let complete = rows.get(count).is_none_or(|(_, next)| *next > end);
+            let reached = if complete { end } else { HubSeq(end.0.saturating_sub(1)) };
+            Payload::Rows(Rows { reaches: reach(reached), rows: taken })
+        })?;
+        *guess = next_guess(taken, frame.len());
+        rows.drain(..taken);
+        self.rows += taken;
+        self.bytes += frame.len() as u64;
+        self.frames.push(frame);
+        Ok(())
+    }
+
+    /// The row that a log line means for this gateway, if any.
+    fn row(&mut self, line: &LogLine, cursor: HubSeq, whole: bool) -> Result<Option<Row>, S::Error> {
+        match &line.what {
+            Logged::News(device, dot, news) if *device == self.gateway.device && !whole => {
+                Ok(Some(Row::Notice(Notice { dot: *dot, key: line.key.clone(), news: news.clone() })))
+            }
+            Logged::Left(scope) if self.gateway.is_in_view(scope) && !whole => {
+                let now = self.store.record(&line.key)?.map(|r| r.scope());
+                let gone = now.is_none_or(|scope| !self.gateway.is_in_view(&scope));
+                Ok(gone.then(|| Row::Evict(line.key.clone())))
+            }
+            Logged::Changed(scope) if self.gateway.is_in_view(scope) => {
+                let Some(record) = self.store.record(&line.key)? else { return Ok(None) };
+                let cells = if whole { record.cells } else { self.news_for(record, cursor) };
+                let row = Row::Cells { key: line.key.clone(), record: Record { cells }, whole: false };
+                Ok(match &row {
+                    Row::Cells { record, .. } if record.cells.is_empty() => None,
+                    _ => Some(row),
+                })
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The cells that this gateway does not have: changed after its cursor, and not by itself alone.
+    fn news_for(&self, record: Record, cursor: HubSeq) -> BTreeMap<FieldName, Cell> {
+        let entered = record.cells.get(&FieldName::scope()).is_some_and(|c| c.changed > cursor && !self.is_own(c, cursor));
+        record
+            .cells
+            .into_iter()
+            .filter(|(_, cell)| entered || (cell.changed > cursor && !self.is_own(cell, cursor)))
+            .collect()
+    }
+
+    /// Whether the gateway computed this cell itself when its own ops were acknowledged.
+    fn is_own(&self, cell: &Cell, cursor: HubSeq) -> bool {
+        let by_own = |touch: &Touch| touch.last.dot.origin == self.gateway.origin && touch.basis <= cursor;
+        let own = match &cell.state {
+            State::Register(entries) => match entries.as_slice() {
+                [only] => only.stamp.dot.origin == self.gateway.origin && only.stamp.hseq == cell.changed,
+                _ => false,
+            },
+            State::Set(set) => by_own(&set.touch),
+            State::Log(log) => by_own(&log.touch),
+            State::Counter(counter) => by_own(&counter.touch),
+        };
+        own && cell.changed > self.gateway.echo_until
+    }
+
+    /// Finds what differs between the gateway's view and ours, and mends it.
+    fn repair(&mut self, packed: &[u8], head: &mut Response) -> Result<(), S::Error> {
+        let Some(theirs) = unpack(packed, 0, SYMBOLS_MAX) else { return Ok(()) };
+        let count = theirs.len() as u32;
+        let items = self.store.items(&self.gateway.scopes)?;
+        let ours = Encoder::new(u64::from(count), items.iter().map(|(item, _)| *item)).symbols(count);
+        let Some(difference) = decode(u64::from(count), &ours, &theirs) else {
+            head.symbols = Some(count.saturating_mul(4).clamp(1, SYMBOLS_MAX));
+            return Ok(());
+        };
+        let missing: BTreeSet<u64> = difference.local_only.into_iter().collect();
+        let keys: Vec<RecordKey> = items.into_iter().filter(|(item, _)| missing.contains(item)).map(|(_, key)| key).collect();
+        head.drop = difference.remote_only;
+        let mut rows = Vec::new();
+        for key in keys {
+            if let Some(record) = self.store.record(&key)? {
+                rows.push((Row::Cells { key, record, whole: true }, HubSeq::NONE));
+            }
+        }
+        let mut guess = 16;
+        while !rows.is_empty() {
+            self.frame(&mut rows, &mut guess, &|_| Reach::default())?;
+        }
+        Ok(())
+    }
+}

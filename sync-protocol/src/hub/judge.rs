@@ -1,0 +1,273 @@
+//! Whether an op can be applied, and what waits when it cannot.
+//!
+//! Quarantine works by record and origin: once one op of an origin on a record is held, its later ops on that record join
+//! it, and all are judged together. So a correction frees what it corrects, in order. A record whose declared parent is
+//! not here waits for that parent and for nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::{HeldOp, LogLine, Logged, Store};
+use crate::clock::TimeQuality;
+use crate::digest::Chain;
+use crate::edit::render;
+use crate::id::{Device, Dot, FieldName, HubSeq, Origin, RecordKey, Source};
+use crate::merge::{self, Presence, presence};
+use crate::payload::News;
+use crate::record::{Cell, Change, Op, Record, Stamp};
+use crate::rules::{Rules, ScopeKey};
+use crate::value::Value;
+
+/// Why ops cannot be applied, in words for people, and the records whose arrival would change that.
+struct Objection {
+    reason: String,
+    waits_for: Vec<RecordKey>,
+}
+
+/// Takes one new op in: applies it, or puts it into quarantine. Tells whether it is held.
+///
+/// # Errors
+/// What the store reports.
+pub fn admit<S: Store>(store: &mut S, device: Option<Device>, op: &Op, chain: Chain) -> Result<bool, S::Error> {
+    let hseq = store.next()?;
+    let rules = store.rules()?;
+    let mut held = store.held_of(&op.key, op.stamp.dot.origin)?;
+    if held.is_empty() {
+        let before = store.record(&op.key)?;
+        let mut after = before.clone().unwrap_or_default();
+        match try_on(&mut after, &[(op, hseq)], store, &rules)? {
+            None => {
+                store.append(op, hseq, chain, false)?;
+                apply(store, op, hseq, &rules)?;
+                free_waiting(store, &op.key)?;
+                return Ok(false);
+            }
+            Some(objection) => {
+                store.append(op, hseq, chain, true)?;
+                let arrived = HeldOp { op: op.clone(), hseq, device, reason: objection.reason };
+                hold(store, &arrived, &objection.waits_for, hseq)?;
+                return Ok(true);
+            }
+        }
+    }
+    store.append(op, hseq, chain, true)?;
+    let arrived = HeldOp { op: op.clone(), hseq, device, reason: "waits for an earlier change of this record".to_owned() };
+    store.hold(&arrived, &[])?;
+    held.push(arrived);
+    if !reconsider(store, &op.key, op.stamp.dot.origin)? {
+        log_news(store, device, op, hseq, News::Held("waits for an earlier change of this record".to_owned()))?;
+    }
+    free_waiting(store, &op.key)?;
+    Ok(!store.held_of(&op.key, op.stamp.dot.origin)?.is_empty())
+}
+
+/// Applies ops to a copy of the record and tells what stands against the result.
+fn try_on<S: Store>(
+    record: &mut Record,
+    ops: &[(&Op, HubSeq)],
+    store: &mut S,
+    rules: &Rules,
+) -> Result<Option<Objection>, S::Error> {
+    let Some((first, _)) = ops.first() else { return Ok(None) };
+    let key = &first.key;
+    let type_rules = rules.of(&key.record_type);
+    for (op, hseq) in ops {
+        if merge::apply(record, op, *hseq, type_rules).is_err() {
+            let reason = "this number was used twice: two gateways share one identity".to_owned();
+            return Ok(Some(Objection { reason, waits_for: Vec::new() }));
+        }
+    }
+    if presence(record, type_rules) == Presence::Deleted {
+        return Ok(None);
+    }
+    let body = render(record);
+    let violations = rules.check(&key.record_type, &body);
+    if !violations.is_empty() {
+        let told: Vec<_> = violations.iter().map(|v| format!("{} {}", v.field, v.message)).collect();
+        return Ok(Some(Objection { reason: told.join("; "), waits_for: Vec::new() }));
+    }
+    let mut missing = Vec::new();
+    for parent in rules.parents(&key.record_type, &body) {
+        if parent != *key && store.record(&parent)?.is_none() {
+            missing.push(parent);
+        }
+    }
+    if missing.is_empty() {
+        return Ok(None);
+    }
+    let named: Vec<_> = missing.iter().map(RecordKey::to_string).collect();
+    Ok(Some(Objection { reason: format!("waits for {}", named.join(", ")), waits_for: missing }))
+}
+
+fn hold<S: Store>(store: &mut S, held: &HeldOp, waits_for: &[RecordKey], at: HubSeq) -> Result<(), S::Error> {
+    store.hold(held, waits_for)?;
+    log_news(store, held.device, &held.op, at, News::Held(held.reason.clone()))
+}
+
+fn log_news<S: Store>(store: &mut S, device: Option<Device>, op: &Op, hseq: HubSeq, news: News) -> Result<(), S::Error> {
+    match device {
+        Some(device) => store.log(&LogLine { hseq, key: op.key.clone(), what: Logged::News(device, op.stamp.dot, news) }),
+        None => Ok(()),
+    }
+}
+
+/// Applies one op for good.
+fn apply<S: Store>(store: &mut S, op: &Op, hseq: HubSeq, rules: &Rules) -> Result<(), S::Error> {
+    let before = store.record(&op.key)?;
+    let mut record = before.clone().unwrap_or_default();
+    // It was tried on a copy before; an op that cannot be merged never comes here.
+    let Ok(merged) = merge::apply(&mut record, op, hseq, rules.of(&op.key.record_type)) else { return Ok(()) };
+    store.remember(&op.key, &merged.superseded)?;
+    if !merged.changed {
+        return Ok(());
+    }
+    let parents = rules.parents(&op.key.record_type, &render(&record));
+    store.keep(&op.key, &record, &parents)?;
+    let (was, is) = (before.as_ref().map(Record::scope), record.scope());
+    if let Some(was) = was.filter(|was| *was != is) {
+        store.log(&LogLine { hseq, key: op.key.clone(), what: Logged::Left(was) })?;
+    }
+    follow_parent(store, &op.key, &record, &parents, rules)?;
+    if before.is_none_or(|b| b.scope() != record.scope()) {
+        for child in store.children(&op.key)? {
+            move_to(store, &child, &record.scope(), rules)?;
+        }
+    }
+    Ok(())
+}
+
+/// A record whose type takes its scope from a parent goes where that parent is.
+fn follow_parent<S: Store>(
+    store: &mut S,
+    key: &RecordKey,
+    record: &Record,
+    parents: &[RecordKey],
+    rules: &Rules,
+) -> Result<(), S::Error> {
+    let ScopeKey::Parent(field) = &rules.of(&key.record_type).scope else { return Ok(()) };
+    let Some(parent_type) = rules.of(&key.record_type).parents.get(field) else { return Ok(()) };
+    let Some(parent) = parents.iter().find(|p| p.record_type == *parent_type) else { return Ok(()) };
+    match store.record(parent)? {
+        Some(parent) if parent.scope() != record.scope() => move_to(store, key, &parent.scope(), rules),
+        _ => Ok(()),
+    }
+}
+
+/// Moves a record to another scope, as a write of the hub.
+fn move_to<S: Store>(store: &mut S, key: &RecordKey, scope: &crate::id::Scope, rules: &Rules) -> Result<(), S::Error> {
+    let Some(record) = store.record(key)?.filter(|r| r.scope() != *scope) else { return Ok(()) };
+    let clock = record.cells.values().filter_map(Cell::stamp).map(|s| s.hlc).max().unwrap_or_default();
+    let changes = BTreeMap::from([(FieldName::scope(), Change::put(Value::Text(scope.as_str().to_owned())))]);
+    let seen = store.head()?;
+    let stream = rules.of(&key.record_type).stream;
+    let mut mark = store.mark(Origin::HUB, stream)?;
+    mark.acked = mark.acked.next();
+    let stamp = Stamp {
+        dot: Dot { origin: Origin::HUB, stream, seq: mark.acked },
+        hlc: clock.tick(0),
+        seen,
+        hseq: HubSeq::NONE,
+        captured_ms: clock.unix_ms() as i64,
+        quality: TimeQuality::Unknown,
+        source: Source::HUB,
+        author: None,
+        settles: Some(Arc::from("follows its parent")),
+    };
+    let op = Op { stamp, key: key.clone(), changes };
+    mark.chain = mark.chain.extend(&op.canonical());
+    store.set_mark(Origin::HUB, stream, &mark)?;
+    let hseq = store.next()?;
+    store.append(&op, hseq, mark.chain, false)?;
+    apply(store, &op, hseq, rules)
+}
+
+/// Judges all held ops of an origin on a record together, and applies them if nothing stands against them any more.
+fn reconsider<S: Store>(store: &mut S, key: &RecordKey, origin: Origin) -> Result<bool, S::Error> {
+    let rules = store.rules()?;
+    let held = store.held_of(key, origin)?;
+    let mut record = store.record(key)?.unwrap_or_default();
+    let trial: Vec<_> = held.iter().map(|h| (&h.op, h.hseq)).collect();
+    match try_on(&mut record, &trial, store, &rules)? {
+        None => {
+            for waiting in &held {
+                let_go(store, waiting, &rules)?;
+            }
+            Ok(true)
+        }
+        Some(objection) => {
+            let Some(first) = held.first() else { return Ok(false) };
+            if first.reason != objection.reason {
+                let hseq = store.next()?;
+                let changed = HeldOp { reason: objection.reason, ..first.clone() };
+                hold(store, &changed, &objection.waits_for, hseq)?;
+            }
+            Ok(false)
+        }
+    }
+}
+
+/// Applies one held op under a new number, and says so.
+fn let_go<S: Store>(store: &mut S, held: &HeldOp, rules: &Rules) -> Result<(), S::Error> {
+    store.unhold(held.op.stamp.dot)?;
+    let hseq = store.next()?;
+    apply(store, &held.op, hseq, rules)?;
+    let hseq_news = store.next()?;
+    log_news(store, held.device, &held.op, hseq_news, News::Released(hseq))
+}
+
+/// Frees what waited for a record, and what waited for that, and so on.
+fn free_waiting<S: Store>(store: &mut S, key: &RecordKey) -> Result<(), S::Error> {
+    let mut arrived = vec![key.clone()];
+    let mut visited = BTreeSet::new();
+    while let Some(parent) = arrived.pop() {
+        if store.record(&parent)?.is_none() || !visited.insert(parent.clone()) {
+            continue;
+        }
+        for (child, origin) in store.waiting_for(&parent)? {
+            if reconsider(store, &child, origin)? {
+                arrived.push(child);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Applies an op in quarantine although the rules object: a person decided so. False if it is not there.
+///
+/// # Errors
+/// What the store reports.
+pub fn release<S: Store>(store: &mut S, dot: Dot) -> Result<bool, S::Error> {
+    let rules = store.rules()?;
+    let Some(held) = store.unhold(dot)? else { return Ok(false) };
+    let_go(store, &held, &rules)?;
+    reconsider(store, &held.op.key, held.op.stamp.dot.origin)?;
+    free_waiting(store, &held.op.key)?;
+    Ok(true)
+}
+
+/// Drops an op from quarantine: a person decided so. It stays in the history. False if it is not there.
+///
+/// # Errors
+/// What the store reports.
+pub fn discard<S: Store>(store: &mut S, dot: Dot, why: &str) -> Result<bool, S::Error> {
+    let Some(held) = store.unhold(dot)? else { return Ok(false) };
+    let hseq = store.next()?;
+    log_news(store, held.device, &held.op, hseq, News::Discarded(why.to_owned()))?;
+    reconsider(store, &held.op.key, held.op.stamp.dot.origin)?;
+    Ok(true)
+}
+
+/// Judges everything in quarantine anew, after the rules changed. Tells how many records were freed.
+///
+/// # Errors
+/// What the store reports.
+pub fn review_all<S: Store>(store: &mut S) -> Result<u64, S::Error> {
+    let mut freed = 0;
+    for (key, origin) in store.all_held()? {
+        if !store.held_of(&key, origin)?.is_empty() && reconsider(store, &key, origin)? {
+            freed += 1;
+            free_waiting(store, &key)?;
+        }
+    }
+    Ok(freed)
+}

@@ -1,0 +1,181 @@
+//! The beginning of an exchange, and the ops that come up in it.
+
+use super::judge::admit;
+use super::{Gateway, Mark, Store, ViewNews};
+use crate::digest::op_hash;
+use crate::id::{Dot, HubSeq, Origin, Seq, Stream};
+use crate::message::{Ack, Request, Response, Status, StreamHead};
+use crate::record::Op;
+
+/// An exchange under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conversation {
+    /// With whom.
+    pub gateway: Gateway,
+    /// What it said.
+    pub request: Request,
+    /// Set when its history turned out not to fit in the middle of it.
+    pub is_forked: bool,
+}
+
+/// How an exchange begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Opened {
+    /// It may go on.
+    Ready(Box<Conversation>),
+    /// It ends here, with this answer.
+    Refused(Box<Response>),
+}
+
+/// What a frame of ops did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Received {
+    /// Ops that were new.
+    pub new: u64,
+    /// Ops that had come before.
+    pub repeated: u64,
+    /// Ops that went into quarantine.
+    pub held: u64,
+}
+
+/// Decides whether this is a gateway we know, and whether its history fits ours.
+///
+/// # Errors
+/// What the store reports.
+pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Opened, S::Error> {
+    let epoch = store.epoch()?;
+    let head = store.head()?;
+    let refuse = |status, reason: &str| {
+        let response = Response { reason: Some(reason.to_owned()), ..Response::new(status, epoch, now_ms, head) };
+        Ok(Opened::Refused(Box::new(response)))
+    };
+    let Some(mut gateway) = store.gateway(request.device)? else {
+        return refuse(Status::Denied, "this gateway is not enrolled here");
+    };
+    let knows_token = same(&request.token, &gateway.token) | same(&request.token, &gateway.token_before);
+    if !knows_token {
+        return refuse(Status::Denied, "the token is not the one this gateway was given");
+    }
+    if gateway.is_revoked {
+        return refuse(Status::Denied, "this gateway has been revoked");
+    }
+    if gateway.view == ViewNews::Told {
+        // The newest token came with the news; whoever shows it has heard them.
+        let heard = same(&request.token, &gateway.token);
+        gateway.view = if heard { ViewNews::Known } else { ViewNews::Changed };
+        gateway.backfill &= !heard;
+        store.set_gateway(&gateway)?;
+    }
+    if request.origin != gateway.origin {
+        return new_origin(store, gateway, now_ms, request.origin);
+    }
+    if request.epoch != epoch || request.cursor > head {
+        return rebase(store, &gateway, &request, now_ms);
+    }
+    for at in &request.streams {
+        let mark = store.mark(gateway.origin, at.stream)?;
+        if at.acked > mark.acked {
+            return rebase(store, &gateway, &request, now_ms);
+        }
+        if !fits(store, &gateway, at, &mark)? {
+            return new_origin(store, gateway, now_ms, request.origin);
+        }
+    }
+    Ok(Opened::Ready(Box::new(Conversation { gateway, request, is_forked: false })))
+}
+
+/// Compares secrets in a time that does not depend on where they differ.
+fn same(a: &[u8; 8], b: &[u8; 8]) -> bool {
+    a.iter().zip(b).fold(0u8, |differs, (x, y)| differs | (x ^ y)) == 0
+}
+
+/// Whether what the gateway says of a stream agrees with what arrived here: the chain where it was acknowledged, and
+/// that it still has everything that arrived. A card that was put back to an older state has not.
+fn fits<S: Store>(store: &mut S, gateway: &Gateway, at: &StreamHead, mark: &Mark) -> Result<bool, S::Error> {
+    if at.last < mark.acked {
+        return Ok(false);
+    }
+    if at.acked == Seq(0) {
+        return Ok(true);
+    }
+    let dot = Dot { origin: gateway.origin, stream: at.stream, seq: at.acked };
+    let known = if at.acked == mark.acked { Some(mark.chain.short()) } else { store.chain_at(dot)? };
+    Ok(known.is_none_or(|chain| chain == at.chain))
+}
+
+fn new_origin<S: Store>(store: &mut S, gateway: Gateway, now_ms: u64, after: Origin) -> Result<Opened, S::Error> {
+    let origin = store.new_origin(gateway.device, after)?;
+    store.set_gateway(&Gateway { origin, ..gateway })?;
+    Ok(Opened::Refused(Box::new(Response {
+        origin: Some(origin),
+        reason: Some("the history of this gateway does not fit the hub's".to_owned()),
+        ..Response::new(Status::NewOrigin, store.epoch()?, now_ms, store.head()?)
+    })))
+}
+
+fn rebase<S: Store>(store: &mut S, gateway: &Gateway, request: &Request, now_ms: u64) -> Result<Opened, S::Error> {
+    let mut response = Response::new(Status::Rebase, store.epoch()?, now_ms, request.cursor.min(store.head()?));
+    for at in &request.streams {
+        response.acks.push(ack(store, gateway, at.stream, at.acked, false)?);
+    }
+    response.reason = Some("the hub is of another epoch than this gateway last spoke with".to_owned());
+    Ok(Opened::Refused(Box::new(response)))
+}
+
+/// News of a stream for a gateway that knows of acknowledgement up to `known`.
+pub(super) fn ack<S: Store>(
+    store: &mut S,
+    gateway: &Gateway,
+    stream: Stream,
+    known: Seq,
+    with_ranges: bool,
+) -> Result<Ack, S::Error> {
+    let mark = store.mark(gateway.origin, stream)?;
+    let ranges = match with_ranges && mark.acked > known {
+        true => store.ranges(gateway.origin, stream, known, mark.acked)?,
+        false => Vec::new(),
+    };
+    Ok(Ack { stream, acked: mark.acked, chain: mark.chain.short(), durable: mark.durable, ranges })
+}
+
+/// Takes one frame of ops: applies what is new, in order, and moves the watermark with it.
+///
+/// An op that came before is compared by content; a difference means two gateways under one identity, and ends the
+/// exchange ([`Conversation::is_forked`]). Ops beyond a gap are left out: the acknowledgement says where to go on.
+///
+/// # Errors
+/// What the store reports; the caller rolls back then.
+pub fn receive<S: Store>(store: &mut S, with: &mut Conversation, ops: &[Op]) -> Result<Received, S::Error> {
+    let mut result = Received::default();
+    let Some(first) = ops.first() else { return Ok(result) };
+    let stream = first.stamp.dot.stream;
+    let origin = with.gateway.origin;
+    let mut mark = store.mark(origin, stream)?;
+    let before = mark.acked;
+    for op in ops {
+        let dot = op.stamp.dot;
+        if dot.origin != origin || dot.stream != stream || op.stamp.hseq != HubSeq::NONE {
+            break;
+        }
+        if dot.seq <= mark.acked {
+            result.repeated += 1;
+            if store.op_hash(dot)?.is_some_and(|hash| hash != op_hash(op)) {
+                with.is_forked = true;
+                break;
+            }
+            continue;
+        }
+        if dot.seq != mark.acked.next() {
+            break;
+        }
+        mark.acked = dot.seq;
+        mark.chain = mark.chain.extend(&op.canonical());
+        let is_held = admit(store, Some(with.gateway.device), op, mark.chain)?;
+        result.new += 1;
+        result.held += u64::from(is_held);
+    }
+    if mark.acked > before {
+        store.set_mark(origin, stream, &mark)?;
+    }
+    Ok(result)
+}
