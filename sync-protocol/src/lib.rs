@@ -11,6 +11,8 @@ pub mod gateway;
 pub mod hub;
 pub mod id;
 pub mod limits;
+pub mod loopback;
+pub mod memory;
 pub mod merge;
 pub mod message;
 pub mod payload;

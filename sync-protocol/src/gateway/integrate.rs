@@ -121,6 +121,9 @@ pub fn integrate_rows<S: Store>(store: &mut S, rows: &Rows) -> Result<Integrated
     let rules = store.rules()?;
     let mut result = Integrated::default();
     let mut state = store.state()?;
+    if is_late(&state, rows) {
+        return Ok(result);
+    }
     for row in &rows.rows {
         match row {
             Row::Cells { key, record, whole } => {
@@ -139,6 +142,12 @@ pub fn integrate_rows<S: Store>(store: &mut S, rows: &Rows) -> Result<Integrated
     Ok(result)
 }
 
+/// A frame that comes twice, or after newer ones, must not take a record back. Repairs say no cursor and are always taken.
+fn is_late(state: &GatewayState, rows: &Rows) -> bool {
+    let reach = rows.reaches;
+    reach.backfill.is_none() && reach.cursor != HubSeq::NONE && reach.cursor < state.cursor
+}
+
 fn take_cells<S: Store>(
     store: &mut S,
     state: &mut GatewayState,
@@ -155,10 +164,6 @@ fn take_cells<S: Store>(
             state.clock = state.clock.observe(stamp.hlc);
         }
         let known = confirmed.cells.get(name);
-        // A frame that comes twice, or late, must not take a cell back.
-        if known.is_some_and(|known| known.changed > cell.changed) {
-            continue;
-        }
         superseded.extend(known.map(|known| replaced(name, known, cell)).unwrap_or_default());
         confirmed.cells.insert(name.clone(), cell.clone());
     }

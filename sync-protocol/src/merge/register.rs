@@ -40,7 +40,9 @@ impl Step<'_> {
             superseded.push(self.lost(incoming.clone(), &standing.stamp, Why::Rule));
             return Ok(entries);
         }
-        let seen: Vec<Dot> = entries.iter().filter(|e| saw(e)).map(|e| e.stamp.dot).collect();
+        // By size, having seen a value is no reason to overrule it: the largest ever written stays the largest.
+        let overrules = |e: &&Entry| saw(e) && (!self.merges_by_size() || self.stamp.settles.is_some());
+        let seen: Vec<Dot> = entries.iter().filter(overrules).map(|e| e.stamp.dot).collect();
         let mut current = current_values(&entries, &incoming, &seen);
         for entry in entries.iter().filter(|e| seen.contains(&e.stamp.dot)) {
             if entry.value != incoming.value {
@@ -93,8 +95,8 @@ impl Step<'_> {
         match self.rule {
             Rule::FirstWrite | Rule::Immutable => entries.sort_by_key(|e| e.stamp.marker()),
             Rule::Priority(order) => entries.sort_by_key(|e| (rank(order, e), Reverse(e.stamp.marker()))),
-            Rule::Max => entries.sort_by(|a, b| by_size(b, a)),
-            Rule::Min => entries.sort_by(|a, b| by_size(a, b).then_with(|| b.stamp.marker().cmp(&a.stamp.marker()))),
+            Rule::Max => entries.sort_by(|a, b| by_size(b, a, |b, a| b.by_size(a))),
+            Rule::Min => entries.sort_by(|a, b| by_size(b, a, |b, a| a.by_size(b))),
             Rule::Ordered(order) => entries.sort_by_key(|e| Reverse((place(order, e), e.stamp.marker()))),
             _ => {
                 entries.sort_by_key(|e| Reverse(e.stamp.marker()));
@@ -144,13 +146,13 @@ fn place(order: &[Value], entry: &Entry) -> Option<usize> {
     order.iter().position(|v| Some(v) == entry.value.as_ref())
 }
 
-/// A removed field is smaller than any value.
-fn by_size(a: &Entry, b: &Entry) -> Ordering {
-    let size = match (&a.value, &b.value) {
-        (Some(a), Some(b)) => a.by_size(b),
+/// Orders two entries for `max` and `min`: by size, then marker. A removed field yields to any value.
+fn by_size(a: &Entry, b: &Entry, size: impl Fn(&Value, &Value) -> Ordering) -> Ordering {
+    let order = match (&a.value, &b.value) {
+        (Some(a), Some(b)) => size(a, b),
         (a, b) => a.is_some().cmp(&b.is_some()),
     };
-    size.then_with(|| a.stamp.marker().cmp(&b.stamp.marker()))
+    order.then_with(|| a.stamp.marker().cmp(&b.stamp.marker()))
 }
 
 /// What a change made under other rules means for a register.

@@ -146,11 +146,17 @@ fn sources_of(reader: &mut Reader<'_>, node: &Node<'_>, declared: &[String]) -> 
 }
 
 fn check(reader: &mut Reader<'_>, table: &Table<'_>, rule: &Rule) -> Check {
-    if matches!(rule, Rule::Ordered(_)) {
+    let needs_none = match rule {
+        // The hub checks what comes out of a merge, so a limit would hold back writes that were right when they were made.
+        Rule::Counter => Some("remove it: a sum may pass any limit when two places write at once, and both must count"),
+        Rule::Ordered(_) => Some("remove it: the values of an ordered field say already what is allowed"),
+        _ => None,
+    };
+    if let Some(message) = needs_none {
         for node in ["one_of", "min", "max", "chars_max"].iter().filter_map(|name| table.get(name)) {
-            reader.refuse(node, "remove it: the values of an ordered field say already what is allowed");
+            reader.refuse(node, message);
         }
-        return Check { kind: kind_of_ordered(reader, table, rule), ..Check::default() };
+        return Check { kind: kind_fitting(reader, table, rule), ..Check::default() };
     }
     let min = table.get("min").and_then(|node| reader.plain(node));
     let max = table.get("max").and_then(|node| reader.plain(node));
@@ -211,7 +217,8 @@ fn stated_kind(reader: &mut Reader<'_>, table: &Table<'_>, rule: &Rule) -> Optio
     }
 }
 
-fn kind_of_ordered(reader: &mut Reader<'_>, table: &Table<'_>, rule: &Rule) -> Option<Kind> {
+/// The kind, which the values of an ordered field must have.
+fn kind_fitting(reader: &mut Reader<'_>, table: &Table<'_>, rule: &Rule) -> Option<Kind> {
     let kind = stated_kind(reader, table, rule)?;
     let Rule::Ordered(values) = rule else { return Some(kind) };
     if let (Some(node), true) = (table.get("kind"), values.iter().any(|value| !kind.holds(value))) {
@@ -253,7 +260,7 @@ mod tests {
             ("{ rule = 'priority', sources = ['hubb'] }", "did you mean \"hub\"?"),
             ("{ rule = 'priority', sources = [] }", "at least one source"),
             ("{ rule = 'counter', kind = 'number' }", "for kind = \"integer\"; leave kind out"),
-            ("{ rule = 'counter', min = -5 }", ""),
+            ("{ rule = 'counter', min = 0 }", "may pass any limit"),
             ("{ rule = 'set', min = 1 }", "for numbers and dates only"),
             ("{ rule = 'set', one_of = ['a'] }", "plain values only"),
             ("{ min = 0, max = 0.5 }", ""),

@@ -1,0 +1,190 @@
+//! A gateway's store in memory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::MemoryError;
+use crate::digest::{Chain, item};
+use crate::gateway::{Fate, GatewayState, Held, Store};
+use crate::id::{Dot, RecordKey, Scope, Seq, Stream};
+use crate::merge::Superseded;
+use crate::message::{About, Plea, Short};
+use crate::record::Op;
+use crate::rules::Rules;
+
+/// One own op and what became of it.
+#[derive(Debug, Clone, PartialEq)]
+struct Own {
+    op: Op,
+    chain: Chain,
+    fate: Option<Fate>,
+}
+
+/// A gateway that remembers in memory.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryGateway {
+    state: GatewayState,
+    rules: Arc<Rules>,
+    records: BTreeMap<RecordKey, Held>,
+    own: BTreeMap<Dot, Own>,
+    replaced: Vec<(RecordKey, Superseded)>,
+    pleas: Vec<Plea>,
+}
+
+impl MemoryGateway {
+    /// A record as it is shown; `None` if there is none, deleted ones included.
+    pub fn record(&self, key: &RecordKey) -> Option<&Held> {
+        self.records.get(key)
+    }
+
+    /// All records, deleted ones included.
+    pub fn records(&self) -> impl Iterator<Item = (&RecordKey, &Held)> {
+        self.records.iter()
+    }
+
+    /// Values that were replaced, oldest first.
+    pub fn replaced(&self) -> &[(RecordKey, Superseded)] {
+        &self.replaced
+    }
+
+    /// Own ops that the hub keeps in quarantine, with the reasons.
+    pub fn parked(&self) -> Vec<(&Op, &str)> {
+        let parked = self.own.values().filter_map(|own| match &own.fate {
+            Some(Fate::Parked(reason)) => Some((&own.op, reason.as_str())),
+            _ => None,
+        });
+        parked.collect()
+    }
+
+    /// Asks for an op in quarantine to be tried again or dropped.
+    pub fn plead(&mut self, plea: Plea) {
+        self.pleas.push(plea);
+    }
+}
+
+fn in_scopes(scopes: &[Scope], held: &Held) -> bool {
+    let scope = held.confirmed.as_ref().map(|r| r.scope());
+    scope.is_some_and(|scope| scopes.iter().any(|prefix| prefix.covers(&scope)))
+}
+
+impl Store for MemoryGateway {
+    type Error = MemoryError;
+
+    fn state(&mut self) -> Result<GatewayState, MemoryError> {
+        Ok(self.state.clone())
+    }
+
+    fn set_state(&mut self, state: &GatewayState) -> Result<(), MemoryError> {
+        self.state = state.clone();
+        Ok(())
+    }
+
+    fn rules(&mut self) -> Result<Arc<Rules>, MemoryError> {
+        Ok(Arc::clone(&self.rules))
+    }
+
+    fn set_rules(&mut self, rules: Arc<Rules>) -> Result<(), MemoryError> {
+        self.rules = rules;
+        Ok(())
+    }
+
+    fn held(&mut self, key: &RecordKey) -> Result<Option<Held>, MemoryError> {
+        Ok(self.records.get(key).cloned())
+    }
+
+    fn keep(&mut self, key: &RecordKey, held: &Held) -> Result<(), MemoryError> {
+        self.records.insert(key.clone(), held.clone());
+        Ok(())
+    }
+
+    fn forget(&mut self, key: &RecordKey) -> Result<(), MemoryError> {
+        self.records.remove(key);
+        Ok(())
+    }
+
+    fn append(&mut self, op: &Op, chain: Chain, replaced: &[Superseded]) -> Result<(), MemoryError> {
+        self.own.insert(op.stamp.dot, Own { op: op.clone(), chain, fate: None });
+        self.remember(&op.key, replaced)
+    }
+
+    fn remember(&mut self, key: &RecordKey, replaced: &[Superseded]) -> Result<(), MemoryError> {
+        self.replaced.extend(replaced.iter().map(|s| (key.clone(), s.clone())));
+        Ok(())
+    }
+
+    fn own_op(&mut self, stream: Stream, seq: Seq) -> Result<Option<Op>, MemoryError> {
+        let dot = Dot { origin: self.state.origin, stream, seq };
+        Ok(self.own.get(&dot).map(|own| own.op.clone()))
+    }
+
+    fn own_ops(&mut self, stream: Stream, after: Seq, limit: usize) -> Result<Vec<Op>, MemoryError> {
+        let from = Dot { origin: self.state.origin, stream, seq: after.next() };
+        let to = Dot { seq: Seq(u64::MAX), ..from };
+        Ok(self.own.range(from..=to).take(limit).map(|(_, own)| own.op.clone()).collect())
+    }
+
+    fn pending(&mut self, key: &RecordKey) -> Result<Vec<Op>, MemoryError> {
+        let origin = self.state.origin;
+        let is_pending = |own: &&Own| matches!(own.fate, None | Some(Fate::Parked(_))) && own.op.key == *key;
+        let mut ops: Vec<Op> = self.own.values().filter(is_pending).map(|own| own.op.clone()).collect();
+        ops.retain(|op| op.stamp.dot.origin == origin);
+        ops.sort_by_key(|op| op.stamp.marker());
+        Ok(ops)
+    }
+
+    fn settle_fate(&mut self, dot: Dot, fate: &Fate) -> Result<(), MemoryError> {
+        if let Some(own) = self.own.get_mut(&dot) {
+            own.fate = Some(fate.clone());
+        }
+        Ok(())
+    }
+
+    fn replace_tail(&mut self, ops: &[(Op, Chain)]) -> Result<(), MemoryError> {
+        self.own.retain(|_, own| own.fate.is_some());
+        for (op, chain) in ops {
+            self.own.insert(op.stamp.dot, Own { op: op.clone(), chain: *chain, fate: None });
+        }
+        Ok(())
+    }
+
+    fn chain_at(&mut self, stream: Stream, seq: Seq) -> Result<Option<Short>, MemoryError> {
+        let dot = Dot { origin: self.state.origin, stream, seq };
+        Ok(self.own.get(&dot).map(|own| own.chain.short()))
+    }
+
+    fn oldest_ms(&mut self, stream: Stream, after: Seq) -> Result<Option<i64>, MemoryError> {
+        Ok(self.own_ops(stream, after, 1)?.first().map(|op| op.stamp.captured_ms))
+    }
+
+    fn digest(&mut self, scopes: &[Scope]) -> Result<u64, MemoryError> {
+        Ok(self.items(scopes)?.into_iter().fold(0, u64::wrapping_add))
+    }
+
+    fn items(&mut self, scopes: &[Scope]) -> Result<Vec<u64>, MemoryError> {
+        let held = self.records.iter().filter(|(_, held)| in_scopes(scopes, held));
+        Ok(held.filter_map(|(key, held)| held.confirmed.as_ref().map(|record| item(key, record))).collect())
+    }
+
+    fn key_of_item(&mut self, wanted: u64) -> Result<Option<RecordKey>, MemoryError> {
+        let is_it = |(key, held): &(&RecordKey, &Held)| held.confirmed.as_ref().is_some_and(|r| item(key, r) == wanted);
+        Ok(self.records.iter().find(is_it).map(|(key, _)| key.clone()))
+    }
+
+    fn outside(&mut self, scopes: &[Scope], limit: usize) -> Result<Vec<RecordKey>, MemoryError> {
+        let outside = self.records.iter().filter(|(_, held)| held.confirmed.is_some() && !in_scopes(scopes, held));
+        Ok(outside.take(limit).map(|(key, _)| key.clone()).collect())
+    }
+
+    fn pleas(&mut self) -> Result<Vec<Plea>, MemoryError> {
+        Ok(self.pleas.clone())
+    }
+
+    fn clear_pleas(&mut self, told: &[Plea]) -> Result<(), MemoryError> {
+        self.pleas.retain(|plea| !told.contains(plea));
+        Ok(())
+    }
+
+    fn about(&mut self) -> Result<About, MemoryError> {
+        Ok(About { version: "memory".to_owned(), disk_free: 0, records: self.records.len() as u64 })
+    }
+}

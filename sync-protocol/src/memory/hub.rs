@@ -1,0 +1,249 @@
+//! The hub's store in memory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::MemoryError;
+use crate::digest::{Chain, item, op_hash};
+use crate::hub::{Gateway, HeldOp, LogLine, Logged, Mark, Store, ViewNews};
+use crate::id::{Device, Dot, Epoch, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream};
+use crate::merge::Superseded;
+use crate::message::{AckRange, Short};
+use crate::record::{Op, Record};
+use crate::rules::{Rules, ScopeKey};
+
+#[derive(Debug, Clone)]
+struct Kept {
+    op: Op,
+    hseq: HubSeq,
+    chain: Chain,
+    is_held: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Waiting {
+    held: HeldOp,
+    waits_for: Vec<RecordKey>,
+}
+
+/// A hub that remembers in memory.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryHub {
+    epoch: Epoch,
+    head: HubSeq,
+    rules: Arc<Rules>,
+    origins: BTreeMap<Origin, Device>,
+    gateways: BTreeMap<Device, Gateway>,
+    marks: BTreeMap<(Origin, Stream), Mark>,
+    history: BTreeMap<Dot, Kept>,
+    replaced: Vec<(RecordKey, Superseded)>,
+    records: BTreeMap<RecordKey, (Record, Vec<RecordKey>)>,
+    log: Vec<LogLine>,
+    quarantine: Vec<Waiting>,
+}
+
+impl MemoryHub {
+    /// Enrolls a gateway: gives it a device number, an origin and its first token.
+    pub fn enroll(&mut self, scopes: Vec<Scope>, source: Source, token: Short) -> Gateway {
+        let device = Device(self.gateways.len() as u32 + 1);
+        let origin = self.mint_origin(device);
+        let gateway = Gateway {
+            device,
+            origin,
+            token,
+            token_before: token,
+            scopes,
+            source,
+            is_revoked: false,
+            view: ViewNews::Known,
+            backfill: false,
+            echo_until: HubSeq::NONE,
+        };
+        self.gateways.insert(device, gateway.clone());
+        gateway
+    }
+
+    /// Puts other rules in force.
+    pub fn publish(&mut self, rules: Arc<Rules>) {
+        self.rules = rules;
+    }
+
+    /// All records, deleted ones included.
+    pub fn records(&self) -> impl Iterator<Item = (&RecordKey, &Record)> {
+        self.records.iter().map(|(key, (record, _))| (key, record))
+    }
+
+    /// Ops in quarantine.
+    pub fn quarantine(&self) -> Vec<&HeldOp> {
+        self.quarantine.iter().map(|w| &w.held).collect()
+    }
+
+    /// Values that were replaced, oldest first.
+    pub fn replaced(&self) -> &[(RecordKey, Superseded)] {
+        &self.replaced
+    }
+
+    fn mint_origin(&mut self, device: Device) -> Origin {
+        let origin = Origin(self.origins.len() as u32 + 1);
+        self.origins.insert(origin, device);
+        origin
+    }
+
+    fn in_scopes(&self, scopes: &[Scope]) -> Vec<(u64, RecordKey)> {
+        let inside = |r: &Record| scopes.iter().any(|prefix| prefix.covers(&r.scope()));
+        self.records().filter(|(_, r)| inside(r)).map(|(key, r)| (item(key, r), key.clone())).collect()
+    }
+}
+
+impl Store for MemoryHub {
+    type Error = MemoryError;
+
+    fn epoch(&mut self) -> Result<Epoch, MemoryError> {
+        Ok(self.epoch)
+    }
+
+    fn head(&mut self) -> Result<HubSeq, MemoryError> {
+        Ok(self.head)
+    }
+
+    fn next(&mut self) -> Result<HubSeq, MemoryError> {
+        self.head = self.head.next();
+        Ok(self.head)
+    }
+
+    fn new_origin(&mut self, device: Device, _after: Origin) -> Result<Origin, MemoryError> {
+        Ok(self.mint_origin(device))
+    }
+
+    fn rules(&mut self) -> Result<Arc<Rules>, MemoryError> {
+        Ok(Arc::clone(&self.rules))
+    }
+
+    fn gateway(&mut self, device: Device) -> Result<Option<Gateway>, MemoryError> {
+        Ok(self.gateways.get(&device).cloned())
+    }
+
+    fn set_gateway(&mut self, gateway: &Gateway) -> Result<(), MemoryError> {
+        self.gateways.insert(gateway.device, gateway.clone());
+        Ok(())
+    }
+
+    fn mark(&mut self, origin: Origin, stream: Stream) -> Result<Mark, MemoryError> {
+        Ok(self.marks.get(&(origin, stream)).copied().unwrap_or_default())
+    }
+
+    fn set_mark(&mut self, origin: Origin, stream: Stream, mark: &Mark) -> Result<(), MemoryError> {
+        self.marks.insert((origin, stream), *mark);
+        Ok(())
+    }
+
+    fn chain_at(&mut self, dot: Dot) -> Result<Option<Short>, MemoryError> {
+        Ok(self.history.get(&dot).map(|kept| kept.chain.short()))
+    }
+
+    fn op_hash(&mut self, dot: Dot) -> Result<Option<Short>, MemoryError> {
+        Ok(self.history.get(&dot).map(|kept| op_hash(&kept.op)))
+    }
+
+    fn append(&mut self, op: &Op, hseq: HubSeq, chain: Chain, is_held: bool) -> Result<(), MemoryError> {
+        self.history.insert(op.stamp.dot, Kept { op: op.clone(), hseq, chain, is_held });
+        Ok(())
+    }
+
+    fn remember(&mut self, key: &RecordKey, replaced: &[Superseded]) -> Result<(), MemoryError> {
+        self.replaced.extend(replaced.iter().map(|s| (key.clone(), s.clone())));
+        Ok(())
+    }
+
+    fn ranges(&mut self, origin: Origin, stream: Stream, after: Seq, upto: Seq) -> Result<Vec<AckRange>, MemoryError> {
+        let dot = |seq| Dot { origin, stream, seq };
+        let mut ranges: Vec<AckRange> = Vec::new();
+        for (dot, kept) in self.history.range(dot(after.next())..=dot(upto)).filter(|(_, kept)| !kept.is_held) {
+            match ranges.last_mut() {
+                Some(r) if r.first.0 + r.count == dot.seq.0 && r.hseq.0 + r.count == kept.hseq.0 => r.count += 1,
+                _ => ranges.push(AckRange { first: dot.seq, count: 1, hseq: kept.hseq }),
+            }
+        }
+        Ok(ranges)
+    }
+
+    fn record(&mut self, key: &RecordKey) -> Result<Option<Record>, MemoryError> {
+        Ok(self.records.get(key).map(|(record, _)| record.clone()))
+    }
+
+    fn keep(&mut self, key: &RecordKey, record: &Record, parents: &[RecordKey]) -> Result<(), MemoryError> {
+        self.records.insert(key.clone(), (record.clone(), parents.to_vec()));
+        Ok(())
+    }
+
+    fn log(&mut self, line: &LogLine) -> Result<(), MemoryError> {
+        self.log.push(line.clone());
+        Ok(())
+    }
+
+    fn log_after(&mut self, after: HubSeq, limit: usize) -> Result<Vec<LogLine>, MemoryError> {
+        let changed = self.records.iter().map(|(key, (record, _))| {
+            LogLine { hseq: record.changed(), key: key.clone(), what: Logged::Changed(record.scope()) }
+        });
+        let mut lines: Vec<LogLine> = changed.chain(self.log.iter().cloned()).filter(|l| l.hseq > after).collect();
+        lines.sort_by_key(|line| line.hseq);
+        let mut end = limit.min(lines.len());
+        while end > 0 && lines.get(end).is_some_and(|next| lines.get(end - 1).is_some_and(|l| l.hseq == next.hseq)) {
+            end += 1;
+        }
+        lines.truncate(end);
+        Ok(lines)
+    }
+
+    fn hold(&mut self, held: &HeldOp, waits_for: &[RecordKey]) -> Result<(), MemoryError> {
+        let waiting = Waiting { held: held.clone(), waits_for: waits_for.to_vec() };
+        match self.quarantine.iter_mut().find(|w| w.held.op.stamp.dot == held.op.stamp.dot) {
+            Some(known) => *known = waiting,
+            None => self.quarantine.push(waiting),
+        }
+        Ok(())
+    }
+
+    fn unhold(&mut self, dot: Dot) -> Result<Option<HeldOp>, MemoryError> {
+        let at = self.quarantine.iter().position(|w| w.held.op.stamp.dot == dot);
+        Ok(at.map(|at| self.quarantine.remove(at).held))
+    }
+
+    fn held_of(&mut self, key: &RecordKey, origin: Origin) -> Result<Vec<HeldOp>, MemoryError> {
+        let theirs = |h: &&HeldOp| h.op.key == *key && h.op.stamp.dot.origin == origin;
+        let mut held: Vec<HeldOp> = self.quarantine.iter().map(|w| &w.held).filter(theirs).cloned().collect();
+        held.sort_by_key(|h| h.hseq);
+        Ok(held)
+    }
+
+    fn waiting_for(&mut self, key: &RecordKey) -> Result<Vec<(RecordKey, Origin)>, MemoryError> {
+        let waiting = self.quarantine.iter().filter(|w| w.waits_for.contains(key));
+        Ok(waiting.map(|w| (w.held.op.key.clone(), w.held.op.stamp.dot.origin)).collect())
+    }
+
+    fn all_held(&mut self) -> Result<Vec<(RecordKey, Origin)>, MemoryError> {
+        let mut all: Vec<_> =
+            self.quarantine.iter().map(|w| (w.held.op.key.clone(), w.held.op.stamp.dot.origin)).collect();
+        all.sort();
+        all.dedup();
+        Ok(all)
+    }
+
+    fn children(&mut self, parent: &RecordKey) -> Result<Vec<RecordKey>, MemoryError> {
+        let follows = |key: &RecordKey| matches!(self.rules.of(&key.record_type).scope, ScopeKey::Parent(_));
+        let children = self.records.iter().filter(|(key, (_, parents))| parents.contains(parent) && follows(key));
+        Ok(children.map(|(key, _)| key.clone()).collect())
+    }
+
+    fn device_of(&mut self, origin: Origin) -> Result<Option<Device>, MemoryError> {
+        Ok(self.origins.get(&origin).copied())
+    }
+
+    fn digest(&mut self, scopes: &[Scope]) -> Result<u64, MemoryError> {
+        Ok(self.in_scopes(scopes).into_iter().fold(0, |sum, (item, _)| sum.wrapping_add(item)))
+    }
+
+    fn items(&mut self, scopes: &[Scope]) -> Result<Vec<(u64, RecordKey)>, MemoryError> {
+        Ok(self.in_scopes(scopes))
+    }
+}
