@@ -1,1 +1,17 @@
-//! Placeholder.
+//! `outpost`, the gateway agent: captures records from health workers' apps, keeps them safe on the card, answers reads
+//! with no internet, and reconciles with the hub whenever there is a link.
+//!
+//! The program is a thin shell around three things: [`store`] remembers (the only SQL), [`sync_protocol`] decides, and
+//! [`sync`] carries. [`api`] is what apps see; [`cli`] is what a technician types.
+
+pub mod api;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod disk;
+pub mod error;
+pub mod id;
+pub mod run;
+pub mod status;
+pub mod store;
+pub mod sync;

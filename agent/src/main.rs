@@ -1,1 +1,35 @@
-fn main() {}
+//! The program `outpost`.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use agent::cli::{Cli, execute, start_log};
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(&cli);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("outpost: cannot start: {error}");
+            return ExitCode::from(6);
+        }
+    };
+    let mut out = std::io::stdout();
+    let result = runtime.block_on(execute(cli, &mut out));
+    let _ = out.flush();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("outpost: {error}");
+            let mut source = std::error::Error::source(&error);
+            while let Some(cause) = source {
+                eprintln!("  because: {cause}");
+                source = cause.source();
+            }
+            eprintln!("  {}", error.hint());
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

@@ -78,3 +78,8 @@ fn first8(hash: &[u8; 32]) -> [u8; 8] {
     }
     short
 }
+
+/// BLAKE3 of any bytes: to compare contents without keeping them.
+pub fn content_hash(bytes: &[u8]) -> [u8; 32] {
+    *blake3::hash(bytes).as_bytes()
+}

@@ -18,5 +18,6 @@ pub mod message;
 pub mod payload;
 pub mod record;
 pub mod rules;
+pub mod session;
 mod table;
 pub mod value;

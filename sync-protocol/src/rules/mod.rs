@@ -202,6 +202,25 @@ impl Rules {
     }
 }
 
+impl Rule {
+    /// Its name in a rules document.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Rule::Lww => "lww",
+            Rule::KeepBoth => "keep-both",
+            Rule::Set => "set",
+            Rule::AppendOnly => "append-only",
+            Rule::Counter => "counter",
+            Rule::Max => "max",
+            Rule::Min => "min",
+            Rule::Ordered(_) => "ordered",
+            Rule::FirstWrite => "first-write",
+            Rule::Priority(_) => "priority",
+            Rule::Immutable => "immutable",
+        }
+    }
+}
+
 impl TypeRules {
     /// The merge rule of a field. Our own cells go by the last write.
     pub fn rule(&self, field: &FieldName) -> &Rule {

@@ -1,0 +1,109 @@
+//! The feed for the apps: what changed since a position, by long poll or as server-sent events.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, header};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use serde::{Deserialize, Serialize};
+use sync_protocol::merge::Presence;
+use utoipa::{IntoParams, ToSchema};
+
+use super::App;
+use super::problem::Problem;
+use crate::store::FeedItem;
+
+/// Longest wait of a long poll, seconds.
+const WAIT_SECONDS_MAX: u64 = 60;
+const LIMIT_MAX: usize = 1_000;
+
+/// Where to begin and how long to wait.
+#[derive(Debug, Deserialize, IntoParams)]
+pub(crate) struct FeedParams {
+    /// The `next` of the answer before; 0 begins at the beginning.
+    #[serde(default)]
+    since: u64,
+    /// Seconds to wait if nothing is new, at most 60.
+    #[serde(default)]
+    wait: u64,
+}
+
+/// What changed.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Feed {
+    changes: Vec<Change>,
+    /// Pass as `since` next time.
+    next: u64,
+}
+
+/// One record that changed; of several changes of one record only the last is told.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Change {
+    #[serde(rename = "type")]
+    record_type: String,
+    id: String,
+    etag: String,
+    /// Deleted, or no longer in this gateway's catchment.
+    gone: bool,
+}
+
+impl Feed {
+    fn new(since: u64, items: &[FeedItem]) -> Self {
+        let changes = items.iter().map(|item| Change {
+            record_type: item.key.record_type.to_string(),
+            id: item.key.id.to_string(),
+            etag: item.etag.clone(),
+            gone: item.is_gone || item.presence == Presence::Deleted,
+        });
+        Feed { changes: changes.collect(), next: items.last().map_or(since, |item| item.feed) }
+    }
+}
+
+/// What changed since a position, whoever changed it. With `Accept: text/event-stream` the answer goes on for ever; each
+/// event's id is a position, and `Last-Event-ID` goes on after it.
+#[utoipa::path(get, path = "/v1/changes", params(FeedParams), responses((status = 200, body = Feed)))]
+pub(crate) async fn changes(
+    State(app): State<App>,
+    Query(params): Query<FeedParams>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let wants_stream = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).is_some_and(|v| v.contains("text/event-stream"));
+    if wants_stream {
+        let resumed = headers.get("last-event-id").and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
+        let since = resumed.unwrap_or(params.since);
+        let events = stream::unfold((app, since), |(app, since)| async move {
+            let feed = next(&app, since, None).await.ok()?;
+            let event = Event::default().id(feed.next.to_string()).json_data(&feed.changes).ok()?;
+            let next = feed.next;
+            Some((Ok::<_, Infallible>(event), (app, next)))
+        });
+        return Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response());
+    }
+    let wait = Duration::from_secs(params.wait.min(WAIT_SECONDS_MAX));
+    Ok(Json(next(&app, params.since, Some(wait)).await?).into_response())
+}
+
+/// The changes after `since`; waits for some if there are none, as long as told or for ever.
+async fn next(app: &App, since: u64, wait: Option<Duration>) -> Result<Feed, Problem> {
+    // Registered before the query, so that a change between the two is not missed.
+    let mut latest = app.store.feed();
+    latest.mark_unchanged();
+    loop {
+        let items: Vec<FeedItem> = app.store.read(move |reader| reader.changes(since, LIMIT_MAX)).await.map_err(Problem::from)?;
+        if !items.is_empty() || wait.is_some_and(|wait| wait.is_zero()) {
+            return Ok(Feed::new(since, &items));
+        }
+        let changed = latest.changed();
+        match wait {
+            Some(wait) => match tokio::time::timeout(wait, changed).await {
+                Ok(Ok(())) => {}
+                _ => return Ok(Feed::new(since, &[])),
+            },
+            None => changed.await.map_err(|_| Problem::from(crate::error::Error::Closed))?,
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! What a technician asks of the running gateway: to join a hub, and to sync now. Loopback is the only listener by default.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::App;
+use super::body::{expect_type, read};
+use super::problem::Problem;
+use crate::sync::{self, Report};
+
+const BODY_BYTES_MAX: usize = 4 * 1024;
+
+/// Syncs with the hub now, and tells how it went.
+#[utoipa::path(post, path = "/v1/sync", responses((status = 200, body = Report), (status = 502, body = Problem)))]
+pub(crate) async fn sync_now(State(app): State<App>) -> Result<Json<Report>, Problem> {
+    Ok(Json(app.sync.sync_now().await.map_err(Problem::from_sync)?))
+}
+
+/// Which hub, and the code that its admin made.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Enrolling {
+    hub_url: String,
+    code: String,
+}
+
+/// The name that the hub knows this gateway by.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Enrolled {
+    name: String,
+}
+
+/// Joins a hub with a one-time code. What was captured before goes up with the next sync.
+#[utoipa::path(post, path = "/v1/enroll", request_body = Enrolling,
+    responses((status = 200, body = Enrolled), (status = 502, body = Problem)))]
+pub(crate) async fn enroll(State(app): State<App>, headers: HeaderMap, body: Body) -> Result<Json<Enrolled>, Problem> {
+    expect_type(&headers, "application/json")?;
+    let body = read(body, BODY_BYTES_MAX, "The body").await?;
+    let wish: Enrolling = serde_json::from_slice(&body)
+        .map_err(|e| Problem::bad_request(format!("The body is not an object with hub_url and code: see column {}.", e.column())))?;
+    let name = sync::enroll(&app.store, &wish.hub_url, &wish.code).await.map_err(Problem::from_sync)?;
+    app.sync.nudge();
+    Ok(Json(Enrolled { name }))
+}

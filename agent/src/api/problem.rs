@@ -1,0 +1,146 @@
+//! Errors as RFC 9457 problem documents: what is wrong, with which field, and what to do next. Never a value.
+
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use sync_protocol::edit::EditError;
+use sync_protocol::gateway::Refusal;
+use utoipa::ToSchema;
+
+use crate::error::{Class, Error};
+
+/// A problem document (RFC 9457), `application/problem+json`.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct Problem {
+    /// Which kind of problem: a short name that stays the same over versions.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// The kind in words.
+    pub title: &'static str,
+    /// The HTTP status.
+    pub status: u16,
+    /// What is wrong this time, and what to do next.
+    pub detail: String,
+    /// The fields that have to be corrected.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<FieldProblem>,
+}
+
+/// What is wrong with one field.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct FieldProblem {
+    /// The field; a path is joined by dots.
+    pub field: String,
+    /// What it must be, to be read after the field's name.
+    pub message: String,
+}
+
+impl Problem {
+    /// A problem of a kind.
+    pub fn new(status: StatusCode, kind: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+        Problem { kind, title, status: status.as_u16(), detail: detail.into(), fields: Vec::new() }
+    }
+
+    /// 400: the request cannot be read.
+    pub fn bad_request(detail: impl Into<String>) -> Self {
+        Problem::new(StatusCode::BAD_REQUEST, "malformed-request", "The request cannot be read", detail)
+    }
+
+    /// 404: nothing there.
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Problem::new(StatusCode::NOT_FOUND, "not-found", "There is no such record", detail)
+    }
+
+    /// 410: it was deleted.
+    pub fn gone() -> Self {
+        let detail = "The record was deleted. Its history is still there; a PUT brings it back.";
+        Problem::new(StatusCode::GONE, "deleted", "The record was deleted", detail)
+    }
+
+    /// 409: the same key with other content.
+    pub fn key_reused() -> Self {
+        let detail = "This Idempotency-Key was used before with other content. Use a new key for a new record.";
+        Problem::new(StatusCode::CONFLICT, "idempotency-key-reused", "The key was used for something else", detail)
+    }
+
+    /// 412: a condition in the headers does not hold.
+    pub fn precondition(detail: impl Into<String>) -> Self {
+        Problem::new(StatusCode::PRECONDITION_FAILED, "precondition-failed", "The condition does not hold", detail)
+    }
+
+    /// 413: beyond a stated limit.
+    pub fn too_large(what: &str, limit_bytes: usize) -> Self {
+        let detail = format!("{what} is larger than the limit of {limit_bytes} bytes. Send less at once.");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Too large", detail)
+    }
+
+    /// 415: another content type is needed.
+    pub fn media_type(wanted: &str) -> Self {
+        let detail = format!("Send the body as {wanted} and say so in Content-Type.");
+        Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "Wrong kind of body", detail)
+    }
+
+    /// 502: the hub was not reached, or refused. The kind is the class of the error.
+    pub fn from_sync(error: Error) -> Self {
+        let detail = format!("{error}. {}", error.hint());
+        Problem::new(StatusCode::BAD_GATEWAY, error.class().name(), "The sync failed", detail)
+    }
+
+    /// 507: no room for more.
+    pub fn disk_full() -> Self {
+        let detail = "The card is nearly full, so nothing new is taken; what was acknowledged is safe. \
+                      Connect the gateway so that it can send, or free space, and try again.";
+        Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk-nearly-full", "The disk is nearly full", detail)
+    }
+}
+
+impl From<EditError> for Problem {
+    fn from(error: EditError) -> Self {
+        let (title, kind) = ("The record breaks the rules of its type", "invalid-record");
+        match error {
+            EditError::Violations(violations) => {
+                let fields: Vec<FieldProblem> =
+                    violations.into_iter().map(|v| FieldProblem { field: v.field, message: v.message }).collect();
+                let told: Vec<String> = fields.iter().map(|f| format!("{} {}", f.field, f.message)).collect();
+                let detail = format!("Correct and send again: {}.", told.join("; "));
+                Problem { fields, ..Problem::new(StatusCode::UNPROCESSABLE_ENTITY, kind, title, detail) }
+            }
+            other => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, kind, title, format!("Correct and send again: {other}.")),
+        }
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        if matches!(error, Error::DiskFull(_)) {
+            return Problem::disk_full();
+        }
+        tracing::error!(error.class = ?error.class(), "the store failed while serving a request: {error}");
+        let status = match error.class() {
+            Class::Broken => StatusCode::INTERNAL_SERVER_ERROR,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Problem::new(status, "store-failed", "The gateway's database failed", format!("Nothing was saved. {}", error.hint()))
+    }
+}
+
+impl From<Refusal<Error>> for Problem {
+    fn from(refusal: Refusal<Error>) -> Self {
+        match refusal {
+            Refusal::Edit(error) => error.into(),
+            Refusal::Store(error) => error.into(),
+            Refusal::Merge(error) => {
+                let detail = format!("{error}. Nothing was saved. Sync the gateway, then try again.");
+                Problem::new(StatusCode::CONFLICT, "identity-conflict", "Two gateways share one identity", detail)
+            }
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+    }
+}

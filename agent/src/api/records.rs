@@ -1,0 +1,246 @@
+//! Records one by one, and lists of them.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, Query as QueryParams, State};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::Value;
+use sync_protocol::digest::content_hash;
+use sync_protocol::edit::render;
+use sync_protocol::id::{RecordId, RecordKey};
+use sync_protocol::merge::Presence;
+use utoipa::IntoParams;
+
+use super::body::{key, object, read_json, record_type};
+use super::problem::Problem;
+use super::view::{HistoryItem, HistoryPage, Page, described};
+use super::write::{Outcome, Receipt, Terms, Wish, perform};
+use super::App;
+use crate::id::mint_id;
+use crate::store::{Answer, Filter, Query, Stored};
+
+/// Most records in one page of a list.
+pub(crate) const LIST_LIMIT_MAX: usize = 1_000;
+const LIST_LIMIT: usize = 100;
+/// How long an `Idempotency-Key` is remembered: longer than any outage of an app.
+const KEY_KEPT_MS: i64 = 30 * 24 * 3_600_000;
+const KEY_BYTES_MAX: usize = 255;
+const MERGE_PATCH: &str = "application/merge-patch+json";
+const JSON: &str = "application/json";
+
+/// Makes a record, or makes it equal to the body.
+#[utoipa::path(put, path = "/v1/records/{type}/{id}",
+    params(("type" = String, Path), ("id" = String, Path),
+        ("If-Match" = Option<String>, Header, description = "The version that was read; a stale one merges field by field"),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: only if there is no such record"),
+        ("Outpost-Author" = Option<String>, Header, description = "The person at the tablet")),
+    request_body(content = Value, content_type = "application/json"),
+    responses((status = 201, body = Receipt, description = "Made, and on disk"),
+        (status = 200, body = Receipt, description = "Changed, or the same already"),
+        (status = "4XX", body = Problem), (status = 507, body = Problem)))]
+pub(crate) async fn put(
+    State(app): State<App>,
+    Path((record_type, id)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let key = key(&record_type, &id)?;
+    let terms = Terms::from_headers(&headers)?;
+    let wish = Wish::Put(object(read_json(&headers, body, JSON).await?)?);
+    write(&app, key, wish, terms).await
+}
+
+/// Changes some fields of a record by a JSON merge patch (RFC 7396); `null` removes a field.
+#[utoipa::path(patch, path = "/v1/records/{type}/{id}",
+    params(("type" = String, Path), ("id" = String, Path),
+        ("If-Match" = Option<String>, Header, description = "The version that was read; a stale one merges field by field"),
+        ("Outpost-Author" = Option<String>, Header, description = "The person at the tablet")),
+    request_body(content = Value, content_type = "application/merge-patch+json"),
+    responses((status = 200, body = Receipt, description = "Changed, or the same already"), (status = "4XX", body = Problem)))]
+pub(crate) async fn patch(
+    State(app): State<App>,
+    Path((record_type, id)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let key = key(&record_type, &id)?;
+    let terms = Terms::from_headers(&headers)?;
+    let wish = Wish::Patch(read_json(&headers, body, MERGE_PATCH).await?);
+    write(&app, key, wish, terms).await
+}
+
+/// Deletes a record. Its history stays.
+#[utoipa::path(delete, path = "/v1/records/{type}/{id}",
+    params(("type" = String, Path), ("id" = String, Path), ("If-Match" = Option<String>, Header)),
+    responses((status = 200, body = Receipt), (status = "4XX", body = Problem)))]
+pub(crate) async fn delete(
+    State(app): State<App>,
+    Path((record_type, id)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    write(&app, key(&record_type, &id)?, Wish::Delete, Terms::from_headers(&headers)?).await
+}
+
+async fn write(app: &App, key: RecordKey, wish: Wish, terms: Terms) -> Result<Response, Problem> {
+    app.disk.check_room()?;
+    let now = app.clock.now();
+    let receipt = app.store.write(move |tx| perform(tx, key, wish, terms, now)).await?;
+    Ok(respond(&receipt))
+}
+
+fn respond(receipt: &Receipt) -> Response {
+    let status = if receipt.result == Outcome::Created { StatusCode::CREATED } else { StatusCode::OK };
+    (status, [(header::ETAG, quoted(&receipt.etag))], Json(receipt)).into_response()
+}
+
+pub(crate) fn quoted(etag: &str) -> String {
+    format!("\"{etag}\"")
+}
+
+/// Makes a record under an id that the gateway gives it. With an `Idempotency-Key`, sending it again changes nothing and
+/// gives the same answer.
+#[utoipa::path(post, path = "/v1/records/{type}",
+    params(("type" = String, Path),
+        ("Idempotency-Key" = Option<String>, Header, description = "Any text of at most 255 bytes that is new for each record"),
+        ("Outpost-Author" = Option<String>, Header, description = "The person at the tablet")),
+    request_body(content = Value, content_type = "application/json"),
+    responses((status = 201, body = Receipt, description = "Made, and on disk"), (status = "4XX", body = Problem),
+        (status = 507, body = Problem)))]
+pub(crate) async fn post(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let record_type = record_type(&name)?;
+    let terms = Terms::from_headers(&headers)?;
+    let repeat_key = idempotency_key(&headers, &name)?;
+    let body = object(read_json(&headers, body, JSON).await?)?;
+    app.disk.check_room()?;
+    let now = app.clock.now();
+    let id = mint_id(now.now_ms)?;
+    let hash = content_hash(&serde_json::to_vec(&body).unwrap_or_default()).to_vec();
+    let written = app.store.write(move |tx| {
+        if let Some(repeat_key) = &repeat_key {
+            if let Some(known) = tx.reader()?.idempotent(repeat_key, now.now_ms)? {
+                return if known.hash == hash { Ok(known.body) } else { Err(Problem::key_reused()) };
+            }
+        }
+        let key = RecordKey { record_type, id };
+        let receipt = perform(tx, key, Wish::Put(body), terms, now)?;
+        let body = serde_json::to_vec(&receipt).unwrap_or_default();
+        if let Some(repeat_key) = &repeat_key {
+            let answer = Answer { hash, body: body.clone() };
+            tx.idempotent_put(repeat_key, &answer, now.now_ms, now.now_ms.saturating_add(KEY_KEPT_MS))?;
+        }
+        Ok(body)
+    });
+    let body = written.await?;
+    let receipt: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let text = |key: &str| receipt.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let location = format!("/v1/records/{name}/{}", text("id"));
+    let headers = [
+        (header::CONTENT_TYPE, JSON.to_owned()),
+        (header::ETAG, quoted(&text("etag"))),
+        (header::LOCATION, location),
+    ];
+    Ok((StatusCode::CREATED, headers, body).into_response())
+}
+
+fn idempotency_key(headers: &HeaderMap, record_type: &str) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get(HeaderName::from_static("idempotency-key")) else { return Ok(None) };
+    match value.to_str() {
+        Ok(text) if !text.is_empty() && text.len() <= KEY_BYTES_MAX => Ok(Some(format!("{record_type} {text}"))),
+        _ => Err(Problem::bad_request(format!("Idempotency-Key must be plain text of 1 to {KEY_BYTES_MAX} bytes."))),
+    }
+}
+
+/// Parameters of a read.
+#[derive(Debug, Deserialize, IntoParams)]
+pub(crate) struct ReadParams {
+    /// Also tell for each field who wrote it, when, how good the clock was, whether it was sent, and other values.
+    #[serde(default)]
+    meta: bool,
+}
+
+/// A record as it is now, unsent changes included.
+#[utoipa::path(get, path = "/v1/records/{type}/{id}",
+    params(("type" = String, Path), ("id" = String, Path), ReadParams, ("If-None-Match" = Option<String>, Header)),
+    responses((status = 200, body = Value), (status = 304, description = "The app has this version"),
+        (status = 404, body = Problem), (status = 410, body = Problem)))]
+pub(crate) async fn get(
+    State(app): State<App>,
+    Path((record_type, id)): Path<(String, String)>,
+    QueryParams(params): QueryParams<ReadParams>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let key = key(&record_type, &id)?;
+    let found = app.store.read(move |reader| {
+        let stored = reader.get(&key)?;
+        let rules = reader.rules()?;
+        Ok::<_, Problem>(stored.map(|stored| (stored, rules)))
+    });
+    let Some((stored, rules)) = found.await? else {
+        return Err(Problem::not_found("The gateway holds no record of this type and id."));
+    };
+    if stored.presence == Presence::Deleted && !params.meta {
+        return Err(Problem::gone());
+    }
+    let etag = quoted(&stored.etag);
+    let known = headers.get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok());
+    if known.is_some_and(|known| known.split(',').any(|tag| tag.trim() == etag)) {
+        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
+    }
+    let body = if params.meta { described(&stored, &rules) } else { Value::Object(render(&stored.record)) };
+    Ok(([(header::ETAG, etag)], Json(body)).into_response())
+}
+
+/// What became of a record, newest first: who changed what, when, what it replaced, and whether it was sent.
+#[utoipa::path(get, path = "/v1/records/{type}/{id}/history",
+    params(("type" = String, Path), ("id" = String, Path)),
+    responses((status = 200, body = HistoryPage), (status = 404, body = Problem)))]
+pub(crate) async fn history(
+    State(app): State<App>,
+    Path((record_type, id)): Path<(String, String)>,
+) -> Result<Json<HistoryPage>, Problem> {
+    let key = key(&record_type, &id)?;
+    let found = app.store.read(move |reader| {
+        Ok::<_, Problem>((reader.get(&key)?.is_some(), reader.history(&key, LIST_LIMIT_MAX)?))
+    });
+    let (exists, entries) = found.await?;
+    if !exists && entries.is_empty() {
+        return Err(Problem::not_found("The gateway holds no record of this type and id."));
+    }
+    Ok(Json(HistoryPage { history: entries.iter().map(HistoryItem::new).collect() }))
+}
+
+/// Records of a type, by id. Every other parameter is a filter: `?village=Chingale`, `?address.city=Zomba`.
+#[utoipa::path(get, path = "/v1/records/{type}",
+    params(("type" = String, Path),
+        ("limit" = Option<usize>, Query, description = "At most 1,000; 100 unless told"),
+        ("after" = Option<String>, Query, description = "The `next` of the page before")),
+    responses((status = 200, body = Page), (status = 400, body = Problem)))]
+pub(crate) async fn list(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    QueryParams(params): QueryParams<Vec<(String, String)>>,
+) -> Result<Json<Page>, Problem> {
+    let mut query =
+        Query { record_type: record_type(&name)?, filters: Vec::new(), after: None, limit: LIST_LIMIT };
+    for (name, value) in params {
+        match name.as_str() {
+            "limit" => {
+                let limit = value.parse().ok().filter(|n| (1..=LIST_LIMIT_MAX).contains(n));
+                query.limit = limit
+                    .ok_or_else(|| Problem::bad_request(format!("limit must be a number from 1 to {LIST_LIMIT_MAX}.")))?;
+            }
+            "after" => query.after = Some(RecordId::new(&value).map_err(|e| Problem::bad_request(format!("after is {e}.")))?),
+            path => query.filters.push(Filter { path: path.split('.').map(str::to_owned).collect(), value: Value::String(value) }),
+        }
+    }
+    let limit = query.limit;
+    let stored: Vec<Stored> = app.store.read(move |reader| reader.list(&query)).await.map_err(Problem::from)?;
+    Ok(Json(Page::new(&stored, limit)))
+}

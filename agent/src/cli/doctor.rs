@@ -1,0 +1,124 @@
+//! `outpost doctor`: what is wrong, and what to do, from disk to hub.
+
+use std::io::Write;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::client::Client;
+use crate::clock::unix_ms;
+use crate::config::Config;
+use crate::disk::Disk;
+use crate::error::{Class, Error};
+use crate::status::{bytes, duration};
+use crate::store::Store;
+
+/// 2026-01-01: no clock that is right says less.
+const EARLIEST_MS: i64 = 1_767_225_600_000;
+const OLD_SECONDS: u64 = 7 * 24 * 3_600;
+
+struct Examination<'a> {
+    out: &'a mut dyn Write,
+    worst: Option<Error>,
+}
+
+impl Examination<'_> {
+    fn good(&mut self, what: &str, told: &str) -> Result<(), Error> {
+        writeln!(self.out, "ok    {what}: {told}").map_err(Error::from)
+    }
+
+    fn bad(&mut self, what: &str, error: Error, advice: &str) -> Result<(), Error> {
+        writeln!(self.out, "BAD   {what}: {error}\n      {advice}")?;
+        self.worst.get_or_insert(error);
+        Ok(())
+    }
+}
+
+/// Examines everything, prints what it finds, and fails with the first trouble.
+pub(crate) async fn examine(folder: &Path, config: &Config, out: &mut dyn Write) -> Result<(), Error> {
+    let mut exam = Examination { out, worst: None };
+    disk(folder, config, &mut exam)?;
+    clock(&mut exam)?;
+    database(folder, &mut exam)?;
+    hub(folder, config, &mut exam).await?;
+    match exam.worst {
+        None => Ok(()),
+        Some(error) => Err(error),
+    }
+}
+
+fn disk(folder: &Path, config: &Config, exam: &mut Examination<'_>) -> Result<(), Error> {
+    let disk = Disk::new(folder, config.disk_reserve_bytes());
+    match (disk.free_bytes(), disk.check_room()) {
+        (Some(free), Ok(())) => exam.good("disk", &format!("{} free", bytes(free))),
+        (None, _) => exam.good("disk", "the system does not say how much is free"),
+        (Some(free), Err(_)) => {
+            let error = Error::Refused(format!("only {} free", bytes(free)));
+            exam.bad("disk", error, "Nothing new is taken. Free space, or connect the gateway so that it can send.")
+        }
+    }
+}
+
+fn clock(exam: &mut Examination<'_>) -> Result<(), Error> {
+    match unix_ms() {
+        now if now >= EARLIEST_MS => exam.good("clock", "plausible"),
+        _ => {
+            let error = Error::Refused("it says a year that is over".to_owned());
+            exam.bad("clock", error, "Records are kept and ordered all the same. Connect to the hub once, or set the time.")
+        }
+    }
+}
+
+fn database(folder: &Path, exam: &mut Examination<'_>) -> Result<(), Error> {
+    let store = match Store::open_read_only(folder) {
+        Ok(store) => store,
+        Err(error) => {
+            let hint = error.hint();
+            return exam.bad("database", error, hint);
+        }
+    };
+    let (facts, faults) = store.read(|reader| Ok::<_, Error>((reader.status()?, reader.quick_check()?)))?;
+    match faults.first() {
+        None => exam.good("database", &format!("sound, {}", bytes(facts.database_bytes)))?,
+        Some(first) => {
+            let error = Error::Refused(format!("{} fault(s), the first: {first}", faults.len()));
+            exam.bad("database", error, "Keep this card. What can be read is served; ask the hub's admin for help.")?;
+        }
+    }
+    let oldest = facts.streams.iter().filter(|s| s.unsent > 0).filter_map(|s| s.oldest_ms).min();
+    let age = oldest.map(|ms| u64::try_from(unix_ms().saturating_sub(ms) / 1000).unwrap_or(0));
+    let unsent: u64 = facts.streams.iter().map(|s| s.unsent).sum();
+    match age {
+        Some(age) if age > OLD_SECONDS => {
+            let error = Error::Refused(format!("{unsent} changes wait, the oldest for {}", duration(age)));
+            exam.bad("outbox", error, "They are safe here. Bring the gateway to a link, or run: outpost sync")
+        }
+        _ => exam.good("outbox", &format!("{unsent} changes wait")),
+    }
+}
+
+async fn hub(folder: &Path, config: &Config, exam: &mut Examination<'_>) -> Result<(), Error> {
+    let mut client = match Client::connect(folder, config).await {
+        Ok(client) => client,
+        Err(error) => {
+            let hint = error.hint();
+            return exam.bad("gateway", error, hint);
+        }
+    };
+    let status = client.ask_json("GET", "/v1/status", &Value::Null).await?;
+    let Some(hub) = status.get("hub").and_then(Value::as_str) else {
+        let error = Error::Config("not enrolled".to_owned());
+        return exam.bad("hub", error, "Ask the hub's admin for a code, then: outpost enroll <hub-url> <code>");
+    };
+    match client.ask_json("POST", "/v1/sync", &Value::Null).await {
+        Ok(_) => exam.good("hub", &format!("{hub} answers")),
+        Err(error) => {
+            let hint = if error.class() == Class::Offline {
+                "Check cable, Wi-Fi or modem, then whether this address opens elsewhere. Records are safe here meanwhile."
+            } else {
+                error.hint()
+            };
+            exam.bad("hub", error, hint)
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The command line: what a technician types. Each command is a few calls of the local API, so that it does the same with a
+//! running daemon and without one.
+
+mod client;
+mod doctor;
+mod import;
+mod people;
+mod records;
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::clock::unix_ms;
+use crate::config::{Config, SAMPLE, data_dir};
+use crate::disk::Disk;
+use crate::error::Error;
+use crate::run::run;
+use crate::status::Status;
+use crate::store::Store;
+use client::Client;
+
+/// Outpost gateway: keeps a clinic's records safe and syncs them with the hub.
+#[derive(Debug, Parser)]
+#[command(name = "outpost", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Folder of the database and the configuration.
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Configuration file; outpost.toml in the data folder unless named.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve apps and sync with the hub, until stopped.
+    Run {
+        /// Where apps reach the gateway; port 0 takes a free one.
+        #[arg(long, value_name = "ADDR:PORT")]
+        listen: Option<SocketAddr>,
+    },
+    /// Join a hub with the one-time code that its admin made.
+    Enroll {
+        /// The hub, such as https://hub.example.org.
+        hub_url: String,
+        /// The code, such as ABCD-EFGH-JKMN.
+        code: String,
+    },
+    /// Show what is held, what waits, and what needs a person.
+    Status {
+        /// For programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Sync with the hub now.
+    Sync,
+    /// Take records of one type from a file, one JSON object a line.
+    Import(import::Import),
+    /// Look at records.
+    #[command(subcommand)]
+    Records(records::Records),
+    /// See and settle fields in which two values stand.
+    #[command(subcommand)]
+    Conflicts(people::Conflicts),
+    /// See changes that the hub cannot use, and decide about them.
+    #[command(subcommand)]
+    Parked(people::Parked),
+    /// Look at the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Check disk, clock, link, hub and database, and say what to do.
+    Doctor,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Print the defaults with what each key means.
+    Default,
+    /// Check the configuration file.
+    Check,
+}
+
+/// Runs one command. Results go to `out`, everything else to the log.
+///
+/// # Errors
+/// [`Error`]; its class is the exit code.
+pub async fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Error> {
+    let folder = data_dir(cli.data_dir)?;
+    let load = || Config::load(cli.config.as_deref(), &folder);
+    match cli.command {
+        Command::Run { listen } => {
+            let mut config = load()?;
+            config.listen = listen.unwrap_or(config.listen);
+            let announce = |address| {
+                let _ = writeln!(out, "listening on http://{address}").and_then(|()| out.flush());
+            };
+            run(&folder, &config, announce, stop_signal()).await
+        }
+        Command::Enroll { hub_url, code } => {
+            let mut client = Client::connect(&folder, &load()?).await?;
+            let wish = serde_json::json!({"hub_url": hub_url, "code": code});
+            let answer = client.ask_json("POST", "/v1/enroll", &wish).await?;
+            let name = answer.get("name").and_then(serde_json::Value::as_str).unwrap_or_default();
+            writeln!(out, "enrolled as {name} at {hub_url}").map_err(Error::from)
+        }
+        Command::Status { json } => status(&folder, json, out),
+        Command::Sync => sync(&mut Client::connect(&folder, &load()?).await?, out).await,
+        Command::Import(import) => import.execute(&mut Client::connect(&folder, &load()?).await?, out).await,
+        Command::Records(records) => records.execute(&mut Client::connect(&folder, &load()?).await?, out).await,
+        Command::Conflicts(conflicts) => conflicts.execute(&mut Client::connect(&folder, &load()?).await?, out).await,
+        Command::Parked(parked) => parked.execute(&mut Client::connect(&folder, &load()?).await?, out).await,
+        Command::Config(ConfigCommand::Default) => write!(out, "{SAMPLE}").map_err(Error::from),
+        Command::Config(ConfigCommand::Check) => {
+            load()?;
+            writeln!(out, "the configuration is good").map_err(Error::from)
+        }
+        Command::Doctor => doctor::examine(&folder, &load()?, out).await,
+    }
+}
+
+/// From the database alone: the same with or without a daemon.
+fn status(folder: &std::path::Path, json: bool, out: &mut dyn Write) -> Result<(), Error> {
+    let facts = Store::open_read_only(folder)?.read(|reader| reader.status())?;
+    let now_ms = unix_ms();
+    let status = Status::new(&facts, Disk::new(folder, 0).free_bytes(), now_ms);
+    match json {
+        true => {
+            let text = serde_json::to_string_pretty(&status).map_err(|e| Error::Config(e.to_string()))?;
+            writeln!(out, "{text}").map_err(Error::from)
+        }
+        false => write!(out, "{}", status.text(now_ms)).map_err(Error::from),
+    }
+}
+
+async fn sync(client: &mut Client, out: &mut dyn Write) -> Result<(), Error> {
+    let report = client.ask_json("POST", "/v1/sync", &serde_json::Value::Null).await?;
+    let number = |key: &str| report.get(key).and_then(serde_json::Value::as_u64).unwrap_or(0);
+    writeln!(
+        out,
+        "sent {}, received {}, in {} exchange(s): {} up, {} down",
+        number("sent"),
+        number("received"),
+        number("exchanges"),
+        crate::status::bytes(number("bytes_up")),
+        crate::status::bytes(number("bytes_down")),
+    )
+    .map_err(Error::from)
+}
+
+/// Ends when the program is asked to stop.
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Sets up the log: to standard error, by the configuration or `RUST_LOG`.
+pub fn start_log(cli: &Cli) {
+    use tracing_subscriber::EnvFilter;
+    let level = data_dir(cli.data_dir.clone())
+        .and_then(|folder| Config::load(cli.config.as_deref(), &folder))
+        .map_or("info", |config| config.log_level.name());
+    let quiet = !matches!(cli.command, Command::Run { .. });
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(if quiet { "error" } else { level }));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second start in one process (tests) keeps the first.
+    let _ = log.with_ansi(false).try_init();
+}

@@ -1,0 +1,203 @@
+//! What can go wrong in the agent, and what follows from it.
+//!
+//! Every error has a [`Class`], told from its type and never from its text. A class has one action of the sync loop, one exit
+//! code and one kind of HTTP problem; the hint says what a person can do next.
+
+use std::io;
+use std::path::PathBuf;
+
+use rusqlite::ErrorCode;
+use sync_protocol::error::{DecodeError, MergeError};
+use sync_protocol::gateway::Refusal;
+
+/// What kind of trouble it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// The hub cannot be reached now: try again later, by itself.
+    Offline,
+    /// The other side, or the app, was told something it cannot take.
+    Rejected,
+    /// This gateway is not allowed in any more: a person has to act at the hub.
+    Denied,
+    /// The disk, the database or the program is at fault.
+    Broken,
+    /// The configuration or the command line is at fault.
+    Config,
+}
+
+impl Class {
+    /// The exit code of the program.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Class::Config => 2,
+            Class::Offline => 3,
+            Class::Rejected => 4,
+            Class::Denied => 5,
+            Class::Broken => 6,
+        }
+    }
+
+    /// Its name in status, logs and problems.
+    pub fn name(self) -> &'static str {
+        match self {
+            Class::Offline => "offline",
+            Class::Rejected => "rejected",
+            Class::Denied => "denied",
+            Class::Broken => "broken",
+            Class::Config => "config",
+        }
+    }
+}
+
+/// Any failure of the agent.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No answer from the hub: no network, no route, a timeout, a connection that broke.
+    #[error("the hub could not be reached")]
+    Offline(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Something answered that is not a hub: most likely a sign-in page of the network.
+    #[error("something answered that is not a hub (HTTP {0}); perhaps a sign-in page of this network")]
+    Portal(u16),
+    /// The hub is there but cannot serve now.
+    #[error("the hub cannot serve now: {0}")]
+    Busy(String),
+    /// The gateway itself did not take it, and said why.
+    #[error("{0}")]
+    Refused(String),
+    /// The hub understood and did not take it.
+    #[error("the hub did not take the request: {0}")]
+    Rejected(String),
+    /// The hub does not speak our version of the protocol.
+    #[error("the hub speaks another version of the protocol: {0}")]
+    Upgrade(String),
+    /// The hub does not know this gateway, or no longer.
+    #[error("the hub refused this gateway: {0}")]
+    Denied(String),
+    /// The configuration cannot be used.
+    #[error("the configuration cannot be used: {0}")]
+    Config(String),
+    /// Nothing more fits on the disk. What was not confirmed was not stored.
+    #[error("the disk is full")]
+    DiskFull(#[source] rusqlite::Error),
+    /// Another program holds the database for too long.
+    #[error("the database is in use by another program")]
+    Locked(#[source] rusqlite::Error),
+    /// The database file is damaged.
+    #[error("the database is damaged")]
+    Corrupt(#[source] rusqlite::Error),
+    /// SQLite failed otherwise.
+    #[error("the database failed")]
+    Database(#[source] rusqlite::Error),
+    /// The database was written by a newer program.
+    #[error("the database was written by a newer version of outpost (format {found}; this program knows up to {known})")]
+    NewerDatabase {
+        /// Format of the file.
+        found: i64,
+        /// The newest format that this program knows.
+        known: i64,
+    },
+    /// The file is a database of something else.
+    #[error("{} is not a database of outpost", .0.display())]
+    NotOurs(PathBuf),
+    /// Another write that was to be committed together with this one made the disk fail; none of them was stored.
+    #[error("nothing was stored, because the disk failed during the same commit")]
+    GroupLost,
+    /// The store has been closed.
+    #[error("the store is closed")]
+    Closed,
+    /// A file could not be read or written.
+    #[error("a file could not be read or written")]
+    Io(#[from] io::Error),
+    /// Bytes from the hub or from disk that are not what they should be.
+    #[error("a message or a stored value cannot be read")]
+    Decode(#[from] DecodeError),
+    /// Two gateways write under one identity.
+    #[error("two gateways share one identity")]
+    Twin(#[from] MergeError),
+}
+
+impl Error {
+    /// A failure of the network.
+    pub fn offline(source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Error::Offline(Box::new(source))
+    }
+
+    /// What kind of trouble it is.
+    pub fn class(&self) -> Class {
+        match self {
+            Error::Offline(_) | Error::Portal(_) | Error::Busy(_) => Class::Offline,
+            Error::Rejected(_) | Error::Refused(_) | Error::Upgrade(_) => Class::Rejected,
+            Error::Denied(_) | Error::Twin(_) => Class::Denied,
+            Error::Config(_) | Error::NotOurs(_) => Class::Config,
+            Error::DiskFull(_)
+            | Error::Locked(_)
+            | Error::Corrupt(_)
+            | Error::Database(_)
+            | Error::NewerDatabase { .. }
+            | Error::GroupLost
+            | Error::Closed
+            | Error::Io(_)
+            | Error::Decode(_) => Class::Broken,
+        }
+    }
+
+    /// The exit code of the program.
+    pub fn exit_code(&self) -> u8 {
+        self.class().exit_code()
+    }
+
+    /// What a person can do next, in one sentence.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Error::Portal(_) => "Open a web page on this network and sign in, or use another network.",
+            Error::Offline(_) | Error::Busy(_) => "Nothing is lost: records are kept here and sent when there is a connection again.",
+            Error::Refused(_) => "Nothing was changed beyond what is reported.",
+            Error::Rejected(_) => "Nothing is lost. Tell the hub's admin what this message says.",
+            Error::Upgrade(_) => "Install the version of outpost that the hub's admin offers.",
+            Error::Denied(_) => "Ask the hub's admin to enrol this gateway again; captured records stay here until then.",
+            Error::Twin(_) => "A card was copied or restored: ask the hub's admin which gateway is the real one.",
+            Error::Config(_) => "Correct the configuration file and start again.",
+            Error::NotOurs(_) => "Give the directory in which outpost keeps its data, or an empty one.",
+            Error::DiskFull(_) | Error::GroupLost => "Free some space on the card and write again.",
+            Error::Locked(_) => "Close other programs that have the database open, and try again.",
+            Error::Corrupt(_) => "Run `outpost check`; keep the card, what it still holds can be pushed with `outpost rescue`.",
+            Error::NewerDatabase { .. } => "Install the newer outpost again; the older one must not touch this database.",
+            Error::Closed => "The program is stopping; try again when it has started.",
+            Error::Database(_) | Error::Io(_) => "Check the card and its free space, then try again.",
+            Error::Decode(_) => "Run `outpost check`; if it finds nothing, report this with the log.",
+        }
+    }
+
+    /// The same failure once more, for each of those that it befell together.
+    pub(crate) fn again(&self) -> Error {
+        let copy = |error: &rusqlite::Error| match error {
+            rusqlite::Error::SqliteFailure(code, text) => rusqlite::Error::SqliteFailure(*code, text.clone()),
+            _ => rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ABORT), None),
+        };
+        match self {
+            Error::DiskFull(e) => Error::DiskFull(copy(e)),
+            Error::Locked(e) => Error::Locked(copy(e)),
+            Error::Corrupt(e) => Error::Corrupt(copy(e)),
+            Error::Database(e) => Error::Database(copy(e)),
+            Error::Io(e) => Error::Io(io::Error::from(e.kind())),
+            _ => Error::GroupLost,
+        }
+    }
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Error::DiskFull(error),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Error::Locked(error),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Error::Corrupt(error),
+            _ => Error::Database(error),
+        }
+    }
+}
+
+impl From<Error> for Refusal<Error> {
+    fn from(error: Error) -> Self {
+        Refusal::Store(error)
+    }
+}

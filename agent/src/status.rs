@@ -1,0 +1,165 @@
+//! What is true of this gateway right now, from the database alone: the same with or without a running daemon.
+//!
+//! Nothing is "sent" here before the hub has it. The JSON is a contract: keys are added, never changed.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+use sync_protocol::id::Stream;
+use utoipa::ToSchema;
+
+use crate::store;
+
+/// The state of a gateway.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct Status {
+    /// Its name at the hub; absent before enrolment.
+    pub gateway: Option<String>,
+    /// The hub's address; absent before enrolment.
+    pub hub: Option<String>,
+    /// Version of the program that answers.
+    pub version: &'static str,
+    /// What it is subscribed to; the first is its home.
+    pub scopes: Vec<String>,
+    /// Records held, by type.
+    pub records: Vec<TypeCount>,
+    /// Changes that the hub does not have yet.
+    pub unsent: u64,
+    /// Age of the oldest of them, seconds.
+    pub oldest_unsent_seconds: Option<u64>,
+    /// The same for each stream that was used.
+    pub streams: Vec<StreamCount>,
+    /// Changes that the hub keeps but cannot use; a person has to look.
+    pub parked: u64,
+    /// Records in which two values stand.
+    pub conflicts: u64,
+    /// Whether records of newly assigned scopes are still being loaded.
+    pub loading: bool,
+    /// When the hub was last reached, milliseconds since 1970.
+    pub last_success_ms: Option<i64>,
+    /// When it was last tried.
+    pub last_attempt_ms: Option<i64>,
+    /// What went wrong at the last attempt: `offline`, `denied`, `rejected`, `broken` or `config`.
+    pub error_class: Option<String>,
+    /// The same in words.
+    pub error: Option<String>,
+    /// Rows of the database that cannot be read.
+    pub damaged_rows: u64,
+    /// Repairs after the digests of gateway and hub disagreed.
+    pub repairs: u64,
+    /// Version of the rules in force.
+    pub rules_version: u32,
+    /// Size of the database.
+    pub database_bytes: u64,
+    /// Free space on the card.
+    pub disk_free_bytes: Option<u64>,
+}
+
+/// How many records of a type are held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct TypeCount {
+    /// The type.
+    #[serde(rename = "type")]
+    pub record_type: String,
+    /// How many, without deleted ones.
+    pub count: u64,
+}
+
+/// What waits in one stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct StreamCount {
+    /// `urgent`, `normal` or `bulk`.
+    #[schema(value_type = String)]
+    pub stream: Stream,
+    /// Changes ever captured under the present identity.
+    pub captured: u64,
+    /// Changes that the hub does not have yet.
+    pub unsent: u64,
+}
+
+impl Status {
+    /// Puts the facts together.
+    pub fn new(facts: &store::Status, disk_free_bytes: Option<u64>, now_ms: i64) -> Status {
+        let oldest_ms = facts.streams.iter().filter(|s| s.unsent > 0).filter_map(|s| s.oldest_ms).min();
+        let streams = facts.streams.iter().filter(|s| s.last > 0);
+        Status {
+            gateway: facts.enrolment.as_ref().map(|e| e.name.clone()),
+            hub: facts.enrolment.as_ref().map(|e| e.hub_url.clone()),
+            version: env!("CARGO_PKG_VERSION"),
+            scopes: facts.state.scopes.iter().map(ToString::to_string).collect(),
+            records: facts
+                .records
+                .iter()
+                .map(|(record_type, count)| TypeCount { record_type: record_type.to_string(), count: *count })
+                .collect(),
+            unsent: facts.streams.iter().map(|s| s.unsent).sum(),
+            oldest_unsent_seconds: oldest_ms.map(|ms| u64::try_from(now_ms.saturating_sub(ms) / 1000).unwrap_or(0)),
+            streams: streams.map(|s| StreamCount { stream: s.stream, captured: s.last, unsent: s.unsent }).collect(),
+            parked: facts.parked,
+            conflicts: facts.conflicts,
+            loading: facts.state.backfill.is_some(),
+            last_success_ms: facts.report.success_ms,
+            last_attempt_ms: Some(facts.report.attempt_ms).filter(|ms| *ms != 0),
+            error_class: facts.report.error_class.clone(),
+            error: facts.report.error.clone(),
+            damaged_rows: facts.damaged,
+            repairs: facts.state.repairs,
+            rules_version: facts.rules_version,
+            database_bytes: facts.database_bytes,
+            disk_free_bytes,
+        }
+    }
+
+    /// The same for a person at a terminal.
+    pub fn text(&self, now_ms: i64) -> String {
+        let mut out = String::new();
+        let _ = match (&self.gateway, &self.hub) {
+            (Some(name), Some(hub)) => writeln!(out, "{name} -> {hub}   ({})", self.scopes.join(", ")),
+            _ => writeln!(out, "not enrolled yet: outpost enroll <hub-url> <code>"),
+        };
+        let total: u64 = self.records.iter().map(|t| t.count).sum();
+        let types: Vec<String> = self.records.iter().map(|t| format!("{} {}", t.count, t.record_type)).collect();
+        let _ = writeln!(out, "records    {total}   {}", types.join(", "));
+        let _ = match (self.unsent, self.oldest_unsent_seconds) {
+            (0, _) => writeln!(out, "unsent     0   the hub has everything"),
+            (n, Some(age)) => writeln!(out, "unsent     {n}   oldest {}", duration(age)),
+            (n, None) => writeln!(out, "unsent     {n}"),
+        };
+        let _ = writeln!(out, "parked     {}{}", self.parked, if self.parked > 0 { "   see: outpost parked list" } else { "" });
+        let _ = writeln!(out, "conflicts  {}{}", self.conflicts, if self.conflicts > 0 { "   see: outpost conflicts list" } else { "" });
+        let ago = |ms: i64| format!("{} ago", duration(u64::try_from(now_ms.saturating_sub(ms) / 1000).unwrap_or(0)));
+        let _ = writeln!(out, "last sync  {}", self.last_success_ms.map_or("never".to_owned(), ago));
+        if let (Some(class), Some(error)) = (&self.error_class, &self.error) {
+            let _ = writeln!(out, "           last attempt failed ({class}): {error}");
+        }
+        if self.loading {
+            let _ = writeln!(out, "           still loading the records of a new catchment");
+        }
+        if self.damaged_rows > 0 {
+            let _ = writeln!(out, "damaged    {} rows cannot be read   see: outpost doctor", self.damaged_rows);
+        }
+        let free = self.disk_free_bytes.map_or("unknown".to_owned(), bytes);
+        let _ = writeln!(out, "database   {}, {free} free", bytes(self.database_bytes));
+        out
+    }
+}
+
+/// A span in the one or two units that matter.
+pub fn duration(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min", seconds / 60),
+        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
+}
+
+/// A size in the unit that fits.
+pub fn bytes(n: u64) -> String {
+    match n {
+        0..1_000 => format!("{n} B"),
+        1_000..1_000_000 => format!("{:.1} kB", n as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", n as f64 / 1e6),
+        _ => format!("{:.1} GB", n as f64 / 1e9),
+    }
+}

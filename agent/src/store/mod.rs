@@ -1,0 +1,317 @@
+//! What the gateway remembers: one SQLite file, one writer, readers beside it. The only SQL of the agent is in here.
+//!
+//! [`Store::write`] hands a closure to the thread that owns the write connection. The thread takes all closures that wait,
+//! gives each a savepoint of its own, commits once and only then answers ([`writer`]). [`Store::read`] runs a closure on a
+//! read-only connection, on a snapshot. The closures get a [`Tx`] or a [`Reader`]; SQLite does not leave this module.
+//!
+//! # Invariants
+//! - What was answered with `Ok` is on the disk. What failed, alone or with its commit, left nothing behind.
+//! - A row that is damaged is skipped, counted and logged. Opening succeeds whenever SQLite can open the file.
+//! - The digest of a scope is the sum over its confirmed records, in the same transaction as those.
+//! - It decides nothing about merging: that is `sync_protocol`, which calls back through [`sync_protocol::gateway::Store`].
+
+mod check;
+mod codec;
+mod history;
+mod keep;
+mod lists;
+mod model;
+mod number;
+mod open;
+mod reader;
+mod row;
+mod side;
+mod sync;
+mod tail;
+mod tx;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use sync_protocol::rules::Rules;
+use tokio::sync::{Semaphore, oneshot, watch};
+
+use self::codec::Codec;
+pub use self::model::{
+    Answer, Conflict, Enrolment, Entry, FeedItem, Filter, HubEntry, OpState, OwnEntry, Parked, Query, Receipt, Status, Stored,
+    StreamStatus, SyncReport,
+};
+pub use self::open::FILE_NAME;
+pub use self::reader::Reader;
+pub use self::tx::Tx;
+use self::writer::{Job, News, Work, Writer};
+use crate::error::Error;
+
+/// How the store works. The defaults suit a card in a small box.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Closures in one commit at most.
+    pub group_max: usize,
+    /// How long a commit waits for as many closures as came in the last one; a lone writer never waits.
+    pub linger: Duration,
+    /// Closures that wait at most; further callers wait to be let in.
+    pub queue_max: usize,
+    /// Connections for reading.
+    pub readers: usize,
+    /// Version of the program, for the admins of the hub.
+    pub version: &'static str,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            group_max: 128,
+            linger: Duration::from_millis(1),
+            queue_max: 1_024,
+            readers: 2,
+            version: env!("CARGO_PKG_VERSION"),
+        }
+    }
+}
+
+/// The open store. Clones share it; the last one to go waits until everything queued is committed.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    path: PathBuf,
+    /// `None` only while it is being closed.
+    queue: Option<mpsc::Sender<Box<dyn Job>>>,
+    thread: Option<JoinHandle<()>>,
+    room: Arc<Semaphore>,
+    readers: Pool,
+    feed: watch::Receiver<u64>,
+    outbox: watch::Receiver<u64>,
+    rules: watch::Receiver<Arc<Rules>>,
+    commits: Arc<AtomicU64>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("path", &self.inner.path).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens the store in a directory and starts its writer. Directory and database are made if they are not there, and an
+    /// older database is brought up to date.
+    ///
+    /// # Errors
+    /// [`Error::NewerDatabase`], [`Error::NotOurs`], [`Error::Locked`], or what SQLite and the file system report.
+    pub fn open(dir: &Path, options: Options) -> Result<Store, Error> {
+        let db = open::for_writing(dir)?;
+        let damaged = Arc::new(AtomicU64::new(0));
+        let commits = Arc::new(AtomicU64::new(0));
+        let (news, receivers) = News::channels();
+        let codec = Codec::new(Arc::clone(&damaged))?;
+        let writer = Writer::new(db, codec, dir, options, news, Arc::clone(&commits))?;
+        let (queue, jobs) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || writer.run(&jobs))?;
+        let readers = Pool::open(dir, options.readers.max(1), &damaged)?;
+        let inner = Inner {
+            path: dir.join(FILE_NAME),
+            queue: Some(queue),
+            thread: Some(thread),
+            room: Arc::new(Semaphore::new(options.queue_max.max(1))),
+            readers,
+            feed: receivers.feed,
+            outbox: receivers.outbox,
+            rules: receivers.rules,
+            commits,
+        };
+        Ok(Store { inner: Arc::new(inner) })
+    }
+
+    /// Opens an existing store for reading only, beside a program that may have it open, for status at the command line.
+    ///
+    /// # Errors
+    /// As [`Store::open`]; what SQLite reports if there is no database.
+    pub fn open_read_only(dir: &Path) -> Result<ReadOnly, Error> {
+        Ok(ReadOnly { one: Mutex::new(ReadConnection::open(dir, &Arc::new(AtomicU64::new(0)))?) })
+    }
+
+    /// Runs a closure in a transaction of its own, and returns when it is on the disk, together with those that came at
+    /// the same time. An `Err` of the closure undoes what it did, and only that.
+    ///
+    /// # Errors
+    /// What the closure returns; [`Error::DiskFull`] and the like if the commit failed, [`Error::Closed`].
+    pub async fn write<T, E, F>(&self, f: F) -> Result<T, E>
+    where
+        F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        let permit = Arc::clone(&self.inner.room).acquire_owned().await.map_err(|_| Error::Closed)?;
+        let (reply, answer) = oneshot::channel();
+        self.send(Box::new(Work { f, reply, permit: Some(permit) }))?;
+        answer.await.unwrap_or_else(|_| Err(Error::Closed.into()))
+    }
+
+    /// [`Store::write`] for code that is not async. Must not be called from async code.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub fn blocking_write<T, E, F>(&self, f: F) -> Result<T, E>
+    where
+        F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        self.send(Box::new(Work { f, reply, permit: None }))?;
+        answer.blocking_recv().unwrap_or_else(|_| Err(Error::Closed.into()))
+    }
+
+    /// Runs a closure on a snapshot, on a thread for blocking work. Beside the writer: neither waits for the other.
+    ///
+    /// # Errors
+    /// What the closure returns, or what SQLite reports.
+    pub async fn read<T, E, F>(&self, f: F) -> Result<T, E>
+    where
+        F: FnOnce(&Reader<'_>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        let permit = Arc::clone(&self.inner.readers.room).acquire_owned().await.map_err(|_| Error::Closed)?;
+        let store = self.clone();
+        let work = tokio::task::spawn_blocking(move || {
+            let result = store.inner.readers.read(f);
+            drop(permit);
+            result
+        });
+        work.await.unwrap_or_else(|_| Err(Error::Closed.into()))
+    }
+
+    /// [`Store::read`] for code that is not async.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub fn blocking_read<T, E: From<Error>>(&self, f: impl FnOnce(&Reader<'_>) -> Result<T, E>) -> Result<T, E> {
+        self.inner.readers.read(f)
+    }
+
+    /// The latest committed position of the change feed; wakes whoever waits for changes.
+    pub fn feed(&self) -> watch::Receiver<u64> {
+        self.inner.feed.clone()
+    }
+
+    /// How many own ops the hub does not have yet, as committed; wakes the sync loop.
+    pub fn outbox(&self) -> watch::Receiver<u64> {
+        self.inner.outbox.clone()
+    }
+
+    /// The rules in force, as committed.
+    pub fn rules(&self) -> watch::Receiver<Arc<Rules>> {
+        self.inner.rules.clone()
+    }
+
+    /// Commits since it was opened.
+    pub fn commits(&self) -> u64 {
+        self.inner.commits.load(Ordering::Relaxed)
+    }
+
+    /// The database file.
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    fn send(&self, job: Box<dyn Job>) -> Result<(), Error> {
+        let queue = self.inner.queue.as_ref().ok_or(Error::Closed)?;
+        queue.send(job).map_err(|_| Error::Closed)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            // A closure may hold the last clone; the writer cannot wait for itself.
+            if thread.thread().id() != std::thread::current().id() {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+/// A store that is only read, by a program that does not run the agent.
+pub struct ReadOnly {
+    one: Mutex<ReadConnection>,
+}
+
+impl ReadOnly {
+    /// Runs a closure on a snapshot.
+    ///
+    /// # Errors
+    /// What the closure returns, or what SQLite reports.
+    pub fn read<T, E: From<Error>>(&self, f: impl FnOnce(&Reader<'_>) -> Result<T, E>) -> Result<T, E> {
+        self.one.lock().unwrap_or_else(PoisonError::into_inner).read(f)
+    }
+}
+
+impl std::fmt::Debug for ReadOnly {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ReadOnly")
+    }
+}
+
+struct ReadConnection {
+    db: Connection,
+    codec: Codec,
+    dir: PathBuf,
+}
+
+impl ReadConnection {
+    fn open(dir: &Path, damaged: &Arc<AtomicU64>) -> Result<ReadConnection, Error> {
+        let (db, codec) = (open::for_reading(dir)?, Codec::new(Arc::clone(damaged))?);
+        Ok(ReadConnection { db, codec, dir: dir.to_owned() })
+    }
+
+    fn read<T, E: From<Error>>(&self, f: impl FnOnce(&Reader<'_>) -> Result<T, E>) -> Result<T, E> {
+        let snapshot = self.db.unchecked_transaction().map_err(Error::from)?;
+        let result = f(&Reader::new(&snapshot, &self.codec, &self.dir));
+        snapshot.commit().map_err(Error::from)?;
+        result
+    }
+}
+
+/// Connections for reading that wait for work.
+struct Pool {
+    idle: Mutex<Vec<ReadConnection>>,
+    size: usize,
+    room: Arc<Semaphore>,
+    dir: PathBuf,
+    damaged: Arc<AtomicU64>,
+}
+
+impl Pool {
+    fn open(dir: &Path, size: usize, damaged: &Arc<AtomicU64>) -> Result<Pool, Error> {
+        let first = ReadConnection::open(dir, damaged)?;
+        let room = Arc::new(Semaphore::new(size));
+        Ok(Pool { idle: Mutex::new(vec![first]), size, room, dir: dir.to_owned(), damaged: Arc::clone(damaged) })
+    }
+
+    /// Takes an idle connection, or opens one; the semaphore bounds how many there are.
+    fn read<T, E: From<Error>>(&self, f: impl FnOnce(&Reader<'_>) -> Result<T, E>) -> Result<T, E> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => ReadConnection::open(&self.dir, &self.damaged)?,
+        };
+        let result = connection.read(f);
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < self.size {
+            idle.push(connection);
+        }
+        result
+    }
+}

@@ -1,0 +1,97 @@
+//! Opening the database file: what SQLite is told, and how old files are brought up to date.
+//!
+//! A page has 2 KiB. A capture writes three to five pages to the log, so small pages make small commits; but a history row of
+//! a visit takes about 350 bytes, and in pages of 1 KiB a sixth of each would stay empty. `synchronous = FULL` makes every commit
+//! durable before it is answered. The log is folded back every 1,000 pages, 2 MB, which bounds it and lets the pages that
+//! every commit touches be folded once for all of them. There are no foreign keys: nothing that is referred to is ever deleted.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::error::Error;
+
+/// The file within the data directory.
+pub const FILE_NAME: &str = "outpost.db";
+
+/// Tells our files from other SQLite databases: "Outp".
+const APPLICATION_ID: i64 = 0x4f75_7470;
+
+/// One step a file, numbered; each runs in one transaction. A released step is never changed.
+const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_initial.sql")];
+
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+const STATEMENTS_CACHED: usize = 64;
+
+/// Opens the database for writing, makes it if there is none, and brings an old one up to date.
+pub(super) fn for_writing(dir: &Path) -> Result<Connection, Error> {
+    std::fs::create_dir_all(dir)?;
+    let path = dir.join(FILE_NAME);
+    let mut db = Connection::open(&path)?;
+    db.busy_timeout(BUSY_TIMEOUT)?;
+    refuse_strangers(&db, &path)?;
+    // Takes effect only before the first table exists.
+    db.pragma_update(None, "page_size", 2048)?;
+    db.pragma_update(None, "journal_mode", "wal")?;
+    db.pragma_update(None, "synchronous", "full")?;
+    db.pragma_update(None, "wal_autocheckpoint", 1_000)?;
+    db.pragma_update(None, "journal_size_limit", 4 * 1024 * 1024)?;
+    db.pragma_update(None, "cache_size", -2_048)?;
+    settle(&db)?;
+    migrate(&mut db, &path)?;
+    Ok(db)
+}
+
+/// Opens the database for reading only, beside whoever writes it.
+pub(super) fn for_reading(dir: &Path) -> Result<Connection, Error> {
+    let path = dir.join(FILE_NAME);
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(&path, flags)?;
+    db.busy_timeout(BUSY_TIMEOUT)?;
+    refuse_strangers(&db, &path)?;
+    if number(&db, "user_version")? == 0 {
+        return Err(Error::NotOurs(path));
+    }
+    db.pragma_update(None, "cache_size", -1_024)?;
+    settle(&db)?;
+    Ok(db)
+}
+
+fn settle(db: &Connection) -> Result<(), Error> {
+    db.pragma_update(None, "temp_store", "memory")?;
+    db.pragma_update(None, "foreign_keys", false)?;
+    db.pragma_update(None, "trusted_schema", false)?;
+    db.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
+    Ok(())
+}
+
+fn number(db: &Connection, pragma: &str) -> Result<i64, Error> {
+    Ok(db.pragma_query_value(None, pragma, |row| row.get(0))?)
+}
+
+fn refuse_strangers(db: &Connection, path: &Path) -> Result<(), Error> {
+    let not_ours = || Err(Error::NotOurs(PathBuf::from(path)));
+    let known = MIGRATIONS.len() as i64;
+    let tables: i64 = db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    match (number(db, "application_id")?, number(db, "user_version")?) {
+        (APPLICATION_ID, found) if found > known => Err(Error::NewerDatabase { found, known }),
+        (APPLICATION_ID, _) => Ok(()),
+        (0, 0) if tables == 0 => Ok(()),
+        _ => not_ours(),
+    }
+}
+
+fn migrate(db: &mut Connection, path: &Path) -> Result<(), Error> {
+    loop {
+        let step = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        // Looked at under the lock: two programs may have been started at once.
+        refuse_strangers(&step, path)?;
+        let done = number(&step, "user_version")?;
+        let Some(sql) = usize::try_from(done).ok().and_then(|done| MIGRATIONS.get(done)) else { return Ok(()) };
+        step.execute_batch(sql)?;
+        step.pragma_update(None, "application_id", APPLICATION_ID)?;
+        step.pragma_update(None, "user_version", done + 1)?;
+        step.commit()?;
+    }
+}

@@ -1,0 +1,273 @@
+//! Questions about records: what an app reads, and what it missed.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension};
+use serde_json::Value as Json;
+use sync_protocol::clock::Hlc;
+use sync_protocol::digest::Chain;
+use sync_protocol::edit::render;
+use sync_protocol::gateway::{GatewayState, StreamState};
+use sync_protocol::id::{Device, Epoch, HubSeq, Origin, RecordId, RecordKey, RecordType, Scope, Seq, Source, Stream};
+use sync_protocol::merge::Presence;
+use sync_protocol::rules::Rules;
+use sync_protocol::value::Value;
+use tracing::warn;
+
+use super::codec::Codec;
+use super::model::{FeedItem, Filter, Query, Stored};
+use super::number::lane_end;
+use super::row::{GONE, Row, etag_text, presence_of};
+use crate::error::Error;
+
+/// Rows read at once while a list is filtered.
+const CHUNK: i64 = 256;
+
+/// A snapshot of the store. Inside of a [`super::Tx`] it shows what that has written so far.
+pub struct Reader<'a> {
+    pub(super) db: &'a Connection,
+    pub(super) codec: &'a Codec,
+    pub(super) dir: &'a Path,
+}
+
+impl std::fmt::Debug for Reader<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reader")
+    }
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(db: &'a Connection, codec: &'a Codec, dir: &'a Path) -> Reader<'a> {
+        Reader { db, codec, dir }
+    }
+
+    /// A record, a deleted one too; `None` if it was never here, has left, or cannot be read any more.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub fn get(&self, key: &RecordKey) -> Result<Option<Stored>, Error> {
+        match Row::find(self.db, key)? {
+            Some(row) => self.stored(key.clone(), &row),
+            None => Ok(None),
+        }
+    }
+
+    /// Records of a type by id, without deleted ones. With filters, all records of the type are read until `limit` are found.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub fn list(&self, query: &Query) -> Result<Vec<Stored>, Error> {
+        let mut found = Vec::new();
+        let mut after = query.after.as_ref().map(|id| id.as_str().to_owned()).unwrap_or_default();
+        let limit = query.limit;
+        let chunk = if query.filters.is_empty() { (limit as i64).clamp(1, CHUNK) } else { CHUNK };
+        while found.len() < limit {
+            let rows = self.rows_after(&query.record_type, &after, chunk)?;
+            let Some((last, _)) = rows.last() else { break };
+            after.clone_from(last);
+            for (id, row) in &rows {
+                let key = RecordKey { record_type: query.record_type.clone(), id: RecordId::new(id)? };
+                let stored = self.stored(key, row)?.filter(|stored| matches(stored, &query.filters));
+                found.extend(stored);
+                if found.len() == limit {
+                    break;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn rows_after(&self, record_type: &RecordType, after: &str, limit: i64) -> Result<Vec<(String, Row)>, Error> {
+        let mut statement = self.db.prepare_cached(
+            "SELECT feed, scope, etag, presence, conflicts, is_confirmed, item, changed, is_pending, unsettled, newest, \
+             body, confirmed, id FROM records WHERE type = ?1 AND id > ?2 AND presence < 2 ORDER BY id LIMIT ?3",
+        )?;
+        let rows =
+            statement.query_map((record_type.as_str(), after, limit), |row| Ok((row.get(13)?, Row::read(row)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    fn stored(&self, key: RecordKey, row: &Row) -> Result<Option<Stored>, Error> {
+        let Some(record) = row.visible(self.db, self.codec)? else { return Ok(None) };
+        Ok(Some(Stored {
+            key,
+            scope: record.scope(),
+            record,
+            etag: etag_text(&row.etag),
+            presence: presence_of(row.presence),
+            is_pending: row.is_pending,
+            is_confirmed: row.is_confirmed,
+            confirmed_changed: row.hseq(),
+            feed: row.feed as u64,
+            conflicts: row.conflicts as u64,
+        }))
+    }
+
+    /// Records that are there, by type.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub fn types(&self) -> Result<Vec<(RecordType, u64)>, Error> {
+        // Both counts come from indexes alone; the bodies are not read.
+        let mut statement = self.db.prepare_cached(
+            "SELECT type, count(*) - (SELECT count(*) FROM records AS absent WHERE absent.type = records.type \
+             AND absent.presence >= 2) AS present FROM records GROUP BY type",
+        )?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let counts: Vec<(String, i64)> = rows.collect::<Result<_, _>>()?;
+        let present = counts.into_iter().filter(|(_, count)| *count > 0);
+        present.map(|(name, count)| Ok((RecordType::new(&name)?, count as u64))).collect()
+    }
+
+    /// Records that changed after a position of the feed, in order. A record is in it once, at its last change.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub fn changes(&self, since: u64, limit: usize) -> Result<Vec<FeedItem>, Error> {
+        let mut statement = self.db.prepare_cached(
+            "SELECT feed, type, id, etag, presence FROM records WHERE feed > ?1 ORDER BY feed LIMIT ?2",
+        )?;
+        let mut rows = statement.query((i64::try_from(since).unwrap_or(i64::MAX), limit as i64))?;
+        let mut items = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (feed, presence): (i64, i64) = (row.get(0)?, row.get(4)?);
+            let (record_type, id): (String, String) = (row.get(1)?, row.get(2)?);
+            let etag: Vec<u8> = row.get(3)?;
+            items.push(FeedItem {
+                feed: feed as u64,
+                key: RecordKey::new(&record_type, &id)?,
+                etag: etag_text(&etag),
+                presence: presence_of(presence),
+                is_gone: presence == GONE,
+            });
+        }
+        Ok(items)
+    }
+
+    /// The last position of the feed.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub fn feed(&self) -> Result<u64, Error> {
+        let feed: i64 = self.db.query_row("SELECT ifnull(max(feed), 0) FROM records", [], |row| row.get(0))?;
+        Ok(feed as u64)
+    }
+
+    /// The sync state.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub fn state(&self) -> Result<GatewayState, Error> {
+        read_state(self.db)
+    }
+
+    /// The rules in force.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub fn rules(&self) -> Result<Rules, Error> {
+        read_rules(self.db)
+    }
+}
+
+fn matches(stored: &Stored, filters: &[Filter]) -> bool {
+    if stored.presence == Presence::Deleted {
+        return false;
+    }
+    if filters.is_empty() {
+        return true;
+    }
+    let body = Json::Object(render(&stored.record));
+    filters.iter().all(|filter| {
+        let found = filter.path.iter().try_fold(&body, |at, key| at.get(key));
+        found.is_some_and(|found| is_equal(found, &filter.value))
+    })
+}
+
+fn is_equal(found: &Json, wanted: &Json) -> bool {
+    let as_text = || match (found, wanted) {
+        (Json::Number(_) | Json::Bool(_), Json::String(text)) => found.to_string() == *text,
+        _ => false,
+    };
+    Value::from_json(found) == Value::from_json(wanted) || as_text()
+}
+
+/// Type and id, not checked yet.
+pub(super) fn names(row: &rusqlite::Row<'_>) -> rusqlite::Result<(String, String)> {
+    Ok((row.get(0)?, row.get(1)?))
+}
+
+/// When the first own op after this number was captured.
+pub(super) fn oldest_ms(db: &Connection, codec: &Codec, after: i64) -> Result<Option<i64>, Error> {
+    let mut statement = db.prepare_cached(
+        "SELECT number, op FROM history WHERE number > ?1 AND number <= ?2 ORDER BY number LIMIT 16",
+    )?;
+    let mut rows = statement.query((after, lane_end(after)))?;
+    while let Some(row) = rows.next()? {
+        let op = codec.op(row.get_ref(1)?.as_blob().unwrap_or_default(), row.get(0)?);
+        if let Some(op) = op {
+            return Ok(Some(op.stamp.captured_ms));
+        }
+    }
+    Ok(None)
+}
+
+/// The rules in force; the built-in ones if this program cannot read those that are stored.
+pub(super) fn read_rules(db: &Connection) -> Result<Rules, Error> {
+    let text: Option<String> = db.query_row("SELECT text FROM rules", [], |row| row.get(0)).optional()?;
+    let parsed = text.map(|text| Rules::parse(&text));
+    Ok(match parsed {
+        None => Rules::default(),
+        Some(Ok(rules)) => rules,
+        Some(Err(error)) => {
+            warn!(error = &error as &dyn std::error::Error, "the stored rules cannot be read; the built-in ones hold");
+            Rules::default()
+        }
+    })
+}
+
+/// The sync state; that of a new gateway if there is none.
+pub(super) fn read_state(db: &Connection) -> Result<GatewayState, Error> {
+    let mut state = GatewayState::default();
+    let mut statement = db.prepare_cached(
+        "SELECT device, origin, token, epoch, cursor, backfill, scopes, source, repair_symbols, repairs, is_unsure, \
+         is_told FROM sync_state",
+    )?;
+    let mut rows = statement.query([])?;
+    if let Some(row) = rows.next()? {
+        let (cursor, backfill, repairs): (i64, i64, i64) = (row.get(4)?, row.get(5)?, row.get(9)?);
+        let (scopes, symbols): (String, i64) = (row.get(6)?, row.get(8)?);
+        state.device = Device(row.get(0)?);
+        state.origin = Origin(row.get(1)?);
+        state.token = row.get(2)?;
+        state.epoch = Epoch(row.get(3)?);
+        state.cursor = HubSeq(cursor as u64);
+        state.backfill = u64::try_from(backfill).ok().map(HubSeq);
+        state.scopes = scopes.split('\n').map(Scope::new).collect::<Result<_, _>>()?;
+        state.source = Source(row.get(7)?);
+        state.repair_symbols = u32::try_from(symbols).ok();
+        state.repairs = repairs as u64;
+        state.unsure = row.get(10)?;
+        state.told = row.get(11)?;
+    }
+    read_streams(db, &mut state)?;
+    Ok(state)
+}
+
+fn read_streams(db: &Connection, state: &mut GatewayState) -> Result<(), Error> {
+    let mut statement =
+        db.prepare_cached("SELECT stream, acked, acked_chain, durable, last, chain, clock FROM stream_state")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (acked, durable, last, clock): (i64, i64, i64, i64) = (row.get(1)?, row.get(3)?, row.get(4)?, row.get(6)?);
+        *state.stream_mut(Stream::from_number(row.get(0)?)?) = StreamState {
+            acked: Seq(acked as u64),
+            acked_chain: row.get(2)?,
+            durable: Seq(durable as u64),
+            last: Seq(last as u64),
+            chain: Chain(row.get(5)?),
+        };
+        state.clock = state.clock.max(Hlc(clock as u64));
+    }
+    Ok(())
+}

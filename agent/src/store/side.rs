@@ -1,0 +1,206 @@
+//! The small tables: sync state, notes on ops, pleas, answers under idempotency keys, enrolment, the report of the last sync.
+
+use rusqlite::{Connection, OptionalExtension};
+use sync_protocol::gateway::GatewayState;
+use sync_protocol::id::{Dot, Origin, Scope, Seq, Stream};
+use sync_protocol::message::Plea;
+
+use super::model::{Answer, Enrolment, SyncReport};
+use super::reader::Reader;
+use super::tx::Tx;
+use crate::error::Error;
+
+/// Rows that are looked at for being out of date with each new answer.
+const EXPIRED_AT_ONCE: i64 = 8;
+
+/// Writes the sync state without its streams.
+pub(super) fn write_state(db: &Connection, state: &GatewayState) -> Result<(), Error> {
+    let mut insert = db.prepare_cached(
+        "INSERT OR REPLACE INTO sync_state (one, device, origin, token, epoch, cursor, backfill, scopes, source, \
+         repair_symbols, repairs, is_unsure, is_told) VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+    )?;
+    let scopes: Vec<&str> = state.scopes.iter().map(Scope::as_str).collect();
+    insert.execute(rusqlite::params![
+        state.device.0,
+        state.origin.0,
+        state.token,
+        state.epoch.0,
+        state.cursor.0 as i64,
+        state.backfill.map_or(-1, |at| at.0 as i64),
+        scopes.join("\n"),
+        state.source.0,
+        state.repair_symbols.map_or(-1, i64::from),
+        state.repairs as i64,
+        state.unsure,
+        state.told,
+    ])?;
+    Ok(())
+}
+
+/// Writes the streams and the clock. They change with every capture, so they have a page of their own.
+pub(super) fn write_streams(db: &Connection, state: &GatewayState) -> Result<(), Error> {
+    let mut insert = db.prepare_cached(
+        "INSERT OR REPLACE INTO stream_state (stream, acked, acked_chain, durable, last, chain, clock) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?;
+    for stream in Stream::ALL {
+        let at = state.stream(stream);
+        insert.execute(rusqlite::params![
+            stream.number(),
+            at.acked.0 as i64,
+            at.acked_chain,
+            at.durable.0 as i64,
+            at.last.0 as i64,
+            at.chain.0,
+            state.clock.0 as i64,
+        ])?;
+    }
+    Ok(())
+}
+
+/// Notes why an op was parked or discarded. When it was parked first stays.
+pub(super) fn note(db: &Connection, number: i64, fate: i64, reason: &str, now_ms: i64) -> Result<(), Error> {
+    let mut insert = db.prepare_cached(
+        "INSERT INTO notes (number, fate, reason, noted_ms) VALUES (?1, ?2, ?3, ?4) \
+         ON CONFLICT (number) DO UPDATE SET fate = excluded.fate, reason = excluded.reason, \
+         noted_ms = iif(fate = excluded.fate, noted_ms, excluded.noted_ms)",
+    )?;
+    insert.execute((number, fate, reason, now_ms))?;
+    Ok(())
+}
+
+/// All wishes that wait.
+pub(super) fn pleas(db: &Connection) -> Result<Vec<Plea>, Error> {
+    let mut statement = db.prepare_cached("SELECT origin, stream, seq, is_discard FROM pleas")?;
+    let mut rows = statement.query([])?;
+    let mut pleas = Vec::new();
+    while let Some(row) = rows.next()? {
+        let seq: i64 = row.get(2)?;
+        let dot = Dot { origin: Origin(row.get(0)?), stream: Stream::from_number(row.get(1)?)?, seq: Seq(seq as u64) };
+        pleas.push(Plea { dot, discard: row.get(3)? });
+    }
+    Ok(pleas)
+}
+
+/// Forgets wishes that were told. One that was changed meanwhile stays.
+pub(super) fn clear_pleas(db: &Connection, told: &[Plea]) -> Result<(), Error> {
+    let mut delete = db
+        .prepare_cached("DELETE FROM pleas WHERE origin = ?1 AND stream = ?2 AND seq = ?3 AND is_discard = ?4")?;
+    for Plea { dot, discard } in told {
+        delete.execute((dot.origin.0, dot.stream.number(), dot.seq.0 as i64, discard))?;
+    }
+    Ok(())
+}
+
+impl Tx<'_> {
+    /// Notes what a person wants done with a parked op; the hub is told with the next exchange.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub fn plea(&mut self, dot: Dot, discard: bool) -> Result<(), Error> {
+        let mut insert = self
+            .db
+            .prepare_cached("INSERT OR REPLACE INTO pleas (origin, stream, seq, is_discard) VALUES (?1, ?2, ?3, ?4)")?;
+        insert.execute((dot.origin.0, dot.stream.number(), dot.seq.0 as i64, discard))?;
+        Ok(())
+    }
+
+    /// Keeps the answer to a request under its idempotency key, and removes some that are out of date.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub fn idempotent_put(&mut self, key: &str, answer: &Answer, now_ms: i64, expires_ms: i64) -> Result<(), Error> {
+        let mut delete = self.db.prepare_cached(
+            "DELETE FROM idempotency WHERE n IN (SELECT n FROM idempotency ORDER BY n LIMIT ?1) AND expires_ms <= ?2",
+        )?;
+        delete.execute((EXPIRED_AT_ONCE, now_ms))?;
+        let mut insert = self
+            .db
+            .prepare_cached("INSERT OR REPLACE INTO idempotency (key, hash, answer, expires_ms) VALUES (?1, ?2, ?3, ?4)")?;
+        insert.execute((key, &answer.hash, &answer.body, expires_ms))?;
+        Ok(())
+    }
+
+    /// Keeps how the syncs went.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub fn set_sync_report(&mut self, report: &SyncReport) -> Result<(), Error> {
+        let mut insert = self.db.prepare_cached(
+            "INSERT OR REPLACE INTO sync_report (one, attempt_ms, success_ms, error_class, error, bytes_up, bytes_down, \
+             exchanges) VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?;
+        insert.execute((
+            report.attempt_ms,
+            report.success_ms.unwrap_or(0),
+            report.error_class.as_deref().unwrap_or(""),
+            report.error.as_deref().unwrap_or(""),
+            report.bytes_up as i64,
+            report.bytes_down as i64,
+            report.exchanges as i64,
+        ))?;
+        Ok(())
+    }
+
+    /// Keeps where this gateway is enrolled.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub fn set_enrolment(&mut self, enrolment: &Enrolment) -> Result<(), Error> {
+        let mut insert = self.db.prepare_cached(
+            "INSERT OR REPLACE INTO enrolment (one, hub_url, name, device, enrolled_ms) VALUES (1, ?1, ?2, ?3, ?4)",
+        )?;
+        insert.execute((&enrolment.hub_url, &enrolment.name, enrolment.device, enrolment.enrolled_ms))?;
+        Ok(())
+    }
+}
+
+impl Reader<'_> {
+    /// The answer that was given under an idempotency key, unless it is out of date.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub fn idempotent(&self, key: &str, now_ms: i64) -> Result<Option<Answer>, Error> {
+        let mut statement =
+            self.db.prepare_cached("SELECT hash, answer FROM idempotency WHERE key = ?1 AND expires_ms > ?2")?;
+        let found = statement.query_row((key, now_ms), |row| Ok(Answer { hash: row.get(0)?, body: row.get(1)? }));
+        Ok(found.optional()?)
+    }
+
+    /// Where this gateway is enrolled; `None` if it is not.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub fn enrolment(&self) -> Result<Option<Enrolment>, Error> {
+        let mut statement = self.db.prepare_cached("SELECT hub_url, name, device, enrolled_ms FROM enrolment")?;
+        let read = |row: &rusqlite::Row<'_>| {
+            Ok(Enrolment { hub_url: row.get(0)?, name: row.get(1)?, device: row.get(2)?, enrolled_ms: row.get(3)? })
+        };
+        Ok(statement.query_row([], read).optional()?)
+    }
+
+    /// How the last syncs went.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub fn sync_report(&self) -> Result<SyncReport, Error> {
+        let mut statement = self.db.prepare_cached(
+            "SELECT attempt_ms, success_ms, error_class, error, bytes_up, bytes_down, exchanges FROM sync_report",
+        )?;
+        let text = |text: String| Some(text).filter(|text| !text.is_empty());
+        let read = |row: &rusqlite::Row<'_>| {
+            let counts: [i64; 3] = [row.get(4)?, row.get(5)?, row.get(6)?];
+            let [bytes_up, bytes_down, exchanges] = counts.map(|count| count as u64);
+            Ok(SyncReport {
+                attempt_ms: row.get(0)?,
+                success_ms: Some(row.get(1)?).filter(|ms| *ms != 0),
+                error_class: text(row.get(2)?),
+                error: text(row.get(3)?),
+                bytes_up,
+                bytes_down,
+                exchanges,
+            })
+        };
+        Ok(statement.query_row([], read).optional()?.unwrap_or_default())
+    }
+}

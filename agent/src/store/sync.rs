@@ -1,0 +1,276 @@
+//! The gateway's memory as the protocol asks for it: [`sync_protocol::gateway::Store`] for a write transaction.
+
+use std::sync::Arc;
+
+use rusqlite::OptionalExtension;
+use sync_protocol::digest::Chain;
+use sync_protocol::gateway::{Fate, GatewayState, Held, Store};
+use sync_protocol::id::{Dot, RecordKey, Scope, Seq, Stream};
+use sync_protocol::merge::Superseded;
+use sync_protocol::message::{About, Plea, Short};
+use sync_protocol::record::Op;
+use sync_protocol::rules::Rules;
+
+use super::history::{CONFIRMED, DISCARDED, PARKED, PENDING, Walk, is_unsettled};
+use super::number::{is_hub, lane_end, own, seq};
+use super::tx::{Tx, incarnation_of, wall_ms};
+use super::{reader, side};
+use crate::error::Error;
+
+impl Store for Tx<'_> {
+    type Error = Error;
+
+    fn state(&mut self) -> Result<GatewayState, Error> {
+        Ok(self.cache.state.clone())
+    }
+
+    fn set_state(&mut self, state: &GatewayState) -> Result<(), Error> {
+        let known = &self.cache.state;
+        let same_streams = known.streams == state.streams && known.clock == state.clock;
+        let without_streams = |of: &GatewayState| GatewayState { streams: state.streams, clock: state.clock, ..of.clone() };
+        let is_new = without_streams(known) != *state;
+        let is_other_origin = known.origin != state.origin;
+        self.cache.are_streams_new |= !same_streams;
+        self.cache.is_state_new |= is_new;
+        if is_other_origin {
+            let acked = known.streams.map(|stream| stream.acked);
+            self.cache.left = Some((self.cache.incarnation, acked));
+        }
+        self.cache.state = state.clone();
+        match is_other_origin {
+            true => self.cache.enter_incarnation(self.db),
+            false => Ok(()),
+        }
+    }
+
+    fn rules(&mut self) -> Result<Arc<Rules>, Error> {
+        Ok(Arc::clone(&self.cache.rules))
+    }
+
+    fn set_rules(&mut self, rules: Arc<Rules>) -> Result<(), Error> {
+        let mut insert = self.db.prepare_cached("INSERT OR REPLACE INTO rules (one, text) VALUES (1, ?1)")?;
+        insert.execute([rules.text()])?;
+        self.cache.rules = rules;
+        self.judge_absent_again()
+    }
+
+    fn held(&mut self, key: &RecordKey) -> Result<Option<Held>, Error> {
+        self.open(key)?;
+        self.opened_held()
+    }
+
+    fn keep(&mut self, key: &RecordKey, held: &Held) -> Result<(), Error> {
+        self.keep_record(key, held)
+    }
+
+    fn forget(&mut self, key: &RecordKey) -> Result<(), Error> {
+        self.forget_record(key)
+    }
+
+    fn append(&mut self, op: &Op, chain: Chain, replaced: &[Superseded]) -> Result<(), Error> {
+        self.append_op(op, chain, replaced)
+    }
+
+    fn remember(&mut self, key: &RecordKey, replaced: &[Superseded]) -> Result<(), Error> {
+        // It goes into one row with the change that follows.
+        if let Some((of, known)) = self.cache.remembered.as_mut().filter(|(of, _)| of == key) {
+            debug_assert_eq!(of, key);
+            known.extend_from_slice(replaced);
+            return Ok(());
+        }
+        if self.cache.remembered.is_some() {
+            self.flush_remembered()?;
+        }
+        self.cache.remembered = Some((key.clone(), replaced.to_vec()));
+        Ok(())
+    }
+
+    fn own_op(&mut self, stream: Stream, seq: Seq) -> Result<Option<Op>, Error> {
+        let number = own(self.cache.incarnation, stream, seq);
+        Ok(self.op_of_number(number)?.map(|op| (*op).clone()))
+    }
+
+    /// Stops before a row that is missing or damaged; begins behind it if it is the first. So what is returned is
+    /// contiguous, and a caller who goes on from the last op gets everything that can be read.
+    fn own_ops(&mut self, stream: Stream, after: Seq, limit: usize) -> Result<Vec<Op>, Error> {
+        let from = own(self.cache.incarnation, stream, after);
+        let mut statement =
+            self.db.prepare_cached("SELECT number, op FROM history WHERE number > ?1 AND number <= ?2 ORDER BY number")?;
+        let mut rows = statement.query((from, lane_end(from)))?;
+        let mut ops: Vec<Op> = Vec::new();
+        while ops.len() < limit {
+            let Some(row) = rows.next()? else { break };
+            let number: i64 = row.get(0)?;
+            let is_next = ops.last().is_none_or(|last| last.stamp.dot.seq.next().0 == seq(number));
+            match self.codec.op(row.get_ref(1)?.as_blob().unwrap_or_default(), number) {
+                Some(op) if is_next => ops.push(op),
+                None if ops.is_empty() => {}
+                _ => break,
+            }
+        }
+        Ok(ops)
+    }
+
+    fn pending(&mut self, key: &RecordKey) -> Result<Vec<Op>, Error> {
+        self.open(key)?;
+        let (newest, unsettled) = (self.opened()?.row.newest, self.opened()?.row.unsettled);
+        let (mut found, mut ops) = (0, Vec::new());
+        let mut walk = Walk::new(self.db, newest);
+        while found < unsettled {
+            let Some(row) = walk.step()? else { break };
+            if is_unsettled(row.fate) {
+                found += 1;
+                ops.extend(self.codec.op(&row.op, row.number));
+            }
+        }
+        ops.sort_by_key(|op| op.stamp.marker());
+        Ok(ops)
+    }
+
+    fn settle_fate(&mut self, dot: Dot, fate: &Fate) -> Result<(), Error> {
+        let incarnation = match dot.origin == self.cache.state.origin {
+            true => Some(self.cache.incarnation),
+            false => incarnation_of(self.db, dot.origin)?,
+        };
+        match incarnation {
+            Some(incarnation) => self.settle(own(incarnation, dot.stream, dot.seq), fate),
+            None => Ok(()),
+        }
+    }
+
+    fn replace_tail(&mut self, ops: &[(Op, Chain)]) -> Result<(), Error> {
+        self.move_tail(ops)
+    }
+
+    fn chain_at(&mut self, stream: Stream, seq: Seq) -> Result<Option<Short>, Error> {
+        let number = own(self.cache.incarnation, stream, seq);
+        let mut statement = self.db.prepare_cached("SELECT chain FROM history WHERE number = ?1")?;
+        let chain: Option<Vec<u8>> = statement.query_row([number], |row| row.get(0)).optional()?;
+        Ok(chain.and_then(|chain| chain.try_into().ok()))
+    }
+
+    fn oldest_ms(&mut self, stream: Stream, after: Seq) -> Result<Option<i64>, Error> {
+        reader::oldest_ms(self.db, self.codec, own(self.cache.incarnation, stream, after))
+    }
+
+    fn digest(&mut self, scopes: &[Scope]) -> Result<u64, Error> {
+        let covered = self.cache.scopes.iter().filter(|(path, _)| is_covered(scopes, path));
+        Ok(covered.fold(0, |total, (_, scope)| total.wrapping_add(scope.sum)))
+    }
+
+    fn items(&mut self, scopes: &[Scope]) -> Result<Vec<u64>, Error> {
+        self.flush()?;
+        let mut items = Vec::new();
+        let covered = |n: i64| self.cache.scopes.iter().any(|(path, scope)| scope.n == n && is_covered(scopes, path));
+        let mut known: std::collections::BTreeMap<i64, bool> = std::collections::BTreeMap::new();
+        let mut statement = self.db.prepare_cached("SELECT scope, item FROM records WHERE is_confirmed = 1")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let (n, item): (i64, i64) = (row.get(0)?, row.get(1)?);
+            if *known.entry(n).or_insert_with(|| covered(n)) {
+                items.push(item as u64);
+            }
+        }
+        Ok(items)
+    }
+
+    /// Looks through the whole table: it is asked after a digest disagreed, which is a bug somewhere and rare, and an index
+    /// would cost a page in every commit.
+    fn key_of_item(&mut self, item: u64) -> Result<Option<RecordKey>, Error> {
+        self.flush()?;
+        let mut statement = self.db.prepare_cached("SELECT type, id FROM records WHERE item = ?1 AND is_confirmed = 1")?;
+        let found = statement.query_row([item as i64], reader::names).optional()?;
+        found.map(|(record_type, id)| Ok(RecordKey::new(&record_type, &id)?)).transpose()
+    }
+
+    fn outside(&mut self, scopes: &[Scope], limit: usize) -> Result<Vec<RecordKey>, Error> {
+        let outside = self.cache.scopes.iter().filter(|(path, scope)| scope.records > 0 && !is_covered(scopes, path));
+        let outside: Vec<i64> = outside.map(|(_, scope)| scope.n).collect();
+        let mut keys = Vec::new();
+        if outside.is_empty() {
+            return Ok(keys);
+        }
+        self.flush()?;
+        let mut statement =
+            self.db.prepare_cached("SELECT type, id FROM records WHERE scope = ?1 AND is_confirmed = 1 LIMIT ?2")?;
+        for n in outside {
+            let room = limit.saturating_sub(keys.len()) as i64;
+            for names in statement.query_map((n, room), reader::names)? {
+                let (record_type, id) = names?;
+                keys.push(RecordKey::new(&record_type, &id)?);
+            }
+        }
+        Ok(keys)
+    }
+
+    fn pleas(&mut self) -> Result<Vec<Plea>, Error> {
+        side::pleas(self.db)
+    }
+
+    fn clear_pleas(&mut self, told: &[Plea]) -> Result<(), Error> {
+        side::clear_pleas(self.db, told)
+    }
+
+    fn about(&mut self) -> Result<About, Error> {
+        let disk = rustix::fs::statvfs(self.dir).map_err(std::io::Error::from)?;
+        let records = self.reader()?.types()?.iter().map(|(_, count)| count).sum();
+        Ok(About { version: self.version.to_owned(), disk_free: disk.f_bavail.saturating_mul(disk.f_frsize), records })
+    }
+}
+
+/// Whether a scope belongs to one of these.
+pub(super) fn is_covered(scopes: &[Scope], path: &Scope) -> bool {
+    scopes.iter().any(|prefix| prefix.covers(path))
+}
+
+impl Tx<'_> {
+    /// Writes what was remembered for a record that then did not change.
+    pub(super) fn flush_remembered(&mut self) -> Result<(), Error> {
+        let Some((key, superseded)) = self.cache.remembered.take() else { return Ok(()) };
+        self.open(&key)?;
+        self.opened_held()?;
+        self.write_hub_change(&[], None, &superseded)
+    }
+
+    fn settle(&mut self, number: i64, fate: &Fate) -> Result<(), Error> {
+        let mut statement = self.db.prepare_cached("SELECT fate, hseq FROM history WHERE number = ?1")?;
+        let known: Option<(i64, i64)> = statement.query_row([number], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        let Some((old, old_hseq)) = known.filter(|_| !is_hub(number)) else { return Ok(()) };
+        let (new, hseq, reason) = match fate {
+            Fate::Confirmed(hseq) => (CONFIRMED, hseq.0 as i64, None),
+            Fate::Parked(reason) => (PARKED, old_hseq, Some(reason)),
+            Fate::Discarded(reason) => (DISCARDED, old_hseq, Some(reason)),
+        };
+        let mut update = self.db.prepare_cached("UPDATE history SET fate = ?2, hseq = ?3 WHERE number = ?1")?;
+        update.execute((number, new, hseq))?;
+        if let Some(reason) = reason {
+            side::note(self.db, number, new, reason, wall_ms())?;
+        } else if old != PENDING && old != CONFIRMED {
+            self.db.prepare_cached("DELETE FROM notes WHERE number = ?1")?.execute([number])?;
+        }
+        if is_unsettled(old) != is_unsettled(new) {
+            let more = if is_unsettled(new) { 1 } else { -1 };
+            // Of a damaged op nobody knows the record; its count stays one too high, which costs a longer walk.
+            if let Some(op) = self.op_of_number(number)? {
+                self.open(&op.key)?;
+                let open = self.opened()?;
+                (open.row.unsettled, open.is_new) = (open.row.unsettled + more, true);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a deleted record is there is for the rules to say, so other rules may say otherwise.
+    fn judge_absent_again(&mut self) -> Result<(), Error> {
+        self.flush()?;
+        let mut statement = self.db.prepare_cached("SELECT type, id FROM records WHERE presence IN (1, 2)")?;
+        let names: Vec<(String, String)> = statement.query_map([], reader::names)?.collect::<Result<_, _>>()?;
+        for (record_type, id) in names {
+            let key = RecordKey::new(&record_type, &id)?;
+            if let Some(held) = self.held(&key)? {
+                self.keep(&key, &held)?;
+            }
+        }
+        Ok(())
+    }
+}

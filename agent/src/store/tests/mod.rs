@@ -1,0 +1,132 @@
+//! The store on real files: what survives, what is undone, what is proven.
+
+mod damage;
+mod durable;
+mod equal;
+mod group;
+mod history;
+mod reading;
+mod schema;
+
+use std::path::Path;
+
+use serde_json::{Map, Value as Json};
+use sync_protocol::clock::TimeQuality;
+use sync_protocol::edit::render;
+use sync_protocol::gateway::{self, Capture, Captured, Intent, Refusal, Store as _};
+use sync_protocol::id::{Author, RecordKey, Scope};
+use sync_protocol::loopback::{Link, Traffic, settle};
+use sync_protocol::memory::MemoryHub;
+use sync_protocol::record::Record;
+use tempfile::TempDir;
+
+use super::{Options, Store, Stored};
+use crate::error::Error;
+
+/// When the tests take place.
+const NOW_MS: i64 = 1_780_000_000_000;
+
+/// A store in a directory of its own.
+struct Clinic {
+    dir: TempDir,
+    store: Store,
+    now_ms: i64,
+}
+
+impl Clinic {
+    fn new() -> Clinic {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Options::default()).unwrap();
+        Clinic { dir, store, now_ms: NOW_MS }
+    }
+
+    /// A gateway that the hub knows.
+    fn enrolled(hub: &mut MemoryHub, scope: &str) -> Clinic {
+        let clinic = Clinic::new();
+        clinic.enrol(hub, scope);
+        clinic
+    }
+
+    fn enrol(&self, hub: &mut MemoryHub, scope: &str) {
+        let scopes = vec![Scope::new(scope).unwrap()];
+        let known = hub.enroll(scopes.clone(), sync_protocol::id::Source::CLINIC, [7; 8]);
+        let adopt = move |tx: &mut super::Tx<'_>| -> Result<(), Error> {
+            let mut state = tx.state()?;
+            (state.device, state.token, state.scopes) = (known.device, [7; 8], scopes);
+            tx.set_state(&state)?;
+            gateway::adopt_origin(tx, known.origin)
+        };
+        self.store.blocking_write(adopt).unwrap();
+    }
+
+    /// Closes the store and opens it again.
+    fn reopen(self) -> Clinic {
+        let Clinic { dir, store, now_ms } = self;
+        drop(store);
+        let store = Store::open(dir.path(), Options::default()).unwrap();
+        Clinic { dir, store, now_ms }
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn write(&mut self, key: &str, intent: Intent, base: Option<Record>) -> Captured {
+        self.now_ms += 1_000;
+        let wish = wish(key, intent, base, self.now_ms);
+        let capture = |tx: &mut super::Tx<'_>| -> Result<Captured, Refusal<Error>> { gateway::capture(tx, wish) };
+        self.store.blocking_write(capture).unwrap()
+    }
+
+    fn put(&mut self, key: &str, body: Json) -> Captured {
+        self.write(key, Intent::Put(object(body)), None)
+    }
+
+    /// Changes some fields of what is shown.
+    fn edit(&mut self, key: &str, fields: Json) -> Captured {
+        let mut body = render(&self.get(key).unwrap().record);
+        body.extend(object(fields));
+        self.put(key, Json::Object(body))
+    }
+
+    fn get(&self, key: &str) -> Option<Stored> {
+        self.store.blocking_read(|reader| reader.get(&key_of(key))).unwrap()
+    }
+
+    fn body(&self, key: &str) -> Json {
+        Json::Object(render(&self.get(key).unwrap().record))
+    }
+
+    /// Exchanges with the hub until there is no news.
+    fn sync(&mut self, hub: &mut MemoryHub) -> Traffic {
+        let (mut with, now_ms) = (std::mem::take(hub), self.now_ms as u64);
+        let exchange = move |tx: &mut super::Tx<'_>| -> Result<(MemoryHub, Traffic), Error> {
+            let traffic = settle(tx, &mut with, &mut Link::new().unwrap(), now_ms, 50).unwrap();
+            Ok((with, traffic))
+        };
+        let (with, traffic) = self.store.blocking_write(exchange).unwrap();
+        *hub = with;
+        traffic
+    }
+
+    fn sql<T: rusqlite::types::FromSql>(&self, sql: &str) -> T {
+        let db = rusqlite::Connection::open(self.store.path()).unwrap();
+        db.query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+}
+
+fn wish(key: &str, intent: Intent, base: Option<Record>, now_ms: i64) -> Capture {
+    let author = Some(Author::new("nurse").unwrap());
+    Capture { key: key_of(key), intent, base, author, now_ms, quality: TimeQuality::Good }
+}
+
+fn key_of(key: &str) -> RecordKey {
+    RecordKey::parse(key).unwrap()
+}
+
+fn object(body: Json) -> Map<String, Json> {
+    match body {
+        Json::Object(map) => map,
+        other => panic!("not an object: {other}"),
+    }
+}

@@ -1,0 +1,285 @@
+//! The writer thread and its group commit.
+//!
+//! A commit costs a sync of the card, 4 ms and more, whatever is in it. So the thread takes everything that waits, runs each
+//! closure under a savepoint, commits once and answers all. If several came last time, it waits up to a millisecond for
+//! as many again; a lone client never waits.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Receiver;
+use std::time::Instant;
+
+use rusqlite::Connection;
+use sync_protocol::rules::Rules;
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tracing::error;
+
+use super::Options;
+use super::codec::Codec;
+use super::tx::{Cache, Tx};
+use crate::error::Error;
+
+/// A closure that waits for the writer.
+pub(super) trait Job: Send {
+    /// Runs it.
+    fn run(self: Box<Self>, tx: &mut Tx<'_>) -> Outcome;
+    /// Answers it without running it.
+    fn refuse(self: Box<Self>, error: Error);
+}
+
+/// What a closure did, and how to tell its caller.
+pub(super) struct Outcome {
+    /// Whether what it did shall stay.
+    is_kept: bool,
+    /// Sends the closure's result, or this failure instead.
+    answer: Box<dyn FnOnce(Option<Error>) + Send>,
+}
+
+/// A closure with the way back to its caller.
+pub(super) struct Work<F, T, E> {
+    pub(super) f: F,
+    pub(super) reply: oneshot::Sender<Result<T, E>>,
+    /// Its place in the queue, free again when it was answered.
+    pub(super) permit: Option<OwnedSemaphorePermit>,
+}
+
+impl<F, T, E> Job for Work<F, T, E>
+where
+    F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send,
+    T: Send + 'static,
+    E: From<Error> + Send + 'static,
+{
+    fn run(self: Box<Self>, tx: &mut Tx<'_>) -> Outcome {
+        let Work { f, reply, permit } = *self;
+        let result = f(tx);
+        let is_kept = result.is_ok();
+        let answer = move |failure: Option<Error>| {
+            drop(permit);
+            // A caller that went away does not undo its write.
+            let _ = reply.send(match failure {
+                Some(error) if is_kept => Err(error.into()),
+                _ => result,
+            });
+        };
+        Outcome { is_kept, answer: Box::new(answer) }
+    }
+
+    fn refuse(self: Box<Self>, error: Error) {
+        let _ = self.reply.send(Err(error.into()));
+    }
+}
+
+/// What is published after a commit.
+pub(super) struct News {
+    feed: watch::Sender<u64>,
+    outbox: watch::Sender<u64>,
+    rules: watch::Sender<Arc<Rules>>,
+}
+
+/// The other ends of [`News`].
+pub(super) struct NewsReceivers {
+    pub(super) feed: watch::Receiver<u64>,
+    pub(super) outbox: watch::Receiver<u64>,
+    pub(super) rules: watch::Receiver<Arc<Rules>>,
+}
+
+impl News {
+    /// New channels.
+    pub(super) fn channels() -> (News, NewsReceivers) {
+        let (feed, feed_receiver) = watch::channel(0);
+        let (outbox, outbox_receiver) = watch::channel(0);
+        let (rules, rules_receiver) = watch::channel(Arc::new(Rules::default()));
+        let receivers = NewsReceivers { feed: feed_receiver, outbox: outbox_receiver, rules: rules_receiver };
+        (News { feed, outbox, rules }, receivers)
+    }
+
+    fn publish(&self, cache: &Cache) {
+        set_if_new(&self.feed, cache.feed());
+        set_if_new(&self.outbox, cache.state().unsent());
+        let rules = cache.rules();
+        self.rules.send_if_modified(|known| {
+            let is_new = known.hash() != rules.hash();
+            if is_new {
+                *known = Arc::clone(rules);
+            }
+            is_new
+        });
+    }
+}
+
+fn set_if_new(sender: &watch::Sender<u64>, value: u64) {
+    sender.send_if_modified(|known| std::mem::replace(known, value) != value);
+}
+
+/// The thread's belongings.
+pub(super) struct Writer {
+    db: Connection,
+    codec: Codec,
+    dir: PathBuf,
+    options: Options,
+    news: News,
+    commits: Arc<AtomicU64>,
+    /// What is in memory of the database; `None` after a commit failed.
+    cache: Option<Cache>,
+    /// SQLite's sign that another program has written.
+    data_version: i64,
+}
+
+impl Writer {
+    /// Takes over the connection and reads what it keeps in memory.
+    pub(super) fn new(
+        db: Connection,
+        codec: Codec,
+        dir: &Path,
+        options: Options,
+        news: News,
+        commits: Arc<AtomicU64>,
+    ) -> Result<Writer, Error> {
+        let mut writer =
+            Writer { db, codec, dir: dir.to_owned(), options, news, commits, cache: None, data_version: 0 };
+        let cache = writer.fresh_cache()?;
+        writer.news.publish(&cache);
+        writer.cache = Some(cache);
+        Ok(writer)
+    }
+
+    /// Works until the queue is closed and empty.
+    pub(super) fn run(mut self, jobs: &Receiver<Box<dyn Job>>) {
+        let mut expected = 1;
+        while let Ok(first) = jobs.recv() {
+            let mut group = self.gather(jobs, first, expected);
+            expected = group.len();
+            while !group.is_empty() {
+                self.commit(&mut group);
+            }
+        }
+    }
+
+    fn gather(&self, jobs: &Receiver<Box<dyn Job>>, first: Box<dyn Job>, expected: usize) -> VecDeque<Box<dyn Job>> {
+        let max = self.options.group_max.max(1);
+        let mut group = VecDeque::from([first]);
+        let deadline = Instant::now() + self.options.linger;
+        while group.len() < max {
+            let next = match jobs.try_recv() {
+                Ok(job) => Ok(job),
+                Err(_) if group.len() >= expected => break,
+                Err(_) => jobs.recv_timeout(deadline.saturating_duration_since(Instant::now())),
+            };
+            match next {
+                Ok(job) => group.push_back(job),
+                Err(_) => break,
+            }
+        }
+        group
+    }
+
+    /// Takes closures off the group and commits them; leaves those that a failing disk took the transaction away from.
+    fn commit(&mut self, group: &mut VecDeque<Box<dyn Job>>) {
+        let mut cache = match self.begin() {
+            Ok(cache) => cache,
+            Err(error) => {
+                let _ = self.db.execute_batch("ROLLBACK");
+                group.drain(..).for_each(|job| job.refuse(error.again()));
+                return;
+            }
+        };
+        let mut done = Vec::with_capacity(group.len());
+        let mut failure = None;
+        while let Some(job) = group.pop_front() {
+            match self.run_one(job, &mut cache) {
+                Ok(answer) => done.extend(answer),
+                Err(error) => failure = Some(error),
+            }
+            if self.db.is_autocommit() {
+                // A full disk makes SQLite undo the whole transaction at once.
+                failure.get_or_insert(Error::GroupLost);
+            }
+            if failure.is_some() {
+                break;
+            }
+        }
+        let result = match failure {
+            Some(error) => Err(error),
+            None if done.is_empty() => self.db.execute_batch("ROLLBACK").map_err(Error::from),
+            None => self.end(&mut cache),
+        };
+        match result {
+            Ok(()) => {
+                self.news.publish(&cache);
+                self.cache = Some(cache);
+                done.into_iter().for_each(|answer| answer(None));
+            }
+            Err(error) => {
+                error!(error = &error as &dyn std::error::Error, lost = done.len(), "a commit failed");
+                if !self.db.is_autocommit() {
+                    let _ = self.db.execute_batch("ROLLBACK");
+                }
+                done.into_iter().for_each(|answer| answer(Some(error.again())));
+            }
+        }
+    }
+
+    /// Runs a closure under a savepoint. `Ok(None)` if it failed by itself and was answered; an error if the savepoint could
+    /// not be handled, in which case the closure's caller has been told so.
+    fn run_one(&self, job: Box<dyn Job>, cache: &mut Cache) -> Result<Option<Answer>, Error> {
+        let before = cache.clone();
+        if let Err(error) = self.sql("SAVEPOINT one") {
+            job.refuse(error.again());
+            return Err(error);
+        }
+        let mut tx = Tx::new(&self.db, &self.codec, cache, &self.dir, self.options.version);
+        let Outcome { is_kept, answer } = job.run(&mut tx);
+        let flushed = if is_kept { tx.end() } else { Ok(()) };
+        let failure = match (is_kept, flushed) {
+            (true, Ok(())) => match self.sql("RELEASE one") {
+                Ok(()) => return Ok(Some(answer)),
+                Err(error) => {
+                    answer(Some(error.again()));
+                    return Err(error);
+                }
+            },
+            (_, flushed) => flushed.err(),
+        };
+        *cache = before;
+        let undone = match self.db.is_autocommit() {
+            true => Ok(()),
+            false => self.sql("ROLLBACK TO one").and_then(|()| self.sql("RELEASE one")),
+        };
+        answer(failure);
+        undone.map(|()| None)
+    }
+
+    fn begin(&mut self) -> Result<Cache, Error> {
+        self.sql("BEGIN IMMEDIATE")?;
+        let version = self.current_version()?;
+        match self.cache.take() {
+            Some(cache) if version == self.data_version => Ok(cache),
+            _ => self.fresh_cache(),
+        }
+    }
+
+    fn end(&mut self, cache: &mut Cache) -> Result<(), Error> {
+        cache.write(&self.db)?;
+        self.sql("COMMIT")?;
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn fresh_cache(&mut self) -> Result<Cache, Error> {
+        self.data_version = self.current_version()?;
+        Cache::load(&self.db)
+    }
+
+    fn current_version(&self) -> Result<i64, Error> {
+        let mut statement = self.db.prepare_cached("PRAGMA data_version")?;
+        Ok(statement.query_row([], |row| row.get(0))?)
+    }
+
+    fn sql(&self, sql: &str) -> Result<(), Error> {
+        Ok(self.db.prepare_cached(sql)?.execute([]).map(|_| ())?)
+    }
+}
+
+type Answer = Box<dyn FnOnce(Option<Error>) + Send>;

@@ -1,0 +1,222 @@
+//! One exchange with the hub: read what is unsent, send it, integrate what comes back, frame by frame.
+
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use serde::Serialize;
+use sync_protocol::frame::{Effort, Packer, split};
+use sync_protocol::gateway::{self, Outgoing, Store as _};
+use sync_protocol::limits::MESSAGE_BYTES_MAX;
+use sync_protocol::message::{Request, Response, Status, body, split_head};
+use sync_protocol::payload::Payload;
+use utoipa::ToSchema;
+
+use super::transport::{Incoming, Transport};
+use crate::clock::Clock;
+use crate::error::Error;
+use crate::store::{Store, SyncReport};
+
+/// What a sync did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, ToSchema)]
+pub struct Report {
+    /// Changes that went up.
+    pub sent: u64,
+    /// Changes that the hub took.
+    pub acknowledged: u64,
+    /// Records that came down.
+    pub received: u64,
+    /// Records that left, because their catchment is another one.
+    pub evicted: u64,
+    /// Requests made.
+    pub exchanges: u64,
+    /// Bytes of bodies, up.
+    pub bytes_up: u64,
+    /// Bytes of bodies, down.
+    pub bytes_down: u64,
+    /// How long it took, milliseconds.
+    pub elapsed_ms: u64,
+    /// Whether the digests agreed at the end.
+    pub agrees: bool,
+    /// Whether more waits on either side.
+    #[serde(skip)]
+    pub again: bool,
+}
+
+impl Report {
+    /// This and a later one together.
+    pub(crate) fn and(self, later: Report) -> Report {
+        Report {
+            sent: self.sent + later.sent,
+            acknowledged: self.acknowledged + later.acknowledged,
+            received: self.received + later.received,
+            evicted: self.evicted + later.evicted,
+            exchanges: self.exchanges + later.exchanges,
+            bytes_up: self.bytes_up + later.bytes_up,
+            bytes_down: self.bytes_down + later.bytes_down,
+            elapsed_ms: self.elapsed_ms + later.elapsed_ms,
+            ..later
+        }
+    }
+}
+
+/// Carries exchanges between one store and one hub.
+#[derive(Debug)]
+pub struct Courier {
+    store: Store,
+    transport: Transport,
+    clock: Clock,
+    packer: Arc<Mutex<Packer>>,
+}
+
+impl Courier {
+    /// A courier for an enrolled gateway.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if there is no memory for the compressor.
+    pub fn new(store: Store, transport: Transport, clock: Clock) -> Result<Courier, Error> {
+        let packer = Arc::new(Mutex::new(Packer::new(Effort::Link)?));
+        Ok(Courier { store, transport, clock, packer })
+    }
+
+    /// Makes one exchange of about `bytes` each way.
+    ///
+    /// # Errors
+    /// [`Error`]; what was integrated before it stays.
+    pub async fn exchange(&self, bytes: u64) -> Result<Report, Error> {
+        let outgoing = self.prepare(bytes).await?;
+        let request = outgoing.head;
+        let sent = outgoing.ops as u64;
+        let message = body(&request.encode(), outgoing.frames);
+        let mut report = Report { sent, exchanges: 1, bytes_up: message.len() as u64, agrees: true, ..Report::default() };
+        let began = Instant::now();
+        let incoming = self.transport.exchange(message).await?;
+        self.integrate(incoming, Arc::new(request), &mut report).await?;
+        report.elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Ok(report)
+    }
+
+    /// Reads what is unsent, and notes that it is under way before it is.
+    async fn prepare(&self, bytes: u64) -> Result<Outgoing, Error> {
+        let now_ms = u64::try_from(self.clock.now().now_ms).unwrap_or(0);
+        let up_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let packer = Arc::clone(&self.packer);
+        let write = self.store.write(move |tx| {
+            let mut packer = packer.lock().map_err(|_| Error::Closed)?;
+            let outgoing = gateway::request(tx, &mut packer, now_ms, up_bytes, bytes)?;
+            if outgoing.ops > 0 {
+                let mut state = tx.state()?;
+                state.unsure = true;
+                tx.set_state(&state)?;
+            }
+            Ok::<_, Error>(outgoing)
+        });
+        write.await
+    }
+
+    async fn integrate(&self, mut incoming: Incoming, request: Arc<Request>, report: &mut Report) -> Result<(), Error> {
+        let mut buffer = Vec::new();
+        let mut head: Option<Arc<Response>> = None;
+        while let Some(chunk) = incoming.chunk().await? {
+            report.bytes_down += chunk.len() as u64;
+            if report.bytes_down > MESSAGE_BYTES_MAX as u64 {
+                return Err(Error::Rejected("the hub's answer is larger than any answer may be".to_owned()));
+            }
+            buffer.extend_from_slice(&chunk);
+            if head.is_none() {
+                let Some((bytes, end)) = split_head(&buffer)? else { continue };
+                let decoded = Arc::new(Response::decode(bytes)?);
+                buffer.drain(..end);
+                self.take_head(&request, &decoded, report).await?;
+                head = Some(decoded);
+            }
+            while let Some((inside, end)) = split(&buffer)? {
+                let frame = inside.to_vec();
+                buffer.drain(..end);
+                self.take_frame(frame, report).await?;
+            }
+        }
+        let head = head.filter(|_| buffer.is_empty());
+        let Some(head) = head else { return Err(Error::offline(Cut)) };
+        let finish = self.store.write(move |tx| {
+            let agrees = gateway::finish(tx, &request, &head)?;
+            let state = tx.state()?;
+            let waits = state.unsent() > 0 || state.repair_symbols.is_some() || state.backfill.is_some();
+            Ok::<_, Error>((agrees, head.more || head.status != Status::Ok || waits))
+        });
+        (report.agrees, report.again) = finish.await?;
+        Ok(())
+    }
+
+    async fn take_head(&self, request: &Arc<Request>, head: &Arc<Response>, report: &mut Report) -> Result<(), Error> {
+        match head.status {
+            Status::Denied => return Err(Error::Denied(head.reason.clone().unwrap_or_default())),
+            Status::Upgrade => return Err(Error::Upgrade(head.reason.clone().unwrap_or_default())),
+            Status::NewOrigin | Status::Rebase => {
+                tracing::warn!(sync.status = ?head.status, "the hub asked this gateway to go on differently: {}", head.reason.as_deref().unwrap_or("no reason given"));
+            }
+            Status::Ok => {}
+        }
+        self.clock.compare(head.hub_ms);
+        let (request, head) = (Arc::clone(request), Arc::clone(head));
+        let done = self.store.write(move |tx| gateway::integrate_head(tx, &request, &head)).await?;
+        report.acknowledged += done.acknowledged;
+        report.evicted += done.evicted;
+        Ok(())
+    }
+
+    async fn take_frame(&self, frame: Vec<u8>, report: &mut Report) -> Result<(), Error> {
+        let packer = Arc::clone(&self.packer);
+        let write = self.store.write(move |tx| {
+            let payload = packer.lock().map_err(|_| Error::Closed)?.unpack(&frame)?;
+            match Payload::decode(&payload)? {
+                Payload::Rows(rows) => gateway::integrate_rows(tx, &rows),
+                Payload::Ops(_) => Ok(gateway::Integrated::default()),
+            }
+        });
+        let done = write.await?;
+        report.received += done.records;
+        report.evicted += done.evicted;
+        Ok(())
+    }
+
+    /// Keeps for status that an attempt failed, and why.
+    pub(crate) async fn note_failure(&self, error: &Error) {
+        tracing::info!(error.class = error.class().name(), "sync failed: {error}. {}", error.hint());
+        let (class, text, now_ms) = (error.class().name().to_owned(), error.to_string(), self.clock.now().now_ms);
+        let noted = self.store.write(move |tx| {
+            let before = tx.reader()?.sync_report()?;
+            tx.set_sync_report(&SyncReport { attempt_ms: now_ms, error_class: Some(class), error: Some(text), ..before })
+        });
+        if let Err(error) = noted.await {
+            tracing::error!("the outcome of a sync could not be kept: {error}");
+        }
+    }
+
+    /// Keeps for status that the hub was reached.
+    pub(crate) async fn note_success(&self, report: &Report) -> Result<(), Error> {
+        tracing::info!(
+            sync.sent = report.sent, sync.received = report.received, sync.evicted = report.evicted,
+            sync.exchanges = report.exchanges, sync.bytes_up = report.bytes_up, sync.bytes_down = report.bytes_down,
+            sync.duration_ms = report.elapsed_ms, sync.agrees = report.agrees, "synced with the hub"
+        );
+        let (report, now_ms) = (*report, self.clock.now().now_ms);
+        let noted = self.store.write(move |tx| {
+            let before = tx.reader()?.sync_report()?;
+            tx.set_sync_report(&SyncReport {
+                attempt_ms: now_ms,
+                success_ms: Some(now_ms),
+                error_class: None,
+                error: None,
+                bytes_up: before.bytes_up + report.bytes_up,
+                bytes_down: before.bytes_down + report.bytes_down,
+                exchanges: before.exchanges + report.exchanges,
+            })
+        });
+        noted.await
+    }
+}
+
+/// The answer ended in the middle of a frame.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer was cut")]
+struct Cut;

@@ -1,0 +1,186 @@
+//! The sync loop: waits for a reason, carries bytes, and lets the protocol decide the rest.
+//!
+//! No transaction is open while the network is in use. An attempt is counted before it is made. Nothing is remembered of
+//! an exchange under way but that one began: after any accident the gateway asks what arrived, and goes on from there.
+
+mod enroll;
+mod exchange;
+mod link;
+mod transport;
+
+use std::future::Future;
+use std::time::Duration;
+
+use sync_protocol::session::{Outcome, Session, Wake};
+use tokio::sync::{mpsc, oneshot};
+
+pub use enroll::enroll;
+pub use exchange::{Courier, Report};
+pub use transport::{Transport, ask_daemon};
+
+use crate::clock::Clock;
+use crate::error::{Class, Error};
+use crate::store::{Enrolment, Store};
+
+/// Several writes in a moment go in one exchange.
+const NEWS_LINGER: Duration = Duration::from_millis(150);
+/// While the hub cannot be reached, the routes are looked at this often: a glance at a file.
+const LINK_GLANCE: Duration = Duration::from_secs(5);
+/// Exchanges in one go, so that a loop between two programs that disagree ends.
+const ROUNDS_MAX: usize = 10_000;
+
+/// Asks the running loop for a sync now.
+#[derive(Debug, Clone)]
+pub struct SyncHandle(mpsc::Sender<oneshot::Sender<Result<Report, Error>>>);
+
+impl SyncHandle {
+    /// Asks for a sync and does not wait for it.
+    pub fn nudge(&self) {
+        // A full queue means that one is coming anyway.
+        let _ = self.0.try_send(oneshot::channel().0);
+    }
+
+    /// Syncs now, whatever the back-off says, and tells how it went.
+    ///
+    /// # Errors
+    /// What the exchange failed with.
+    pub async fn sync_now(&self) -> Result<Report, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.0.send(answer).await.map_err(|_| Error::Closed)?;
+        answered.await.map_err(|_| Error::Closed)?
+    }
+}
+
+/// The loop, to be spawned.
+#[derive(Debug)]
+pub struct SyncLoop {
+    store: Store,
+    clock: Clock,
+    /// Made for an enrolment when it is first needed, and anew when the enrolment is another.
+    courier: Option<(Enrolment, Courier)>,
+    session: Session,
+    asked: mpsc::Receiver<oneshot::Sender<Result<Report, Error>>>,
+}
+
+/// Makes the loop and the handle to it. `interval` is how often the hub is asked when nothing happens.
+pub fn sync_loop(store: Store, clock: Clock, interval: Duration) -> (SyncHandle, SyncLoop) {
+    let (ask, asked) = mpsc::channel(8);
+    let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
+    (SyncHandle(ask), SyncLoop { store, clock, courier: None, session: Session::new(interval_ms), asked })
+}
+
+impl SyncLoop {
+    /// Runs until `shutdown`.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
+        tokio::pin!(shutdown);
+        let mut wait = Duration::ZERO;
+        loop {
+            let asker = tokio::select! {
+                () = &mut shutdown => return,
+                asker = self.asked.recv() => asker,
+                _ = wait_for_reason(&self.store, &self.session, wait) => None,
+            };
+            let result = tokio::select! {
+                () = &mut shutdown => return,
+                result = self.rounds() => result,
+            };
+            let outcome = match &result {
+                Ok(report) => Outcome::Done { bytes: 0, elapsed_ms: report.elapsed_ms, again: false },
+                Err(error) if error.class() == Class::Offline => Outcome::Offline,
+                // Not enrolled yet: whoever enrols asks for a sync.
+                Err(_) => Outcome::Denied,
+            };
+            wait = Duration::from_millis(self.session.report(outcome, jitter()));
+            if let Some(asker) = asker {
+                // Nobody waits for the answer any more: the sync was made all the same.
+                let _ = asker.send(result);
+            }
+        }
+    }
+
+    /// Answers those who ask, and does nothing of its own accord: for a command that runs without a daemon.
+    pub async fn answer_only(&mut self) {
+        while let Some(asker) = self.asked.recv().await {
+            let result = self.rounds().await;
+            let _ = asker.send(result);
+        }
+    }
+
+    /// Exchanges until neither side has more to say.
+    async fn rounds(&mut self) -> Result<Report, Error> {
+        let Some(enrolment) = self.store.read(|reader| reader.enrolment()).await? else {
+            return Err(Error::Config("this gateway is not enrolled yet: outpost enroll <hub-url> <code>".to_owned()));
+        };
+        if self.courier.as_ref().is_none_or(|(known, _)| *known != enrolment) {
+            let transport = Transport::new(&enrolment.hub_url)?;
+            self.courier = Some((enrolment, Courier::new(self.store.clone(), transport, self.clock.clone())?));
+        }
+        let Some((_, courier)) = &self.courier else { return Err(Error::Closed) };
+        let mut sum = Report::default();
+        for _ in 0..ROUNDS_MAX {
+            let one = courier.exchange(self.session.exchange_bytes()).await;
+            let one = match one {
+                Ok(one) => one,
+                Err(error) => {
+                    courier.note_failure(&error).await;
+                    return Err(error);
+                }
+            };
+            let (bytes, elapsed_ms) = (one.bytes_up + one.bytes_down, one.elapsed_ms);
+            self.session.report(Outcome::Done { bytes, elapsed_ms, again: one.again }, 0);
+            sum = sum.and(one);
+            if !one.again {
+                break;
+            }
+        }
+        courier.note_success(&sum).await?;
+        Ok(sum)
+    }
+}
+
+/// Waits for the timer, for something to send, or for the link to come back; whichever may go first.
+async fn wait_for_reason(store: &Store, session: &Session, wait: Duration) -> Wake {
+    let timer = tokio::time::sleep(wait);
+    let news = async {
+        if !session.may_go(Wake::News) {
+            return std::future::pending().await;
+        }
+        let mut unsent = store.outbox();
+        let mut before = *unsent.borrow_and_update();
+        loop {
+            if unsent.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+            let now = *unsent.borrow_and_update();
+            if now > before {
+                tokio::time::sleep(NEWS_LINGER).await;
+                return;
+            }
+            before = now;
+        }
+    };
+    let link = async {
+        if !session.is_failing() || !session.may_go(Wake::LinkUp) {
+            return std::future::pending().await;
+        }
+        let before = link::routes();
+        loop {
+            tokio::time::sleep(LINK_GLANCE).await;
+            if link::has_new(&before, &link::routes()) {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = timer => Wake::Timer,
+        () = news => Wake::News,
+        () = link => Wake::LinkUp,
+    }
+}
+
+fn jitter() -> u16 {
+    let mut random = [0; 2];
+    // Without randomness there is no jitter, and nothing worse.
+    let _ = getrandom::fill(&mut random);
+    u16::from_le_bytes(random)
+}

@@ -1,0 +1,133 @@
+//! The way to the hub: HTTPS by reqwest. The only place of the program that speaks over the network to anyone but an app.
+
+use std::time::Duration;
+
+use reqwest::header::CONTENT_TYPE;
+use reqwest::redirect::Policy;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::Error;
+
+/// What an exchange is labelled with; whatever answers with something else is not a hub.
+const SYNC_TYPE: &str = "application/vnd.outpost.sync";
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Silence of this long on a connection is a link that is gone.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// A client for one hub.
+#[derive(Debug, Clone)]
+pub struct Transport {
+    client: reqwest::Client,
+    base: String,
+}
+
+/// An answer that is still arriving.
+#[derive(Debug)]
+pub struct Incoming(reqwest::Response);
+
+impl Transport {
+    /// A client for the hub at `base`, such as `https://hub.example.org`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if that is no address of a hub.
+    pub fn new(base: &str) -> Result<Transport, Error> {
+        let url = reqwest::Url::parse(base).map_err(|_| Error::Config(format!("{base} is not an address such as https://hub.example.org")))?;
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+            return Err(Error::Config(format!("{base} is not an address such as https://hub.example.org")));
+        }
+        let client = builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(SILENCE_MAX)
+            // A captive portal redirects; a hub does not.
+            .redirect(Policy::none())
+            .user_agent(concat!("outpost/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(Error::offline)?;
+        Ok(Transport { client, base: base.trim_end_matches('/').to_owned() })
+    }
+
+    /// Sends one exchange; the answer is read frame by frame as it comes.
+    ///
+    /// # Errors
+    /// [`Error::Offline`] if nobody answered, or something that is not a hub did.
+    pub async fn exchange(&self, body: Vec<u8>) -> Result<Incoming, Error> {
+        let request = self.client.post(format!("{}/sync/v1", self.base)).header(CONTENT_TYPE, SYNC_TYPE).body(body);
+        let response = request.send().await.map_err(Error::offline)?;
+        if content_type(&response) != SYNC_TYPE {
+            return Err(not_a_hub(response).await);
+        }
+        Ok(Incoming(response))
+    }
+
+    /// Sends JSON and reads JSON.
+    ///
+    /// # Errors
+    /// [`Error::Offline`] as above; [`Error::Denied`] with the hub's words if it refused.
+    pub async fn post_json<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Error> {
+        let body = serde_json::to_vec(body).map_err(|e| Error::Config(e.to_string()))?;
+        let request = self.client.post(format!("{}{path}", self.base)).header(CONTENT_TYPE, "application/json").body(body);
+        let response = request.send().await.map_err(Error::offline)?;
+        if content_type(&response) != "application/json" {
+            return Err(not_a_hub(response).await);
+        }
+        let bytes = response.bytes().await.map_err(Error::offline)?;
+        serde_json::from_slice(&bytes).map_err(|_| Error::Rejected("the hub's answer is not in a form that this version reads".to_owned()))
+    }
+}
+
+fn builder() -> reqwest::ClientBuilder {
+    // Set once for the process; a second call finds it set, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+}
+
+impl Incoming {
+    /// The next bytes; `None` at the end.
+    ///
+    /// # Errors
+    /// [`Error::Offline`] if the link was cut.
+    pub async fn chunk(&mut self) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.0.chunk().await.map_err(Error::offline)?.map(Into::into))
+    }
+}
+
+fn content_type(response: &reqwest::Response) -> &str {
+    let value = response.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim()
+}
+
+/// What something that is not the expected answer means: a problem document is the hub's refusal, all else no link.
+async fn not_a_hub(response: reqwest::Response) -> Error {
+    let status = response.status();
+    if content_type(&response) != "application/problem+json" {
+        return Error::Portal(status.as_u16());
+    }
+    let body: serde_json::Value =
+        response.bytes().await.ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
+    let detail = body.get("detail").and_then(|d| d.as_str()).unwrap_or("no reason given").to_owned();
+    match status.as_u16() {
+        401 | 403 => Error::Denied(detail),
+        429 | 500..=599 => Error::Busy(detail),
+        _ => Error::Rejected(detail),
+    }
+}
+
+/// Asks the daemon of this machine over its local API, and gives status and body.
+///
+/// # Errors
+/// [`Error::Offline`] if it does not answer.
+pub async fn ask_daemon(
+    address: std::net::SocketAddr,
+    method: &str,
+    path: &str,
+    content_type: &str,
+    body: Vec<u8>,
+) -> Result<(u16, Vec<u8>), Error> {
+    let client = builder().no_proxy().redirect(Policy::none()).build().map_err(Error::offline)?;
+    let method = reqwest::Method::from_bytes(method.as_bytes()).map_err(Error::offline)?;
+    let request = client.request(method, format!("http://{address}{path}")).header(CONTENT_TYPE, content_type).body(body);
+    let response = request.send().await.map_err(Error::offline)?;
+    let status = response.status().as_u16();
+    Ok((status, response.bytes().await.map_err(Error::offline)?.into()))
+}

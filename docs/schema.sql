@@ -1,0 +1,141 @@
+-- The database of a gateway: `outpost.db` in the data directory, SQLite in WAL mode, pages of 2 KiB.
+-- A test holds this file equal to the real schema. Times are milliseconds since 1970. Unsigned 64-bit numbers are kept as
+-- the signed integer of the same bits.
+--
+-- "packed" is `1 | zstd frame`: canonical bytes of `sync_protocol` (docs/protocol.md), compressed with dictionary 1, with zstd's
+-- checksum of the content and without the dictionary's number. An empty blob stands for nothing.
+
+-- Where the gateway stands with its hub; written when an exchange ends, not when a record is captured.
+CREATE TABLE sync_state (
+  one INTEGER PRIMARY KEY CHECK (one = 1), -- there is one row
+  device INTEGER NOT NULL, -- enrolment; 0 before it
+  origin INTEGER NOT NULL, -- present incarnation; 4294967295 before enrolment
+  token BLOB NOT NULL, -- what it shows the hub next time, 8 bytes
+  epoch INTEGER NOT NULL, -- the hub's lineage as last heard
+  cursor INTEGER NOT NULL, -- everything in view up to this hub sequence is integrated
+  backfill INTEGER NOT NULL, -- how far the back-fill of new scopes has come; -1 if there is none
+  scopes TEXT NOT NULL, -- subscribed scopes, one a line; the first is home
+  source INTEGER NOT NULL, -- what kind of place it is: index into the `sources` of the rules
+  repair_symbols INTEGER NOT NULL, -- coded symbols to send next, because digests disagreed; -1 if they agree
+  repairs INTEGER NOT NULL, -- digest repairs so far
+  is_unsure INTEGER NOT NULL, -- an exchange with ops began and no answer was heard
+  is_told INTEGER NOT NULL -- the hub knows version, free space and number of records
+) STRICT;
+
+-- Where the gateway stands with each stream; written in every commit that captures something.
+CREATE TABLE stream_state (
+  stream INTEGER PRIMARY KEY, -- 0 urgent, 1 normal, 2 bulk
+  acked INTEGER NOT NULL, -- the hub has this op and all before it
+  acked_chain BLOB NOT NULL, -- chain at `acked`, 8 bytes
+  durable INTEGER NOT NULL, -- this op and all before it survive the loss of the hub
+  last INTEGER NOT NULL, -- the last op that exists
+  chain BLOB NOT NULL, -- chain at `last`, 32 bytes
+  clock INTEGER NOT NULL -- hybrid logical clock of the gateway; the highest of the rows counts
+) STRICT;
+
+-- Origins under which this database has written. A number in `history` begins with `n`.
+CREATE TABLE incarnations (
+  n INTEGER PRIMARY KEY, -- counts up
+  origin INTEGER NOT NULL UNIQUE -- the hub's number for the incarnation
+) STRICT;
+
+-- Digests of what is confirmed, by scope.
+CREATE TABLE scopes (
+  n INTEGER PRIMARY KEY, -- what `records.scope` refers to
+  path TEXT NOT NULL UNIQUE, -- country/district/facility; empty is the whole world
+  sum INTEGER NOT NULL, -- sum of the digest items of its confirmed records, modulo 2^64
+  records INTEGER NOT NULL -- how many confirmed records it has
+) STRICT;
+
+-- One row a record, moved to the end whenever what apps see of it changes: the primary key is the change feed.
+CREATE TABLE records (
+  feed INTEGER PRIMARY KEY, -- position in the change feed; never used twice
+  type TEXT NOT NULL, -- record type
+  id TEXT NOT NULL, -- record id
+  scope INTEGER NOT NULL, -- `scopes.n` of the confirmed record, or else of what is shown
+  etag BLOB NOT NULL, -- version tag of what is shown, 8 bytes; empty if it is gone
+  presence INTEGER NOT NULL, -- 0 there, 1 there and waiting for review, 2 deleted, 3 gone: left our scopes, only its history stays
+  conflicts INTEGER NOT NULL, -- fields in which more than one value stands
+  is_confirmed INTEGER NOT NULL, -- whether the hub knows it
+  item INTEGER NOT NULL, -- its part in the digest; 0 if it is not confirmed
+  changed INTEGER NOT NULL, -- hub sequence of its last confirmed change; 0 if there is none
+  is_pending INTEGER NOT NULL, -- own ops are shown that the hub has not confirmed
+  unsettled INTEGER NOT NULL, -- how many own ops are neither confirmed nor discarded
+  newest INTEGER NOT NULL, -- `history.number` of the latest entry; 0 if there is none
+  body BLOB NOT NULL, -- the record as it is shown, packed; empty if it is exactly the op `newest`, applied to nothing
+  confirmed BLOB NOT NULL, -- the record as the hub confirmed it, packed; empty if it is not, or equals what is shown
+  UNIQUE (type, id)
+) STRICT;
+
+-- To count the records of a type without reading them: these are taken off.
+CREATE INDEX records_absent ON records (type) WHERE presence >= 2;
+
+-- What waits for a person.
+CREATE INDEX records_open ON records (type, id) WHERE conflicts > 0 OR presence = 1;
+
+-- Own ops, the tail of which is the outbox, and what changes from the hub replaced. The entries of a record are a list.
+CREATE TABLE history (
+  number INTEGER PRIMARY KEY, -- (incarnation * 4 + lane) * 2^36 + sequence number; lanes 0 to 2 are the streams, 3 is changes from the hub
+  older INTEGER NOT NULL, -- the entry before it of the same record; 0 if it is the first
+  fate INTEGER NOT NULL, -- 0 pending, 1 confirmed, 2 parked in quarantine, 3 discarded, 4 a change from the hub
+  hseq INTEGER NOT NULL, -- the hub's number of an own op; 0 if it has none
+  noted_ms INTEGER NOT NULL, -- when a change from the hub came; 0 for an own op, which says it itself
+  chain BLOB NOT NULL, -- short chain after an own op, 8 bytes; empty for a change from the hub
+  etag_before BLOB NOT NULL, -- tag of what was shown before; empty if nothing was, or if it stayed
+  op BLOB NOT NULL, -- the own op, packed; empty for a change from the hub
+  before BLOB NOT NULL, -- the cells that it changed as they were, a packed record; a field that was absent has no entries
+  superseded BLOB NOT NULL -- other values that are no longer current, a packed record: each entry is followed by what overruled it, its value being why (0 seen, 1 rule, 2 limit)
+) STRICT;
+
+-- Why an own op was parked or discarded.
+CREATE TABLE notes (
+  number INTEGER PRIMARY KEY, -- `history.number` of the op
+  fate INTEGER NOT NULL, -- 2 parked, 3 discarded
+  reason TEXT NOT NULL, -- a sentence for a person
+  noted_ms INTEGER NOT NULL -- since when
+) STRICT;
+
+-- What people want done with parked ops, until the hub has been told.
+CREATE TABLE pleas (
+  origin INTEGER NOT NULL, -- origin of the op
+  stream INTEGER NOT NULL, -- its stream
+  seq INTEGER NOT NULL, -- its sequence number
+  is_discard INTEGER NOT NULL, -- 1 drop it, 0 try it again
+  PRIMARY KEY (origin, stream, seq)
+) STRICT, WITHOUT ROWID;
+
+-- Answers that were given under an idempotency key.
+CREATE TABLE idempotency (
+  n INTEGER PRIMARY KEY, -- in the order of the answers; the oldest are looked at for being out of date
+  key TEXT NOT NULL UNIQUE, -- the key
+  hash BLOB NOT NULL, -- hash of the request
+  answer BLOB NOT NULL, -- the answer
+  expires_ms INTEGER NOT NULL -- from when on it does not hold
+) STRICT;
+
+-- The rules document in force; no row means the built-in one.
+CREATE TABLE rules (
+  one INTEGER PRIMARY KEY CHECK (one = 1), -- there is one row
+  text TEXT NOT NULL -- TOML, as the hub wrote it
+) STRICT;
+
+-- Where the gateway is enrolled; no row before it is. The secret is a file, not here.
+CREATE TABLE enrolment (
+  one INTEGER PRIMARY KEY CHECK (one = 1), -- there is one row
+  hub_url TEXT NOT NULL, -- the hub
+  name TEXT NOT NULL, -- what the hub calls the gateway
+  device INTEGER NOT NULL, -- the number that the hub gave it
+  enrolled_ms INTEGER NOT NULL -- when
+) STRICT;
+
+-- How the last syncs went.
+CREATE TABLE sync_report (
+  one INTEGER PRIMARY KEY CHECK (one = 1), -- there is one row
+  attempt_ms INTEGER NOT NULL, -- the last attempt
+  success_ms INTEGER NOT NULL, -- the last success; 0 if there was none
+  error_class TEXT NOT NULL, -- class of the failure, if the last attempt failed; else empty
+  error TEXT NOT NULL, -- what failed
+  bytes_up INTEGER NOT NULL, -- bytes sent in all
+  bytes_down INTEGER NOT NULL, -- bytes received in all
+  exchanges INTEGER NOT NULL -- exchanges in all
+) STRICT;
