@@ -61,9 +61,14 @@ pub enum Error {
     /// The hub is there but cannot serve now.
     #[error("the hub cannot serve now: {0}")]
     Busy(String),
-    /// The gateway itself did not take it, and said why.
-    #[error("{0}")]
-    Refused(String),
+    /// The gateway itself did not do it, and said why and what to do next.
+    #[error("{detail}")]
+    Told {
+        /// What kind of trouble it is.
+        class: Class,
+        /// What it said.
+        detail: String,
+    },
     /// The hub understood and did not take it.
     #[error("the hub did not take the request: {0}")]
     Rejected(String),
@@ -73,6 +78,9 @@ pub enum Error {
     /// The hub does not know this gateway, or no longer.
     #[error("the hub refused this gateway: {0}")]
     Denied(String),
+    /// No hub knows this gateway yet.
+    #[error("this gateway is not enrolled yet")]
+    NotEnrolled,
     /// The configuration cannot be used.
     #[error("the configuration cannot be used: {0}")]
     Config(String),
@@ -117,6 +125,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Something that was not done, with the reason and what to do next.
+    pub fn refused(detail: impl Into<String>) -> Self {
+        Error::Told { class: Class::Rejected, detail: detail.into() }
+    }
+
     /// A failure of the network.
     pub fn offline(source: impl std::error::Error + Send + Sync + 'static) -> Self {
         Error::Offline(Box::new(source))
@@ -126,9 +139,10 @@ impl Error {
     pub fn class(&self) -> Class {
         match self {
             Error::Offline(_) | Error::Portal(_) | Error::Busy(_) => Class::Offline,
-            Error::Rejected(_) | Error::Refused(_) | Error::Upgrade(_) => Class::Rejected,
+            Error::Told { class, .. } => *class,
+            Error::Rejected(_) | Error::Upgrade(_) => Class::Rejected,
             Error::Denied(_) | Error::Twin(_) => Class::Denied,
-            Error::Config(_) | Error::NotOurs(_) => Class::Config,
+            Error::Config(_) | Error::NotEnrolled | Error::NotOurs(_) => Class::Config,
             Error::DiskFull(_)
             | Error::Locked(_)
             | Error::Corrupt(_)
@@ -151,11 +165,12 @@ impl Error {
         match self {
             Error::Portal(_) => "Open a web page on this network and sign in, or use another network.",
             Error::Offline(_) | Error::Busy(_) => "Nothing is lost: records are kept here and sent when there is a connection again.",
-            Error::Refused(_) => "Nothing was changed beyond what is reported.",
+            Error::Told { .. } => "",
             Error::Rejected(_) => "Nothing is lost. Tell the hub's admin what this message says.",
             Error::Upgrade(_) => "Install the version of outpost that the hub's admin offers.",
             Error::Denied(_) => "Ask the hub's admin to enrol this gateway again; captured records stay here until then.",
             Error::Twin(_) => "A card was copied or restored: ask the hub's admin which gateway is the real one.",
+            Error::NotEnrolled => "Ask the hub's admin for a code, then: outpost enroll <hub-url> <code>",
             Error::Config(_) => "Correct the configuration file and start again.",
             Error::NotOurs(_) => "Give the directory in which outpost keeps its data, or an empty one.",
             Error::DiskFull(_) | Error::GroupLost => "Free some space on the card and write again.",

@@ -28,7 +28,9 @@ fn main() -> ExitCode {
                 eprintln!("  because: {cause}");
                 source = cause.source();
             }
-            eprintln!("  {}", error.hint());
+            if !error.hint().is_empty() {
+                eprintln!("  {}", error.hint());
+            }
             ExitCode::from(error.exit_code())
         }
     }

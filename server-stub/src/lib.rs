@@ -1,1 +1,30 @@
-//! Placeholder.
+//! The reference centre of an Outpost fleet: `outpost-hub`.
+//!
+//! Everything that gateways and hub must agree on is decided in [`sync_protocol::hub`]; this crate remembers ([`Hub`] over
+//! one SQLite file), carries ([`serve`]: exchanges, enrolment, admin API, status page) and lets people in ([`cli`]).
+//!
+//! It does not speak TLS yet: a reverse proxy does. It keeps no state outside of the database but parsed rules and the
+//! count of wrong codes, so that commands can work on the same file while it serves.
+
+mod api;
+pub mod cli;
+mod clock;
+mod config;
+mod desk;
+mod enroll;
+mod error;
+mod exchange;
+mod fleet;
+mod hub;
+mod page;
+mod problem;
+mod secret;
+mod server;
+mod store;
+mod trial;
+mod view;
+
+pub use config::{Config, SAMPLE};
+pub use error::{Class, HubError, StoreError};
+pub use hub::Hub;
+pub use server::serve;

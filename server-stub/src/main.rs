@@ -1,1 +1,25 @@
-fn main() {}
+//! `outpost-hub`: reads the command line, runs one command, tells how it ended.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use server_stub::cli::{Cli, run};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match run(Cli::parse(), &mut std::io::stdout()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("outpost-hub: {error}");
+            let mut source = std::error::Error::source(&error);
+            while let Some(cause) = source {
+                eprintln!("  because: {cause}");
+                source = cause.source();
+            }
+            eprintln!("  what to do: {}", error.hint());
+            ExitCode::from(error.class().exit_code())
+        }
+    }
+}

@@ -29,7 +29,7 @@ impl Client {
     pub(crate) async fn connect(folder: &Path, config: &Config) -> Result<Client, Error> {
         match Lock::take(folder)? {
             Err(Some(address)) => Ok(Client::Daemon(address)),
-            Err(None) => Err(Error::Busy("another outpost is just starting or working here; try again in a moment".to_owned())),
+            Err(None) => Err(Error::refused("another outpost is just starting or working here; try again in a moment")),
             Ok(lock) => {
                 let Gateway { app, sync } = Gateway::open(folder, config)?;
                 Ok(Client::Here { router: router(app), sync: Box::new(sync), _lock: lock })
@@ -82,9 +82,7 @@ fn refused(status: u16, body: &[u8]) -> Error {
         empty if empty.is_empty() => format!("HTTP {status}"),
         detail => detail,
     };
-    match kind.as_str() {
-        k if k == Class::Offline.name() => Error::Busy(told),
-        k if k == Class::Denied.name() => Error::Denied(told),
-        _ => Error::Refused(told),
-    }
+    let classes = [Class::Offline, Class::Denied, Class::Broken, Class::Config];
+    let class = classes.into_iter().find(|class| class.name() == kind);
+    Error::Told { class: class.unwrap_or(if status >= 500 { Class::Broken } else { Class::Rejected }), detail: told }
 }

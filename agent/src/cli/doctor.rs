@@ -53,7 +53,7 @@ fn disk(folder: &Path, config: &Config, exam: &mut Examination<'_>) -> Result<()
         (Some(free), Ok(())) => exam.good("disk", &format!("{} free", bytes(free))),
         (None, _) => exam.good("disk", "the system does not say how much is free"),
         (Some(free), Err(_)) => {
-            let error = Error::Refused(format!("only {} free", bytes(free)));
+            let error = Error::refused(format!("only {} free", bytes(free)));
             exam.bad("disk", error, "Nothing new is taken. Free space, or connect the gateway so that it can send.")
         }
     }
@@ -63,7 +63,7 @@ fn clock(exam: &mut Examination<'_>) -> Result<(), Error> {
     match unix_ms() {
         now if now >= EARLIEST_MS => exam.good("clock", "plausible"),
         _ => {
-            let error = Error::Refused("it says a year that is over".to_owned());
+            let error = Error::refused("it says a year that is over".to_owned());
             exam.bad("clock", error, "Records are kept and ordered all the same. Connect to the hub once, or set the time.")
         }
     }
@@ -81,7 +81,7 @@ fn database(folder: &Path, exam: &mut Examination<'_>) -> Result<(), Error> {
     match faults.first() {
         None => exam.good("database", &format!("sound, {}", bytes(facts.database_bytes)))?,
         Some(first) => {
-            let error = Error::Refused(format!("{} fault(s), the first: {first}", faults.len()));
+            let error = Error::refused(format!("{} fault(s), the first: {first}", faults.len()));
             exam.bad("database", error, "Keep this card. What can be read is served; ask the hub's admin for help.")?;
         }
     }
@@ -90,7 +90,7 @@ fn database(folder: &Path, exam: &mut Examination<'_>) -> Result<(), Error> {
     let unsent: u64 = facts.streams.iter().map(|s| s.unsent).sum();
     match age {
         Some(age) if age > OLD_SECONDS => {
-            let error = Error::Refused(format!("{unsent} changes wait, the oldest for {}", duration(age)));
+            let error = Error::refused(format!("{unsent} changes wait, the oldest for {}", duration(age)));
             exam.bad("outbox", error, "They are safe here. Bring the gateway to a link, or run: outpost sync")
         }
         _ => exam.good("outbox", &format!("{unsent} changes wait")),
@@ -107,8 +107,7 @@ async fn hub(folder: &Path, config: &Config, exam: &mut Examination<'_>) -> Resu
     };
     let status = client.ask_json("GET", "/v1/status", &Value::Null).await?;
     let Some(hub) = status.get("hub").and_then(Value::as_str) else {
-        let error = Error::Config("not enrolled".to_owned());
-        return exam.bad("hub", error, "Ask the hub's admin for a code, then: outpost enroll <hub-url> <code>");
+        return exam.bad("hub", Error::NotEnrolled, Error::NotEnrolled.hint());
     };
     match client.ask_json("POST", "/v1/sync", &Value::Null).await {
         Ok(_) => exam.good("hub", &format!("{hub} answers")),

@@ -70,7 +70,7 @@ impl Import {
         writeln!(out, "{new} new, {changed} changed, {same} the same already, {failed} refused")?;
         match failed {
             0 => Ok(()),
-            n => Err(Error::Refused(format!("{n} line(s) were refused; correct them and import the file again, which is harmless"))),
+            n => Err(Error::refused(format!("{n} line(s) were refused; correct them and import the file again, which is harmless"))),
         }
     }
 
@@ -113,7 +113,7 @@ impl Import {
                     let detail = result.pointer("/problem/detail").and_then(Value::as_str).unwrap_or("was refused");
                     let is_full = result.get("status").and_then(Value::as_u64) >= Some(500);
                     if is_full {
-                        return Err(Error::Refused(detail.to_owned()));
+                        return Err(Error::refused(detail.to_owned()));
                     }
                     tally.fail(*line, detail, out)?;
                 }
@@ -121,7 +121,7 @@ impl Import {
         }
         match answered == sent.len() {
             true => Ok(()),
-            false => Err(Error::Busy("the gateway stopped in the middle; import the file again, which is harmless".to_owned())),
+            false => Err(Error::refused("the gateway stopped in the middle; import the file again, which is harmless")),
         }
     }
 }

@@ -67,7 +67,7 @@ impl Conflicts {
                 let answer = client.ask_json("GET", "/v1/conflicts", &Value::Null).await?;
                 let is_it = |c: &&Value| format!("{}/{}", text(c, "type"), text(c, "id")) == record;
                 let found = rows(&answer, "conflicts").find(is_it);
-                let found = found.ok_or_else(|| Error::Refused(format!("{record} is not in conflict here")))?;
+                let found = found.ok_or_else(|| Error::refused(format!("{record} is not in conflict here")))?;
                 let pretty = serde_json::to_string_pretty(found).unwrap_or_default();
                 writeln!(out, "{pretty}").map_err(Error::from)
             }
@@ -132,7 +132,7 @@ impl Parked {
             Parked::Show { change } => {
                 let answer = client.ask_json("GET", "/v1/parked", &Value::Null).await?;
                 let found = rows(&answer, "parked").find(|row| text(row, "change") == change);
-                let found = found.ok_or_else(|| Error::Refused(format!("{change} is not parked here")))?;
+                let found = found.ok_or_else(|| Error::refused(format!("{change} is not parked here")))?;
                 let path = format!("/v1/records/{}/{}?meta=true", text(found, "type"), text(found, "id"));
                 let record = client.ask_json("GET", &path, &Value::Null).await?;
                 let pretty = serde_json::to_string_pretty(&json!({"parked": found, "record": record})).unwrap_or_default();

@@ -109,7 +109,7 @@ impl SyncLoop {
     /// Exchanges until neither side has more to say.
     async fn rounds(&mut self) -> Result<Report, Error> {
         let Some(enrolment) = self.store.read(|reader| reader.enrolment()).await? else {
-            return Err(Error::Config("this gateway is not enrolled yet: outpost enroll <hub-url> <code>".to_owned()));
+            return Err(Error::NotEnrolled);
         };
         if self.courier.as_ref().is_none_or(|(known, _)| *known != enrolment) {
             let transport = Transport::new(&enrolment.hub_url)?;

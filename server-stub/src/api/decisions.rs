@@ -1,0 +1,143 @@
+//! What people decide: conflicts, quarantine, rules.
+
+use axum::body::Bytes;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+use sync_protocol::digest::etag;
+use sync_protocol::edit::render;
+use sync_protocol::hub::Store;
+use sync_protocol::id::{FieldName, HubSeq, RecordKey};
+
+use super::json as json_reply;
+use crate::desk::{self, Verdict, Who};
+use crate::error::HubError;
+use crate::hub::Hub;
+use crate::problem::{self, Problem};
+use crate::store::Tx;
+use crate::view;
+
+const LIMIT_DEFAULT: usize = 100;
+const LIMIT_MAX: usize = 1_000;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Listing {
+    limit: Option<usize>,
+    after: Option<String>,
+}
+
+impl Listing {
+    fn limit(&self) -> usize {
+        self.limit.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX)
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Settlement {
+    r#type: String,
+    id: String,
+    field: Option<String>,
+    /// The value that shall stand. `null` is a value too.
+    #[serde(default, deserialize_with = "present")]
+    value: Option<Json>,
+    #[serde(default)]
+    remove: bool,
+    /// Ends the review of a delete that met an edit.
+    delete: Option<bool>,
+    why: String,
+    author: Option<String>,
+}
+
+/// Tells a key that is `null` from one that is not there.
+fn present<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Option<Json>, D::Error> {
+    Json::deserialize(input).map(Some)
+}
+
+impl Settlement {
+    fn verdict(&self) -> Result<Verdict, HubError> {
+        let field = self.field.as_deref().map(FieldName::new).transpose()?;
+        match (field, &self.value, self.remove, self.delete) {
+            (Some(field), Some(value), false, None) => Ok(Verdict::Value(field, value.clone())),
+            (Some(field), None, true, None) => Ok(Verdict::Remove(field)),
+            (None, None, false, Some(delete)) => Ok(Verdict::Delete(delete)),
+            _ => Err(HubError::Invalid("give field and value, or field and remove, or delete".to_owned())),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Held {
+    dot: String,
+    #[serde(default)]
+    why: String,
+}
+
+pub(super) async fn conflicts(State(hub): State<Hub>, Query(listing): Query<Listing>) -> Result<Response, Problem> {
+    let limit = listing.limit();
+    let after = listing.after.as_deref().map(RecordKey::parse).transpose().map_err(HubError::from)?;
+    let look = move |tx: &mut Tx<'_>| {
+        let found = tx.in_conflict(after.as_ref(), limit)?;
+        let next = found.last().filter(|_| found.len() == limit).map(|(key, _)| key.to_string());
+        let told = found.iter().map(|(key, record)| view::conflict(tx, key, record)).collect::<Result<Vec<_>, _>>()?;
+        Ok(json!({ "conflicts": told, "next": next }))
+    };
+    Ok(json_reply(StatusCode::OK, &hub.read::<_, HubError, _>(look).await?))
+}
+
+pub(super) async fn settle(State(hub): State<Hub>, body: Bytes) -> Result<Response, Problem> {
+    let asked: Settlement = problem::json(&body)?;
+    let key = RecordKey::new(&asked.r#type, &asked.id).map_err(HubError::from)?;
+    let verdict = asked.verdict()?;
+    let who = Who::new(asked.author.as_deref(), None)?;
+    let act = move |tx: &mut Tx<'_>| desk::settle(tx, key, verdict, asked.why, &who);
+    let written = hub.write(act).await?;
+    let record = &written.captured.record;
+    Ok(json_reply(StatusCode::OK, &json!({ "etag": etag(record), "record": render(record) })))
+}
+
+pub(super) async fn quarantine(State(hub): State<Hub>, Query(listing): Query<Listing>) -> Result<Response, Problem> {
+    let limit = listing.limit();
+    let after = listing.after.as_deref().map_or(Ok(0), str::parse::<u64>);
+    let after = after.map_err(|_| HubError::Invalid("after is a number from `next`".to_owned()))?;
+    let look = move |tx: &mut Tx<'_>| {
+        let found = tx.held_page(HubSeq(after), limit)?;
+        let next = found.last().filter(|_| found.len() == limit).map(|row| row.held.hseq.0.to_string());
+        let told = found.iter().map(|row| view::held(tx, row)).collect::<Result<Vec<_>, _>>()?;
+        Ok(json!({ "quarantine": told, "next": next }))
+    };
+    Ok(json_reply(StatusCode::OK, &hub.read::<_, HubError, _>(look).await?))
+}
+
+pub(super) async fn release(State(hub): State<Hub>, body: Bytes) -> Result<StatusCode, Problem> {
+    let asked: Held = problem::json(&body)?;
+    let dot = view::parse_dot(&asked.dot)?;
+    hub.write(move |tx| desk::release(tx, dot)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn discard(State(hub): State<Hub>, body: Bytes) -> Result<StatusCode, Problem> {
+    let asked: Held = problem::json(&body)?;
+    let dot = view::parse_dot(&asked.dot)?;
+    hub.write(move |tx| desk::discard(tx, dot, &asked.why)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn rules(State(hub): State<Hub>) -> Result<Response, Problem> {
+    let rules = hub.read::<_, HubError, _>(|tx| Ok(tx.rules()?)).await?;
+    Ok(([(header::CONTENT_TYPE, "application/toml")], rules.text().to_owned()).into_response())
+}
+
+pub(super) async fn publish(State(hub): State<Hub>, headers: HeaderMap, body: Bytes) -> Result<Response, Problem> {
+    let is_toml = |kind: &HeaderValue| kind.as_bytes().starts_with(b"application/toml");
+    if !headers.get(header::CONTENT_TYPE).is_some_and(is_toml) {
+        return Err(Problem::bad_request("a rules document is application/toml"));
+    }
+    let text = String::from_utf8(body.to_vec()).map_err(|_| Problem::bad_request("a rules document is UTF-8"))?;
+    let freed = hub.publish_rules(&text).await?;
+    Ok(json_reply(StatusCode::OK, &json!({ "freed": freed })))
+}

@@ -1,0 +1,289 @@
+//! Records at the centre: read, write, delete, history, export.
+
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Map, Value as Json, json};
+use sync_protocol::digest::etag;
+use sync_protocol::edit::render;
+use sync_protocol::gateway::Intent;
+use sync_protocol::hub::Written;
+use sync_protocol::id::{FieldName, RecordKey, RecordType};
+use sync_protocol::rules::lookup;
+
+use super::json as json_reply;
+use crate::desk::{self, Who};
+use crate::error::HubError;
+use crate::hub::Hub;
+use crate::problem::{self, Problem};
+use crate::store::Tx;
+use crate::view;
+
+const LIMIT_DEFAULT: usize = 100;
+const LIMIT_MAX: usize = 1_000;
+/// Records looked at for one page of a filtered list.
+const SCAN_MAX: usize = 20_000;
+const SCAN_STEP: usize = 500;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Listing {
+    limit: Option<usize>,
+    #[serde(default)]
+    after: String,
+    /// `field:value`
+    filter: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Showing {
+    #[serde(default)]
+    meta: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Writing {
+    author: Option<String>,
+    scope: Option<String>,
+}
+
+/// What must be true of the record before it is written.
+#[derive(Debug, Clone)]
+enum Condition {
+    None,
+    Absent,
+    Tag(String),
+}
+
+impl Condition {
+    fn of(headers: &HeaderMap) -> Condition {
+        let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).map(str::trim);
+        match (text(header::IF_MATCH), text(header::IF_NONE_MATCH)) {
+            (Some(tag), _) if tag != "*" => Condition::Tag(tag.trim_matches('"').to_owned()),
+            (_, Some("*")) => Condition::Absent,
+            _ => Condition::None,
+        }
+    }
+
+    fn check(&self, tx: &mut Tx<'_>, key: &RecordKey) -> Result<(), Problem> {
+        let tag = desk::present(tx, key)?.map(|record| etag(&record));
+        let holds = match self {
+            Condition::None => true,
+            Condition::Absent => tag.is_none(),
+            Condition::Tag(wanted) => tag.as_ref() == Some(wanted),
+        };
+        match holds {
+            true => Ok(()),
+            false => Err(Problem::new(StatusCode::PRECONDITION_FAILED, "changed", "The record is another than you read")
+                .hint("read it again, then decide")),
+        }
+    }
+}
+
+pub(super) async fn list(
+    State(hub): State<Hub>,
+    Path(kind): Path<String>,
+    Query(listing): Query<Listing>,
+) -> Result<Response, Problem> {
+    let kind = RecordType::new(&kind).map_err(HubError::from)?;
+    let limit = listing.limit.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX);
+    let filter = listing.filter.as_deref().map(parse_filter).transpose()?;
+    let look = move |tx: &mut Tx<'_>| matching(tx, &kind, listing.after, limit, filter.as_ref());
+    let (found, next) = hub.read::<_, HubError, _>(look).await?;
+    Ok(json_reply(StatusCode::OK, &json!({ "records": found, "next": next })))
+}
+
+fn parse_filter(text: &str) -> Result<(FieldName, String), HubError> {
+    let (field, value) =
+        text.split_once(':').ok_or_else(|| HubError::Invalid("filter is field:value".to_owned()))?;
+    Ok((FieldName::new(field)?, value.to_owned()))
+}
+
+/// One page of records, and where the next one begins.
+fn matching(
+    tx: &mut Tx<'_>,
+    kind: &RecordType,
+    mut after: String,
+    limit: usize,
+    filter: Option<&(FieldName, String)>,
+) -> Result<(Vec<Json>, Option<String>), HubError> {
+    let mut found = Vec::new();
+    let mut seen = 0;
+    loop {
+        let step = if filter.is_some() { SCAN_STEP } else { limit };
+        let page = tx.page(kind, &after, step)?;
+        let is_last = page.len() < step;
+        for (key, record) in page {
+            seen += 1;
+            after = key.id.as_str().to_owned();
+            let body = render(&record);
+            if filter.is_none_or(|(field, value)| is_equal(lookup(&body, field), value)) {
+                found.push(json!({ "id": key.id.as_str(), "etag": etag(&record), "record": body }));
+            }
+            if found.len() == limit {
+                return Ok((found, Some(after)));
+            }
+        }
+        if is_last {
+            return Ok((found, None));
+        }
+        if seen >= SCAN_MAX {
+            return Ok((found, Some(after)));
+        }
+    }
+}
+
+fn is_equal(found: Option<&Json>, wanted: &str) -> bool {
+    match found {
+        Some(Json::String(text)) => text == wanted,
+        Some(Json::Array(items)) => items.iter().any(|item| is_equal(Some(item), wanted)),
+        Some(other) => other.to_string() == wanted,
+        None => false,
+    }
+}
+
+pub(super) async fn show(
+    State(hub): State<Hub>,
+    Path((kind, id)): Path<(String, String)>,
+    Query(showing): Query<Showing>,
+) -> Result<Response, Problem> {
+    let key = RecordKey::new(&kind, &id).map_err(HubError::from)?;
+    let look = move |tx: &mut Tx<'_>| {
+        if showing.meta {
+            let record = sync_protocol::hub::Store::record(tx, &key)?;
+            let record = record.ok_or_else(|| HubError::Missing(format!("record {key}")))?;
+            return Ok((etag(&record), view::meta(tx, &key, &record)?));
+        }
+        let record = desk::present(tx, &key)?.ok_or_else(|| HubError::Missing(format!("record {key}")))?;
+        Ok((etag(&record), Json::Object(render(&record))))
+    };
+    let (tag, body) = hub.read::<_, HubError, _>(look).await?;
+    Ok(tagged(StatusCode::OK, &tag, &body))
+}
+
+fn tagged(status: StatusCode, tag: &str, body: &Json) -> Response {
+    let mut response = json_reply(status, body);
+    if let Ok(tag) = HeaderValue::from_str(&format!("\"{tag}\"")) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response
+}
+
+fn written(written: &Written) -> Response {
+    let captured = &written.captured;
+    let status = match (written.is_held, captured.created) {
+        (true, _) => StatusCode::ACCEPTED,
+        (false, true) => StatusCode::CREATED,
+        (false, false) => StatusCode::OK,
+    };
+    tagged(status, &captured.etag, &Json::Object(render(&captured.record)))
+}
+
+pub(super) async fn put(
+    State(hub): State<Hub>,
+    Path((kind, id)): Path<(String, String)>,
+    Query(writing): Query<Writing>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let key = RecordKey::new(&kind, &id).map_err(HubError::from)?;
+    let who = Who::new(writing.author.as_deref(), writing.scope.as_deref())?;
+    let body: Map<String, Json> = problem::json(&body)?;
+    let condition = Condition::of(&headers);
+    let act = move |tx: &mut Tx<'_>| {
+        condition.check(tx, &key)?;
+        Ok::<_, Problem>(desk::put(tx, key, body, &who)?)
+    };
+    Ok(written(&hub.write(act).await?))
+}
+
+pub(super) async fn patch(
+    State(hub): State<Hub>,
+    Path((kind, id)): Path<(String, String)>,
+    Query(writing): Query<Writing>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let key = RecordKey::new(&kind, &id).map_err(HubError::from)?;
+    let who = Who::new(writing.author.as_deref(), writing.scope.as_deref())?;
+    let patch: Map<String, Json> = problem::json(&body)?;
+    let condition = Condition::of(&headers);
+    let act = move |tx: &mut Tx<'_>| {
+        condition.check(tx, &key)?;
+        let record = desk::present(tx, &key)?.ok_or_else(|| HubError::Missing(format!("record {key}")))?;
+        let mut body = Json::Object(render(&record));
+        json_patch::merge(&mut body, &Json::Object(patch));
+        let body = body.as_object().cloned().unwrap_or_default();
+        Ok::<_, Problem>(desk::put(tx, key, body, &who)?)
+    };
+    Ok(written(&hub.write(act).await?))
+}
+
+pub(super) async fn delete(
+    State(hub): State<Hub>,
+    Path((kind, id)): Path<(String, String)>,
+    Query(writing): Query<Writing>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    let key = RecordKey::new(&kind, &id).map_err(HubError::from)?;
+    let who = Who::new(writing.author.as_deref(), writing.scope.as_deref())?;
+    let condition = Condition::of(&headers);
+    let act = move |tx: &mut Tx<'_>| {
+        condition.check(tx, &key)?;
+        desk::present(tx, &key)?.ok_or_else(|| HubError::Missing(format!("record {key}")))?;
+        Ok::<_, Problem>(desk::write(tx, key, Intent::Delete, &who)?)
+    };
+    hub.write(act).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn history(
+    State(hub): State<Hub>,
+    Path((kind, id)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    let key = RecordKey::new(&kind, &id).map_err(HubError::from)?;
+    let told = hub.read::<_, HubError, _>(move |tx| Ok(view::history(tx, &key)?)).await?;
+    Ok(json_reply(StatusCode::OK, &told))
+}
+
+pub(super) async fn digest(State(hub): State<Hub>) -> Result<Response, Problem> {
+    let look = |tx: &mut Tx<'_>| {
+        let sums = tx.scope_sums()?;
+        let all = sums.values().fold(0u64, |sum, (digest, _)| sum.wrapping_add(*digest));
+        let scopes: Map<String, Json> = sums
+            .iter()
+            .map(|(scope, (digest, records))| {
+                (scope.to_string(), json!({ "digest": format!("{digest:016x}"), "records": records }))
+            })
+            .collect();
+        let head = sync_protocol::hub::Store::head(tx)?;
+        Ok(json!({ "digest": format!("{all:016x}"), "head": head.0, "scopes": scopes }))
+    };
+    let told = hub.read::<_, HubError, _>(look).await?;
+    Ok(json_reply(StatusCode::OK, &told))
+}
+
+pub(super) async fn export(State(hub): State<Hub>, Path(kind): Path<String>) -> Result<Response, Problem> {
+    let kind = RecordType::new(&kind).map_err(HubError::from)?;
+    let look = move |tx: &mut Tx<'_>| {
+        let mut lines = String::new();
+        let mut after = String::new();
+        loop {
+            let page = tx.page(&kind, &after, SCAN_STEP)?;
+            for (key, record) in &page {
+                lines.push_str(&view::export_line(key, record));
+                lines.push('\n');
+            }
+            match page.last() {
+                Some((key, _)) => after = key.id.as_str().to_owned(),
+                None => return Ok(lines),
+            }
+        }
+    };
+    let lines = hub.read::<_, HubError, _>(look).await?;
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], lines).into_response())
+}

@@ -1,0 +1,80 @@
+//! `outpost-hub conflicts`
+
+use clap::{ArgGroup, Subcommand};
+use sync_protocol::id::{FieldName, RecordKey};
+
+use super::Place;
+use crate::desk::{self, Verdict, Who};
+use crate::error::HubError;
+use crate::view;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Show what waits for a person, as JSON
+    List {
+        /// At most so many
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+        /// Go on after this record: TYPE/ID
+        #[arg(long)]
+        after: Option<String>,
+    },
+    /// Settle one: on a value, by removing the field, or by ending the review of a delete
+    #[command(group = ArgGroup::new("verdict").required(true).args(["value", "remove", "delete", "keep"]))]
+    Settle {
+        /// TYPE/ID
+        record: String,
+        /// The field
+        #[arg(long, required_unless_present_any = ["delete", "keep"])]
+        field: Option<String>,
+        /// The value that shall stand, as JSON
+        #[arg(long, requires = "field")]
+        value: Option<String>,
+        /// Remove the field
+        #[arg(long, requires = "field")]
+        remove: bool,
+        /// Delete the record
+        #[arg(long)]
+        delete: bool,
+        /// Keep the record
+        #[arg(long)]
+        keep: bool,
+        /// Why, for those who read the history
+        #[arg(long)]
+        why: String,
+        /// Who decides
+        #[arg(long)]
+        author: Option<String>,
+    },
+}
+
+pub(super) fn run(place: &mut Place<'_>, command: Command) -> Result<(), HubError> {
+    match command {
+        Command::List { limit, after } => {
+            let after = after.map(|after| RecordKey::parse(&after)).transpose()?;
+            let told = place.read(|tx| {
+                let found = tx.in_conflict(after.as_ref(), limit)?;
+                let told = found.iter().map(|(key, record)| view::conflict(tx, key, record));
+                Ok(told.collect::<Result<Vec<_>, _>>()?)
+            })?;
+            place.say_json(&told);
+        }
+        Command::Settle { record, field, value, remove, delete, keep: _, why, author } => {
+            let key = RecordKey::parse(&record)?;
+            let verdict = match (field, value, remove) {
+                (Some(field), Some(value), _) => Verdict::Value(FieldName::new(&field)?, parse_value(&value)?),
+                (Some(field), None, true) => Verdict::Remove(FieldName::new(&field)?),
+                _ => Verdict::Delete(delete),
+            };
+            let who = Who::new(author.as_deref(), None)?;
+            place.write(|tx| desk::settle(tx, key, verdict, why, &who))?;
+            place.say("settled");
+        }
+    }
+    Ok(())
+}
+
+fn parse_value(text: &str) -> Result<serde_json::Value, HubError> {
+    serde_json::from_str(text)
+        .map_err(|_| HubError::Invalid("the value is JSON: text stands in double quotes".to_owned()))
+}

@@ -1,0 +1,131 @@
+//! `outpost-hub gateway`
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::Place;
+use crate::error::HubError;
+use crate::fleet::{self, GatewayView};
+use crate::hub::{add_gateway, checked_scopes, give_code, new_gateway};
+use crate::secret;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Add a gateway and print the code by which it is enrolled
+    Add {
+        /// Its name: letters, digits, '-', '_', '.'
+        name: String,
+        /// A scope that it holds, such as mw/zomba/chingale; the first is its home
+        #[arg(long = "scope", required = true)]
+        scopes: Vec<String>,
+        /// What kind of place it is, as the rules name it
+        #[arg(long, default_value = "clinic")]
+        source: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Give a gateway a new code: its card was swapped, or the last code expired
+    Code {
+        /// Its name
+        name: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show all gateways
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one gateway
+    Show {
+        /// Its name
+        name: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change what a gateway holds
+    Scopes {
+        /// Its name
+        name: String,
+        /// A scope that it shall hold; the first is its home
+        #[arg(long = "scope", required = true)]
+        scopes: Vec<String>,
+    },
+    /// Shut a gateway out, for one that was stolen
+    Revoke {
+        /// Its name
+        name: String,
+    },
+}
+
+pub(super) fn run(place: &mut Place<'_>, command: Command) -> Result<(), HubError> {
+    let hours = place.config.code_hours_valid;
+    match command {
+        Command::Add { name, scopes, source, json } => {
+            let new = new_gateway(&name, &scopes, &source)?;
+            let code = secret::code()?;
+            place.write(|tx| add_gateway(tx, &new, &code, hours))?;
+            say_code(place, &name, &code, json);
+        }
+        Command::Code { name, json } => {
+            let code = secret::code()?;
+            place.write(|tx| give_code(tx, &name, &code, hours))?;
+            say_code(place, &name, &code, json);
+        }
+        Command::List { json } => {
+            let gateways = place.read(|tx| Ok(fleet::all(tx)?))?;
+            match json {
+                true => place.say_json(&gateways),
+                false => gateways.iter().for_each(|gateway| place.say(line(gateway))),
+            }
+        }
+        Command::Show { name, json } => {
+            let gateway = place.read(|tx| fleet::one(tx, &name))?;
+            match json {
+                true => place.say_json(&gateway),
+                false => say_all(place, &gateway),
+            }
+        }
+        Command::Scopes { name, scopes } => {
+            let scopes = checked_scopes(&scopes)?;
+            place.write(|tx| tx.set_scopes(&name, scopes))?;
+            place.say(format!("{name} hears of its scopes with its next sync"));
+        }
+        Command::Revoke { name } => {
+            place.write(|tx| tx.revoke(&name))?;
+            place.say(format!("{name} is shut out; `gateway code {name}` lets a new card in under its name"));
+        }
+    }
+    Ok(())
+}
+
+fn say_code(place: &mut Place<'_>, name: &str, code: &str, json: bool) {
+    let hours = place.config.code_hours_valid;
+    match json {
+        true => place.say_json(&json!({ "name": name, "code": code, "hours_valid": hours })),
+        false => {
+            place.say(code);
+            place.say(format!("valid once, for {hours} hours; on the gateway: outpost enroll HUB_URL {code}"));
+        }
+    }
+}
+
+fn line(gateway: &GatewayView) -> String {
+    let contact = if gateway.last_contact_at.is_empty() { "never" } else { &gateway.last_contact_at };
+    let GatewayView { name, state, unsent, quarantined, .. } = gateway;
+    format!("{name}\t{state}\tlast contact {contact}\tnot sent {unsent}\tquarantine {quarantined}")
+}
+
+fn say_all(place: &mut Place<'_>, gateway: &GatewayView) {
+    let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(gateway) else { return };
+    for (name, value) in fields {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        if !text.is_empty() {
+            place.say(format!("{}: {text}", name.replace('_', " ")));
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The command line. Commands work on the database itself, whether or not the hub is being served from it.
+
+mod conflicts;
+mod gateway;
+mod quarantine;
+mod records;
+mod rules;
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::clock::now_ms;
+use crate::config::{Config, SAMPLE};
+use crate::error::HubError;
+use crate::hub::{Hub, open_database};
+use crate::server::serve;
+use crate::store::{Database, Tx};
+
+/// The centre of an Outpost fleet: takes in what gateways send, merges it, and shows what has not arrived.
+///
+/// Exit codes: 0 done, 2 configuration, 3 try again later, 4 input refused, 5 not permitted, 6 broken.
+#[derive(Debug, Parser)]
+#[command(name = "outpost-hub", version)]
+pub struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+struct Common {
+    /// Where hub.db and admin.token live
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// The configuration file, if not /etc/outpost-hub/config.toml
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve gateways, the admin API and the status page
+    Serve {
+        /// Where to listen; port 0 takes any that is free
+        #[arg(long, value_name = "ADDR:PORT")]
+        listen: Option<SocketAddr>,
+    },
+    /// Gateways: add, list, show, give a new code, change scopes, revoke
+    #[command(subcommand)]
+    Gateway(gateway::Command),
+    /// Conflict rules: check a document, try it on the past, publish it
+    #[command(subcommand)]
+    Rules(rules::Command),
+    /// Look at records
+    #[command(subcommand)]
+    Records(records::Command),
+    /// Conflicts that wait for a person
+    #[command(subcommand)]
+    Conflicts(conflicts::Command),
+    /// Changes that the rules hold back
+    #[command(subcommand)]
+    Quarantine(quarantine::Command),
+    /// The configuration file
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Print a file with every key and its default
+    Default,
+    /// Check a file
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+}
+
+/// Where a command works, and where it prints to.
+struct Place<'a> {
+    config: Config,
+    data_dir: PathBuf,
+    out: &'a mut dyn Write,
+}
+
+impl Place<'_> {
+    fn database(&self) -> Result<Database, HubError> {
+        open_database(&self.data_dir)
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&mut Tx<'_>) -> Result<T, HubError>) -> Result<T, HubError> {
+        self.database()?.read(now_ms(), look)
+    }
+
+    fn write<T>(&self, act: impl FnOnce(&mut Tx<'_>) -> Result<T, HubError>) -> Result<T, HubError> {
+        self.database()?.write(now_ms(), act)
+    }
+
+    /// Prints a line. A reader that went away is no error of ours.
+    fn say(&mut self, line: impl std::fmt::Display) {
+        let _ = writeln!(self.out, "{line}").and_then(|()| self.out.flush());
+    }
+
+    fn say_json(&mut self, value: &impl serde::Serialize) {
+        let text = serde_json::to_string_pretty(value).unwrap_or_default();
+        self.say(text);
+    }
+}
+
+/// Runs one command; what it prints goes to `out`.
+///
+/// # Errors
+/// [`HubError`]; its class gives the exit code.
+pub fn run(cli: Cli, out: &mut dyn Write) -> Result<(), HubError> {
+    if let Command::Config(command) = cli.command {
+        return config(&command, out);
+    }
+    let config = Config::load(cli.common.config.as_deref())?;
+    let data_dir = config.data_dir(cli.common.data_dir.as_deref())?;
+    let mut place = Place { config, data_dir, out };
+    match cli.command {
+        Command::Serve { listen } => serve_command(&mut place, listen),
+        Command::Gateway(command) => gateway::run(&mut place, command),
+        Command::Rules(command) => rules::run(&mut place, command),
+        Command::Records(command) => records::run(&mut place, command),
+        Command::Conflicts(command) => conflicts::run(&mut place, command),
+        Command::Quarantine(command) => quarantine::run(&mut place, &command),
+        Command::Config(_) => Ok(()),
+    }
+}
+
+fn config(command: &ConfigCommand, out: &mut dyn Write) -> Result<(), HubError> {
+    let text = match command {
+        ConfigCommand::Default => SAMPLE.to_owned(),
+        ConfigCommand::Check { file } => {
+            Config::load(Some(file))?;
+            format!("{} is fine\n", file.display())
+        }
+    };
+    let _ = out.write_all(text.as_bytes());
+    Ok(())
+}
+
+fn serve_command(place: &mut Place<'_>, listen: Option<SocketAddr>) -> Result<(), HubError> {
+    let address = listen.unwrap_or(place.config.listen);
+    let refused = |source| HubError::Listen { address: address.to_string(), source };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(refused)?;
+    runtime.block_on(async {
+        let hub = Hub::open_with(&place.data_dir, place.config.clone())?;
+        let listener = tokio::net::TcpListener::bind(address).await.map_err(refused)?;
+        let bound = listener.local_addr().map_err(refused)?;
+        tracing::info!(address = %bound, data_dir = %place.data_dir.display(), "serving");
+        place.say(format!("listening on http://{bound}"));
+        serve(listener, hub, asked_to_end()).await;
+        tracing::info!("ended");
+        Ok(())
+    })
+}
+
+/// Ready on Ctrl-C or SIGTERM.
+async fn asked_to_end() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let interrupt = tokio::signal::ctrl_c();
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = interrupt => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        Err(_) => drop(interrupt.await),
+    }
+}
+
+fn read_file(path: &Path) -> Result<String, HubError> {
+    std::fs::read_to_string(path).map_err(|source| HubError::File { path: path.to_owned(), source })
+}

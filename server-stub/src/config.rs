@@ -1,0 +1,114 @@
+//! The configuration: one TOML file with few keys. Default, then file, then flag.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::error::HubError;
+
+/// The sample file; a test holds it equal to the defaults.
+pub const SAMPLE: &str = include_str!("sample.toml");
+
+/// Where the file is looked for if nobody names one.
+const USUAL_PATH: &str = "/etc/outpost-hub/config.toml";
+
+/// How the hub runs.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Where the database lives; empty if nothing is set.
+    pub data_dir: PathBuf,
+    /// How long an enrolment code can be used.
+    pub code_hours_valid: u32,
+    /// Wrong codes in a minute before all are turned away.
+    pub code_failures_per_minute: u32,
+    /// Open connections at most.
+    pub connections_max: usize,
+    /// Exchanges under way at most.
+    pub exchanges_max: usize,
+    /// How long a sender may be silent in the middle of a request.
+    pub read_timeout_seconds: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8480)),
+            data_dir: PathBuf::new(),
+            code_hours_valid: 24,
+            code_failures_per_minute: 10,
+            connections_max: 512,
+            exchanges_max: 64,
+            read_timeout_seconds: 60,
+        }
+    }
+}
+
+impl Config {
+    /// Reads a configuration.
+    ///
+    /// # Errors
+    /// [`HubError::Config`] that names the line and the keys that there are.
+    pub fn parse(text: &str) -> Result<Config, HubError> {
+        let config: Config = toml::from_str(text).map_err(|error| HubError::Config(error.to_string()))?;
+        let limits = [config.connections_max, config.exchanges_max, config.read_timeout_seconds as usize];
+        match limits.contains(&0) || config.code_hours_valid == 0 {
+            true => Err(HubError::Config("no limit and no time can be 0".to_owned())),
+            false => Ok(config),
+        }
+    }
+
+    /// Reads the named file, or the usual one if it is there.
+    ///
+    /// # Errors
+    /// As [`Config::parse`], and if a named file cannot be read.
+    pub fn load(path: Option<&Path>) -> Result<Config, HubError> {
+        let usual = Path::new(USUAL_PATH);
+        let path = match path {
+            Some(path) => path,
+            None if usual.exists() => usual,
+            None => return Ok(Config::default()),
+        };
+        let text = std::fs::read_to_string(path).map_err(|source| HubError::File { path: path.to_owned(), source })?;
+        Config::parse(&text)
+    }
+
+    /// The directory of the database: the flag, else the file, else what systemd gives, else the user's own.
+    ///
+    /// # Errors
+    /// [`HubError::Config`] if there is none of these.
+    pub fn data_dir(&self, flag: Option<&Path>) -> Result<PathBuf, HubError> {
+        if let Some(dir) = flag {
+            return Ok(dir.to_owned());
+        }
+        if !self.data_dir.as_os_str().is_empty() {
+            return Ok(self.data_dir.clone());
+        }
+        if let Some(dir) = std::env::var_os("STATE_DIRECTORY") {
+            return Ok(PathBuf::from(dir));
+        }
+        directories::ProjectDirs::from("", "", "outpost-hub")
+            .map(|dirs| dirs.data_dir().to_owned())
+            .ok_or_else(|| HubError::Config("no data directory: pass --data-dir".to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sample_is_the_default() {
+        assert_eq!(Config::parse(SAMPLE).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_the_ones_there_are() {
+        let error = Config::parse("lisen = \"x\"").unwrap_err().to_string();
+        assert!(error.contains("lisen") && error.contains("listen"), "{error}");
+        assert!(Config::parse("exchanges_max = 0").is_err());
+    }
+}

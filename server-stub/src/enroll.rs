@@ -1,0 +1,84 @@
+//! Enrolment: a code for a place in the fleet.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use sync_protocol::hub::Store;
+
+use crate::error::HubError;
+use crate::hub::Hub;
+use crate::problem::{self, Problem};
+use crate::secret;
+
+/// What a new gateway sends.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Enrolment {
+    code: String,
+    /// What it says of its hardware, to tell twins apart.
+    #[serde(default)]
+    hardware: serde_json::Map<String, serde_json::Value>,
+    #[serde(default)]
+    version: String,
+}
+
+/// What it gets.
+#[derive(Debug, Serialize)]
+pub(crate) struct Welcome {
+    device: u32,
+    origin: u32,
+    token: String,
+    epoch: u32,
+    name: String,
+    scopes: Vec<String>,
+    source: u8,
+    source_name: String,
+    rules: String,
+    hub_ms: i64,
+}
+
+/// `POST /enroll/v1`.
+pub(crate) async fn enroll(State(hub): State<Hub>, body: Bytes) -> Result<Json<Welcome>, Problem> {
+    let asked: Enrolment = problem::json(&body)?;
+    if !hub.may_try_code() {
+        return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-codes", "Too many wrong enrolment codes")
+            .hint("wait a minute, then type the code again"));
+    }
+    let welcome = redeem(&hub, asked).await;
+    match &welcome {
+        Ok(welcome) => {
+            tracing::info!(device = welcome.device, origin = welcome.origin, "gateway enrolled");
+        }
+        Err(HubError::Code(why)) => {
+            hub.note_wrong_code();
+            tracing::warn!(why, "enrolment refused");
+        }
+        Err(_) => {}
+    }
+    Ok(Json(welcome?))
+}
+
+async fn redeem(hub: &Hub, asked: Enrolment) -> Result<Welcome, HubError> {
+    let token = secret::token()?;
+    let code = secret::normal_code(&asked.code);
+    let hardware = serde_json::Value::Object(asked.hardware).to_string();
+    let version: String = asked.version.chars().take(64).collect();
+    hub.write(move |tx| {
+        let enrolled = tx.redeem(&code, &hardware, &version, token)?;
+        let gateway = enrolled.gateway;
+        Ok(Welcome {
+            device: gateway.device.0,
+            origin: gateway.origin.0,
+            token: secret::hex(&token),
+            epoch: tx.epoch()?.0,
+            name: enrolled.name,
+            scopes: gateway.scopes.iter().map(ToString::to_string).collect(),
+            source: gateway.source.0,
+            source_name: enrolled.source_name,
+            rules: tx.rules()?.text().to_owned(),
+            hub_ms: tx.now_ms,
+        })
+    })
+    .await
+}

@@ -1,0 +1,191 @@
+//! Everything that can go wrong at the hub, and what class it is of.
+//!
+//! The class decides the exit code, the HTTP status and what a person is told to do next. It comes from types, never from text.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use sync_protocol::edit::EditError;
+use sync_protocol::error::{DecodeError, MergeError};
+use sync_protocol::gateway::Refusal;
+use sync_protocol::rules::RulesError;
+use thiserror::Error;
+
+/// What the database reports.
+#[derive(Debug, Clone, Error)]
+pub enum StoreError {
+    /// SQLite itself.
+    #[error("the database failed")]
+    Sql(#[source] Arc<rusqlite::Error>),
+    /// Bytes on disk that do not decode.
+    #[error("the database holds bytes that are not what they should be")]
+    Damaged(#[source] Arc<DecodeError>),
+    /// A rules document on disk that does not parse.
+    #[error("the stored rules document does not parse")]
+    Rules(#[from] RulesError),
+    /// The compressor, or the file system.
+    #[error("input or output failed")]
+    Io(#[source] Arc<io::Error>),
+    /// The database was written by a newer program.
+    #[error("the database has schema version {found}; this program knows up to {known}")]
+    Newer {
+        /// What the file says.
+        found: i64,
+        /// What this program knows.
+        known: i64,
+    },
+    /// The thread that writes has ended.
+    #[error("the hub is shutting down")]
+    Closed,
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        StoreError::Sql(Arc::new(error))
+    }
+}
+
+impl From<DecodeError> for StoreError {
+    fn from(error: DecodeError) -> Self {
+        StoreError::Damaged(Arc::new(error))
+    }
+}
+
+impl From<io::Error> for StoreError {
+    fn from(error: io::Error) -> Self {
+        StoreError::Io(Arc::new(error))
+    }
+}
+
+/// What an action at the hub can fail with.
+#[derive(Debug, Error)]
+pub enum HubError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A file that cannot be read or written.
+    #[error("{path}: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A configuration that cannot be used.
+    #[error("configuration: {0}")]
+    Config(String),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Which.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A name, id, scope or path that is not well-formed.
+    #[error(transparent)]
+    Name(#[from] DecodeError),
+    /// A rules document that cannot be used.
+    #[error("the rules document was refused:\n{0}")]
+    Rules(#[from] RulesError),
+    /// A rules document that is not newer than the one in force.
+    #[error("version {given} is not higher than version {present}, which is in force")]
+    RulesVersion {
+        /// Of the document.
+        given: u32,
+        /// In force.
+        present: u32,
+    },
+    /// A write that breaks the rules.
+    #[error(transparent)]
+    Edit(#[from] EditError),
+    /// A merge that is not possible.
+    #[error(transparent)]
+    Merge(#[from] MergeError),
+    /// There is no such thing.
+    #[error("there is no {0}")]
+    Missing(String),
+    /// There is one already, or it is not in the state that was expected.
+    #[error("{0}")]
+    Conflict(String),
+    /// A value that cannot be used.
+    #[error("{0}")]
+    Invalid(String),
+    /// An enrolment code that does not open anything.
+    #[error("{0}")]
+    Code(&'static str),
+    /// The system has no randomness to give.
+    #[error("no randomness from the operating system")]
+    Random(#[source] getrandom::Error),
+}
+
+/// What to do about an error: one action, one exit code, one kind of HTTP answer for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Correct the configuration. Exit code 2.
+    Config,
+    /// Try again later. Exit code 3.
+    Offline,
+    /// Correct the input. Exit code 4.
+    Rejected,
+    /// Get permission. Exit code 5.
+    Denied,
+    /// Call somebody. Exit code 6.
+    Broken,
+}
+
+impl Class {
+    /// The program's exit code.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Class::Config => 2,
+            Class::Offline => 3,
+            Class::Rejected => 4,
+            Class::Denied => 5,
+            Class::Broken => 6,
+        }
+    }
+}
+
+impl HubError {
+    /// The class of the error.
+    pub fn class(&self) -> Class {
+        match self {
+            HubError::Config(_) | HubError::Listen { .. } | HubError::File { .. } => Class::Config,
+            HubError::Store(StoreError::Closed) => Class::Offline,
+            HubError::Store(_) | HubError::Random(_) => Class::Broken,
+            HubError::Code(_) => Class::Denied,
+            _ => Class::Rejected,
+        }
+    }
+
+    /// What a person can do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            HubError::Config(_) => "`outpost-hub config default` prints a file that works",
+            HubError::Listen { .. } => "choose another --listen address, or stop the program that uses it",
+            HubError::File { .. } => "check the path and who may read and write it",
+            HubError::Store(StoreError::Newer { .. }) => "use the newer program that wrote the database",
+            HubError::Store(StoreError::Closed) => "try again in a moment",
+            HubError::Store(_) => "check the disk, then restore the newest backup of hub.db if it is damaged",
+            HubError::Random(_) => "the operating system is broken; nothing was changed",
+            HubError::Rules(_) => "`outpost-hub rules check FILE` shows the same list",
+            HubError::RulesVersion { .. } => "raise `version` in the document",
+            HubError::Code(_) => "ask the centre for a new code: outpost-hub gateway code NAME",
+            HubError::Missing(_) => "check the spelling; lists show what there is",
+            HubError::Conflict(_) => "read it again, then decide",
+            HubError::Name(_) | HubError::Edit(_) | HubError::Merge(_) | HubError::Invalid(_) => "correct it and send it again",
+        }
+    }
+}
+
+impl From<Refusal<StoreError>> for HubError {
+    fn from(refusal: Refusal<StoreError>) -> Self {
+        match refusal {
+            Refusal::Edit(error) => HubError::Edit(error),
+            Refusal::Merge(error) => HubError::Merge(error),
+            Refusal::Store(error) => HubError::Store(error),
+        }
+    }
+}

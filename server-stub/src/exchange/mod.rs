@@ -1,0 +1,247 @@
+//! `POST /sync/v1`: one exchange with a gateway.
+//!
+//! The body is read as it comes. Once the head is there the hub decides who this is; what frames have arrived by then are
+//! unpacked off the async threads and applied in one transaction, and so on to the end. So a connection that breaks in the
+//! middle keeps everything that arrived whole. No transaction is open while the network is waited for.
+
+mod incoming;
+
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use sync_protocol::error::DecodeError;
+use sync_protocol::hub::{Answer, Conversation, Opened, Received, Store, answer, discard, open, receive};
+use sync_protocol::id::Device;
+use sync_protocol::message::{self, Plea, Request, Status, body};
+use sync_protocol::payload::Payload;
+use sync_protocol::record::Op;
+use tokio::time::timeout;
+
+use self::incoming::{Broken, Incoming};
+use crate::clock::now_ms;
+use crate::error::{HubError, StoreError};
+use crate::hub::Hub;
+use crate::problem::Problem;
+use crate::secret;
+use crate::store::{Contact, Tx};
+
+const CONTENT_TYPE: &str = "application/vnd.outpost.sync";
+/// Wishes about ops in quarantine that one exchange grants.
+const PLEAS_MAX: usize = 1_000;
+
+/// `POST /sync/v1`.
+pub(crate) async fn sync(State(hub): State<Hub>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+    let began = Instant::now();
+    if headers.get(header::CONTENT_TYPE).is_none_or(|kind| kind.as_bytes() != CONTENT_TYPE.as_bytes()) {
+        let title = "Not a sync message";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-a-sync", title)
+            .hint(format!("send Content-Type: {CONTENT_TYPE}")));
+    }
+    let patience = Duration::from_secs(hub.config().read_timeout_seconds);
+    let mut incoming = Incoming::new(body, patience);
+    // Nobody has shown a token yet, so the whole head has to come in the time that later one chunk may take.
+    let head = timeout(patience, incoming.head()).await.map_err(|_| Problem::from(Broken::Slow))??;
+    let request = match Request::decode(&head) {
+        Ok(request) => request,
+        Err(DecodeError::Shape("protocol version")) => return upgrade(&hub, incoming).await,
+        Err(error) => return Err(Broken::Malformed(error).into()),
+    };
+    let Ok(_place) = hub.exchanges().try_acquire() else {
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Too many exchanges at once").hint("come back"));
+    };
+    let device = request.device;
+    let mut talk = Talk { hub: &hub, device, contact: Contact::of(&request, now_ms()), sum: Received::default() };
+    let (status, rows, bytes) = match talk.open(request).await? {
+        Opened::Refused(refusal) => {
+            incoming.drain().await?;
+            (refusal.status, 0, body_of(&refusal.encode()))
+        }
+        Opened::Ready(with) => {
+            let with = talk.listen(with, &mut incoming).await?;
+            let Answer { head, frames, rows } = talk.answer(with).await?;
+            (head.status, rows, message::body(&head.encode(), frames))
+        }
+    };
+    tracing::info!(
+        device = device.0,
+        status = ?status,
+        ops.new = talk.sum.new,
+        ops.repeated = talk.sum.repeated,
+        ops.held = talk.sum.held,
+        rows,
+        bytes.up = incoming.bytes,
+        bytes.down = bytes.len(),
+        ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        "sync"
+    );
+    Ok(reply(bytes))
+}
+
+fn body_of(head: &[u8]) -> Vec<u8> {
+    body(head, [])
+}
+
+fn reply(bytes: Vec<u8>) -> Response {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE))], bytes).into_response()
+}
+
+/// Says that this hub speaks another protocol version.
+async fn upgrade(hub: &Hub, mut incoming: Incoming) -> Result<Response, Problem> {
+    incoming.drain().await?;
+    let (epoch, head) = hub.read(|tx| Ok::<_, StoreError>((tx.epoch()?, tx.head()?))).await?;
+    let hub_ms = u64::try_from(now_ms()).unwrap_or(0);
+    let response = message::Response {
+        reason: Some(format!("this hub speaks protocol version {}", message::PROTOCOL)),
+        ..message::Response::new(Status::Upgrade, epoch, hub_ms, head)
+    };
+    Ok(reply(body_of(&response.encode())))
+}
+
+/// One exchange under way.
+struct Talk<'a> {
+    hub: &'a Hub,
+    device: Device,
+    contact: Contact,
+    sum: Received,
+}
+
+impl Talk<'_> {
+    async fn open(&self, request: Request) -> Result<Opened, StoreError> {
+        let (device, contact) = (self.device, self.contact.clone());
+        let act = move |tx: &mut Tx<'_>| {
+            let now_ms = u64::try_from(tx.now_ms).unwrap_or(0);
+            let opened = open(tx, request, now_ms)?;
+            if let Opened::Refused(refusal) = &opened {
+                // Whoever was denied has not shown who it is: what it says of itself is not taken down.
+                if refusal.status != Status::Denied {
+                    tx.note_contact(&contact)?;
+                }
+                tx.note_error(device, refusal.reason.as_deref().unwrap_or("refused"))?;
+            }
+            Ok(opened)
+        };
+        self.hub.write(act).await
+    }
+
+    /// Takes in the frames of ops. A damaged one ends it: what came before it stays, the rest is sent again.
+    async fn listen(&mut self, mut with: Box<Conversation>, from: &mut Incoming) -> Result<Box<Conversation>, Problem> {
+        loop {
+            let frames = match from.frames().await {
+                Ok(frames) if frames.is_empty() => return Ok(with),
+                Ok(frames) => frames,
+                Err(Broken::Malformed(error)) => {
+                    tracing::warn!(device = self.device.0, %error, "damaged frame");
+                    from.drain().await?;
+                    return Ok(with);
+                }
+                Err(broken) => {
+                    self.note_cut().await?;
+                    return Err(broken.into());
+                }
+            };
+            let (batches, damage) = self.decode(frames).await?;
+            with = self.receive(with, batches).await?;
+            if let Some(error) = &damage {
+                tracing::warn!(device = self.device.0, %error, "damaged frame");
+            }
+            if damage.is_some() || with.is_forked {
+                from.drain().await?;
+                return Ok(with);
+            }
+        }
+    }
+
+    /// Unpacks frames, up to the first that is damaged.
+    async fn decode(&self, frames: Vec<Vec<u8>>) -> Result<(Vec<Vec<Op>>, Option<DecodeError>), StoreError> {
+        let mut packer = self.hub.packer()?;
+        let work = tokio::task::spawn_blocking(move || {
+            let mut batches = Vec::with_capacity(frames.len());
+            for frame in &frames {
+                match packer.unpack(frame).and_then(|bytes| Payload::decode(&bytes)) {
+                    Ok(Payload::Ops(ops)) => batches.push(ops),
+                    Ok(Payload::Rows(_)) => return (packer, batches, Some(DecodeError::Shape("rows from a gateway"))),
+                    Err(error) => return (packer, batches, Some(error)),
+                }
+            }
+            (packer, batches, None)
+        });
+        let (packer, batches, damage) = work.await.map_err(|_| StoreError::Closed)?;
+        self.hub.keep_packer(packer);
+        Ok((batches, damage))
+    }
+
+    async fn receive(
+        &mut self,
+        mut with: Box<Conversation>,
+        batches: Vec<Vec<Op>>,
+    ) -> Result<Box<Conversation>, StoreError> {
+        let act = move |tx: &mut Tx<'_>| {
+            let mut sum = Received::default();
+            for ops in &batches {
+                let got = receive(tx, &mut with, ops)?;
+                sum = add(sum, got);
+                if with.is_forked {
+                    break;
+                }
+            }
+            Ok::<_, StoreError>((with, sum))
+        };
+        let (with, sum) = self.hub.write(act).await?;
+        self.sum = add(self.sum, sum);
+        Ok(with)
+    }
+
+    async fn answer(&self, with: Box<Conversation>) -> Result<Answer, HubError> {
+        let token = secret::token()?;
+        let mut packer = self.hub.packer()?;
+        let contact = self.contact.clone();
+        let act = move |tx: &mut Tx<'_>| {
+            for plea in with.request.pleas.iter().take(PLEAS_MAX) {
+                heed(tx, with.gateway.device, plea)?;
+            }
+            let now_ms = u64::try_from(tx.now_ms).unwrap_or(0);
+            let answer = answer(tx, &mut packer, &with, token, now_ms)?;
+            tx.note_contact(&contact)?;
+            Ok::<_, StoreError>((packer, answer))
+        };
+        let (packer, answer) = self.hub.write(act).await?;
+        self.hub.keep_packer(packer);
+        Ok(answer)
+    }
+
+    /// The sender is gone, but it was there.
+    async fn note_cut(&self) -> Result<(), StoreError> {
+        let contact = self.contact.clone();
+        tracing::info!(device = self.device.0, ops.new = self.sum.new, ops.held = self.sum.held, "sync cut off");
+        self.hub.write(move |tx| tx.note_contact(&contact)).await
+    }
+}
+
+fn add(a: Received, b: Received) -> Received {
+    Received { new: a.new + b.new, repeated: a.repeated + b.repeated, held: a.held + b.held }
+}
+
+/// Does what a person at the gateway wants done about one of its own ops in quarantine.
+fn heed(tx: &mut Tx<'_>, device: Device, plea: &Plea) -> Result<(), StoreError> {
+    let Some(row) = tx.held_at(plea.dot)?.filter(|row| row.held.device == Some(device)) else { return Ok(()) };
+    match plea.discard {
+        true => discard(tx, plea.dot, "dropped at the gateway").map(|_| ()),
+        false => tx.retry(row.held.op.key, plea.dot.origin).map(|_| ()),
+    }
+}
+
+impl From<Broken> for Problem {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Cut => Problem::bad_request("the message ends too early").hint("send it again"),
+            Broken::Slow => Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow", "The sender fell silent").hint("send it again"),
+            Broken::TooLarge => {
+                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The message is larger than any may be")
+            }
+            Broken::Malformed(error) => Problem::bad_request(error.to_string()),
+        }
+    }
+}

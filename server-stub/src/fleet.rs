@@ -1,0 +1,87 @@
+//! A gateway as admins see it.
+
+use serde::Serialize;
+use serde_json::Value as Json;
+use sync_protocol::id::Source;
+
+use crate::clock::rfc3339;
+use crate::error::{HubError, StoreError};
+use crate::store::{FleetRow, Tx};
+
+/// One gateway of the fleet.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct GatewayView {
+    pub(crate) name: String,
+    pub(crate) device: u32,
+    /// Its present incarnation; 0 before it is enrolled.
+    pub(crate) origin: u32,
+    pub(crate) state: &'static str,
+    pub(crate) scopes: Vec<String>,
+    pub(crate) source: String,
+    pub(crate) enrolled_at: String,
+    pub(crate) last_contact_at: String,
+    #[serde(skip)]
+    pub(crate) last_contact_ms: i64,
+    /// Changes that it had at its last contact and that have not arrived.
+    pub(crate) unsent: u64,
+    pub(crate) unsent_oldest_at: String,
+    #[serde(skip)]
+    pub(crate) unsent_oldest_ms: i64,
+    pub(crate) quarantined: u64,
+    pub(crate) version: String,
+    pub(crate) disk_free_bytes: u64,
+    pub(crate) records: u64,
+    pub(crate) clock_skew_ms: i64,
+    pub(crate) repairs: u64,
+    pub(crate) last_error: String,
+    pub(crate) last_error_at: String,
+    pub(crate) code_valid_until: String,
+    pub(crate) hardware: Json,
+}
+
+fn view(tx: &mut Tx<'_>, row: FleetRow) -> Result<GatewayView, StoreError> {
+    let is_code_valid = row.is_code_open && row.code_until_ms > tx.now_ms;
+    let state = match (row.is_revoked, row.enrolled_ms > 0) {
+        (true, _) => "revoked",
+        (false, true) => "enrolled",
+        (false, false) if is_code_valid => "waiting to be enrolled",
+        (false, false) => "needs a new code",
+    };
+    Ok(GatewayView {
+        name: row.name,
+        device: row.device.0,
+        origin: row.origin.0,
+        state,
+        scopes: row.scopes.iter().map(ToString::to_string).collect(),
+        source: tx.source_name(Source(row.source))?,
+        enrolled_at: rfc3339(row.enrolled_ms),
+        last_contact_at: rfc3339(row.contact_ms),
+        last_contact_ms: row.contact_ms,
+        unsent: row.unsent,
+        unsent_oldest_at: rfc3339(row.oldest_ms),
+        unsent_oldest_ms: row.oldest_ms,
+        quarantined: row.held,
+        version: row.version,
+        disk_free_bytes: row.disk_free,
+        records: row.records,
+        clock_skew_ms: row.skew_ms,
+        repairs: row.repairs,
+        last_error: row.last_error,
+        last_error_at: rfc3339(row.last_error_ms),
+        code_valid_until: if is_code_valid { rfc3339(row.code_until_ms) } else { String::new() },
+        hardware: serde_json::from_str(&row.hardware).unwrap_or_default(),
+    })
+}
+
+/// The whole fleet, by name.
+pub(crate) fn all(tx: &mut Tx<'_>) -> Result<Vec<GatewayView>, StoreError> {
+    let rows = tx.fleet()?;
+    rows.into_iter().map(|row| view(tx, row)).collect()
+}
+
+/// One gateway by its name.
+pub(crate) fn one(tx: &mut Tx<'_>, name: &str) -> Result<GatewayView, HubError> {
+    let row = tx.gateway_named(name)?;
+    let row = row.ok_or_else(|| HubError::Missing(format!("gateway named {name}")))?;
+    Ok(view(tx, row)?)
+}

@@ -1,0 +1,191 @@
+//! A running hub: its store, its limits and its secrets, behind one handle that is cheap to clone.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use sync_protocol::frame::{Effort, Packer};
+use sync_protocol::id::Scope;
+use tokio::sync::Semaphore;
+
+use crate::config::Config;
+use crate::error::{HubError, StoreError};
+use crate::secret;
+use crate::store::{Database, NewGateway, Readers, Tx, Writer};
+
+const PACKERS_KEPT: usize = 8;
+const CODE_WINDOW: Duration = Duration::from_secs(60);
+
+/// A hub over one data directory.
+#[derive(Debug, Clone)]
+pub struct Hub(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    config: Config,
+    writer: Writer,
+    readers: Readers,
+    admin_token: String,
+    exchanges: Semaphore,
+    packers: Mutex<Vec<Packer>>,
+    code_failures: Mutex<(Option<Instant>, u32)>,
+}
+
+impl Hub {
+    /// Opens the hub of a data directory with the default configuration, and makes both if they are not there.
+    ///
+    /// # Errors
+    /// [`HubError`] if the directory, the database or the admin token cannot be used.
+    pub fn open(data_dir: &Path) -> Result<Hub, HubError> {
+        Hub::open_with(data_dir, Config::default())
+    }
+
+    /// As [`Hub::open`], with another configuration.
+    ///
+    /// # Errors
+    /// As [`Hub::open`].
+    pub fn open_with(data_dir: &Path, config: Config) -> Result<Hub, HubError> {
+        let database = open_database(data_dir)?;
+        Ok(Hub(Arc::new(Inner {
+            writer: Writer::start(database)?,
+            readers: Readers::new(database_path(data_dir)),
+            admin_token: secret::admin_token(data_dir)?,
+            exchanges: Semaphore::new(config.exchanges_max),
+            packers: Mutex::new(Vec::new()),
+            code_failures: Mutex::new((None, 0)),
+            config,
+        })))
+    }
+
+    /// How it runs.
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// What the admin API wants to see.
+    pub fn admin_token(&self) -> &str {
+        &self.0.admin_token
+    }
+
+    /// Adds a gateway and gives the code by which it can be enrolled once. `source` is a name from the rules: `clinic`
+    /// unless it is something else.
+    ///
+    /// # Errors
+    /// [`HubError`] if the name is taken, or a scope or the source is not valid.
+    pub async fn add_gateway(&self, name: &str, scopes: &[&str], source: &str) -> Result<String, HubError> {
+        let new = new_gateway(name, scopes, source)?;
+        let code = secret::code()?;
+        let (given, hours) = (code.clone(), self.0.config.code_hours_valid);
+        self.write(move |tx| add_gateway(tx, &new, &given, hours)).await?;
+        Ok(code)
+    }
+
+    /// Publishes a rules document. Tells how many records that freed from quarantine.
+    ///
+    /// # Errors
+    /// [`HubError`] if it does not parse or is not newer than the one in force.
+    pub async fn publish_rules(&self, text: &str) -> Result<u64, HubError> {
+        let text = text.to_owned();
+        self.write(move |tx| tx.publish(&text)).await
+    }
+
+    /// Digest of all records, as gateways compute it over theirs.
+    ///
+    /// # Errors
+    /// What the store reports.
+    pub async fn digest(&self) -> Result<u64, HubError> {
+        self.read(|tx| Ok(sync_protocol::hub::Store::digest(tx, &[Scope::root()])?)).await
+    }
+
+    pub(crate) async fn write<T, E, F>(&self, act: F) -> Result<T, E>
+    where
+        F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        self.0.writer.write(act).await
+    }
+
+    pub(crate) async fn read<T, E, F>(&self, look: F) -> Result<T, E>
+    where
+        F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        self.0.readers.read(look).await
+    }
+
+    pub(crate) fn exchanges(&self) -> &Semaphore {
+        &self.0.exchanges
+    }
+
+    /// A compressor, used before or new.
+    pub(crate) fn packer(&self) -> Result<Packer, StoreError> {
+        let kept = self.0.packers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        kept.map_or_else(|| Packer::new(Effort::Quick).map_err(StoreError::from), Ok)
+    }
+
+    /// Keeps a compressor for the next exchange.
+    pub(crate) fn keep_packer(&self, packer: Packer) {
+        let mut kept = self.0.packers.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < PACKERS_KEPT {
+            kept.push(packer);
+        }
+    }
+
+    /// Whether codes may be tried now: not after too many wrong ones in this minute.
+    pub(crate) fn may_try_code(&self) -> bool {
+        let mut failures = self.0.code_failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if failures.0.is_none_or(|since| since.elapsed() >= CODE_WINDOW) {
+            *failures = (None, 0);
+        }
+        failures.1 < self.0.config.code_failures_per_minute
+    }
+
+    /// Notes a wrong code.
+    pub(crate) fn note_wrong_code(&self) {
+        let mut failures = self.0.code_failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.0.get_or_insert_with(Instant::now);
+        failures.1 += 1;
+    }
+}
+
+fn database_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("hub.db")
+}
+
+/// Opens the database of a data directory, for the hub and for commands beside it.
+pub(crate) fn open_database(data_dir: &Path) -> Result<Database, HubError> {
+    std::fs::create_dir_all(data_dir).map_err(|source| HubError::File { path: data_dir.to_owned(), source })?;
+    Ok(Database::open(&database_path(data_dir))?)
+}
+
+/// Checks what a person said of a new gateway.
+pub(crate) fn new_gateway(name: &str, scopes: &[impl AsRef<str>], source: &str) -> Result<NewGateway, HubError> {
+    let is_fine = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if name.is_empty() || name.len() > 64 || !name.chars().all(is_fine) {
+        return Err(HubError::Invalid("a gateway's name has 1 to 64 letters, digits, '-', '_' and '.'".to_owned()));
+    }
+    Ok(NewGateway { name: name.to_owned(), scopes: checked_scopes(scopes)?, source: source.to_owned() })
+}
+
+/// Checks the scopes of a gateway.
+pub(crate) fn checked_scopes(scopes: &[impl AsRef<str>]) -> Result<Vec<Scope>, HubError> {
+    let limit = sync_protocol::limits::SCOPES_MAX;
+    if scopes.is_empty() || scopes.len() > limit {
+        return Err(HubError::Invalid(format!("a gateway has 1 to {limit} scopes; the first is its home")));
+    }
+    Ok(scopes.iter().map(|scope| Scope::new(scope.as_ref())).collect::<Result<_, _>>()?)
+}
+
+/// Adds a gateway with a code.
+pub(crate) fn add_gateway(tx: &mut Tx<'_>, new: &NewGateway, code: &str, hours: u32) -> Result<(), HubError> {
+    tx.add_gateway(new)?;
+    give_code(tx, &new.name, code, hours)
+}
+
+/// Gives a gateway a code that is valid for so many hours.
+pub(crate) fn give_code(tx: &mut Tx<'_>, name: &str, code: &str, hours: u32) -> Result<(), HubError> {
+    let until_ms = tx.now_ms.saturating_add(i64::from(hours) * 3_600_000);
+    tx.set_code(name, &secret::normal_code(code), until_ms)
+}

@@ -1,0 +1,192 @@
+//! The status page: one table that shows absence as well as presence. Plain HTML, no scripts.
+//!
+//! It asks for the user `admin` with the admin token as the password (Basic, over whatever protects the connection). The
+//! page changes nothing, and the API does not accept Basic, so a foreign page cannot act through the browser.
+
+use std::fmt::Write;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use crate::clock::now_ms;
+use crate::error::StoreError;
+use crate::fleet::{self, GatewayView};
+use crate::hub::Hub;
+use crate::problem::Problem;
+use crate::secret::is_same;
+
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+const HEAD: &str = "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>
+<meta http-equiv=refresh content=60><title>Outpost hub</title><style>
+body{font:16px/1.5 system-ui,sans-serif;margin:2rem;color:#111;background:#fff}
+table{border-collapse:collapse}th,td{text-align:left;padding:.4rem .8rem;border-bottom:1px solid #ccc;vertical-align:top}
+td.n{text-align:right;font-variant-numeric:tabular-nums}small{color:#555}.bad{color:#a00;font-weight:600}</style>";
+const SKEW_BAD_MS: i64 = 5 * 60_000;
+const CONTACT_BAD_MS: i64 = 3 * 24 * 3_600_000;
+
+/// Everything that the page shows.
+struct Status {
+    gateways: Vec<GatewayView>,
+    records: u64,
+    conflicts: u64,
+    quarantined: u64,
+}
+
+/// `GET /`.
+pub(crate) async fn page(State(hub): State<Hub>, headers: HeaderMap) -> Result<Response, Problem> {
+    let expected = format!("Basic {}", base64(format!("admin:{}", hub.admin_token()).as_bytes()));
+    let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if !is_same(shown, &expected) {
+        let ask = [(header::WWW_AUTHENTICATE, "Basic realm=\"Outpost hub: user admin, password as in admin.token\"")];
+        return Ok((StatusCode::UNAUTHORIZED, ask, "user admin, password as in admin.token\n").into_response());
+    }
+    let look = |tx: &mut crate::store::Tx<'_>| {
+        let (records, conflicts) = tx.counts()?;
+        Ok::<_, StoreError>(Status { gateways: fleet::all(tx)?, records, conflicts, quarantined: tx.held_count()? })
+    };
+    let html = render(&hub.read(look).await?, now_ms());
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ];
+    Ok((headers, html).into_response())
+}
+
+fn render(status: &Status, now_ms: i64) -> String {
+    let mut html = HEAD.to_owned();
+    let Status { gateways, records, conflicts, quarantined } = status;
+    // Writing to a `String` cannot fail.
+    let _ = write!(
+        html,
+        "<h1>Outpost hub</h1><p>{records} records, {conflicts} with a conflict to settle, {quarantined} changes in quarantine.</p>
+         <table><tr><th>Gateway<th>Catchment<th>Last contact<th>Not sent<th>Quarantine<th>Version<th>Card free<th>Clock"
+    );
+    for gateway in gateways {
+        let _ = write!(
+            html,
+            "<tr><td>{}<br><small>{}</small><td>{}<td>{}<td>{}<td class=n>{}<td>{}<td class=n>{}<td class=n>{}",
+            escape(&gateway.name),
+            escape(&state(gateway)),
+            gateway.scopes.iter().map(|scope| escape(scope)).collect::<Vec<_>>().join("<br>"),
+            contact(gateway, now_ms),
+            unsent(gateway, now_ms),
+            gateway.quarantined,
+            escape(&gateway.version),
+            size(gateway.disk_free_bytes),
+            skew(gateway),
+        );
+    }
+    html.push_str("</table>");
+    if gateways.is_empty() {
+        html.push_str("<p>No gateways yet: <code>outpost-hub gateway add NAME --scope country/district/facility</code>");
+    }
+    html
+}
+
+fn state(gateway: &GatewayView) -> String {
+    match gateway.last_error.as_str() {
+        "" => gateway.state.to_owned(),
+        error => format!("{}; {error}", gateway.state),
+    }
+}
+
+fn contact(gateway: &GatewayView, now_ms: i64) -> String {
+    if gateway.last_contact_ms == 0 {
+        return "<span class=bad>never</span>".to_owned();
+    }
+    let age_ms = now_ms - gateway.last_contact_ms;
+    let class = if age_ms > CONTACT_BAD_MS { " class=bad" } else { "" };
+    let at = escape(&gateway.last_contact_at);
+    format!("<span{class}>{} ago</span><br><small>{at}</small>", ago(age_ms))
+}
+
+fn unsent(gateway: &GatewayView, now_ms: i64) -> String {
+    match (gateway.unsent, gateway.unsent_oldest_ms) {
+        (0, _) if gateway.last_contact_ms == 0 => "unknown".to_owned(),
+        (0, _) => "nothing".to_owned(),
+        (count, 0) => format!("{count}"),
+        (count, oldest_ms) => format!("{count}<br><small>oldest {}</small>", ago(now_ms - oldest_ms)),
+    }
+}
+
+fn skew(gateway: &GatewayView) -> String {
+    let seconds = gateway.clock_skew_ms / 1_000;
+    match gateway.clock_skew_ms.abs() > SKEW_BAD_MS {
+        true => format!("<span class=bad>{seconds:+} s</span>"),
+        false => format!("{seconds:+} s"),
+    }
+}
+
+fn ago(ms: i64) -> String {
+    let minutes = ms.max(0) / 60_000;
+    match minutes {
+        0 => "less than a minute".to_owned(),
+        m if m < 120 => format!("{m} min"),
+        m if m < 48 * 60 => format!("{} h", m / 60),
+        m => format!("{} days", m / (24 * 60)),
+    }
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0 => String::new(),
+        bytes if bytes < 10_000_000_000 => format!("{} MB", bytes / 1_000_000),
+        bytes => format!("{} GB", bytes / 1_000_000_000),
+    }
+}
+
+fn escape(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            '\'' => safe.push_str("&#39;"),
+            c => safe.push(c),
+        }
+    }
+    safe
+}
+
+/// RFC 4648, section 4.
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let bits = (0..3).fold(0u32, |bits, at| bits << 8 | group.get(at).copied().map_or(0, u32::from));
+        for at in 0..4 {
+            let letter = LETTERS.get((bits >> (18 - 6 * at)) as usize & 63).copied().map_or('=', char::from);
+            text.push(if at <= group.len() { letter } else { '=' });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_as_in_the_rfc() {
+        for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
+            assert_eq!(base64(plain.as_bytes()), coded);
+        }
+    }
+
+    #[test]
+    fn names_cannot_break_out_of_the_page() {
+        assert_eq!(escape("<a href='x'>&\""), "&lt;a href=&#39;x&#39;&gt;&amp;&quot;");
+    }
+
+    #[test]
+    fn ages_are_told_in_the_unit_that_fits() {
+        assert_eq!(ago(-5), "less than a minute");
+        assert_eq!((ago(90 * 60_000), ago(5 * 3_600_000), ago(72 * 3_600_000)), ("90 min".into(), "5 h".into(), "3 days".into()));
+    }
+}

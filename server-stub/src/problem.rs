@@ -1,0 +1,117 @@
+//! Errors over HTTP: problem documents (RFC 9457), each with a hint that says what to do next.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value as Json, json};
+use sync_protocol::edit::EditError;
+
+use crate::error::{HubError, StoreError};
+
+/// A problem on its way out.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    kind: &'static str,
+    title: &'static str,
+    detail: String,
+    hint: String,
+    more: Map<String, Json>,
+}
+
+impl Problem {
+    /// A problem. `kind` ends its type URI and never changes; `detail` and `hint` are for people.
+    pub(crate) fn new(status: StatusCode, kind: &'static str, title: &'static str) -> Problem {
+        Problem { status, kind, title, detail: String::new(), hint: String::new(), more: Map::new() }
+    }
+
+    pub(crate) fn detail(mut self, detail: impl Into<String>) -> Problem {
+        self.detail = detail.into();
+        self
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Problem {
+        self.hint = hint.into();
+        self
+    }
+
+    fn with(mut self, key: &str, value: Json) -> Problem {
+        self.more.insert(key.to_owned(), value);
+        self
+    }
+
+    /// A request that cannot be read.
+    pub(crate) fn bad_request(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::BAD_REQUEST, "bad-request", "The request cannot be read").detail(detail)
+    }
+}
+
+/// Reads a JSON body.
+pub(crate) fn json<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| {
+        // Where and of what kind, but never what was written there.
+        let kind = match error.classify() {
+            serde_json::error::Category::Data => "a key is missing, unknown or of another kind",
+            _ => "it is not JSON",
+        };
+        Problem::bad_request(format!("line {}, column {}: {kind}", error.line(), error.column()))
+    })
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut body = self.more;
+        body.insert("type".to_owned(), Json::from(format!("urn:outpost:problem:{}", self.kind)));
+        body.insert("title".to_owned(), Json::from(self.title));
+        body.insert("status".to_owned(), Json::from(self.status.as_u16()));
+        for (key, text) in [("detail", self.detail), ("hint", self.hint)] {
+            if !text.is_empty() {
+                body.insert(key.to_owned(), Json::from(text));
+            }
+        }
+        let mut response = (self.status, Json::Object(body).to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.status == StatusCode::SERVICE_UNAVAILABLE || self.status == StatusCode::TOO_MANY_REQUESTS {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        Problem::from(HubError::from(error))
+    }
+}
+
+impl From<HubError> for Problem {
+    fn from(error: HubError) -> Self {
+        let (status, kind, title) = match &error {
+            HubError::Missing(_) => (StatusCode::NOT_FOUND, "missing", "There is no such thing"),
+            HubError::Conflict(_) | HubError::RulesVersion { .. } => {
+                (StatusCode::CONFLICT, "conflict", "It is not in the state that was expected")
+            }
+            HubError::Edit(_) => (StatusCode::UNPROCESSABLE_ENTITY, "rules-broken", "The record breaks the rules of its type"),
+            HubError::Rules(_) => (StatusCode::UNPROCESSABLE_ENTITY, "rules-refused", "The rules document was refused"),
+            HubError::Name(_) | HubError::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid", "A value cannot be used"),
+            HubError::Code(_) => (StatusCode::FORBIDDEN, "code-refused", "The enrolment code was refused"),
+            HubError::Store(StoreError::Closed) => (StatusCode::SERVICE_UNAVAILABLE, "busy", "The hub cannot answer now"),
+            _ => (StatusCode::INTERNAL_SERVER_ERROR, "broken", "The hub is broken"),
+        };
+        if status == StatusCode::INTERNAL_SERVER_ERROR {
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::error!(%error, source, "a request failed");
+        }
+        let problem = Problem::new(status, kind, title).detail(error.to_string()).hint(error.hint());
+        match error {
+            HubError::Edit(EditError::Violations(violations)) => {
+                let told = violations.iter().map(|v| json!({"field": v.field, "message": v.message}));
+                problem.with("errors", told.collect())
+            }
+            _ => problem,
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Everything random: tokens, enrolment codes and the admin token, from the operating system.
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use subtle::ConstantTimeEq;
+use sync_protocol::message::Short;
+
+use crate::error::HubError;
+
+/// Crockford's base 32: no I, L, O, U, so that a code survives a telephone.
+const LETTERS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+const CODE_LETTERS: usize = 12;
+const GROUP_LETTERS: usize = 4;
+
+fn random<const N: usize>() -> Result<[u8; N], HubError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(HubError::Random)?;
+    Ok(bytes)
+}
+
+/// The next token of a gateway.
+pub(crate) fn token() -> Result<Short, HubError> {
+    random()
+}
+
+/// A new enrolment code such as `ABCD-EFGH-JKMN`: 60 bits.
+pub(crate) fn code() -> Result<String, HubError> {
+    let mut code = String::with_capacity(CODE_LETTERS + 2);
+    for (at, byte) in random::<CODE_LETTERS>()?.into_iter().enumerate() {
+        if at > 0 && at % GROUP_LETTERS == 0 {
+            code.push('-');
+        }
+        code.push(letter(byte));
+    }
+    Ok(code)
+}
+
+fn letter(byte: u8) -> char {
+    LETTERS.get(usize::from(byte & 31)).copied().map_or('0', char::from)
+}
+
+/// A code as it was meant: what people confuse put right, anything between the letters left out.
+pub(crate) fn normal_code(typed: &str) -> String {
+    let letters = typed.chars().filter(char::is_ascii_alphanumeric).take(CODE_LETTERS * 2);
+    let meant = letters.map(|c| match c.to_ascii_uppercase() {
+        'O' => '0',
+        'I' | 'L' => '1',
+        c => c,
+    });
+    meant.collect()
+}
+
+/// Bytes as hex digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether two secrets are equal, in a time that does not depend on where they differ.
+pub(crate) fn is_same(a: &str, b: &str) -> bool {
+    a.as_bytes().ct_eq(b.as_bytes()).into()
+}
+
+/// The admin token of a data directory, made with the first use; readable by its owner only.
+pub(crate) fn admin_token(dir: &Path) -> Result<String, HubError> {
+    let path = dir.join("admin.token");
+    let file = |source| HubError::File { path: path.clone(), source };
+    let mut options = std::fs::OpenOptions::new();
+    match options.write(true).create_new(true).mode(0o600).open(&path) {
+        Ok(mut new) => {
+            let token = hex(&random::<32>()?);
+            new.write_all(token.as_bytes()).and_then(|()| new.sync_all()).map_err(file)?;
+            Ok(token)
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            let token = std::fs::read_to_string(&path).map_err(file)?.trim().to_owned();
+            match token.len() >= 32 {
+                true => Ok(token),
+                false => Err(HubError::Config(format!("{} is too short; delete it to get a new one", path.display()))),
+            }
+        }
+        Err(error) => Err(file(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_have_three_groups_and_survive_typing() {
+        let code = code().unwrap();
+        assert_eq!(code.len(), 14);
+        assert_eq!(code.split('-').map(str::len).collect::<Vec<_>>(), [4, 4, 4]);
+        assert_eq!(normal_code(&code), normal_code(&code.to_lowercase().replace('-', " ")));
+        assert_eq!(normal_code("oIl0-1111-2222"), "011011112222");
+    }
+
+    #[test]
+    fn the_admin_token_is_made_once_and_for_its_owner_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let token = admin_token(dir.path()).unwrap();
+        assert_eq!(token.len(), 64);
+        assert_eq!(admin_token(dir.path()).unwrap(), token);
+        let mode = std::fs::metadata(dir.path().join("admin.token")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}

@@ -1,0 +1,240 @@
+//! From a name to a gateway that may speak: codes, their hashes, and what a gateway gets for one.
+
+use rusqlite::params;
+use subtle::ConstantTimeEq;
+use sync_protocol::hub::{Gateway, Store, ViewNews};
+use sync_protocol::id::{Device, HubSeq, Origin, Scope, Source};
+use sync_protocol::message::Short;
+
+use super::Tx;
+use super::tx::{bits, small};
+use crate::error::{HubError, StoreError};
+
+/// Separates the hashes of codes from other hashes.
+const CODE_CONTEXT: &str = "outpost-hub 2026-11 enrolment code v1";
+
+/// What a new gateway is to be.
+#[derive(Debug, Clone)]
+pub(crate) struct NewGateway {
+    /// Its name, for people.
+    pub(crate) name: String,
+    /// What it is subscribed to; the first is its home.
+    pub(crate) scopes: Vec<Scope>,
+    /// What kind of place it is, by the name in the rules.
+    pub(crate) source: String,
+}
+
+/// What a gateway gets for its code.
+#[derive(Debug)]
+pub(crate) struct Enrolled {
+    /// What the protocol remembers of it.
+    pub(crate) gateway: Gateway,
+    /// Its name.
+    pub(crate) name: String,
+    /// The name of its source.
+    pub(crate) source_name: String,
+}
+
+fn hash_of(code: &str) -> [u8; 32] {
+    blake3::derive_key(CODE_CONTEXT, code.as_bytes())
+}
+
+impl Tx<'_> {
+    /// Adds a gateway that is not enrolled yet.
+    pub(crate) fn add_gateway(&mut self, new: &NewGateway) -> Result<Device, HubError> {
+        let source = self.source_named(&new.source)?;
+        let taken = self.count("SELECT count(*) FROM gateways WHERE name = ?1", &new.name)?;
+        if taken > 0 {
+            return Err(HubError::Conflict(format!("a gateway named {} exists already", new.name)));
+        }
+        let scopes = scopes_text(&new.scopes);
+        let mut insert = self.sql(
+            "INSERT INTO gateways (name, added_ms, scopes, source) VALUES (?1, ?2, ?3, ?4) RETURNING device",
+        )?;
+        let device: i64 = insert
+            .query_row(params![new.name, self.now_ms, scopes, source.0], |row| row.get(0))
+            .map_err(StoreError::from)?;
+        Ok(Device(small(device)))
+    }
+
+    fn count(&self, sql: &str, name: &str) -> Result<i64, StoreError> {
+        Ok(self.sql(sql)?.query_row([name], |row| row.get(0))?)
+    }
+
+    /// The number of a source.
+    fn source_named(&mut self, name: &str) -> Result<Source, HubError> {
+        let rules = self.rules()?;
+        let at = rules.sources.iter().position(|known| known == name).and_then(|at| u8::try_from(at).ok());
+        at.map(Source).ok_or_else(|| {
+            HubError::Invalid(format!("the rules know no source named {name}, only {}", rules.sources.join(", ")))
+        })
+    }
+
+    /// The name of a source.
+    pub(crate) fn source_name(&mut self, source: Source) -> Result<String, StoreError> {
+        let rules = self.rules()?;
+        Ok(rules.sources.get(usize::from(source.0)).cloned().unwrap_or_else(|| format!("source {}", source.0)))
+    }
+
+    /// Gives a gateway a code, in place of any it had. It is kept as a hash only.
+    pub(crate) fn set_code(&mut self, name: &str, code: &str, until_ms: i64) -> Result<(), HubError> {
+        let mut update = self.sql(
+            "UPDATE gateways SET code_hash = ?2, code_until_ms = ?3, code_used = 0 WHERE name = ?1",
+        )?;
+        match update.execute(params![name, hash_of(code), until_ms]).map_err(StoreError::from)? {
+            0 => Err(HubError::Missing(format!("gateway named {name}"))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes a code and gives the gateway a new origin and its first token. A gateway that had been enrolled before, on a
+    /// card that is gone, is so again: whoever still has the old card is shut out, and a revocation ends.
+    pub(crate) fn redeem(&mut self, code: &str, hardware: &str, version: &str, token: Short) -> Result<Enrolled, HubError> {
+        let device = self.device_of_code(code)?;
+        let (name, origin, scopes, source) = self.enrolment_of(device)?;
+        let origin = self.new_origin(device, origin)?;
+        let gateway = Gateway {
+            device,
+            origin,
+            token,
+            token_before: token,
+            scopes,
+            source,
+            is_revoked: false,
+            view: ViewNews::Known,
+            backfill: false,
+            echo_until: HubSeq::NONE,
+        };
+        self.set_gateway(&gateway)?;
+        let mut update = self.sql(
+            "UPDATE gateways SET code_used = 1, enrolled_ms = ?2, hardware = ?3, version = ?4, last_error = ''
+             WHERE device = ?1",
+        )?;
+        update.execute(params![device.0, self.now_ms, hardware, version]).map_err(StoreError::from)?;
+        let source_name = self.source_name(source)?;
+        Ok(Enrolled { gateway, name, source_name })
+    }
+
+    /// Every code is compared in constant time, and all of them are, whether or not one fits.
+    fn device_of_code(&mut self, code: &str) -> Result<Device, HubError> {
+        let hash = hash_of(code);
+        let mut select =
+            self.sql("SELECT device, code_hash, code_until_ms, code_used FROM gateways WHERE code_hash <> x''")?;
+        let mut rows = select.query([]).map_err(StoreError::from)?;
+        let mut found = Err(HubError::Code("this code is not known"));
+        while let Some(row) = rows.next().map_err(StoreError::from)? {
+            let (device, known, until_ms, used): (i64, Vec<u8>, i64, bool) =
+                row.try_into().map_err(StoreError::from)?;
+            if bool::from(known.ct_eq(&hash)) {
+                found = match (used, until_ms > self.now_ms) {
+                    (true, _) => Err(HubError::Code("this code was used already")),
+                    (false, false) => Err(HubError::Code("this code has expired")),
+                    (false, true) => Ok(Device(small(device))),
+                };
+            }
+        }
+        found
+    }
+
+    fn enrolment_of(&mut self, device: Device) -> Result<(String, Origin, Vec<Scope>, Source), StoreError> {
+        let mut select = self.sql("SELECT name, origin, scopes, source FROM gateways WHERE device = ?1")?;
+        let (name, origin, scopes, source): (String, i64, String, u8) =
+            select.query_row([device.0], |row| row.try_into())?;
+        Ok((name, Origin(small(origin)), scopes_of(&scopes)?, Source(source)))
+    }
+
+    pub(super) fn gateway_state(&mut self, device: Device) -> Result<Option<Gateway>, StoreError> {
+        let mut select = self.sql(
+            "SELECT origin, token, token_before, scopes, source, is_revoked, view, backfill, echo_until
+             FROM gateways WHERE device = ?1 AND origin > 0",
+        )?;
+        let mut rows = select.query([device.0])?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        let view = match row.get(6)? {
+            0 => ViewNews::Known,
+            1 => ViewNews::Changed,
+            _ => ViewNews::Told,
+        };
+        Ok(Some(Gateway {
+            device,
+            origin: Origin(small(row.get(0)?)),
+            token: super::tx::short(&row.get::<_, Vec<u8>>(1)?),
+            token_before: super::tx::short(&row.get::<_, Vec<u8>>(2)?),
+            scopes: scopes_of(&row.get::<_, String>(3)?)?,
+            source: Source(row.get(4)?),
+            is_revoked: row.get(5)?,
+            view,
+            backfill: row.get(7)?,
+            echo_until: HubSeq(super::tx::number(row.get(8)?)),
+        }))
+    }
+
+    pub(super) fn set_gateway_state(&mut self, gateway: &Gateway) -> Result<(), StoreError> {
+        let view = match gateway.view {
+            ViewNews::Known => 0,
+            ViewNews::Changed => 1,
+            ViewNews::Told => 2,
+        };
+        let mut update = self.sql(
+            "UPDATE gateways SET origin = ?2, token = ?3, token_before = ?4, scopes = ?5, source = ?6, is_revoked = ?7,
+             view = ?8, backfill = ?9, echo_until = ?10 WHERE device = ?1",
+        )?;
+        update.execute(params![
+            gateway.device.0,
+            gateway.origin.0,
+            gateway.token,
+            gateway.token_before,
+            scopes_text(&gateway.scopes),
+            gateway.source.0,
+            gateway.is_revoked,
+            view,
+            gateway.backfill,
+            bits(gateway.echo_until.0)
+        ])?;
+        Ok(())
+    }
+
+    /// Subscribes a gateway to these scopes. It hears of it with the next sync.
+    pub(crate) fn set_scopes(&mut self, name: &str, scopes: Vec<Scope>) -> Result<(), HubError> {
+        let device = self.device_named(name)?;
+        match self.gateway_state(device)? {
+            Some(mut gateway) => {
+                let is_new = |scope: &Scope| !gateway.scopes.iter().any(|known| known.covers(scope));
+                gateway.backfill |= scopes.iter().any(is_new);
+                gateway.view = ViewNews::Changed;
+                gateway.scopes = scopes;
+                self.set_gateway_state(&gateway)?;
+            }
+            None => {
+                let mut update = self.sql("UPDATE gateways SET scopes = ?2 WHERE device = ?1")?;
+                update.execute(params![device.0, scopes_text(&scopes)]).map_err(StoreError::from)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Shuts a gateway out, and voids its code.
+    pub(crate) fn revoke(&mut self, name: &str) -> Result<(), HubError> {
+        let device = self.device_named(name)?;
+        let mut update = self.sql("UPDATE gateways SET is_revoked = 1, code_hash = x'' WHERE device = ?1")?;
+        update.execute([device.0]).map_err(StoreError::from)?;
+        Ok(())
+    }
+
+    fn device_named(&mut self, name: &str) -> Result<Device, HubError> {
+        use rusqlite::OptionalExtension;
+        let mut select = self.sql("SELECT device FROM gateways WHERE name = ?1")?;
+        let device: Option<i64> = select.query_row([name], |row| row.get(0)).optional().map_err(StoreError::from)?;
+        device.map(|device| Device(small(device))).ok_or_else(|| HubError::Missing(format!("gateway named {name}")))
+    }
+}
+
+fn scopes_text(scopes: &[Scope]) -> String {
+    let names: Vec<_> = scopes.iter().map(Scope::as_str).collect();
+    serde_json::Value::from(names).to_string()
+}
+
+pub(super) fn scopes_of(text: &str) -> Result<Vec<Scope>, StoreError> {
+    let names: Vec<String> = serde_json::from_str(text).unwrap_or_default();
+    Ok(names.iter().map(|name| Scope::new(name)).collect::<Result<_, _>>()?)
+}

@@ -1,0 +1,175 @@
+//! Every op that arrived, and which values stopped being current.
+
+use rusqlite::{OptionalExtension, params};
+use sync_protocol::digest::{Chain, op_hash};
+use sync_protocol::id::{Dot, HubSeq, Origin, RecordKey, Seq, Stream};
+use sync_protocol::merge::{Superseded, Why};
+use sync_protocol::message::{AckRange, Short};
+use sync_protocol::record::Op;
+
+use super::Tx;
+use super::tx::{bits, columns, dot, number, short};
+use crate::error::StoreError;
+
+/// An op of a record's history.
+#[derive(Debug)]
+pub(crate) struct Past {
+    /// The op.
+    pub(crate) op: Op,
+    /// The number under which it arrived.
+    pub(crate) hseq: HubSeq,
+    /// The number under which it was applied; 0 if it was not.
+    pub(crate) applied: HubSeq,
+    /// When it arrived, milliseconds since 1970.
+    pub(crate) received_ms: i64,
+}
+
+impl Tx<'_> {
+    pub(super) fn append_history(
+        &mut self,
+        op: &Op,
+        hseq: HubSeq,
+        chain: Chain,
+        is_held: bool,
+    ) -> Result<(), StoreError> {
+        let mut insert = self.sql(
+            "INSERT INTO history (hseq, origin, stream, seq, applied, type, id, op, chain, hash, received_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        )?;
+        let (origin, stream, seq) = columns(op.stamp.dot);
+        let hseq = bits(hseq.0);
+        let applied = if is_held { 0 } else { hseq };
+        let (kind, id) = (op.key.record_type.as_str(), op.key.id.as_str());
+        insert.execute(params![
+            hseq,
+            origin,
+            stream,
+            seq,
+            applied,
+            kind,
+            id,
+            op.canonical(),
+            chain.short(),
+            op_hash(op),
+            self.now_ms
+        ])?;
+        Ok(())
+    }
+
+    /// Notes that an op in quarantine was applied after all.
+    pub(super) fn set_applied(&mut self, at: Dot, applied: HubSeq) -> Result<(), StoreError> {
+        let mut update =
+            self.sql("UPDATE history SET applied = ?4 WHERE origin = ?1 AND stream = ?2 AND seq = ?3 AND applied = 0")?;
+        let (origin, stream, seq) = columns(at);
+        update.execute(params![origin, stream, seq, bits(applied.0)])?;
+        Ok(())
+    }
+
+    pub(super) fn short_of(&mut self, sql: &str, at: Dot) -> Result<Option<Short>, StoreError> {
+        let kept: Option<Vec<u8>> = self.sql(sql)?.query_row(columns(at), |row| row.get(0)).optional()?;
+        Ok(kept.map(|bytes| short(&bytes)))
+    }
+
+    pub(super) fn applied_ranges(
+        &mut self,
+        origin: Origin,
+        stream: Stream,
+        after: Seq,
+        upto: Seq,
+    ) -> Result<Vec<AckRange>, StoreError> {
+        let mut select = self.sql(
+            "SELECT seq, hseq FROM history
+             WHERE origin = ?1 AND stream = ?2 AND seq > ?3 AND seq <= ?4 AND applied = hseq ORDER BY seq",
+        )?;
+        let mut rows = select.query(params![origin.0, stream.number(), bits(after.0), bits(upto.0)])?;
+        let mut ranges: Vec<AckRange> = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (seq, hseq) = (number(row.get(0)?), number(row.get(1)?));
+            match ranges.last_mut() {
+                Some(r) if r.first.0 + r.count == seq && r.hseq.0 + r.count == hseq => r.count += 1,
+                _ => ranges.push(AckRange { first: Seq(seq), count: 1, hseq: HubSeq(hseq) }),
+            }
+        }
+        Ok(ranges)
+    }
+
+    pub(super) fn remember_replaced(&mut self, key: &RecordKey, replaced: &[Superseded]) -> Result<(), StoreError> {
+        for lost in replaced {
+            let mut insert = self.sql(
+                "INSERT OR REPLACE INTO superseded
+                 (type, id, field, origin, stream, seq, by_origin, by_stream, by_seq, why)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            )?;
+            let (origin, stream, seq) = columns(lost.entry.stamp.dot);
+            let (by_origin, by_stream, by_seq) = columns(lost.by.dot);
+            let why = match lost.why {
+                Why::Seen => 0,
+                Why::Rule => 1,
+                Why::Limit => 2,
+            };
+            let (kind, id, field) = (key.record_type.as_str(), key.id.as_str(), lost.field.as_str());
+            insert.execute(params![kind, id, field, origin, stream, seq, by_origin, by_stream, by_seq, why])?;
+        }
+        Ok(())
+    }
+
+    /// The history of a record, in order of arrival.
+    pub(crate) fn history_of(&mut self, key: &RecordKey) -> Result<Vec<Past>, StoreError> {
+        let mut select = self.sql(
+            "SELECT hseq, applied, op, received_ms FROM history WHERE type = ?1 AND id = ?2 ORDER BY hseq",
+        )?;
+        let mut rows = select.query([key.record_type.as_str(), key.id.as_str()])?;
+        let mut past = Vec::new();
+        while let Some(row) = rows.next()? {
+            let op: Vec<u8> = row.get(2)?;
+            past.push(Past {
+                op: Op::from_canonical(&op)?,
+                hseq: HubSeq(number(row.get(0)?)),
+                applied: HubSeq(number(row.get(1)?)),
+                received_ms: row.get(3)?,
+            });
+        }
+        Ok(past)
+    }
+
+    /// What stopped being current in a record: field, the write, the write that stands instead, and why.
+    pub(crate) fn replaced_in(&mut self, key: &RecordKey) -> Result<Vec<(String, Dot, Dot, &'static str)>, StoreError> {
+        let mut select = self.sql(
+            "SELECT field, origin, stream, seq, by_origin, by_stream, by_seq, why
+             FROM superseded WHERE type = ?1 AND id = ?2 ORDER BY field, origin, stream, seq",
+        )?;
+        let mut rows = select.query([key.record_type.as_str(), key.id.as_str()])?;
+        let mut replaced = Vec::new();
+        while let Some(row) = rows.next()? {
+            let why = match row.get(7)? {
+                0 => "seen",
+                1 => "rule",
+                _ => "limit",
+            };
+            let lost = dot(row.get(1)?, row.get(2)?, row.get(3)?)?;
+            let by = dot(row.get(4)?, row.get(5)?, row.get(6)?)?;
+            replaced.push((row.get(0)?, lost, by, why));
+        }
+        Ok(replaced)
+    }
+
+    /// Records after `after` in which values met that did not know of each other, now or before: at most `limit`.
+    pub(crate) fn contested(
+        &mut self,
+        after: Option<&RecordKey>,
+        limit: usize,
+    ) -> Result<Vec<RecordKey>, StoreError> {
+        let mut select = self.sql(
+            "SELECT type, id FROM records WHERE conflicts > 0 AND (type, id) > (?1, ?2)
+             UNION SELECT type, id FROM superseded WHERE why > 0 AND (type, id) > (?1, ?2)
+             ORDER BY 1, 2 LIMIT ?3",
+        )?;
+        let (kind, id) = after.map_or(("", ""), |key| (key.record_type.as_str(), key.id.as_str()));
+        let mut rows = select.query(params![kind, id, bits(limit as u64)])?;
+        let mut keys = Vec::new();
+        while let Some(row) = rows.next()? {
+            keys.push(RecordKey::new(&row.get::<_, String>(0)?, &row.get::<_, String>(1)?)?);
+        }
+        Ok(keys)
+    }
+}

@@ -1,0 +1,107 @@
+//! What the hub remembers: one SQLite file, and the only SQL of the program.
+//!
+//! A [`Database`] is one connection; [`Writer`] puts one on a thread of its own and commits in groups; [`Readers`] are beside
+//! it. A [`Tx`] is one transaction, and is the hub's [`sync_protocol::hub::Store`]. Nothing is remembered outside of a
+//! transaction but parsed rules by their version, because commands of the same program write the file while it is served.
+
+mod enrolment;
+mod fleet;
+mod history;
+mod log;
+mod quarantine;
+mod readers;
+mod records;
+mod rules;
+mod tx;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::{Connection, TransactionBehavior};
+use sync_protocol::rules::Rules;
+
+pub(crate) use enrolment::NewGateway;
+pub(crate) use fleet::{Contact, FleetRow};
+pub(crate) use quarantine::HeldRow;
+pub(crate) use readers::Readers;
+pub(crate) use tx::Tx;
+pub(crate) use writer::Writer;
+
+use crate::error::StoreError;
+
+const SCHEMA: [&str; 1] = [include_str!("schema-1.sql")];
+const BUSY_SECONDS: u64 = 20;
+const STATEMENTS_CACHED: usize = 96;
+
+/// One connection to the file.
+#[derive(Debug)]
+pub(crate) struct Database {
+    conn: Connection,
+    rules: Option<Arc<Rules>>,
+}
+
+impl Database {
+    /// Opens the file, makes it if it is not there, and brings its schema up to date.
+    pub(crate) fn open(path: &Path) -> Result<Database, StoreError> {
+        let mut conn = Connection::open(path)?;
+        conn.busy_timeout(Duration::from_secs(BUSY_SECONDS))?;
+        conn.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
+        conn.pragma_update(None, "journal_mode", "WAL")?;
+        conn.pragma_update(None, "synchronous", "FULL")?;
+        conn.pragma_update(None, "cache_size", -16_000)?;
+        migrate(&mut conn)?;
+        Ok(Database { conn, rules: None })
+    }
+
+    /// Runs `act` in one transaction that is committed if it succeeds, and only then.
+    pub(crate) fn write<T, E: From<StoreError>>(
+        &mut self,
+        now_ms: i64,
+        act: impl FnOnce(&mut Tx<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let begun = self.conn.transaction_with_behavior(TransactionBehavior::Immediate);
+        let transaction = begun.map_err(StoreError::from)?;
+        let mut tx = Tx::new(&transaction, &mut self.rules, now_ms);
+        let result = act(&mut tx)?;
+        tx.finish()?;
+        transaction.commit().map_err(StoreError::from)?;
+        Ok(result)
+    }
+
+    /// Runs `act` on one snapshot; whatever it should write is dropped.
+    pub(crate) fn read<T, E: From<StoreError>>(
+        &mut self,
+        now_ms: i64,
+        act: impl FnOnce(&mut Tx<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let begun = self.conn.transaction_with_behavior(TransactionBehavior::Deferred);
+        let transaction = begun.map_err(StoreError::from)?;
+        act(&mut Tx::new(&transaction, &mut self.rules, now_ms))
+    }
+}
+
+fn migrate(conn: &mut Connection) -> Result<(), StoreError> {
+    let known = SCHEMA.len() as i64;
+    let version = |conn: &Connection| conn.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0));
+    if version(conn)? > known {
+        return Err(StoreError::Newer { found: version(conn)?, known });
+    }
+    if version(conn)? == known {
+        return Ok(());
+    }
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    // Read again: another program may have done it while we waited.
+    for (step, sql) in (1i64..).zip(SCHEMA) {
+        if version(&tx)? < step {
+            tx.execute_batch(sql)?;
+            if step == 1 {
+                tx.execute("INSERT INTO hub (one, epoch, head, lineage) VALUES (1, 1, 0, '[[1,0]]')", [])?;
+            }
+            tx.pragma_update(None, "user_version", step)?;
+        }
+    }
+    tx.commit()?;
+    Ok(())
+}

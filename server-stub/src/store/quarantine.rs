@@ -1,0 +1,139 @@
+//! Ops that wait: for a person, for other rules, or for the record they refer to.
+
+use rusqlite::{OptionalExtension, Row, params};
+use sync_protocol::hub::{HeldOp, review_all};
+use sync_protocol::id::{Device, Dot, HubSeq, Origin, RecordKey};
+use sync_protocol::record::Op;
+
+use super::Tx;
+use super::tx::{bits, columns, number, small};
+use crate::error::StoreError;
+
+/// An op in quarantine, as people see it.
+#[derive(Debug)]
+pub(crate) struct HeldRow {
+    /// The op, and why it waits.
+    pub(crate) held: HeldOp,
+    /// The name of the gateway it came from; `hub` for the centre's own.
+    pub(crate) gateway: String,
+    /// When it arrived, milliseconds since 1970.
+    pub(crate) received_ms: i64,
+}
+
+const COLUMNS: &str = "SELECT q.hseq, q.device, q.reason, h.op, coalesce(g.name, 'hub'), h.received_ms
+    FROM quarantine q JOIN history h USING (origin, stream, seq) LEFT JOIN gateways g USING (device)";
+
+impl Tx<'_> {
+    pub(super) fn put_held(&mut self, held: &HeldOp, waits_for: &[RecordKey]) -> Result<(), StoreError> {
+        let (origin, stream, seq) = columns(held.op.stamp.dot);
+        let (kind, id) = (held.op.key.record_type.as_str(), held.op.key.id.as_str());
+        let device = held.device.map_or(0, |device| device.0);
+        let mut upsert = self.sql(
+            "INSERT INTO quarantine (origin, stream, seq, type, id, device, hseq, reason)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO UPDATE SET reason = ?8",
+        )?;
+        upsert.execute(params![origin, stream, seq, kind, id, device, bits(held.hseq.0), held.reason])?;
+        self.clear_waits(held.op.stamp.dot)?;
+        for parent in waits_for {
+            let (kind, id) = (parent.record_type.as_str(), parent.id.as_str());
+            self.sql("INSERT OR IGNORE INTO waits (origin, stream, seq, type, id) VALUES (?1, ?2, ?3, ?4, ?5)")?
+                .execute(params![origin, stream, seq, kind, id])?;
+        }
+        Ok(())
+    }
+
+    fn clear_waits(&mut self, at: Dot) -> Result<(), StoreError> {
+        self.sql("DELETE FROM waits WHERE origin = ?1 AND stream = ?2 AND seq = ?3")?.execute(columns(at))?;
+        Ok(())
+    }
+
+    pub(super) fn take_held(&mut self, at: Dot) -> Result<Option<HeldOp>, StoreError> {
+        let Some(row) = self.held_at(at)? else { return Ok(None) };
+        self.sql("DELETE FROM quarantine WHERE origin = ?1 AND stream = ?2 AND seq = ?3")?.execute(columns(at))?;
+        self.clear_waits(at)?;
+        Ok(Some(row.held))
+    }
+
+    /// An op in quarantine by its dot.
+    pub(crate) fn held_at(&mut self, at: Dot) -> Result<Option<HeldRow>, StoreError> {
+        let sql = format!("{COLUMNS} WHERE q.origin = ?1 AND q.stream = ?2 AND q.seq = ?3");
+        let found = self.sql(&sql)?.query_row(columns(at), |row| Ok(held_row(row))).optional()?;
+        found.transpose()
+    }
+
+    pub(super) fn held_on(&mut self, key: &RecordKey, origin: Origin) -> Result<Vec<HeldOp>, StoreError> {
+        let sql = "SELECT q.hseq, q.device, q.reason, h.op, '', 0
+            FROM quarantine q INDEXED BY quarantine_record JOIN history h USING (origin, stream, seq)
+            WHERE q.type = ?1 AND q.id = ?2 AND q.origin = ?3 ORDER BY q.hseq";
+        let mut select = self.sql(sql)?;
+        let mut rows = select.query(params![key.record_type.as_str(), key.id.as_str(), origin.0])?;
+        let mut held = Vec::new();
+        while let Some(row) = rows.next()? {
+            held.push(held_row(row)?.held);
+        }
+        Ok(held)
+    }
+
+    pub(super) fn held_for(&mut self, parent: &RecordKey) -> Result<Vec<(RecordKey, Origin)>, StoreError> {
+        let sql = "SELECT DISTINCT q.type, q.id, q.origin FROM waits w JOIN quarantine q USING (origin, stream, seq)
+            WHERE w.type = ?1 AND w.id = ?2 ORDER BY 1, 2, 3";
+        let mut select = self.sql(sql)?;
+        let mut rows = select.query([parent.record_type.as_str(), parent.id.as_str()])?;
+        let mut groups = Vec::new();
+        while let Some(row) = rows.next()? {
+            groups.push(group(row)?);
+        }
+        Ok(groups)
+    }
+
+    pub(super) fn held_groups(&mut self) -> Result<Vec<(RecordKey, Origin)>, StoreError> {
+        let mut select = self.sql("SELECT DISTINCT type, id, origin FROM quarantine ORDER BY 1, 2, 3")?;
+        let mut rows = select.query([])?;
+        let mut groups = Vec::new();
+        while let Some(row) = rows.next()? {
+            groups.push(group(row)?);
+        }
+        Ok(groups)
+    }
+
+    /// Ops in quarantine in order of arrival, after `after`: at most `limit`.
+    pub(crate) fn held_page(&mut self, after: HubSeq, limit: usize) -> Result<Vec<HeldRow>, StoreError> {
+        let sql = format!("{COLUMNS} WHERE q.hseq > ?1 ORDER BY q.hseq LIMIT ?2");
+        let mut select = self.sql(&sql)?;
+        let mut rows = select.query([bits(after.0), bits(limit as u64)])?;
+        let mut held = Vec::new();
+        while let Some(row) = rows.next()? {
+            held.push(held_row(row)?);
+        }
+        Ok(held)
+    }
+
+    /// How many ops wait.
+    pub(crate) fn held_count(&mut self) -> Result<u64, StoreError> {
+        Ok(number(self.sql("SELECT count(*) FROM quarantine")?.query_row([], |row| row.get(0))?))
+    }
+
+    /// Judges what one origin has in quarantine on one record anew. Tells whether it was freed.
+    pub(crate) fn retry(&mut self, key: RecordKey, origin: Origin) -> Result<bool, StoreError> {
+        self.review_only = Some((key, origin));
+        let freed = review_all(self);
+        self.review_only = None;
+        Ok(freed? > 0)
+    }
+}
+
+fn held_row(row: &Row<'_>) -> Result<HeldRow, StoreError> {
+    let (device, op): (i64, Vec<u8>) = (row.get(1)?, row.get(3)?);
+    let held = HeldOp {
+        op: Op::from_canonical(&op)?,
+        hseq: HubSeq(number(row.get(0)?)),
+        device: (device != 0).then(|| Device(small(device))),
+        reason: row.get(2)?,
+    };
+    Ok(HeldRow { held, gateway: row.get(4)?, received_ms: row.get(5)? })
+}
+
+fn group(row: &Row<'_>) -> Result<(RecordKey, Origin), StoreError> {
+    let key = RecordKey::new(&row.get::<_, String>(0)?, &row.get::<_, String>(1)?)?;
+    Ok((key, Origin(small(row.get(2)?))))
+}

@@ -1,0 +1,243 @@
+//! Records as they are, what they name, and the digest of each scope.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rusqlite::{OptionalExtension, params};
+use sync_protocol::digest::item;
+use sync_protocol::hub::Store;
+use sync_protocol::id::{RecordKey, RecordType, Scope};
+use sync_protocol::merge::{Presence, presence};
+use sync_protocol::record::Record;
+use sync_protocol::rules::{Rule, Rules, ScopeKey};
+
+use super::Tx;
+use super::tx::{bits, number};
+use crate::error::StoreError;
+
+impl Tx<'_> {
+    pub(super) fn cells_of(&mut self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
+        let mut select = self.sql("SELECT cells FROM records WHERE type = ?1 AND id = ?2")?;
+        let cells = select.query_row([key.record_type.as_str(), key.id.as_str()], |row| row.get::<_, Vec<u8>>(0));
+        Ok(cells.optional()?.map(|cells| Record::from_canonical(&cells)).transpose()?)
+    }
+
+    pub(super) fn keep_record(&mut self, key: &RecordKey, record: &Record) -> Result<(), StoreError> {
+        let rules = self.rules()?;
+        let (kind, id) = (key.record_type.as_str(), key.id.as_str());
+        let mut select = self.sql("SELECT scope, item FROM records WHERE type = ?1 AND id = ?2")?;
+        let before = select.query_row([kind, id], |row| Ok((row.get::<_, String>(0)?, number(row.get(1)?))));
+        let before = before.optional()?;
+        let (scope, new_item) = (record.scope(), item(key, record));
+        match &before {
+            Some((was, old)) if was == scope.as_str() => self.add_to_scope(was, new_item.wrapping_sub(*old), 0)?,
+            Some((was, old)) => {
+                self.add_to_scope(was, 0u64.wrapping_sub(*old), -1)?;
+                self.add_to_scope(scope.as_str(), new_item, 1)?;
+            }
+            None => self.add_to_scope(scope.as_str(), new_item, 1)?,
+        }
+        let mut upsert = self.sql(
+            "INSERT INTO records (type, id, scope, rev, item, is_deleted, conflicts, cells)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+             ON CONFLICT DO UPDATE SET scope = ?3, rev = ?4, item = ?5, is_deleted = ?6, conflicts = ?7, cells = ?8",
+        )?;
+        let is_deleted = presence(record, rules.of(&key.record_type)) == Presence::Deleted;
+        let conflicts = open_questions(&rules, &key.record_type, record) as i64;
+        let (rev, kept) = (bits(record.changed().0), bits(new_item));
+        upsert.execute(params![kind, id, scope.as_str(), rev, kept, is_deleted, conflicts, record.canonical()])?;
+        Ok(())
+    }
+
+    /// The sum is kept here and not by SQLite, whose integers turn into floats when they overflow.
+    fn add_to_scope(&mut self, scope: &str, difference: u64, records: i64) -> Result<(), StoreError> {
+        let mut select = self.sql("SELECT digest FROM scope_digest WHERE scope = ?1")?;
+        let digest: Option<i64> = select.query_row([scope], |row| row.get(0)).optional()?;
+        let digest = digest.map_or(0, number).wrapping_add(difference);
+        let mut upsert = self.sql(
+            "INSERT INTO scope_digest (scope, digest, records) VALUES (?1, ?2, ?3)
+             ON CONFLICT DO UPDATE SET digest = ?2, records = records + ?3",
+        )?;
+        upsert.execute(params![scope, bits(digest), records])?;
+        Ok(())
+    }
+
+    pub(super) fn keep_parents(&mut self, key: &RecordKey, parents: &[RecordKey]) -> Result<(), StoreError> {
+        let (kind, id) = (key.record_type.as_str(), key.id.as_str());
+        let mut known = BTreeSet::new();
+        {
+            let mut select = self.sql("SELECT parent_type, parent_id FROM parents WHERE type = ?1 AND id = ?2")?;
+            let mut rows = select.query([kind, id])?;
+            while let Some(row) = rows.next()? {
+                known.insert(RecordKey::new(&row.get::<_, String>(0)?, &row.get::<_, String>(1)?)?);
+            }
+        }
+        let wanted: BTreeSet<RecordKey> = parents.iter().cloned().collect();
+        for gone in known.difference(&wanted) {
+            self.sql("DELETE FROM parents WHERE type = ?1 AND id = ?2 AND parent_type = ?3 AND parent_id = ?4")?
+                .execute([kind, id, gone.record_type.as_str(), gone.id.as_str()])?;
+        }
+        for new in wanted.difference(&known) {
+            self.sql("INSERT INTO parents (type, id, parent_type, parent_id) VALUES (?1, ?2, ?3, ?4)")?
+                .execute([kind, id, new.record_type.as_str(), new.id.as_str()])?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn children_in_scope(&mut self, parent: &RecordKey) -> Result<Vec<RecordKey>, StoreError> {
+        let rules = self.rules()?;
+        let mut select =
+            self.sql("SELECT type, id FROM parents WHERE parent_type = ?1 AND parent_id = ?2 ORDER BY 1, 2")?;
+        let mut rows = select.query([parent.record_type.as_str(), parent.id.as_str()])?;
+        let mut children = Vec::new();
+        while let Some(row) = rows.next()? {
+            let child = RecordKey::new(&row.get::<_, String>(0)?, &row.get::<_, String>(1)?)?;
+            let type_rules = rules.of(&child.record_type);
+            let follows = match &type_rules.scope {
+                ScopeKey::Parent(field) => type_rules.parents.get(field) == Some(&parent.record_type),
+                ScopeKey::Home | ScopeKey::Field(_) => false,
+            };
+            if follows {
+                children.push(child);
+            }
+        }
+        Ok(children)
+    }
+
+    pub(super) fn digest_of(&mut self, scopes: &[Scope]) -> Result<u64, StoreError> {
+        let mut sum = 0u64;
+        for prefix in distinct(scopes) {
+            // `/` is followed by `0`: between the two lies everything below the prefix.
+            let mut select = match prefix.as_str() {
+                "" => self.sql("SELECT digest FROM scope_digest WHERE ?1 = ''")?,
+                _ => self.sql(
+                    "SELECT digest FROM scope_digest WHERE scope = ?1
+                     UNION ALL SELECT digest FROM scope_digest WHERE scope > ?1 || '/' AND scope < ?1 || '0'",
+                )?,
+            };
+            let mut rows = select.query([prefix.as_str()])?;
+            while let Some(row) = rows.next()? {
+                sum = sum.wrapping_add(number(row.get(0)?));
+            }
+        }
+        Ok(sum)
+    }
+
+    /// Digest and number of records of each scope, deleted ones included.
+    pub(crate) fn scope_sums(&mut self) -> Result<BTreeMap<Scope, (u64, u64)>, StoreError> {
+        let mut select = self.sql("SELECT scope, digest, records FROM scope_digest")?;
+        let mut rows = select.query([])?;
+        let mut sums = BTreeMap::new();
+        while let Some(row) = rows.next()? {
+            sums.insert(Scope::new(&row.get::<_, String>(0)?)?, (number(row.get(1)?), number(row.get(2)?)));
+        }
+        Ok(sums)
+    }
+
+    pub(super) fn items_in(&mut self, scopes: &[Scope]) -> Result<Vec<(u64, RecordKey)>, StoreError> {
+        let mut select = self.sql("SELECT scope, item, type, id FROM records INDEXED BY records_rev WHERE rev >= 0")?;
+        let mut rows = select.query([])?;
+        let mut items = Vec::new();
+        while let Some(row) = rows.next()? {
+            if is_covered(scopes, &Scope::new(&row.get::<_, String>(0)?)?) {
+                let key = RecordKey::new(&row.get::<_, String>(2)?, &row.get::<_, String>(3)?)?;
+                items.push((number(row.get(1)?), key));
+            }
+        }
+        Ok(items)
+    }
+
+    /// Records of a type after `after`, in order of their ids and without deleted ones: at most `limit`.
+    pub(crate) fn page(
+        &mut self,
+        record_type: &RecordType,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<(RecordKey, Record)>, StoreError> {
+        let mut select = self
+            .sql("SELECT id, cells FROM records WHERE type = ?1 AND id > ?2 AND NOT is_deleted ORDER BY id LIMIT ?3")?;
+        let mut rows = select.query(params![record_type.as_str(), after, bits(limit as u64)])?;
+        let mut records = Vec::new();
+        while let Some(row) = rows.next()? {
+            let key = RecordKey::new(record_type.as_str(), &row.get::<_, String>(0)?)?;
+            records.push((key, Record::from_canonical(&row.get::<_, Vec<u8>>(1)?)?));
+        }
+        Ok(records)
+    }
+
+    /// Records with something that a person could settle, after `after`: at most `limit`.
+    pub(crate) fn in_conflict(
+        &mut self,
+        after: Option<&RecordKey>,
+        limit: usize,
+    ) -> Result<Vec<(RecordKey, Record)>, StoreError> {
+        let mut select = self.sql(
+            "SELECT type, id, cells FROM records INDEXED BY records_conflict
+             WHERE conflicts > 0 AND (type, id) > (?1, ?2) ORDER BY type, id LIMIT ?3",
+        )?;
+        let (kind, id) = after.map_or(("", ""), |key| (key.record_type.as_str(), key.id.as_str()));
+        let mut rows = select.query(params![kind, id, bits(limit as u64)])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            let key = RecordKey::new(&row.get::<_, String>(0)?, &row.get::<_, String>(1)?)?;
+            found.push((key, Record::from_canonical(&row.get::<_, Vec<u8>>(2)?)?));
+        }
+        Ok(found)
+    }
+
+    /// How many records there are, deleted ones included, and how many have something to settle.
+    pub(crate) fn counts(&mut self) -> Result<(u64, u64), StoreError> {
+        let records = self.scope_sums()?.values().map(|(_, records)| records).sum();
+        let conflicts: i64 = self
+            .sql("SELECT count(*) FROM records INDEXED BY records_conflict WHERE conflicts > 0")?
+            .query_row([], |row| row.get(0))?;
+        Ok((records, number(conflicts)))
+    }
+
+    /// Counts the open questions of all records anew, after the rules changed.
+    pub(super) fn recount_conflicts(&mut self) -> Result<(), StoreError> {
+        let rules = self.rules()?;
+        let mut select = self.sql("SELECT type, id, conflicts, is_deleted, cells FROM records")?;
+        let mut rows = select.query([])?;
+        let mut changed = Vec::new();
+        while let Some(row) = rows.next()? {
+            let key = RecordKey::new(&row.get::<_, String>(0)?, &row.get::<_, String>(1)?)?;
+            let record = Record::from_canonical(&row.get::<_, Vec<u8>>(4)?)?;
+            let is_deleted = presence(&record, rules.of(&key.record_type)) == Presence::Deleted;
+            let now = (open_questions(&rules, &key.record_type, &record) as i64, is_deleted);
+            if now != (row.get(2)?, row.get(3)?) {
+                changed.push((key, now));
+            }
+        }
+        for (key, (conflicts, is_deleted)) in changed {
+            self.sql("UPDATE records SET conflicts = ?3, is_deleted = ?4 WHERE type = ?1 AND id = ?2")?
+                .execute(params![key.record_type.as_str(), key.id.as_str(), conflicts, is_deleted])?;
+        }
+        Ok(())
+    }
+}
+
+/// The scopes that no other one of them covers, so that nothing is counted twice.
+fn distinct(scopes: &[Scope]) -> BTreeSet<&Scope> {
+    let all: BTreeSet<&Scope> = scopes.iter().collect();
+    all.iter().copied().filter(|scope| !all.iter().any(|other| other != scope && other.covers(scope))).collect()
+}
+
+fn is_covered(scopes: &[Scope], at: &Scope) -> bool {
+    scopes.iter().any(|prefix| prefix.covers(at))
+}
+
+/// How many things in a record a person could settle: fields in which different values stand, under a rule that leaves
+/// that to people, and a delete that met an edit.
+fn open_questions(rules: &Rules, record_type: &RecordType, record: &Record) -> usize {
+    let type_rules = rules.of(record_type);
+    match presence(record, type_rules) {
+        Presence::Deleted => 0,
+        state => {
+            let fields = record.conflicts();
+            let fields = fields.iter().filter(|name| {
+                !name.is_reserved() && !matches!(type_rules.rule(name), Rule::Max | Rule::Min | Rule::Ordered(_))
+            });
+            fields.count() + usize::from(state == Presence::Review)
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Published rules documents. A version is never changed once it is out.
+
+use std::sync::Arc;
+
+use rusqlite::{OptionalExtension, params};
+use sync_protocol::hub::review_all;
+use sync_protocol::rules::Rules;
+
+use super::Tx;
+use crate::error::{HubError, StoreError};
+
+impl Tx<'_> {
+    pub(super) fn rules_in_force(&mut self) -> Result<Arc<Rules>, StoreError> {
+        if let Some(rules) = &self.rules_now {
+            return Ok(Arc::clone(rules));
+        }
+        let mut newest = self.sql("SELECT max(version) FROM rules")?;
+        let version: i64 = newest.query_row([], |row| row.get::<_, Option<i64>>(0))?.unwrap_or(0);
+        let parsed = self.rules_parsed.as_ref().filter(|rules| i64::from(rules.version) == version).cloned();
+        let rules = match parsed {
+            Some(rules) => rules,
+            None => {
+                let mut select = self.sql("SELECT text FROM rules WHERE version = ?1")?;
+                let text: Option<String> = select.query_row([version], |row| row.get(0)).optional()?;
+                let rules = Arc::new(text.map_or_else(|| Ok(Rules::default()), |text| Rules::parse(&text))?);
+                *self.rules_parsed = Some(Arc::clone(&rules));
+                rules
+            }
+        };
+        self.rules_now = Some(Arc::clone(&rules));
+        Ok(rules)
+    }
+
+    /// Puts a document in force and judges the quarantine anew. Tells how many records that freed.
+    pub(crate) fn publish(&mut self, text: &str) -> Result<u64, HubError> {
+        let rules = Rules::parse(text)?;
+        let present = self.rules_in_force()?.version;
+        if rules.version <= present {
+            return Err(HubError::RulesVersion { given: rules.version, present });
+        }
+        self.sql("INSERT INTO rules (version, text, published_ms) VALUES (?1, ?2, ?3)")
+            .and_then(|mut insert| Ok(insert.execute(params![rules.version, text, self.now_ms])?))?;
+        // Only here, not among the parsed ones that others see: this transaction may yet be rolled back.
+        self.rules_now = Some(Arc::new(rules));
+        self.recount_conflicts()?;
+        Ok(review_all(self)?)
+    }
+}

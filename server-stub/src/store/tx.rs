@@ -1,0 +1,233 @@
+//! One transaction, as the protocol sees it.
+
+use std::sync::Arc;
+
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
+use sync_protocol::digest::Chain;
+use sync_protocol::hub::{Gateway, HeldOp, LogLine, Mark, Store};
+use sync_protocol::id::{Device, Dot, Epoch, HubSeq, Origin, RecordKey, Scope, Seq, Stream};
+use sync_protocol::merge::Superseded;
+use sync_protocol::message::{AckRange, Short};
+use sync_protocol::record::{Op, Record};
+use sync_protocol::rules::Rules;
+
+use crate::error::StoreError;
+
+/// One transaction on the database.
+#[derive(Debug)]
+pub(crate) struct Tx<'a> {
+    conn: &'a Connection,
+    /// Parsed rules, shared by the transactions of one connection. A published version never changes.
+    pub(super) rules_parsed: &'a mut Option<Arc<Rules>>,
+    /// The rules as this transaction sees them, once it has asked.
+    pub(super) rules_now: Option<Arc<Rules>>,
+    /// When the transaction began, milliseconds since 1970.
+    pub(crate) now_ms: i64,
+    /// The head as it is, and whether it has to be written.
+    head: Option<(u64, bool)>,
+    /// Narrows [`Store::all_held`] to one record and origin, so that one plea does not review everything.
+    pub(super) review_only: Option<(RecordKey, Origin)>,
+}
+
+impl<'a> Tx<'a> {
+    pub(super) fn new(conn: &'a Connection, rules_parsed: &'a mut Option<Arc<Rules>>, now_ms: i64) -> Tx<'a> {
+        Tx { conn, rules_parsed, rules_now: None, now_ms, head: None, review_only: None }
+    }
+
+    /// Writes what was put off. To be called before the commit.
+    pub(super) fn finish(&mut self) -> Result<(), StoreError> {
+        if let Some((head, true)) = self.head {
+            self.sql("UPDATE hub SET head = ?1")?.execute([bits(head)])?;
+            self.head = Some((head, false));
+        }
+        Ok(())
+    }
+
+    /// A statement, prepared once for each connection.
+    pub(super) fn sql(&self, sql: &str) -> Result<CachedStatement<'a>, StoreError> {
+        Ok(self.conn.prepare_cached(sql)?)
+    }
+
+    fn head_number(&mut self) -> Result<u64, StoreError> {
+        match self.head {
+            Some((head, _)) => Ok(head),
+            None => {
+                let head = number(self.sql("SELECT head FROM hub")?.query_row([], |row| row.get(0))?);
+                self.head = Some((head, false));
+                Ok(head)
+            }
+        }
+    }
+}
+
+/// The signed integer that SQLite keeps for these bits.
+pub(super) fn bits(n: u64) -> i64 {
+    i64::from_ne_bytes(n.to_ne_bytes())
+}
+
+/// The other way.
+pub(super) fn number(bits: i64) -> u64 {
+    u64::from_ne_bytes(bits.to_ne_bytes())
+}
+
+/// The number of an origin or device as it was kept.
+pub(super) fn small(kept: i64) -> u32 {
+    u32::try_from(kept).unwrap_or(u32::MAX)
+}
+
+/// A dot from its three columns.
+pub(super) fn dot(origin: i64, stream: i64, seq: i64) -> Result<Dot, StoreError> {
+    let stream = Stream::from_number(u8::try_from(stream).unwrap_or(u8::MAX))?;
+    Ok(Dot { origin: Origin(small(origin)), stream, seq: Seq(number(seq)) })
+}
+
+/// The three columns of a dot.
+pub(super) fn columns(dot: Dot) -> (i64, i64, i64) {
+    (i64::from(dot.origin.0), i64::from(dot.stream.number()), bits(dot.seq.0))
+}
+
+/// Eight bytes, or zeros where the column holds something else.
+pub(super) fn short(bytes: &[u8]) -> Short {
+    bytes.try_into().unwrap_or_default()
+}
+
+impl Store for Tx<'_> {
+    type Error = StoreError;
+
+    fn epoch(&mut self) -> Result<Epoch, StoreError> {
+        let epoch: i64 = self.sql("SELECT epoch FROM hub")?.query_row([], |row| row.get(0))?;
+        Ok(Epoch(small(epoch)))
+    }
+
+    fn head(&mut self) -> Result<HubSeq, StoreError> {
+        self.head_number().map(HubSeq)
+    }
+
+    fn next(&mut self) -> Result<HubSeq, StoreError> {
+        let next = HubSeq(self.head_number()?).next();
+        self.head = Some((next.0, true));
+        Ok(next)
+    }
+
+    fn new_origin(&mut self, device: Device, after: Origin) -> Result<Origin, StoreError> {
+        let mut insert = self.sql(
+            "INSERT INTO origins (origin, device, after)
+             SELECT coalesce(max(origin), 0) + 1, ?1, ?2 FROM origins RETURNING origin",
+        )?;
+        let origin: i64 = insert.query_row(params![device.0, after.0], |row| row.get(0))?;
+        Ok(Origin(small(origin)))
+    }
+
+    fn rules(&mut self) -> Result<Arc<Rules>, StoreError> {
+        self.rules_in_force()
+    }
+
+    fn gateway(&mut self, device: Device) -> Result<Option<Gateway>, StoreError> {
+        self.gateway_state(device)
+    }
+
+    fn set_gateway(&mut self, gateway: &Gateway) -> Result<(), StoreError> {
+        self.set_gateway_state(gateway)
+    }
+
+    fn mark(&mut self, origin: Origin, stream: Stream) -> Result<Mark, StoreError> {
+        let mut select = self.sql("SELECT acked, chain, durable FROM marks WHERE origin = ?1 AND stream = ?2")?;
+        let mark = select.query_row(params![origin.0, stream.number()], |row| {
+            let chain: Vec<u8> = row.get(1)?;
+            Ok(Mark {
+                acked: Seq(number(row.get(0)?)),
+                chain: Chain(chain.try_into().unwrap_or_default()),
+                durable: Seq(number(row.get(2)?)),
+            })
+        });
+        Ok(mark.optional()?.unwrap_or_default())
+    }
+
+    fn set_mark(&mut self, origin: Origin, stream: Stream, mark: &Mark) -> Result<(), StoreError> {
+        let mut upsert = self.sql(
+            "INSERT INTO marks (origin, stream, acked, chain, durable) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT DO UPDATE SET acked = ?3, chain = ?4, durable = ?5",
+        )?;
+        let (acked, durable) = (bits(mark.acked.0), bits(mark.durable.0));
+        upsert.execute(params![origin.0, stream.number(), acked, mark.chain.0, durable])?;
+        Ok(())
+    }
+
+    fn chain_at(&mut self, dot: Dot) -> Result<Option<Short>, StoreError> {
+        self.short_of("SELECT chain FROM history WHERE origin = ?1 AND stream = ?2 AND seq = ?3", dot)
+    }
+
+    fn op_hash(&mut self, dot: Dot) -> Result<Option<Short>, StoreError> {
+        self.short_of("SELECT hash FROM history WHERE origin = ?1 AND stream = ?2 AND seq = ?3", dot)
+    }
+
+    fn append(&mut self, op: &Op, hseq: HubSeq, chain: Chain, is_held: bool) -> Result<(), StoreError> {
+        self.append_history(op, hseq, chain, is_held)
+    }
+
+    fn remember(&mut self, key: &RecordKey, replaced: &[Superseded]) -> Result<(), StoreError> {
+        self.remember_replaced(key, replaced)
+    }
+
+    fn ranges(&mut self, origin: Origin, stream: Stream, after: Seq, upto: Seq) -> Result<Vec<AckRange>, StoreError> {
+        self.applied_ranges(origin, stream, after, upto)
+    }
+
+    fn record(&mut self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
+        self.cells_of(key)
+    }
+
+    fn keep(&mut self, key: &RecordKey, record: &Record, parents: &[RecordKey]) -> Result<(), StoreError> {
+        self.keep_record(key, record)?;
+        self.keep_parents(key, parents)
+    }
+
+    fn log(&mut self, line: &LogLine) -> Result<(), StoreError> {
+        self.write_line(line)
+    }
+
+    fn log_after(&mut self, after: HubSeq, limit: usize) -> Result<Vec<LogLine>, StoreError> {
+        self.lines_after(after, limit)
+    }
+
+    fn hold(&mut self, held: &HeldOp, waits_for: &[RecordKey]) -> Result<(), StoreError> {
+        self.put_held(held, waits_for)
+    }
+
+    fn unhold(&mut self, dot: Dot) -> Result<Option<HeldOp>, StoreError> {
+        self.take_held(dot)
+    }
+
+    fn held_of(&mut self, key: &RecordKey, origin: Origin) -> Result<Vec<HeldOp>, StoreError> {
+        self.held_on(key, origin)
+    }
+
+    fn waiting_for(&mut self, key: &RecordKey) -> Result<Vec<(RecordKey, Origin)>, StoreError> {
+        self.held_for(key)
+    }
+
+    fn all_held(&mut self) -> Result<Vec<(RecordKey, Origin)>, StoreError> {
+        match &self.review_only {
+            Some(only) => Ok(vec![only.clone()]),
+            None => self.held_groups(),
+        }
+    }
+
+    fn children(&mut self, parent: &RecordKey) -> Result<Vec<RecordKey>, StoreError> {
+        self.children_in_scope(parent)
+    }
+
+    fn device_of(&mut self, origin: Origin) -> Result<Option<Device>, StoreError> {
+        let mut select = self.sql("SELECT device FROM origins WHERE origin = ?1")?;
+        let device: Option<i64> = select.query_row([origin.0], |row| row.get(0)).optional()?;
+        Ok(device.map(|device| Device(small(device))))
+    }
+
+    fn digest(&mut self, scopes: &[Scope]) -> Result<u64, StoreError> {
+        self.digest_of(scopes)
+    }
+
+    fn items(&mut self, scopes: &[Scope]) -> Result<Vec<(u64, RecordKey)>, StoreError> {
+        self.items_in(scopes)
+    }
+}

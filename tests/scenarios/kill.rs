@@ -1,0 +1,101 @@
+//! Gateway and hub are killed without warning, again and again, while records come in and go up.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use outpost_tests::process::{Gateway, Hub, ask, wait_for};
+use serde_json::{Value, json};
+
+const KILLS: usize = 50;
+
+/// A health worker's app: saves record after record, tries again until each is acknowledged, and remembers which were.
+struct App {
+    url: Mutex<String>,
+    acknowledged: Mutex<BTreeMap<String, Value>>,
+    count: AtomicUsize,
+    is_done: AtomicBool,
+}
+
+impl App {
+    fn run(&self) {
+        let mut n = 0;
+        while !self.is_done.load(Ordering::SeqCst) {
+            n += 1;
+            let (id, body) = (format!("r{n}"), json!({"n": n, "note": "as it was said"}));
+            loop {
+                let url = format!("{}/v1/records/form/{id}", self.url.lock().unwrap().clone());
+                let (status, _) = ask("PUT", &url, &[], Some(&body));
+                if status == 200 || status == 201 {
+                    break;
+                }
+                if self.is_done.load(Ordering::SeqCst) {
+                    return;
+                }
+            }
+            self.acknowledged.lock().unwrap().insert(id, body);
+            self.count.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Pseudo-random, from a fixed seed (Knuth's linear congruential step).
+fn next(seed: &mut u64) -> u64 {
+    *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    *seed >> 33
+}
+
+#[test]
+fn fifty_kills_of_gateway_and_hub_lose_and_double_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut hub = Hub::start(&folder.path().join("hub"));
+    let mut gateway = Gateway::enrolled(&folder.path().join("a"), &hub, "a", "mw");
+    let app = Arc::new(App {
+        url: Mutex::new(gateway.url()),
+        acknowledged: Mutex::default(),
+        count: AtomicUsize::new(0),
+        is_done: AtomicBool::new(false),
+    });
+    let worker = std::thread::spawn({
+        let app = Arc::clone(&app);
+        move || app.run()
+    });
+    let mut seed = 2_026;
+    for _ in 0..KILLS {
+        let until = app.count.load(Ordering::SeqCst) + 1 + (next(&mut seed) % 40) as usize;
+        wait_for("records to be acknowledged", || (app.count.load(Ordering::SeqCst) >= until).then_some(()));
+        // A sync is under way at about the time of the kill.
+        let url = gateway.url();
+        let sync = std::thread::spawn(move || ask("POST", &format!("{url}/v1/sync"), &[], None));
+        let more = app.count.load(Ordering::SeqCst) + (next(&mut seed) % 12) as usize;
+        wait_for("a few more records", || (app.count.load(Ordering::SeqCst) >= more).then_some(()));
+        if next(&mut seed) % 2 == 0 {
+            gateway.kill();
+            gateway.restart();
+            *app.url.lock().unwrap() = gateway.url();
+        } else {
+            hub.kill();
+            hub.restart();
+        }
+        let _ = sync.join();
+    }
+    app.is_done.store(true, Ordering::SeqCst);
+    worker.join().unwrap();
+    gateway.sync();
+
+    let acknowledged = app.acknowledged.lock().unwrap().clone();
+    let central = hub.export("form");
+    let mut found = BTreeMap::new();
+    for line in central.lines() {
+        let record: Value = serde_json::from_str(line).unwrap();
+        let id = record["id"].as_str().unwrap().to_owned();
+        assert!(found.insert(id, record["body"].clone()).is_none(), "a record twice at the hub");
+    }
+    for (id, body) in &acknowledged {
+        assert_eq!(found.get(id), Some(body), "{id} was acknowledged");
+    }
+    assert_eq!(gateway.export("form"), central);
+    assert_eq!(gateway.count("repairs"), 0);
+    assert!(found.len() - acknowledged.len() <= 1, "at most the last one was saved without an answer");
+    println!("{KILLS} kills, {} acknowledged, {} at the hub", acknowledged.len(), found.len());
+}

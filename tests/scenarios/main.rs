@@ -1,0 +1,9 @@
+//! Scenarios by name: what Outpost promises, on real programs, real files and a link under control.
+
+mod api;
+mod bad_record;
+mod clinical;
+mod conflicts;
+mod cut;
+mod kill;
+mod tidy;

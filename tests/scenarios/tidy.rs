@@ -1,0 +1,110 @@
+//! Rules of the house that a test can hold: who may depend on whom, and where things may stand.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// Names of the crates that a crate of ours names as dependencies (not for its tests).
+fn dependencies(of: &str) -> BTreeSet<String> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let output = Command::new(cargo)
+        .args(["metadata", "--format-version", "1", "--no-deps", "--offline", "--locked"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let package = metadata["packages"].as_array().unwrap().iter().find(|p| p["name"] == of).unwrap().clone();
+    let named = package["dependencies"].as_array().unwrap().iter().filter(|d| d["kind"].is_null());
+    named.map(|d| d["name"].as_str().unwrap().to_owned()).collect()
+}
+
+fn sources(of: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(of).join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().flatten() {
+            let path = entry.path();
+            match path.is_dir() {
+                true => folders.push(path),
+                false if path.extension().is_some_and(|e| e == "rs") => {
+                    let text = fs::read_to_string(&path).unwrap();
+                    found.push((path, text));
+                }
+                false => {}
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn the_protocol_crate_is_pure() {
+    let allowed = [
+        "blake3", "crc32fast", "crdts", "jiff", "minicbor", "serde", "serde_json", "thiserror", "toml", "uuid", "zstd",
+    ];
+    for name in dependencies("sync-protocol") {
+        assert!(allowed.contains(&name.as_str()), "sync-protocol depends on {name}");
+    }
+    for (path, text) in sources("sync-protocol") {
+        for word in ["std::fs", "std::net", "std::env", "std::thread", "SystemTime", "Instant::now", "getrandom"] {
+            assert!(!text.contains(word), "{} uses {word}", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_programs_do_not_depend_on_each_other_and_bring_no_foreign_tls() {
+    let forbidden = ["openssl", "native-tls", "aws-lc-rs", "aws-lc-sys", "outpost-tests"];
+    for (program, other) in [("agent", "server-stub"), ("server-stub", "agent")] {
+        for name in dependencies(program) {
+            assert!(!forbidden.contains(&name.as_str()) && name != other, "{program} depends on {name}");
+        }
+    }
+    let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    for name in ["openssl-sys", "native-tls", "aws-lc-sys", "cmake"] {
+        assert!(!lock.contains(&format!("name = \"{name}\"")), "{name} is in Cargo.lock");
+    }
+}
+
+#[test]
+fn sql_and_the_network_stay_in_their_places() {
+    for (path, text) in sources("agent") {
+        let place = path.to_string_lossy();
+        if !place.contains("/store/") && !place.ends_with("/error.rs") {
+            assert!(!text.contains("rusqlite"), "{place} speaks SQL");
+        }
+        if !place.ends_with("/sync/transport.rs") {
+            assert!(!text.contains("reqwest"), "{place} speaks over the network");
+        }
+    }
+    for (path, text) in sources("server-stub") {
+        let place = path.to_string_lossy();
+        if !place.contains("/store/") && !place.ends_with("/error.rs") {
+            assert!(!text.contains("rusqlite"), "{place} speaks SQL");
+        }
+    }
+}
+
+#[test]
+fn no_name_lets_anything_in_and_no_file_is_forgotten() {
+    let forbidden = ["common.rs", "utils.rs", "util.rs", "types.rs", "helpers.rs", "core.rs", "manager.rs"];
+    for of in ["sync-protocol", "agent", "server-stub", "tests"] {
+        for (path, text) in sources(of) {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            assert!(!forbidden.contains(&name.as_str()), "{} is a name that lets anything in", path.display());
+            assert!(text.starts_with("//!"), "{} does not say what it is", path.display());
+        }
+    }
+    let main = fs::read_to_string(root().join("tests/scenarios/main.rs")).unwrap();
+    for entry in fs::read_dir(root().join("tests/scenarios")).unwrap().flatten() {
+        let name = entry.file_name().to_string_lossy().replace(".rs", "");
+        assert!(name == "main" || main.contains(&format!("mod {name};")), "{name} is not among the scenarios");
+    }
+}

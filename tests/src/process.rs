@@ -1,0 +1,315 @@
+//! Real programs: started on a free port, asked over HTTP, killed without warning. What is started is stopped on drop.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::proxy::Proxy;
+
+/// A program of this workspace, built beside the test: `cargo build --workspace --bins` makes it.
+///
+/// # Panics
+/// If it is not there, saying how to build it.
+pub fn program(name: &str) -> PathBuf {
+    let here = std::env::current_exe().expect("the path of this program");
+    let found = here.ancestors().map(|dir| dir.join(name)).find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("{name} is not built; run: cargo build --workspace --bins"))
+}
+
+/// A running program that listens.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    /// Where it listens, such as `127.0.0.1:4711`.
+    pub address: String,
+}
+
+impl Running {
+    /// Starts a program and waits until it says where it listens.
+    ///
+    /// # Panics
+    /// If it ends instead.
+    pub fn start(name: &str, args: &[&str], log: &Path) -> Running {
+        let log = std::fs::File::options().create(true).append(true).open(log).expect("a log file");
+        let mut command = Command::new(program(name));
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        let mut child = command.spawn().expect("the program starts");
+        let stdout = child.stdout.take().expect("its standard output");
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line).expect("its first line");
+        let Some((_, address)) = line.trim().split_once("http://") else {
+            panic!("{name} did not say where it listens: {line:?}, {:?}", child.wait());
+        };
+        Running { address: address.to_owned(), child }
+    }
+
+    /// Ends it without warning, as a pulled plug does to a program.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Runs a command of a program to its end.
+pub fn command(name: &str, args: &[&str]) -> Output {
+    Command::new(program(name)).args(args).stdin(Stdio::null()).output().expect("the program runs")
+}
+
+/// Runs a command that must succeed, and gives its standard output.
+///
+/// # Panics
+/// If it fails, with what it said.
+pub fn must(name: &str, args: &[&str]) -> String {
+    let output = command(name, args);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name} {args:?}: {:?}\n{told}", output.status);
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Waits until `done` gives something.
+///
+/// # Panics
+/// If it does not within a minute.
+pub fn wait_for<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(value) = done() {
+            return value;
+        }
+        assert!(Instant::now() < until, "waited a minute for {what}");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// A hub on a folder, behind a proxy that keeps one address over restarts.
+#[derive(Debug)]
+pub struct Hub {
+    dir: PathBuf,
+    running: Option<Running>,
+    /// The way to it that gateways use.
+    pub proxy: Proxy,
+}
+
+impl Hub {
+    /// Starts a hub on `dir`.
+    pub fn start(dir: &Path) -> Hub {
+        std::fs::create_dir_all(dir).expect("a folder for the hub");
+        let mut hub = Hub { dir: dir.to_owned(), running: None, proxy: Proxy::start() };
+        hub.restart();
+        hub
+    }
+
+    /// Ends it without warning.
+    pub fn kill(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            running.kill();
+        }
+    }
+
+    /// Starts it again on the same folder.
+    pub fn restart(&mut self) {
+        self.kill();
+        let log = self.dir.join("log");
+        let dir = self.data_dir();
+        let running = Running::start("outpost-hub", &["serve", "--data-dir", &dir, "--listen", "127.0.0.1:0"], &log);
+        self.proxy.lead_to(&running.address);
+        self.running = Some(running);
+    }
+
+    fn data_dir(&self) -> String {
+        self.dir.to_string_lossy().into_owned()
+    }
+
+    /// Where it listens itself.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.running.as_ref().map(|r| r.address.as_str()).unwrap_or_default())
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.running.as_ref().map_or(0, Running::id)
+    }
+
+    /// Runs one of its commands, which must succeed.
+    pub fn command(&self, args: &[&str]) -> String {
+        let dir = self.data_dir();
+        must("outpost-hub", &[args, &["--data-dir", &dir]].concat())
+    }
+
+    /// Publishes rules.
+    pub fn publish(&self, rules: &str) {
+        let file = self.dir.join("rules.toml");
+        std::fs::write(&file, rules).expect("a rules file");
+        self.command(&["rules", "publish", &file.to_string_lossy()]);
+    }
+
+    /// Asks the admin API.
+    pub fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, String) {
+        let token = std::fs::read_to_string(self.dir.join("admin.token")).expect("the admin token");
+        let token = format!("Bearer {}", token.trim());
+        ask(method, &format!("{}{path}", self.url()), &[("authorization", &token)], body)
+    }
+
+    /// All records of a type as canonical JSON lines, by id.
+    pub fn export(&self, record_type: &str) -> String {
+        let (status, body) = self.ask("GET", &format!("/admin/v1/export/{record_type}"), None);
+        assert_eq!(status, 200, "{body}");
+        body
+    }
+}
+
+/// A gateway on a folder.
+#[derive(Debug)]
+pub struct Gateway {
+    dir: PathBuf,
+    running: Option<Running>,
+}
+
+impl Gateway {
+    /// Starts a gateway on `dir`; not enrolled yet.
+    pub fn start(dir: &Path) -> Gateway {
+        std::fs::create_dir_all(dir).expect("a folder for the gateway");
+        let mut gateway = Gateway { dir: dir.to_owned(), running: None };
+        gateway.restart();
+        gateway
+    }
+
+    /// Starts a gateway and enrols it under a name and scope.
+    pub fn enrolled(dir: &Path, hub: &Hub, name: &str, scope: &str) -> Gateway {
+        let gateway = Gateway::start(dir);
+        gateway.enroll(hub, name, scope);
+        gateway
+    }
+
+    /// Enrols it.
+    pub fn enroll(&self, hub: &Hub, name: &str, scope: &str) {
+        let added: Value = serde_json::from_str(&hub.command(&["gateway", "add", name, "--scope", scope, "--json"]))
+            .expect("JSON of gateway add");
+        let code = added.get("code").and_then(Value::as_str).expect("a code").to_owned();
+        self.command(&["enroll", &hub.proxy.url(), &code]);
+    }
+
+    /// Ends it without warning.
+    pub fn kill(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            running.kill();
+        }
+    }
+
+    /// Starts it again on the same folder.
+    pub fn restart(&mut self) {
+        self.kill();
+        let dir = self.data_dir();
+        let log = self.dir.join("log");
+        self.running = Some(Running::start("outpost", &["run", "--data-dir", &dir, "--listen", "127.0.0.1:0"], &log));
+    }
+
+    /// Its data folder.
+    pub fn data_dir(&self) -> String {
+        self.dir.to_string_lossy().into_owned()
+    }
+
+    /// Where its API is.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.running.as_ref().map(|r| r.address.as_str()).unwrap_or_default())
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.running.as_ref().map_or(0, Running::id)
+    }
+
+    /// Runs one of its commands, which must succeed.
+    pub fn command(&self, args: &[&str]) -> String {
+        let dir = self.data_dir();
+        must("outpost", &[args, &["--data-dir", &dir]].concat())
+    }
+
+    /// Asks its API.
+    pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&Value>) -> (u16, String) {
+        ask(method, &format!("{}{path}", self.url()), headers, body)
+    }
+
+    /// Saves a record, which must succeed.
+    pub fn put(&self, key: &str, body: &Value) -> Value {
+        let (status, answer) = self.ask("PUT", &format!("/v1/records/{key}"), &[], Some(body));
+        assert!(status == 200 || status == 201, "{key}: {status} {answer}");
+        serde_json::from_str(&answer).expect("a receipt")
+    }
+
+    /// A record; `None` if there is none.
+    pub fn get(&self, key: &str) -> Option<Value> {
+        let (status, answer) = self.ask("GET", &format!("/v1/records/{key}"), &[], None);
+        (status == 200).then(|| serde_json::from_str(&answer).expect("a record"))
+    }
+
+    /// Syncs until there is nothing left to say; tells what it did.
+    pub fn sync(&self) -> Value {
+        let (status, answer) = self.ask("POST", "/v1/sync", &[], None);
+        assert_eq!(status, 200, "{answer}");
+        serde_json::from_str(&answer).expect("a report")
+    }
+
+    /// Its status.
+    pub fn status(&self) -> Value {
+        let (status, answer) = self.ask("GET", "/v1/status", &[], None);
+        assert_eq!(status, 200, "{answer}");
+        serde_json::from_str(&answer).expect("a status")
+    }
+
+    /// A number of its status.
+    pub fn count(&self, key: &str) -> u64 {
+        self.status().get(key).and_then(Value::as_u64).unwrap_or_default()
+    }
+
+    /// All records of a type as JSON lines, by id.
+    pub fn export(&self, record_type: &str) -> String {
+        let listed = self.command(&["records", "list", record_type]);
+        let mut lines = String::new();
+        for line in listed.lines() {
+            let record: Value = serde_json::from_str(line).expect("a listed record");
+            let (id, body) = (record.get("id"), record.get("body"));
+            lines.push_str(&serde_json::json!({"id": id, "body": body}).to_string());
+            lines.push('\n');
+        }
+        lines
+    }
+}
+
+/// One HTTP request with JSON; status and body of the answer, whatever the status.
+pub fn ask(method: &str, url: &str, headers: &[(&str, &str)], body: Option<&Value>) -> (u16, String) {
+    let agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(120))).build();
+    let agent = ureq::Agent::from(agent);
+    let mut request = ureq::http::Request::builder().method(method).uri(url);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let is_typed = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+    if body.is_some() && !is_typed {
+        request = request.header("content-type", "application/json");
+    }
+    let text = body.map(|b| b.as_str().map_or_else(|| b.to_string(), str::to_owned)).unwrap_or_default();
+    let answer = request.body(text).map_err(|e| e.to_string()).and_then(|r| agent.run(r).map_err(|e| e.to_string()));
+    match answer {
+        Ok(mut answer) => {
+            let status = answer.status().as_u16();
+            let body = answer.body_mut().with_config().limit(1 << 30).read_to_string().unwrap_or_default();
+            (status, body)
+        }
+        Err(error) => (0, error),
+    }
+}
