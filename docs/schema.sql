@@ -1,4 +1,4 @@
--- The database of a gateway: `outpost.db` in the data directory, SQLite in WAL mode, pages of 2 KiB.
+-- The database of a gateway: `outpost.db` in the data directory, SQLite in WAL mode, pages of 1 KiB.
 -- A test holds this file equal to the real schema. Times are milliseconds since 1970. Unsigned 64-bit numbers are kept as
 -- the signed integer of the same bits.
 --
@@ -51,7 +51,7 @@ CREATE TABLE scopes (
 CREATE TABLE records (
   feed INTEGER PRIMARY KEY, -- position in the change feed; never used twice
   type TEXT NOT NULL, -- record type
-  id TEXT NOT NULL, -- record id
+  id ANY NOT NULL, -- record id; a UUID in its usual form as its 16 bytes, anything else as text
   scope INTEGER NOT NULL, -- `scopes.n` of the confirmed record, or else of what is shown
   etag BLOB NOT NULL, -- version tag of what is shown, 8 bytes; empty if it is gone
   presence INTEGER NOT NULL, -- 0 there, 1 there and waiting for review, 2 deleted, 3 gone: left our scopes, only its history stays

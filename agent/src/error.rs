@@ -97,7 +97,9 @@ pub enum Error {
     #[error("the database failed")]
     Database(#[source] rusqlite::Error),
     /// The database was written by a newer program.
-    #[error("the database was written by a newer version of outpost (format {found}; this program knows up to {known})")]
+    #[error(
+        "the database was written by a newer version of outpost (format {found}; this program knows up to {known})"
+    )]
     NewerDatabase {
         /// Format of the file.
         found: i64,
@@ -164,19 +166,27 @@ impl Error {
     pub fn hint(&self) -> &'static str {
         match self {
             Error::Portal(_) => "Open a web page on this network and sign in, or use another network.",
-            Error::Offline(_) | Error::Busy(_) => "Nothing is lost: records are kept here and sent when there is a connection again.",
+            Error::Offline(_) | Error::Busy(_) => {
+                "Nothing is lost: records are kept here and sent when there is a connection again."
+            }
             Error::Told { .. } => "",
             Error::Rejected(_) => "Nothing is lost. Tell the hub's admin what this message says.",
             Error::Upgrade(_) => "Install the version of outpost that the hub's admin offers.",
-            Error::Denied(_) => "Ask the hub's admin to enrol this gateway again; captured records stay here until then.",
+            Error::Denied(_) => {
+                "Ask the hub's admin to enrol this gateway again; captured records stay here until then."
+            }
             Error::Twin(_) => "A card was copied or restored: ask the hub's admin which gateway is the real one.",
             Error::NotEnrolled => "Ask the hub's admin for a code, then: outpost enroll <hub-url> <code>",
             Error::Config(_) => "Correct the configuration file and start again.",
             Error::NotOurs(_) => "Give the directory in which outpost keeps its data, or an empty one.",
             Error::DiskFull(_) | Error::GroupLost => "Free some space on the card and write again.",
             Error::Locked(_) => "Close other programs that have the database open, and try again.",
-            Error::Corrupt(_) => "Run `outpost check`; keep the card, what it still holds can be pushed with `outpost rescue`.",
-            Error::NewerDatabase { .. } => "Install the newer outpost again; the older one must not touch this database.",
+            Error::Corrupt(_) => {
+                "Run `outpost check`; keep the card, what it still holds can be pushed with `outpost rescue`."
+            }
+            Error::NewerDatabase { .. } => {
+                "Install the newer outpost again; the older one must not touch this database."
+            }
             Error::Closed => "The program is stopping; try again when it has started.",
             Error::Database(_) | Error::Io(_) => "Check the card and its free space, then try again.",
             Error::Decode(_) => "Run `outpost check`; if it finds nothing, report this with the log.",

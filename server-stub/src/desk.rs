@@ -77,6 +77,11 @@ pub(crate) fn settle(
     if present(tx, &key)?.is_none() {
         return Err(HubError::Missing(format!("record {key}")));
     }
+    if let Verdict::Value(field, _) | Verdict::Remove(field) = &verdict {
+        if field.is_reserved() {
+            return Err(HubError::Invalid("this is no field of the record; use delete for one that was deleted".to_owned()));
+        }
+    }
     let intent = match verdict {
         Verdict::Value(field, value) => Intent::Settle { field, value: Some(value), why },
         Verdict::Remove(field) => Intent::Settle { field, value: None, why },
@@ -89,7 +94,7 @@ pub(crate) fn settle(
 pub(crate) fn release(tx: &mut Tx<'_>, dot: Dot) -> Result<(), HubError> {
     match hub::release(tx, dot)? {
         true => Ok(()),
-        false => Err(HubError::Missing(format!("change {} in quarantine", crate::view::dot_text(dot)))),
+        false => Err(HubError::Missing(format!("change {} in quarantine", crate::view::change_name(dot)))),
     }
 }
 
@@ -100,6 +105,6 @@ pub(crate) fn discard(tx: &mut Tx<'_>, dot: Dot, why: &str) -> Result<(), HubErr
     }
     match hub::discard(tx, dot, why)? {
         true => Ok(()),
-        false => Err(HubError::Missing(format!("change {} in quarantine", crate::view::dot_text(dot)))),
+        false => Err(HubError::Missing(format!("change {} in quarantine", crate::view::change_name(dot)))),
     }
 }

@@ -21,6 +21,8 @@ mod problem;
 mod secret;
 mod server;
 mod store;
+#[cfg(test)]
+mod tests;
 mod trial;
 mod view;
 

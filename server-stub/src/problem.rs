@@ -19,7 +19,7 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
-    /// A problem. `kind` ends its type URI and never changes; `detail` and `hint` are for people.
+    /// A problem. `kind` is its type and never changes; `detail` says what is wrong, `hint` what to do next.
     pub(crate) fn new(status: StatusCode, kind: &'static str, title: &'static str) -> Problem {
         Problem { status, kind, title, detail: String::new(), hint: String::new(), more: Map::new() }
     }
@@ -41,7 +41,19 @@ impl Problem {
 
     /// A request that cannot be read.
     pub(crate) fn bad_request(detail: impl Into<String>) -> Problem {
-        Problem::new(StatusCode::BAD_REQUEST, "bad-request", "The request cannot be read").detail(detail)
+        Problem::new(StatusCode::BAD_REQUEST, "malformed-request", "The request cannot be read").detail(detail)
+    }
+}
+
+/// Words as a sentence.
+fn sentence(words: &str) -> String {
+    let mut letters = words.trim().chars();
+    match letters.next() {
+        Some(first) => {
+            let end = if words.trim().ends_with('.') { "" } else { "." };
+            format!("{}{}{end}", first.to_uppercase(), letters.as_str())
+        }
+        None => String::new(),
     }
 }
 
@@ -60,13 +72,13 @@ pub(crate) fn json<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Pro
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut body = self.more;
-        body.insert("type".to_owned(), Json::from(format!("urn:outpost:problem:{}", self.kind)));
+        body.insert("type".to_owned(), Json::from(self.kind));
         body.insert("title".to_owned(), Json::from(self.title));
         body.insert("status".to_owned(), Json::from(self.status.as_u16()));
-        for (key, text) in [("detail", self.detail), ("hint", self.hint)] {
-            if !text.is_empty() {
-                body.insert(key.to_owned(), Json::from(text));
-            }
+        let told = [sentence(&self.detail), sentence(&self.hint)];
+        let told: Vec<_> = told.into_iter().filter(|text| !text.is_empty()).collect();
+        if !told.is_empty() {
+            body.insert("detail".to_owned(), Json::from(told.join(" ")));
         }
         let mut response = (self.status, Json::Object(body).to_string()).into_response();
         let headers = response.headers_mut();
@@ -90,11 +102,11 @@ impl From<StoreError> for Problem {
 impl From<HubError> for Problem {
     fn from(error: HubError) -> Self {
         let (status, kind, title) = match &error {
-            HubError::Missing(_) => (StatusCode::NOT_FOUND, "missing", "There is no such thing"),
+            HubError::Missing(_) => (StatusCode::NOT_FOUND, "not-found", "There is no such thing"),
             HubError::Conflict(_) | HubError::RulesVersion { .. } => {
                 (StatusCode::CONFLICT, "conflict", "It is not in the state that was expected")
             }
-            HubError::Edit(_) => (StatusCode::UNPROCESSABLE_ENTITY, "rules-broken", "The record breaks the rules of its type"),
+            HubError::Edit(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-record", "The record breaks the rules of its type"),
             HubError::Rules(_) => (StatusCode::UNPROCESSABLE_ENTITY, "rules-refused", "The rules document was refused"),
             HubError::Name(_) | HubError::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid", "A value cannot be used"),
             HubError::Code(_) => (StatusCode::FORBIDDEN, "code-refused", "The enrolment code was refused"),
@@ -109,7 +121,7 @@ impl From<HubError> for Problem {
         match error {
             HubError::Edit(EditError::Violations(violations)) => {
                 let told = violations.iter().map(|v| json!({"field": v.field, "message": v.message}));
-                problem.with("errors", told.collect())
+                problem.with("fields", told.collect())
             }
             _ => problem,
         }

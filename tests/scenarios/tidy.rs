@@ -27,14 +27,15 @@ fn dependencies(of: &str) -> BTreeSet<String> {
 
 fn sources(of: &str) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
-    let mut folders = vec![root().join(of).join("src")];
+    let mut folders = vec![PathBuf::from(of).join("src")];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap().flatten() {
-            let path = entry.path();
-            match path.is_dir() {
+        for entry in fs::read_dir(root().join(&folder)).unwrap().flatten() {
+            let path = folder.join(entry.file_name());
+            match root().join(&path).is_dir() {
                 true => folders.push(path),
+                false if path.components().any(|c| c.as_os_str() == "tests") => {}
                 false if path.extension().is_some_and(|e| e == "rs") => {
-                    let text = fs::read_to_string(&path).unwrap();
+                    let text = fs::read_to_string(root().join(&path)).unwrap();
                     found.push((path, text));
                 }
                 false => {}

@@ -16,6 +16,8 @@ struct Link {
     up_bytes: AtomicU64,
     down_bytes: AtomicU64,
     requests: AtomicU64,
+    /// Both ends of every connection, to close them when the link goes.
+    open: Mutex<Vec<TcpStream>>,
 }
 
 /// A link under control.
@@ -53,11 +55,15 @@ impl Proxy {
     /// Leads new connections to `target` from now on.
     pub fn lead_to(&self, target: &str) {
         *self.link.target.lock().unwrap_or_else(|e| e.into_inner()) = target.to_owned();
+        self.link.sever();
     }
 
-    /// Takes the link down, or brings it back: connections are accepted and closed at once.
+    /// Takes the link down, or brings it back. Down, open connections break and new ones are closed at once.
     pub fn set_down(&self, is_down: bool) {
         self.link.is_down.store(is_down, Ordering::SeqCst);
+        if is_down {
+            self.link.sever();
+        }
     }
 
     /// Cuts the next connection after this many bytes from the hub, and takes the link down with it.
@@ -89,6 +95,7 @@ impl Link {
         }
         let Ok(hub) = TcpStream::connect(target) else { return };
         let (Ok(gateway_up), Ok(hub_up)) = (gateway.try_clone(), hub.try_clone()) else { return };
+        self.open.lock().unwrap_or_else(|e| e.into_inner()).extend([gateway.try_clone(), hub.try_clone()].into_iter().flatten());
         let link = Arc::clone(self);
         let up = thread::spawn(move || link.pump_up(gateway_up, hub_up));
         self.pump_down(hub, gateway);
@@ -134,5 +141,12 @@ impl Link {
 
     fn set_down(&self) {
         self.is_down.store(true, Ordering::SeqCst);
+    }
+
+    fn sever(&self) {
+        for stream in self.open.lock().unwrap_or_else(|e| e.into_inner()).drain(..) {
+            // One that has ended already is as good as closed.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
     }
 }

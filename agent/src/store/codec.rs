@@ -18,8 +18,8 @@ use zstd::zstd_safe::CParameter;
 use crate::error::Error;
 
 const DICTIONARY_1_TAG: u8 = 1;
-/// Level 9 gains 4 % over 3 and costs twice the time; beyond it the gain is under 1 %.
-const LEVEL: i32 = 3;
+/// Against level 3 it saves a tenth of the bytes for some 15 us a record; level 19 would save another twentieth for much more.
+const LEVEL: i32 = 9;
 
 /// Packs and unpacks blobs. Belongs to one thread.
 pub(super) struct Codec {

@@ -8,6 +8,7 @@ use sync_protocol::id::{FieldName, HubSeq, RecordKey, Scope};
 use sync_protocol::merge::{Superseded, presence};
 use sync_protocol::record::{Cell, Record, State};
 
+use super::name::id_value;
 use super::row::{GONE, Row, etag_bytes, of_only_op, presence_number};
 use super::tx::Tx;
 use crate::error::Error;
@@ -171,7 +172,7 @@ impl Tx<'_> {
         insert.execute(rusqlite::params![
             row.feed,
             key.record_type.as_str(),
-            key.id.as_str(),
+            id_value(&key.id),
             row.scope,
             row.etag,
             row.presence,
@@ -205,7 +206,8 @@ impl Tx<'_> {
 
 /// The cells of `before` that are different in `after`, as they were; a field that was absent has a register without entries.
 pub(super) fn replaced_cells(before: &Record, after: &Record) -> Record {
-    let changed = after.cells.iter().filter(|(name, cell)| !before.cells.get(*name).is_some_and(|old| is_same(old, cell)));
+    let changed =
+        after.cells.iter().filter(|(name, cell)| !before.cells.get(*name).is_some_and(|old| is_same(old, cell)));
     let names = changed.map(|(name, _)| name);
     let removed = before.cells.keys().filter(|name| !after.cells.contains_key(*name));
     cells_before(Some(before), names.chain(removed))
@@ -220,10 +222,12 @@ pub(super) fn cells_before<'a>(before: Option<&Record>, names: impl Iterator<Ite
 
 /// Whether two versions of a cell show the same, who confirmed it aside.
 fn is_same(old: &Cell, new: &Cell) -> bool {
-    if let (State::Register(old), State::Register(new)) = (&old.state, &new.state) {
-        if let ([old], [new]) = (old.as_slice(), new.as_slice()) {
-            return old.value == new.value;
-        }
+    let registers = match (&old.state, &new.state) {
+        (State::Register(old), State::Register(new)) => Some((old.as_slice(), new.as_slice())),
+        _ => None,
+    };
+    if let Some(([old], [new])) = registers {
+        return old.value == new.value;
     }
     let alone = |cell: &Cell| Record { cells: BTreeMap::from([(FieldName::scope(), cell.clone())]) };
     old == new || etag(&alone(old)) == etag(&alone(new))

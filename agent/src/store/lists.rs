@@ -4,7 +4,9 @@ use sync_protocol::gateway::GatewayState;
 use sync_protocol::id::{Dot, FieldName, Origin, RecordKey, Scope, Seq, Stream};
 use sync_protocol::record::{self, Op, Record, State};
 
-use super::history::{CONFIRMED, DISCARDED, FROM_HUB, HistoryRow, PARKED, Walk, apply_backwards, is_unsettled, unpack_superseded};
+use super::history::{
+    CONFIRMED, DISCARDED, FROM_HUB, HistoryRow, PARKED, Walk, apply_backwards, is_unsettled, unpack_superseded,
+};
 use super::model::{Conflict, Entry, HubEntry, OpState, OwnEntry, Parked, Receipt, Status, StreamStatus};
 use super::number::own;
 use super::reader::{Reader, names, oldest_ms};

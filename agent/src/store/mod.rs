@@ -1,7 +1,7 @@
 //! What the gateway remembers: one SQLite file, one writer, readers beside it. The only SQL of the agent is in here.
 //!
 //! [`Store::write`] hands a closure to the thread that owns the write connection. The thread takes all closures that wait,
-//! gives each a savepoint of its own, commits once and only then answers ([`writer`]). [`Store::read`] runs a closure on a
+//! gives each a savepoint of its own, commits once and only then answers (`writer.rs`). [`Store::read`] runs a closure on a
 //! read-only connection, on a snapshot. The closures get a [`Tx`] or a [`Reader`]; SQLite does not leave this module.
 //!
 //! # Invariants
@@ -16,8 +16,10 @@ mod history;
 mod keep;
 mod lists;
 mod model;
+mod name;
 mod number;
 mod open;
+mod pool;
 mod reader;
 mod row;
 mod side;
@@ -31,20 +33,21 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rusqlite::Connection;
 use sync_protocol::rules::Rules;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use self::codec::Codec;
 pub use self::model::{
-    Answer, Conflict, Enrolment, Entry, FeedItem, Filter, HubEntry, OpState, OwnEntry, Parked, Query, Receipt, Status, Stored,
-    StreamStatus, SyncReport,
+    Answer, Conflict, Enrolment, Entry, FeedItem, Filter, HubEntry, OpState, OwnEntry, Parked, Query, Receipt, Status,
+    Stored, StreamStatus, SyncReport,
 };
 pub use self::open::FILE_NAME;
+pub use self::pool::ReadOnly;
+use self::pool::{Pool, ReadConnection};
 pub use self::reader::Reader;
 pub use self::tx::Tx;
 use self::writer::{Job, News, Work, Writer};
@@ -137,7 +140,7 @@ impl Store {
     /// # Errors
     /// As [`Store::open`]; what SQLite reports if there is no database.
     pub fn open_read_only(dir: &Path) -> Result<ReadOnly, Error> {
-        Ok(ReadOnly { one: Mutex::new(ReadConnection::open(dir, &Arc::new(AtomicU64::new(0)))?) })
+        Ok(ReadOnly::new(ReadConnection::open(dir, &Arc::new(AtomicU64::new(0)))?))
     }
 
     /// Runs a closure in a transaction of its own, and returns when it is on the disk, together with those that came at
@@ -182,7 +185,7 @@ impl Store {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        let permit = Arc::clone(&self.inner.readers.room).acquire_owned().await.map_err(|_| Error::Closed)?;
+        let permit = self.inner.readers.room().acquire_owned().await.map_err(|_| Error::Closed)?;
         let store = self.clone();
         let work = tokio::task::spawn_blocking(move || {
             let result = store.inner.readers.read(f);
@@ -233,6 +236,8 @@ impl Store {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        // The writer is the last to close, because only it can fold the log back into the file.
+        self.readers.clear();
         self.queue = None;
         if let Some(thread) = self.thread.take() {
             // A closure may hold the last clone; the writer cannot wait for itself.
@@ -240,78 +245,5 @@ impl Drop for Inner {
                 let _ = thread.join();
             }
         }
-    }
-}
-
-/// A store that is only read, by a program that does not run the agent.
-pub struct ReadOnly {
-    one: Mutex<ReadConnection>,
-}
-
-impl ReadOnly {
-    /// Runs a closure on a snapshot.
-    ///
-    /// # Errors
-    /// What the closure returns, or what SQLite reports.
-    pub fn read<T, E: From<Error>>(&self, f: impl FnOnce(&Reader<'_>) -> Result<T, E>) -> Result<T, E> {
-        self.one.lock().unwrap_or_else(PoisonError::into_inner).read(f)
-    }
-}
-
-impl std::fmt::Debug for ReadOnly {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ReadOnly")
-    }
-}
-
-struct ReadConnection {
-    db: Connection,
-    codec: Codec,
-    dir: PathBuf,
-}
-
-impl ReadConnection {
-    fn open(dir: &Path, damaged: &Arc<AtomicU64>) -> Result<ReadConnection, Error> {
-        let (db, codec) = (open::for_reading(dir)?, Codec::new(Arc::clone(damaged))?);
-        Ok(ReadConnection { db, codec, dir: dir.to_owned() })
-    }
-
-    fn read<T, E: From<Error>>(&self, f: impl FnOnce(&Reader<'_>) -> Result<T, E>) -> Result<T, E> {
-        let snapshot = self.db.unchecked_transaction().map_err(Error::from)?;
-        let result = f(&Reader::new(&snapshot, &self.codec, &self.dir));
-        snapshot.commit().map_err(Error::from)?;
-        result
-    }
-}
-
-/// Connections for reading that wait for work.
-struct Pool {
-    idle: Mutex<Vec<ReadConnection>>,
-    size: usize,
-    room: Arc<Semaphore>,
-    dir: PathBuf,
-    damaged: Arc<AtomicU64>,
-}
-
-impl Pool {
-    fn open(dir: &Path, size: usize, damaged: &Arc<AtomicU64>) -> Result<Pool, Error> {
-        let first = ReadConnection::open(dir, damaged)?;
-        let room = Arc::new(Semaphore::new(size));
-        Ok(Pool { idle: Mutex::new(vec![first]), size, room, dir: dir.to_owned(), damaged: Arc::clone(damaged) })
-    }
-
-    /// Takes an idle connection, or opens one; the semaphore bounds how many there are.
-    fn read<T, E: From<Error>>(&self, f: impl FnOnce(&Reader<'_>) -> Result<T, E>) -> Result<T, E> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let connection = match idle {
-            Some(connection) => connection,
-            None => ReadConnection::open(&self.dir, &self.damaged)?,
-        };
-        let result = connection.read(f);
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < self.size {
-            idle.push(connection);
-        }
-        result
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use rusqlite::types::Value as Column;
 use rusqlite::{Connection, OptionalExtension};
 use serde_json::Value as Json;
 use sync_protocol::clock::Hlc;
@@ -16,6 +17,7 @@ use tracing::warn;
 
 use super::codec::Codec;
 use super::model::{FeedItem, Filter, Query, Stored};
+use super::name::{IdText, id_value};
 use super::number::lane_end;
 use super::row::{GONE, Row, etag_text, presence_of};
 use crate::error::Error;
@@ -52,21 +54,23 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Records of a type by id, without deleted ones. With filters, all records of the type are read until `limit` are found.
+    /// Records of a type by id (those that are UUIDs last), without deleted ones. With filters, all records of the type are read until `limit` are found.
     ///
     /// # Errors
     /// What SQLite reports.
     pub fn list(&self, query: &Query) -> Result<Vec<Stored>, Error> {
         let mut found = Vec::new();
-        let mut after = query.after.as_ref().map(|id| id.as_str().to_owned()).unwrap_or_default();
+        let mut after = query.after.as_ref().map_or(Column::Text(String::new()), id_value);
         let limit = query.limit;
         let chunk = if query.filters.is_empty() { (limit as i64).clamp(1, CHUNK) } else { CHUNK };
         while found.len() < limit {
             let rows = self.rows_after(&query.record_type, &after, chunk)?;
-            let Some((last, _)) = rows.last() else { break };
-            after.clone_from(last);
-            for (id, row) in &rows {
+            if rows.is_empty() {
+                break;
+            }
+            for (IdText(id), row) in &rows {
                 let key = RecordKey { record_type: query.record_type.clone(), id: RecordId::new(id)? };
+                after = id_value(&key.id);
                 let stored = self.stored(key, row)?.filter(|stored| matches(stored, &query.filters));
                 found.extend(stored);
                 if found.len() == limit {
@@ -77,7 +81,7 @@ impl<'a> Reader<'a> {
         Ok(found)
     }
 
-    fn rows_after(&self, record_type: &RecordType, after: &str, limit: i64) -> Result<Vec<(String, Row)>, Error> {
+    fn rows_after(&self, record_type: &RecordType, after: &Column, limit: i64) -> Result<Vec<(IdText, Row)>, Error> {
         let mut statement = self.db.prepare_cached(
             "SELECT feed, scope, etag, presence, conflicts, is_confirmed, item, changed, is_pending, unsettled, newest, \
              body, confirmed, id FROM records WHERE type = ?1 AND id > ?2 AND presence < 2 ORDER BY id LIMIT ?3",
@@ -131,7 +135,7 @@ impl<'a> Reader<'a> {
         let mut items = Vec::new();
         while let Some(row) = rows.next()? {
             let (feed, presence): (i64, i64) = (row.get(0)?, row.get(4)?);
-            let (record_type, id): (String, String) = (row.get(1)?, row.get(2)?);
+            let (record_type, IdText(id)): (String, IdText) = (row.get(1)?, row.get(2)?);
             let etag: Vec<u8> = row.get(3)?;
             items.push(FeedItem {
                 feed: feed as u64,
@@ -186,7 +190,8 @@ fn matches(stored: &Stored, filters: &[Filter]) -> bool {
 
 fn is_equal(found: &Json, wanted: &Json) -> bool {
     let as_text = || match (found, wanted) {
-        (Json::Number(_) | Json::Bool(_), Json::String(text)) => found.to_string() == *text,
+        (Json::Number(number), Json::String(text)) => number.as_str() == text,
+        (Json::Bool(truth), Json::String(text)) => text == if *truth { "true" } else { "false" },
         _ => false,
     };
     Value::from_json(found) == Value::from_json(wanted) || as_text()
@@ -194,14 +199,14 @@ fn is_equal(found: &Json, wanted: &Json) -> bool {
 
 /// Type and id, not checked yet.
 pub(super) fn names(row: &rusqlite::Row<'_>) -> rusqlite::Result<(String, String)> {
-    Ok((row.get(0)?, row.get(1)?))
+    let IdText(id) = row.get(1)?;
+    Ok((row.get(0)?, id))
 }
 
 /// When the first own op after this number was captured.
 pub(super) fn oldest_ms(db: &Connection, codec: &Codec, after: i64) -> Result<Option<i64>, Error> {
-    let mut statement = db.prepare_cached(
-        "SELECT number, op FROM history WHERE number > ?1 AND number <= ?2 ORDER BY number LIMIT 16",
-    )?;
+    let mut statement = db
+        .prepare_cached("SELECT number, op FROM history WHERE number > ?1 AND number <= ?2 ORDER BY number LIMIT 16")?;
     let mut rows = statement.query((after, lane_end(after)))?;
     while let Some(row) = rows.next()? {
         let op = codec.op(row.get_ref(1)?.as_blob().unwrap_or_default(), row.get(0)?);

@@ -13,6 +13,7 @@ use sync_protocol::merge::Presence;
 use sync_protocol::record::{Cell, Change, Entry, Op, Record, Stamp, State};
 
 use super::codec::Codec;
+use super::name::id_value;
 use crate::error::Error;
 
 const FIND: &str = "SELECT feed, scope, etag, presence, conflicts, is_confirmed, item, changed, is_pending, \
@@ -67,7 +68,7 @@ impl Row {
     /// The row of a record.
     pub(super) fn find(db: &Connection, key: &RecordKey) -> Result<Option<Row>, Error> {
         let mut statement = db.prepare_cached(FIND)?;
-        Ok(statement.query_row((key.record_type.as_str(), key.id.as_str()), Row::read).optional()?)
+        Ok(statement.query_row((key.record_type.as_str(), id_value(&key.id)), Row::read).optional()?)
     }
 
     /// Whether the record is the only op in its history.

@@ -84,8 +84,8 @@ pub(super) fn pleas(db: &Connection) -> Result<Vec<Plea>, Error> {
 
 /// Forgets wishes that were told. One that was changed meanwhile stays.
 pub(super) fn clear_pleas(db: &Connection, told: &[Plea]) -> Result<(), Error> {
-    let mut delete = db
-        .prepare_cached("DELETE FROM pleas WHERE origin = ?1 AND stream = ?2 AND seq = ?3 AND is_discard = ?4")?;
+    let mut delete =
+        db.prepare_cached("DELETE FROM pleas WHERE origin = ?1 AND stream = ?2 AND seq = ?3 AND is_discard = ?4")?;
     for Plea { dot, discard } in told {
         delete.execute((dot.origin.0, dot.stream.number(), dot.seq.0 as i64, discard))?;
     }
@@ -114,9 +114,9 @@ impl Tx<'_> {
             "DELETE FROM idempotency WHERE n IN (SELECT n FROM idempotency ORDER BY n LIMIT ?1) AND expires_ms <= ?2",
         )?;
         delete.execute((EXPIRED_AT_ONCE, now_ms))?;
-        let mut insert = self
-            .db
-            .prepare_cached("INSERT OR REPLACE INTO idempotency (key, hash, answer, expires_ms) VALUES (?1, ?2, ?3, ?4)")?;
+        let mut insert = self.db.prepare_cached(
+            "INSERT OR REPLACE INTO idempotency (key, hash, answer, expires_ms) VALUES (?1, ?2, ?3, ?4)",
+        )?;
         insert.execute((key, &answer.hash, &answer.body, expires_ms))?;
         Ok(())
     }

@@ -27,7 +27,8 @@ impl Store for Tx<'_> {
     fn set_state(&mut self, state: &GatewayState) -> Result<(), Error> {
         let known = &self.cache.state;
         let same_streams = known.streams == state.streams && known.clock == state.clock;
-        let without_streams = |of: &GatewayState| GatewayState { streams: state.streams, clock: state.clock, ..of.clone() };
+        let without_streams =
+            |of: &GatewayState| GatewayState { streams: state.streams, clock: state.clock, ..of.clone() };
         let is_new = without_streams(known) != *state;
         let is_other_origin = known.origin != state.origin;
         self.cache.are_streams_new |= !same_streams;
@@ -94,8 +95,9 @@ impl Store for Tx<'_> {
     /// contiguous, and a caller who goes on from the last op gets everything that can be read.
     fn own_ops(&mut self, stream: Stream, after: Seq, limit: usize) -> Result<Vec<Op>, Error> {
         let from = own(self.cache.incarnation, stream, after);
-        let mut statement =
-            self.db.prepare_cached("SELECT number, op FROM history WHERE number > ?1 AND number <= ?2 ORDER BY number")?;
+        let mut statement = self
+            .db
+            .prepare_cached("SELECT number, op FROM history WHERE number > ?1 AND number <= ?2 ORDER BY number")?;
         let mut rows = statement.query((from, lane_end(from)))?;
         let mut ops: Vec<Op> = Vec::new();
         while ops.len() < limit {
@@ -178,7 +180,8 @@ impl Store for Tx<'_> {
     /// would cost a page in every commit.
     fn key_of_item(&mut self, item: u64) -> Result<Option<RecordKey>, Error> {
         self.flush()?;
-        let mut statement = self.db.prepare_cached("SELECT type, id FROM records WHERE item = ?1 AND is_confirmed = 1")?;
+        let mut statement =
+            self.db.prepare_cached("SELECT type, id FROM records WHERE item = ?1 AND is_confirmed = 1")?;
         let found = statement.query_row([item as i64], reader::names).optional()?;
         found.map(|(record_type, id)| Ok(RecordKey::new(&record_type, &id)?)).transpose()
     }
@@ -234,7 +237,8 @@ impl Tx<'_> {
 
     fn settle(&mut self, number: i64, fate: &Fate) -> Result<(), Error> {
         let mut statement = self.db.prepare_cached("SELECT fate, hseq FROM history WHERE number = ?1")?;
-        let known: Option<(i64, i64)> = statement.query_row([number], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        let known: Option<(i64, i64)> =
+            statement.query_row([number], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
         let Some((old, old_hseq)) = known.filter(|_| !is_hub(number)) else { return Ok(()) };
         let (new, hseq, reason) = match fate {
             Fate::Confirmed(hseq) => (CONFIRMED, hseq.0 as i64, None),

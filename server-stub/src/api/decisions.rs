@@ -11,7 +11,7 @@ use sync_protocol::edit::render;
 use sync_protocol::hub::Store;
 use sync_protocol::id::{FieldName, HubSeq, RecordKey};
 
-use super::json as json_reply;
+use super::{json as json_reply, page};
 use crate::desk::{self, Verdict, Who};
 use crate::error::HubError;
 use crate::hub::Hub;
@@ -41,11 +41,9 @@ pub(super) struct Settlement {
     r#type: String,
     id: String,
     field: Option<String>,
-    /// The value that shall stand. `null` is a value too.
+    /// The value that shall stand; `null` removes the field.
     #[serde(default, deserialize_with = "present")]
     value: Option<Json>,
-    #[serde(default)]
-    remove: bool,
     /// Ends the review of a delete that met an edit.
     delete: Option<bool>,
     why: String,
@@ -60,19 +58,20 @@ fn present<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Option<Json>, D
 impl Settlement {
     fn verdict(&self) -> Result<Verdict, HubError> {
         let field = self.field.as_deref().map(FieldName::new).transpose()?;
-        match (field, &self.value, self.remove, self.delete) {
-            (Some(field), Some(value), false, None) => Ok(Verdict::Value(field, value.clone())),
-            (Some(field), None, true, None) => Ok(Verdict::Remove(field)),
-            (None, None, false, Some(delete)) => Ok(Verdict::Delete(delete)),
-            _ => Err(HubError::Invalid("give field and value, or field and remove, or delete".to_owned())),
+        match (field, &self.value, self.delete) {
+            (Some(field), Some(Json::Null), None) => Ok(Verdict::Remove(field)),
+            (Some(field), Some(value), None) => Ok(Verdict::Value(field, value.clone())),
+            (None, None, Some(delete)) => Ok(Verdict::Delete(delete)),
+            _ => Err(HubError::Invalid("give field and value, or delete".to_owned())),
         }
     }
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Held {
-    dot: String,
+pub(super) struct Decision {
+    /// As listed.
+    change: String,
     #[serde(default)]
     why: String,
 }
@@ -84,7 +83,7 @@ pub(super) async fn conflicts(State(hub): State<Hub>, Query(listing): Query<List
         let found = tx.in_conflict(after.as_ref(), limit)?;
         let next = found.last().filter(|_| found.len() == limit).map(|(key, _)| key.to_string());
         let told = found.iter().map(|(key, record)| view::conflict(tx, key, record)).collect::<Result<Vec<_>, _>>()?;
-        Ok(json!({ "conflicts": told, "next": next }))
+        Ok(page("conflicts", told, next))
     };
     Ok(json_reply(StatusCode::OK, &hub.read::<_, HubError, _>(look).await?))
 }
@@ -97,7 +96,7 @@ pub(super) async fn settle(State(hub): State<Hub>, body: Bytes) -> Result<Respon
     let act = move |tx: &mut Tx<'_>| desk::settle(tx, key, verdict, asked.why, &who);
     let written = hub.write(act).await?;
     let record = &written.captured.record;
-    Ok(json_reply(StatusCode::OK, &json!({ "etag": etag(record), "record": render(record) })))
+    Ok(json_reply(StatusCode::OK, &json!({ "etag": etag(record), "body": render(record) })))
 }
 
 pub(super) async fn quarantine(State(hub): State<Hub>, Query(listing): Query<Listing>) -> Result<Response, Problem> {
@@ -108,21 +107,21 @@ pub(super) async fn quarantine(State(hub): State<Hub>, Query(listing): Query<Lis
         let found = tx.held_page(HubSeq(after), limit)?;
         let next = found.last().filter(|_| found.len() == limit).map(|row| row.held.hseq.0.to_string());
         let told = found.iter().map(|row| view::held(tx, row)).collect::<Result<Vec<_>, _>>()?;
-        Ok(json!({ "quarantine": told, "next": next }))
+        Ok(page("quarantine", told, next))
     };
     Ok(json_reply(StatusCode::OK, &hub.read::<_, HubError, _>(look).await?))
 }
 
 pub(super) async fn release(State(hub): State<Hub>, body: Bytes) -> Result<StatusCode, Problem> {
-    let asked: Held = problem::json(&body)?;
-    let dot = view::parse_dot(&asked.dot)?;
+    let asked: Decision = problem::json(&body)?;
+    let dot = view::parse_change(&asked.change)?;
     hub.write(move |tx| desk::release(tx, dot)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn discard(State(hub): State<Hub>, body: Bytes) -> Result<StatusCode, Problem> {
-    let asked: Held = problem::json(&body)?;
-    let dot = view::parse_dot(&asked.dot)?;
+    let asked: Decision = problem::json(&body)?;
+    let dot = view::parse_change(&asked.change)?;
     hub.write(move |tx| desk::discard(tx, dot, &asked.why)).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -60,11 +60,17 @@ async fn admit(State(hub): State<Hub>, request: Request, next: Next) -> Response
 }
 
 async fn nothing() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "missing", "There is no such thing").hint("see docs/operations.md for what there is")
+    Problem::new(StatusCode::NOT_FOUND, "not-found", "There is no such thing").hint("see docs/operations.md for what there is")
 }
 
 /// JSON on its way out.
 fn json(status: StatusCode, body: &Json) -> Response {
     let kind = HeaderValue::from_static("application/json");
     (status, [(header::CONTENT_TYPE, kind)], body.to_string()).into_response()
+}
+
+/// One page of a list; `next` is what to pass as `after`, and absent on the last.
+fn page(name: &str, rows: Vec<Json>, next: Option<String>) -> Json {
+    let next = next.map(|next| ("next".to_owned(), Json::from(next)));
+    [(name.to_owned(), Json::from(rows))].into_iter().chain(next).collect()
 }

@@ -13,7 +13,7 @@ use sync_protocol::hub::Written;
 use sync_protocol::id::{FieldName, RecordKey, RecordType};
 use sync_protocol::rules::lookup;
 
-use super::json as json_reply;
+use super::{json as json_reply, page};
 use crate::desk::{self, Who};
 use crate::error::HubError;
 use crate::hub::Hub;
@@ -27,14 +27,30 @@ const LIMIT_MAX: usize = 1_000;
 const SCAN_MAX: usize = 20_000;
 const SCAN_STEP: usize = 500;
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Listing {
-    limit: Option<usize>,
-    #[serde(default)]
+/// What a list is asked for: `limit`, `after`, and any field with the value that it must have.
+#[derive(Debug)]
+struct Listing {
+    limit: usize,
     after: String,
-    /// `field:value`
-    filter: Option<String>,
+    filters: Vec<(FieldName, String)>,
+}
+
+impl Listing {
+    fn new(params: Vec<(String, String)>) -> Result<Listing, HubError> {
+        let mut listing = Listing { limit: LIMIT_DEFAULT, after: String::new(), filters: Vec::new() };
+        for (name, value) in params {
+            match name.as_str() {
+                "limit" => {
+                    let limit = value.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
+                    listing.limit =
+                        limit.ok_or_else(|| HubError::Invalid(format!("limit is a number from 1 to {LIMIT_MAX}")))?;
+                }
+                "after" => listing.after = value,
+                field => listing.filters.push((FieldName::new(field)?, value)),
+            }
+        }
+        Ok(listing)
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -78,8 +94,8 @@ impl Condition {
         };
         match holds {
             true => Ok(()),
-            false => Err(Problem::new(StatusCode::PRECONDITION_FAILED, "changed", "The record is another than you read")
-                .hint("read it again, then decide")),
+            false => Err(Problem::new(StatusCode::PRECONDITION_FAILED, "precondition-failed", "The condition does not hold")
+                .hint("read the record again, then decide")),
         }
     }
 }
@@ -87,42 +103,32 @@ impl Condition {
 pub(super) async fn list(
     State(hub): State<Hub>,
     Path(kind): Path<String>,
-    Query(listing): Query<Listing>,
+    Query(params): Query<Vec<(String, String)>>,
 ) -> Result<Response, Problem> {
     let kind = RecordType::new(&kind).map_err(HubError::from)?;
-    let limit = listing.limit.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX);
-    let filter = listing.filter.as_deref().map(parse_filter).transpose()?;
-    let look = move |tx: &mut Tx<'_>| matching(tx, &kind, listing.after, limit, filter.as_ref());
-    let (found, next) = hub.read::<_, HubError, _>(look).await?;
-    Ok(json_reply(StatusCode::OK, &json!({ "records": found, "next": next })))
-}
-
-fn parse_filter(text: &str) -> Result<(FieldName, String), HubError> {
-    let (field, value) =
-        text.split_once(':').ok_or_else(|| HubError::Invalid("filter is field:value".to_owned()))?;
-    Ok((FieldName::new(field)?, value.to_owned()))
+    let listing = Listing::new(params)?;
+    let (found, next) = hub.read::<_, HubError, _>(move |tx| matching(tx, &kind, listing)).await?;
+    Ok(json_reply(StatusCode::OK, &page("records", found, next)))
 }
 
 /// One page of records, and where the next one begins.
 fn matching(
     tx: &mut Tx<'_>,
     kind: &RecordType,
-    mut after: String,
-    limit: usize,
-    filter: Option<&(FieldName, String)>,
+    Listing { limit, mut after, filters }: Listing,
 ) -> Result<(Vec<Json>, Option<String>), HubError> {
     let mut found = Vec::new();
     let mut seen = 0;
     loop {
-        let step = if filter.is_some() { SCAN_STEP } else { limit };
+        let step = if filters.is_empty() { limit } else { SCAN_STEP };
         let page = tx.page(kind, &after, step)?;
         let is_last = page.len() < step;
         for (key, record) in page {
             seen += 1;
             after = key.id.as_str().to_owned();
             let body = render(&record);
-            if filter.is_none_or(|(field, value)| is_equal(lookup(&body, field), value)) {
-                found.push(json!({ "id": key.id.as_str(), "etag": etag(&record), "record": body }));
+            if filters.iter().all(|(field, value)| is_equal(lookup(&body, field), value)) {
+                found.push(json!({ "id": key.id.as_str(), "etag": etag(&record), "body": body }));
             }
             if found.len() == limit {
                 return Ok((found, Some(after)));
@@ -247,7 +253,7 @@ pub(super) async fn history(
 ) -> Result<Response, Problem> {
     let key = RecordKey::new(&kind, &id).map_err(HubError::from)?;
     let told = hub.read::<_, HubError, _>(move |tx| Ok(view::history(tx, &key)?)).await?;
-    Ok(json_reply(StatusCode::OK, &told))
+    Ok(json_reply(StatusCode::OK, &json!({ "history": told })))
 }
 
 pub(super) async fn digest(State(hub): State<Hub>) -> Result<Response, Problem> {

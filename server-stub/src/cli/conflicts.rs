@@ -1,6 +1,7 @@
 //! `outpost-hub conflicts`
 
 use clap::{ArgGroup, Subcommand};
+use serde_json::Value;
 use sync_protocol::id::{FieldName, RecordKey};
 
 use super::Place;
@@ -10,8 +11,11 @@ use crate::view;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Show what waits for a person, as JSON
+    /// Show what waits for a person
     List {
+        /// Print JSON, with the values
+        #[arg(long)]
+        json: bool,
         /// At most so many
         #[arg(long, default_value_t = 100)]
         limit: usize,
@@ -24,10 +28,10 @@ pub(super) enum Command {
     Settle {
         /// TYPE/ID
         record: String,
-        /// The field
-        #[arg(long, required_unless_present_any = ["delete", "keep"])]
+        /// The field; leave out for a record that was deleted and edited
+        #[arg(required_unless_present_any = ["delete", "keep"], conflicts_with_all = ["delete", "keep"])]
         field: Option<String>,
-        /// The value that shall stand, as JSON
+        /// The value that shall stand: JSON, or plain text
         #[arg(long, requires = "field")]
         value: Option<String>,
         /// Remove the field
@@ -50,19 +54,22 @@ pub(super) enum Command {
 
 pub(super) fn run(place: &mut Place<'_>, command: Command) -> Result<(), HubError> {
     match command {
-        Command::List { limit, after } => {
+        Command::List { json, limit, after } => {
             let after = after.map(|after| RecordKey::parse(&after)).transpose()?;
             let told = place.read(|tx| {
                 let found = tx.in_conflict(after.as_ref(), limit)?;
                 let told = found.iter().map(|(key, record)| view::conflict(tx, key, record));
                 Ok(told.collect::<Result<Vec<_>, _>>()?)
             })?;
-            place.say_json(&told);
+            match json {
+                true => place.say_json(&told),
+                false => told.iter().for_each(|conflict| place.say(line(conflict))),
+            }
         }
         Command::Settle { record, field, value, remove, delete, keep: _, why, author } => {
             let key = RecordKey::parse(&record)?;
             let verdict = match (field, value, remove) {
-                (Some(field), Some(value), _) => Verdict::Value(FieldName::new(&field)?, parse_value(&value)?),
+                (Some(field), Some(value), _) => Verdict::Value(FieldName::new(&field)?, json_or_text(&value)),
                 (Some(field), None, true) => Verdict::Remove(FieldName::new(&field)?),
                 _ => Verdict::Delete(delete),
             };
@@ -74,7 +81,15 @@ pub(super) fn run(place: &mut Place<'_>, command: Command) -> Result<(), HubErro
     Ok(())
 }
 
-fn parse_value(text: &str) -> Result<serde_json::Value, HubError> {
-    serde_json::from_str(text)
-        .map_err(|_| HubError::Invalid("the value is JSON: text stands in double quotes".to_owned()))
+/// What is not JSON is meant as text.
+fn json_or_text(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
+}
+
+fn line(conflict: &Value) -> String {
+    let text = |of: &Value, key: &str| of.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let fields = conflict.get("fields").and_then(Value::as_array).into_iter().flatten();
+    let fields: Vec<String> = fields.map(|field| text(field, "field")).collect();
+    let (kind, id, state) = (text(conflict, "type"), text(conflict, "id"), text(conflict, "state"));
+    format!("{kind}/{id}   {state}   {}", fields.join(", "))
 }

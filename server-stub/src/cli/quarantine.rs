@@ -10,24 +10,24 @@ use crate::view;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Show what is held back and why, as JSON
+    /// Show what is held back and why
     List {
+        /// Print JSON, with the changes themselves
+        #[arg(long)]
+        json: bool,
         /// At most so many
         #[arg(long, default_value_t = 100)]
         limit: usize,
-        /// Go on after this `arrived_as`
-        #[arg(long, default_value_t = 0)]
-        after: u64,
     },
     /// Apply a change although the rules object
     Release {
-        /// Its `dot`, such as 3/1/42
-        dot: String,
+        /// As listed, such as 3-1-42
+        change: String,
     },
     /// Drop a change; it stays in the history
     Discard {
-        /// Its `dot`, such as 3/1/42
-        dot: String,
+        /// As listed, such as 3-1-42
+        change: String,
         /// Why: the clinic will read it
         #[arg(long)]
         why: String,
@@ -36,20 +36,27 @@ pub(super) enum Command {
 
 pub(super) fn run(place: &mut Place<'_>, command: &Command) -> Result<(), HubError> {
     match command {
-        Command::List { limit, after } => {
-            let told = place.read(|tx| {
-                let held = tx.held_page(HubSeq(*after), *limit)?;
-                Ok(held.iter().map(|row| view::held(tx, row)).collect::<Result<Vec<_>, _>>()?)
+        Command::List { json, limit } => {
+            let (held, told) = place.read(|tx| {
+                let held = tx.held_page(HubSeq::NONE, *limit)?;
+                let told = held.iter().map(|row| view::held(tx, row)).collect::<Result<Vec<_>, _>>()?;
+                Ok((held, told))
             })?;
-            place.say_json(&told);
+            match json {
+                true => place.say_json(&told),
+                false => held.iter().for_each(|row| {
+                    let name = view::change_name(row.held.op.stamp.dot);
+                    place.say(format!("{name}   {}   {}   {}", row.held.op.key, row.gateway, row.held.reason));
+                }),
+            }
         }
-        Command::Release { dot } => {
-            let dot = view::parse_dot(dot)?;
+        Command::Release { change } => {
+            let dot = view::parse_change(change)?;
             place.write(|tx| desk::release(tx, dot))?;
             place.say("applied");
         }
-        Command::Discard { dot, why } => {
-            let dot = view::parse_dot(dot)?;
+        Command::Discard { change, why } => {
+            let dot = view::parse_change(change)?;
             place.write(|tx| desk::discard(tx, dot, why))?;
             place.say("dropped");
         }

@@ -26,7 +26,7 @@ pub(super) fn run(place: &mut Place<'_>, command: Command) -> Result<(), HubErro
     let told = place.read(|tx| {
         let record = tx.record(&key)?;
         match (history, record) {
-            (true, _) => Ok(view::history(tx, &key)?),
+            (true, _) => Ok(serde_json::json!({ "history": view::history(tx, &key)? })),
             (false, Some(record)) => Ok(view::meta(tx, &key, &record)?),
             (false, None) => Err(HubError::Missing(format!("record {key}"))),
         }

@@ -34,6 +34,12 @@ const PLEAS_MAX: usize = 1_000;
 
 /// `POST /sync/v1`.
 pub(crate) async fn sync(State(hub): State<Hub>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+    // On its own, because the server drops what belongs to a connection that broke: an exchange ends in order all the same.
+    let exchange = tokio::spawn(exchange(hub, headers, body));
+    exchange.await.map_err(|_| Problem::from(StoreError::Closed))?
+}
+
+async fn exchange(hub: Hub, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
     let began = Instant::now();
     if headers.get(header::CONTENT_TYPE).is_none_or(|kind| kind.as_bytes() != CONTENT_TYPE.as_bytes()) {
         let title = "Not a sync message";

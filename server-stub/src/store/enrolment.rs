@@ -2,6 +2,7 @@
 
 use rusqlite::params;
 use subtle::ConstantTimeEq;
+use sync_protocol::digest::content_hash;
 use sync_protocol::hub::{Gateway, Store, ViewNews};
 use sync_protocol::id::{Device, HubSeq, Origin, Scope, Source};
 use sync_protocol::message::Short;
@@ -11,7 +12,7 @@ use super::tx::{bits, small};
 use crate::error::{HubError, StoreError};
 
 /// Separates the hashes of codes from other hashes.
-const CODE_CONTEXT: &str = "outpost-hub 2026-11 enrolment code v1";
+const CODE_CONTEXT: &[u8] = b"outpost-hub 2026-11 enrolment code v1\0";
 
 /// What a new gateway is to be.
 #[derive(Debug, Clone)]
@@ -36,7 +37,7 @@ pub(crate) struct Enrolled {
 }
 
 fn hash_of(code: &str) -> [u8; 32] {
-    blake3::derive_key(CODE_CONTEXT, code.as_bytes())
+    content_hash(&[CODE_CONTEXT, code.as_bytes()].concat())
 }
 
 impl Tx<'_> {

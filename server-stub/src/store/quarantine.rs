@@ -75,8 +75,8 @@ impl Tx<'_> {
     }
 
     pub(super) fn held_for(&mut self, parent: &RecordKey) -> Result<Vec<(RecordKey, Origin)>, StoreError> {
-        let sql = "SELECT DISTINCT q.type, q.id, q.origin FROM waits w JOIN quarantine q USING (origin, stream, seq)
-            WHERE w.type = ?1 AND w.id = ?2 ORDER BY 1, 2, 3";
+        let sql = "SELECT q.type, q.id, q.origin FROM waits w JOIN quarantine q USING (origin, stream, seq)
+            WHERE w.type = ?1 AND w.id = ?2 GROUP BY 1, 2, 3 ORDER BY min(q.hseq)";
         let mut select = self.sql(sql)?;
         let mut rows = select.query([parent.record_type.as_str(), parent.id.as_str()])?;
         let mut groups = Vec::new();

@@ -143,6 +143,7 @@ impl Tx<'_> {
                 items.push((number(row.get(1)?), key));
             }
         }
+        items.sort_unstable_by(|(_, a), (_, b)| a.cmp(b));
         Ok(items)
     }
 

@@ -39,7 +39,7 @@ CREATE TABLE scopes (
 CREATE TABLE records (
   feed INTEGER PRIMARY KEY,
   type TEXT NOT NULL,
-  id TEXT NOT NULL,
+  id ANY NOT NULL,
   scope INTEGER NOT NULL,
   etag BLOB NOT NULL,
   presence INTEGER NOT NULL,

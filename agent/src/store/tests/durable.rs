@@ -28,7 +28,8 @@ fn captured_records_the_outbox_and_the_state_survive_a_restart() {
 fn small_things_survive_a_restart() {
     let clinic = Clinic::new();
     let enrolment = Enrolment { hub_url: "https://hub".into(), name: "zomba-1".into(), device: 7, enrolled_ms: 5 };
-    let report = SyncReport { attempt_ms: 9, error_class: Some("offline".into()), bytes_up: 3, ..SyncReport::default() };
+    let report =
+        SyncReport { attempt_ms: 9, error_class: Some("offline".into()), bytes_up: 3, ..SyncReport::default() };
     let answer = Answer { hash: vec![1, 2], body: vec![3] };
     let (e, r, a) = (enrolment.clone(), report.clone(), answer.clone());
     let write = move |tx: &mut crate::store::Tx<'_>| -> Result<(), Error> {

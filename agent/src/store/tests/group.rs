@@ -81,9 +81,12 @@ fn a_full_disk_is_said_and_leaves_nothing_behind() {
     let result = clinic.store.blocking_write(|tx| -> Result<_, Refusal<Error>> { gateway::capture(tx, wish) });
     assert!(matches!(result, Err(Refusal::Store(Error::DiskFull(_)))), "{result:?}");
     assert!(clinic.get("Visit/v2").is_none());
-    clinic.store.blocking_write(|tx| -> Result<(), Error> {
-        Ok(tx.db.query_row("PRAGMA max_page_count = 1000000", [], |_| Ok(()))?)
-    }).unwrap();
+    clinic
+        .store
+        .blocking_write(|tx| -> Result<(), Error> {
+            Ok(tx.db.query_row("PRAGMA max_page_count = 1000000", [], |_| Ok(()))?)
+        })
+        .unwrap();
     clinic.put("Visit/v3", json!({"n": 3}));
     assert_eq!(clinic.store.blocking_write(|tx| tx.state()).unwrap().unsent(), 2);
 }

@@ -46,6 +46,24 @@ fn lists_are_by_id_filtered_and_without_deleted_records() {
 }
 
 #[test]
+fn pages_of_a_list_go_over_ids_of_both_kinds() {
+    let mut clinic = Clinic::new();
+    let uuids: Vec<String> = (0..3).map(|n| format!("0197ad3c-5a0{n}-7000-8000-0123456789ab")).collect();
+    let all: Vec<String> = ["a", "zz"].into_iter().map(str::to_owned).chain(uuids).collect();
+    for id in all.iter().rev() {
+        clinic.put(&format!("Visit/{id}"), json!({"n": 1}));
+    }
+    let (mut seen, mut after) = (Vec::new(), None);
+    loop {
+        let page = ids(&clinic, query(&[], after.as_deref(), 2));
+        let Some(last) = page.last() else { break };
+        after = Some(last.clone());
+        seen.extend(page);
+    }
+    assert_eq!(seen, all);
+}
+
+#[test]
 fn the_feed_has_each_record_once_at_its_last_change() {
     let mut clinic = Clinic::new();
     clinic.put("Visit/a", json!({"n": 1}));

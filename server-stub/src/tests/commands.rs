@@ -1,0 +1,109 @@
+//! Commands on the database while the hub serves from it.
+
+use clap::Parser;
+use serde_json::{Value as Json, json};
+
+use super::{Clinic, World};
+use crate::cli::{Cli, run};
+use crate::{Class, HubError};
+
+impl World {
+    fn run(&self, command: &[&str]) -> Result<String, HubError> {
+        let dir = self.dir.path().to_str().unwrap();
+        let cli = Cli::try_parse_from([&["outpost-hub", "--data-dir", dir], command].concat()).unwrap();
+        let mut out = Vec::new();
+        run(cli, &mut out)?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+const KEEP_BOTH: &str = "version = 2\n[types.patient]\ndefault = \"keep-both\"\n";
+const FIRST: &str = "version = 3\n[types.patient]\ndefault = \"first-write\"\n";
+
+#[tokio::test]
+async fn a_gateway_that_a_command_added_is_served_at_once() {
+    let world = World::start().await;
+    let added: Json = serde_json::from_str(&world.run(&["gateway", "add", "a", "--scope", "mw/zomba", "--json"]).unwrap()).unwrap();
+    let granted = world.enroll(added["code"].as_str().unwrap()).await;
+    let mut a = Clinic::new(&granted.json());
+    a.put("patient/p1", json!({ "name": "Asha" }));
+    world.sync(&mut a).await;
+    assert!(world.run(&["gateway", "list"]).unwrap().contains("a\tenrolled"));
+    let shown: Json = serde_json::from_str(&world.run(&["gateway", "show", "a", "--json"]).unwrap()).unwrap();
+    assert_eq!((shown["origin"].as_u64(), shown["version"].as_str()), (Some(1), Some("memory")));
+    assert!(world.run(&["records", "show", "patient/p1"]).unwrap().contains("Asha"));
+    assert!(world.run(&["records", "show", "patient/p1", "--history"]).unwrap().contains("applied"));
+    let missing = world.run(&["gateway", "show", "nobody"]).unwrap_err();
+    assert_eq!(missing.class().exit_code(), 4);
+    world.run(&["gateway", "revoke", "a"]).unwrap();
+    assert!(world.run(&["gateway", "list"]).unwrap().contains("revoked"));
+}
+
+#[tokio::test]
+async fn rules_are_checked_tried_on_the_past_and_published_under_a_running_hub() {
+    let world = World::start().await;
+    let mut a = world.clinic("a", "mw/zomba").await;
+    let mut b = world.clinic("b", "mw/zomba").await;
+    let broken = world.file("broken.toml", "version = 1\n[types.patient]\ndefalt = \"lww\"\n");
+    let error = world.run(&["rules", "check", &broken]).unwrap_err();
+    assert!(error.to_string().contains("line 3"), "{error}");
+    assert_eq!(error.class(), Class::Rejected);
+
+    let (keep, first) = (world.file("keep.toml", KEEP_BOTH), world.file("first.toml", FIRST));
+    world.run(&["rules", "publish", &keep]).unwrap();
+    assert!(matches!(world.run(&["rules", "publish", &keep]), Err(HubError::RulesVersion { given: 2, present: 2 })));
+    a.put("patient/p1", json!({ "name": "Asha" }));
+    b.put("patient/p1", json!({ "name": "Bina" }));
+    b.put("patient/p2", json!({ "name": "Chisomo" }));
+    world.sync(&mut a).await;
+    world.sync(&mut b).await;
+    world.sync(&mut a).await;
+    assert_eq!(a.body("patient/p1")["name"], "Bina", "the later is shown, the other kept");
+    assert!(world.run(&["conflicts", "list"]).unwrap().starts_with("patient/p1   present   name"));
+
+    let same: Json = serde_json::from_str(&world.run(&["rules", "test", &keep, "--json"]).unwrap()).unwrap();
+    assert_eq!((same["contested"].as_u64(), same["different"].as_u64()), (Some(1), Some(0)));
+    let report = world.run(&["rules", "test", &first]).unwrap();
+    assert!(report.contains("field patient.name: 1 shown differently") && report.contains("patient/p1"), "{report}");
+    assert!(!report.contains("Asha") && !report.contains("Bina"), "{report}");
+
+    world.run(&["conflicts", "settle", "patient/p1", "name", "--value", "Asha B.", "--why", "asked her"]).unwrap();
+    assert_eq!(world.run(&["conflicts", "list"]).unwrap(), "");
+    world.sync(&mut a).await;
+    assert_eq!(a.body("patient/p1")["name"], "Asha B.");
+}
+
+#[tokio::test]
+async fn quarantine_is_decided_by_command() {
+    let world = World::start().await;
+    let mut a = world.clinic("a", "mw/zomba").await;
+    world.hub.publish_rules("version = 1\n[types.p.fields]\nname = { rule = \"lww\", required = true }\n").await.unwrap();
+    a.put("p/1", json!({ "x": 1 }));
+    a.put("p/2", json!({ "x": 2 }));
+    world.exchange(&mut a).await;
+    let listed = world.run(&["quarantine", "list"]).unwrap();
+    let first = listed.lines().next().unwrap();
+    assert!(first.starts_with("1-1-1   p/1   a   name is required"), "{listed}");
+    world.run(&["quarantine", "release", "1-1-1"]).unwrap();
+    world.run(&["quarantine", "discard", "1-1-2", "--why", "typed twice"]).unwrap();
+    assert_eq!(world.run(&["quarantine", "list"]).unwrap(), "");
+    assert!(world.run(&["quarantine", "release", "1-1-2"]).is_err());
+    world.sync(&mut a).await;
+    assert_eq!((a.body("p/1"), a.record("p/2")), (json!({ "x": 1 }), None));
+}
+
+#[tokio::test]
+async fn the_sample_configuration_is_printed_and_passes_its_own_check() {
+    let world = World::start().await;
+    let sample = world.run(&["config", "default"]).unwrap();
+    let file = world.file("config.toml", &sample);
+    assert!(world.run(&["config", "check", &file]).unwrap().contains("fine"));
+    let wrong = world.file("wrong.toml", "listen_on = 1");
+    assert_eq!(world.run(&["config", "check", &wrong]).unwrap_err().class().exit_code(), 2);
+}

@@ -1,0 +1,376 @@
+//! Enrolment and exchanges.
+
+use serde_json::{Value as Json, json};
+use sync_protocol::digest::item;
+use sync_protocol::gateway::{self, Intent, Store as _};
+use sync_protocol::hub::Store as _;
+use sync_protocol::id::Scope;
+use sync_protocol::message::{Plea, Response, Status, body, split_head};
+
+use super::{SYNC, World};
+use crate::{Config, HubError};
+
+const RULES: &str = r#"
+version = 1
+[types.patient]
+[types.patient.fields]
+name = { rule = "keep-both", required = true }
+alive = "keep-both"
+[types.visit]
+parents = { patient = "patient" }
+[types.visit.fields]
+patient = { rule = "immutable", required = true }
+"#;
+
+/// The digest that is kept up with each write is that of the records.
+async fn assert_digest(world: &World) {
+    let computed = world.hub.read(|tx| {
+        let keys = tx.items(&[Scope::root()])?;
+        let mut sum = 0u64;
+        for (kept, key) in keys {
+            let computed = item(&key, &tx.record(&key)?.unwrap());
+            assert_eq!(computed, kept, "{key}");
+            sum = sum.wrapping_add(computed);
+        }
+        Ok::<_, HubError>(sum)
+    });
+    assert_eq!(world.hub.digest().await.unwrap(), computed.await.unwrap());
+}
+
+#[tokio::test]
+async fn a_code_opens_once_and_wrong_ones_are_told_so() {
+    let world = World::start().await;
+    let code = world.hub.add_gateway("zomba", &["mw/zomba"], "clinic").await.unwrap();
+    let granted = world.enroll(&code.to_lowercase()).await.json();
+    assert_eq!((granted["device"].as_u64(), granted["origin"].as_u64()), (Some(1), Some(1)));
+    assert_eq!((granted["name"].as_str(), granted["source_name"].as_str()), (Some("zomba"), Some("clinic")));
+    let again = world.enroll(&code).await;
+    assert_eq!(again.status, 403);
+    assert!(again.head.contains("application/problem+json"), "{}", again.head);
+    assert!(again.json()["detail"].as_str().unwrap().contains("used already"));
+    assert!(world.enroll("AAAA-BBBB-CCCC").await.json()["detail"].as_str().unwrap().contains("gateway code"));
+    let name_taken = world.hub.add_gateway("zomba", &["mw"], "clinic").await;
+    assert!(matches!(name_taken, Err(HubError::Conflict(_))));
+    assert!(matches!(world.hub.add_gateway("x", &["mw"], "moon").await, Err(HubError::Invalid(_))));
+}
+
+#[tokio::test]
+async fn too_many_wrong_codes_close_the_door_for_a_while() {
+    let world = World::start_with(Config { code_failures_per_minute: 2, ..Config::default() }).await;
+    let code = world.hub.add_gateway("zomba", &["mw/zomba"], "clinic").await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(world.enroll("AAAA-BBBB-CCCC").await.status, 403);
+    }
+    let closed = world.enroll(&code).await;
+    assert_eq!(closed.status, 429);
+    assert!(closed.head.contains("retry-after"));
+}
+
+#[tokio::test]
+async fn what_one_clinic_writes_another_of_its_scope_reads() {
+    let world = World::start().await;
+    let mut a = world.clinic("a", "mw/zomba").await;
+    let mut b = world.clinic("b", "mw/zomba").await;
+    let mut far = world.clinic("far", "mw/mzuzu").await;
+    for n in 0..300 {
+        a.put(&format!("patient/p{n}"), json!({ "name": format!("Asha {n}"), "visits": n }));
+    }
+    world.sync(&mut a).await;
+    world.sync(&mut b).await;
+    world.sync(&mut far).await;
+    assert_eq!(b.body("patient/p299"), json!({ "name": "Asha 299", "visits": 299 }));
+    assert!(far.record("patient/p1").is_none());
+    b.put("patient/p7", json!({ "name": "Asha Banda", "visits": 7 }));
+    world.sync(&mut b).await;
+    let response = world.exchange(&mut a).await;
+    assert_eq!((response.status, a.agrees), (Status::Ok, true));
+    assert_eq!(a.body("patient/p7")["name"], "Asha Banda");
+    assert_digest(&world).await;
+}
+
+#[tokio::test]
+async fn an_idle_exchange_is_small() {
+    let world = World::start().await;
+    let mut a = world.clinic("a", "mw/zomba").await;
+    a.put("patient/p1", json!({ "name": "Asha" }));
+    world.sync(&mut a).await;
+    let outgoing = a.request();
+    let up = body(&outgoing.head.encode(), outgoing.frames);
+    let down = world.ask("POST", "/sync/v1", &[SYNC], &up).await;
+    assert!(down.head.contains("content-length"), "{}", down.head);
+    assert!(up.len() + down.body.len() <= 110, "{} up, {} down", up.len(), down.body.len());
+}
+
+#[tokio::test]
+async fn what_arrived_before_a_cut_stays() {
+    let world = World::start().await;
+    let mut a = world.clinic("a", "mw/zomba").await;
+    for n in 0..2_000 {
+        a.put(&format!("patient/p{n}"), json!({ "name": format!("{n}"), "note": format!("{}", n * 7_919 % 10_007) }));
+    }
+    let outgoing = a.request();
+    let all = body(&outgoing.head.encode(), outgoing.frames.clone());
+    assert!(outgoing.frames.len() > 4, "{}", outgoing.frames.len());
+    let cut = all.len() - outgoing.frames.last().unwrap().len() / 2;
+    let head = format!(
+        "POST /sync/v1 HTTP/1.1\r\nhost: hub\r\n{}: {}\r\ncontent-length: {}\r\n\r\n",
+        SYNC.0,
+        SYNC.1,
+        all.len()
+    );
+    let _ = world.send([head.as_bytes(), &all[..cut]].concat(), true).await;
+    let arrived = world.hub.read(|tx| tx.counts()).await.unwrap().0;
+    assert!(arrived > 1_000 && arrived < 2_000, "{arrived}");
+    let shown = world.admin("GET", "/gateways/a", Json::Null).await.json();
+    assert_eq!(shown["unsent"].as_u64(), Some(2_000 - arrived), "absence is seen: {shown}");
+    assert_eq!(a.store.state().unwrap().unsent(), 2_000, "the gateway does not know");
+    world.sync(&mut a).await;
+    assert_eq!(world.hub.read(|tx| tx.counts()).await.unwrap().0, 2_000);
+    assert_digest(&world).await;
+}
+
+#[tokio::test]
+async fn a_damaged_frame_ends_reading_but_not_the_exchange() {
+    let world = World::start().await;
+    let mut a = world.clinic("a", "mw/zomba").await;
+    for n in 0..1_000 {
+        a.put(&format!("patient/p{n}"), json!({ "name": format!("{n}") }));
+    }
+    let mut outgoing = a.request();
+    let last = outgoing.frames.last_mut().unwrap();
+    let middle = last.len() / 2;
+    last[middle] ^= 0x40;
+    let reply = world.ask("POST", "/sync/v1", &[SYNC], &body(&outgoing.head.encode(), outgoing.frames)).await;
+    let response = a.integrate(&outgoing.head, &reply.body);
+    assert_eq!(response.status, Status::Ok);
+    let left = a.store.state().unwrap().unsent();
+    assert!(left > 0 && left < 1_000, "{left}");
+    world.sync(&mut a).await;
+    assert_digest(&world).await;
+}
+
+#[tokio::test]
+async fn two_clinics_that_did_not_know_of_each_other_leave_a_conflict_for_a_person() {
+    let world = World::start().await;
+    world.hub.publish_rules(RULES).await.unwrap();
+    let mut a = world.clinic("a", "mw/zomba").await;
+    let mut b = world.clinic("b", "mw/zomba").await;
+    a.put("patient/p1", json!({ "name": "Asha", "alive": "unknown" }));
+    world.sync(&mut a).await;
+    world.sync(&mut b).await;
+    a.put("patient/p1", json!({ "name": "Asha", "alive": "alive" }));
+    b.put("patient/p1", json!({ "name": "Asha", "alive": "dead" }));
+    world.sync(&mut a).await;
+    world.sync(&mut b).await;
+    world.sync(&mut a).await;
+    let listed = world.admin("GET", "/conflicts", Json::Null).await.json();
+    let values = listed["conflicts"][0]["fields"][0]["values"].as_array().unwrap();
+    assert_eq!(values.len(), 2, "{listed}");
+    let settled = json!({ "type": "patient", "id": "p1", "field": "alive", "value": "alive", "why": "seen at market" });
+    assert_eq!(world.admin("POST", "/conflicts/settle", settled).await.status, 200);
+    assert_eq!(world.admin("GET", "/conflicts", Json::Null).await.json(), json!({ "conflicts": [] }));
+    for clinic in [&mut a, &mut b] {
+        world.sync(clinic).await;
+        assert_eq!(clinic.body("patient/p1")["alive"], "alive");
+        assert!(clinic.record("patient/p1").unwrap().conflicts().is_empty());
+    }
+    let told = world.admin("GET", "/records/patient/p1/history", Json::Null).await.json();
+    assert!(told.to_string().contains("seen at market") && told.to_string().contains("dead"), "{told}");
+    assert_digest(&world).await;
+}
+
+#[tokio::test]
+async fn a_bad_record_waits_alone_and_is_freed_by_its_correction() {
+    let world = World::start().await;
+    let mut a = world.clinic("a", "mw/zomba").await;
+    a.put("patient/bad", json!({ "nickname": "x" }));
+    a.put("visit/v1", json!({ "patient": "bad" }));
+    a.put("patient/good", json!({ "name": "Good" }));
+    world.hub.publish_rules(RULES).await.unwrap();
+    world.exchange(&mut a).await;
+    assert_eq!(world.hub.read(|tx| tx.counts()).await.unwrap().0, 1);
+    let listed = world.admin("GET", "/quarantine", Json::Null).await.json();
+    let rows = listed["quarantine"].as_array().unwrap();
+    assert_eq!(rows.len(), 2, "{listed}");
+    assert_eq!((rows[0]["gateway"].as_str(), rows[0]["id"].as_str()), (Some("a"), Some("bad")));
+    assert!(rows[1]["reason"].as_str().unwrap().contains("waits for patient/bad"));
+    a.put("patient/bad", json!({ "nickname": "x", "name": "Bad" }));
+    world.sync(&mut a).await;
+    assert_eq!(world.hub.read(|tx| tx.held_count()).await.unwrap(), 0);
+    assert_eq!(world.hub.read(|tx| tx.counts()).await.unwrap().0, 3);
+    world.sync(&mut a).await;
+    assert!(a.store.parked().is_empty());
+    assert_digest(&world).await;
+}
+
+#[tokio::test]
+async fn quarantine_is_released_or_dropped_by_people_on_either_side() {
+    let world = World::start().await;
+    let mut a = world.clinic("a", "mw/zomba").await;
+    world.hub.publish_rules(RULES).await.unwrap();
+    for id in ["r", "d", "h"] {
+        a.put(&format!("patient/{id}"), json!({ "nickname": id }));
+    }
+    world.exchange(&mut a).await;
+    world.exchange(&mut a).await;
+    let parked: Vec<_> = a.store.parked().iter().map(|(op, _)| op.stamp.dot).collect();
+    assert_eq!(parked.len(), 3);
+    a.store.plead(Plea { dot: parked[2], discard: true });
+    a.store.plead(Plea { dot: parked[0], discard: false });
+    let name = crate::view::change_name;
+    let release = json!({ "change": name(parked[0]) });
+    assert_eq!(world.admin("POST", "/quarantine/release", release.clone()).await.status, 204);
+    assert_eq!(world.admin("POST", "/quarantine/release", release).await.status, 404);
+    let why = json!({ "change": name(parked[1]), "why": "a test record" });
+    assert_eq!(world.admin("POST", "/quarantine/discard", why).await.status, 204);
+    world.exchange(&mut a).await;
+    world.sync(&mut a).await;
+    assert!(a.store.parked().is_empty(), "{:?}", a.store.parked());
+    assert_eq!(a.body("patient/r")["nickname"], "r");
+    assert!(a.record("patient/d").is_none() && a.record("patient/h").is_none());
+    let past = world.admin("GET", "/records/patient/h/history", Json::Null).await.json();
+    assert_eq!(past["history"][0]["state"], "dropped");
+    assert_digest(&world).await;
+}
+
+#[tokio::test]
+async fn a_gateway_may_not_decide_about_the_changes_of_another() {
+    let world = World::start().await;
+    let mut a = world.clinic("a", "mw/zomba").await;
+    let mut b = world.clinic("b", "mw/zomba").await;
+    world.hub.publish_rules(RULES).await.unwrap();
+    a.put("patient/p", json!({ "nickname": "p" }));
+    world.exchange(&mut a).await;
+    world.exchange(&mut a).await;
+    let dot = a.store.parked()[0].0.stamp.dot;
+    b.store.plead(Plea { dot, discard: true });
+    world.exchange(&mut b).await;
+    assert_eq!(world.hub.read(|tx| tx.held_count()).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_revoked_gateway_and_a_stranger_are_denied_in_the_protocol() {
+    let world = World::start().await;
+    let mut a = world.clinic("a", "mw/zomba").await;
+    a.put("patient/p1", json!({ "name": "Asha" }));
+    assert_eq!(world.admin("POST", "/gateways/a/revoke", Json::Null).await.status, 200);
+    assert_eq!(world.exchange(&mut a).await.status, Status::Denied);
+    assert_eq!(world.hub.read(|tx| tx.counts()).await.unwrap().0, 0);
+    let shown = world.admin("GET", "/gateways/a", Json::Null).await.json();
+    assert!(shown["last_error"].as_str().unwrap().contains("revoked"), "{shown}");
+    assert_eq!(shown["last_contact_at"], "");
+    let mut stranger = world.clinic("b", "mw/zomba").await;
+    let mut state = stranger.store.state().unwrap();
+    state.token = [9; 8];
+    stranger.store.set_state(&state).unwrap();
+    assert_eq!(world.exchange(&mut stranger).await.status, Status::Denied);
+}
+
+#[tokio::test]
+async fn a_new_card_goes_on_under_the_old_name_and_the_old_one_is_shut_out() {
+    let world = World::start().await;
+    let mut old = world.clinic("a", "mw/zomba").await;
+    old.put("patient/p1", json!({ "name": "Asha" }));
+    world.sync(&mut old).await;
+    let code = world.admin("POST", "/gateways/a/code", Json::Null).await.json();
+    let granted = world.enroll(code["code"].as_str().unwrap()).await.json();
+    assert_eq!((granted["device"].as_u64(), granted["origin"].as_u64()), (Some(1), Some(2)));
+    let mut new = super::Clinic::new(&granted);
+    world.sync(&mut new).await;
+    assert_eq!(new.body("patient/p1")["name"], "Asha");
+    assert_eq!(world.exchange(&mut old).await.status, Status::Denied);
+}
+
+#[tokio::test]
+async fn a_restored_card_gets_a_new_origin_and_loses_nothing() {
+    let world = World::start().await;
+    let mut a = world.clinic("a", "mw/zomba").await;
+    a.put("patient/p1", json!({ "name": "Asha" }));
+    world.sync(&mut a).await;
+    let image = a.store.clone();
+    a.put("patient/p2", json!({ "name": "Bina" }));
+    let token = |clinic: &mut super::Clinic| clinic.store.state().unwrap().token;
+    world.sync(&mut a).await;
+    let newest = token(&mut a);
+    a.store = image;
+    let mut state = a.store.state().unwrap();
+    state.token = newest;
+    a.store.set_state(&state).unwrap();
+    a.put("patient/p3", json!({ "name": "Chisomo" }));
+    assert_eq!(world.exchange(&mut a).await.status, Status::NewOrigin);
+    world.sync(&mut a).await;
+    assert_eq!(a.body("patient/p2")["name"], "Bina");
+    assert_eq!(world.hub.read(|tx| tx.counts()).await.unwrap().0, 3);
+    assert_digest(&world).await;
+}
+
+#[tokio::test]
+async fn new_scopes_bring_their_records_and_lost_ones_take_them_away() {
+    let world = World::start().await;
+    let mut a = world.clinic("a", "mw/zomba").await;
+    let mut b = world.clinic("b", "mw/mzuzu").await;
+    a.put("patient/p1", json!({ "name": "Asha" }));
+    b.put("patient/p2", json!({ "name": "Bina" }));
+    world.sync(&mut a).await;
+    world.sync(&mut b).await;
+    let scopes = json!({ "scopes": ["mw/zomba", "mw/mzuzu"] });
+    assert_eq!(world.admin("PUT", "/gateways/a/scopes", scopes).await.status, 200);
+    for _ in 0..3 {
+        world.exchange(&mut a).await;
+    }
+    assert!(a.agrees);
+    assert_eq!(a.body("patient/p2")["name"], "Bina");
+    world.admin("PUT", "/gateways/a/scopes", json!({ "scopes": ["mw/mzuzu"] })).await;
+    for _ in 0..3 {
+        world.exchange(&mut a).await;
+    }
+    assert!(a.agrees);
+    assert!(a.record("patient/p1").is_none());
+}
+
+#[tokio::test]
+async fn a_change_without_effect_at_the_head_does_not_hide_the_proof() {
+    let world = World::start().await;
+    let mut a = world.clinic("a", "mw/zomba").await;
+    let mut b = world.clinic("b", "mw/zomba").await;
+    world.hub.publish_rules("version = 1\n[types.p.fields]\nborn = \"first-write\"\n").await.unwrap();
+    world.sync(&mut a).await;
+    world.sync(&mut b).await;
+    a.put("p/1", json!({ "born": 1990 }));
+    world.sync(&mut a).await;
+    b.capture("p/2", Intent::Put(super::object(json!({ "x": 1 }))));
+    b.capture("p/2", Intent::Delete);
+    world.sync(&mut b).await;
+    let response = world.exchange(&mut a).await;
+    assert!(!response.more && response.digest.is_some(), "{response:?}");
+    assert!(a.agrees);
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_message_are_refused_in_words() {
+    let world = World::start().await;
+    let wrong = world.ask("POST", "/sync/v1", &[("content-type", "text/plain")], b"x").await;
+    assert_eq!(wrong.status, 415);
+    for bytes in [&b"\x03abc"[..], b"", b"\xff\xff\xff\xff\x7f"] {
+        let reply = world.ask("POST", "/sync/v1", &[SYNC], bytes).await;
+        assert_eq!((reply.status, reply.json()["status"].as_u64()), (400, Some(400)));
+    }
+    // A head that says protocol 9 and nothing else.
+    let reply = world.ask("POST", "/sync/v1", &[SYNC], b"\x03\xa1\x00\x09").await;
+    let (head, _) = split_head(&reply.body).unwrap().unwrap();
+    assert_eq!((reply.status, Response::decode(head).unwrap().status), (200, Status::Upgrade));
+}
+
+#[tokio::test]
+async fn the_hub_remembers_over_a_restart() {
+    let world = World::start().await;
+    let mut a = world.clinic("a", "mw/zomba").await;
+    a.put("patient/p1", json!({ "name": "Asha" }));
+    world.sync(&mut a).await;
+    let digest = world.hub.digest().await.unwrap();
+    let dir = world.stop().await;
+    let hub = crate::Hub::open(dir.path()).unwrap();
+    assert_eq!(hub.digest().await.unwrap(), digest);
+    let scopes = a.store.state().unwrap().scopes;
+    assert_eq!(gateway::Store::digest(&mut a.store, &scopes).unwrap(), digest);
+}
