@@ -40,14 +40,8 @@ pub(crate) enum Verdict {
 
 /// Carries out a write at the centre.
 pub(crate) fn write(tx: &mut Tx<'_>, key: RecordKey, intent: Intent, who: &Who) -> Result<Written, HubError> {
-    let wish = Capture {
-        key,
-        intent,
-        base: None,
-        author: who.author.clone(),
-        now_ms: tx.now_ms,
-        quality: TimeQuality::Good,
-    };
+    let wish =
+        Capture { key, intent, base: None, author: who.author.clone(), now_ms: tx.now_ms, quality: TimeQuality::Good };
     Ok(hub::write(tx, wish, &who.home)?)
 }
 
@@ -79,7 +73,9 @@ pub(crate) fn settle(
     }
     if let Verdict::Value(field, _) | Verdict::Remove(field) = &verdict {
         if field.is_reserved() {
-            return Err(HubError::Invalid("this is no field of the record; use delete for one that was deleted".to_owned()));
+            return Err(HubError::Invalid(
+                "this is no field of the record; use delete for one that was deleted".to_owned(),
+            ));
         }
     }
     let intent = match verdict {

@@ -175,7 +175,9 @@ impl HubError {
             HubError::Code(_) => "ask the centre for a new code: outpost-hub gateway code NAME",
             HubError::Missing(_) => "check the spelling; lists show what there is",
             HubError::Conflict(_) => "read it again, then decide",
-            HubError::Name(_) | HubError::Edit(_) | HubError::Merge(_) | HubError::Invalid(_) => "correct it and send it again",
+            HubError::Name(_) | HubError::Edit(_) | HubError::Merge(_) | HubError::Invalid(_) => {
+                "correct it and send it again"
+            }
         }
     }
 }

@@ -16,7 +16,8 @@ use crate::hub::Hub;
 use crate::problem::Problem;
 use crate::secret::is_same;
 
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+const POLICY: &str =
+    "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 const HEAD: &str = "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>
 <meta http-equiv=refresh content=60><title>Outpost hub</title><style>
 body{font:16px/1.5 system-ui,sans-serif;margin:2rem;color:#111;background:#fff}
@@ -82,7 +83,9 @@ fn render(status: &Status, now_ms: i64) -> String {
     }
     html.push_str("</table>");
     if gateways.is_empty() {
-        html.push_str("<p>No gateways yet: <code>outpost-hub gateway add NAME --scope country/district/facility</code>");
+        html.push_str(
+            "<p>No gateways yet: <code>outpost-hub gateway add NAME --scope country/district/facility</code>",
+        );
     }
     html
 }
@@ -187,6 +190,9 @@ mod tests {
     #[test]
     fn ages_are_told_in_the_unit_that_fits() {
         assert_eq!(ago(-5), "less than a minute");
-        assert_eq!((ago(90 * 60_000), ago(5 * 3_600_000), ago(72 * 3_600_000)), ("90 min".into(), "5 h".into(), "3 days".into()));
+        assert_eq!(
+            (ago(90 * 60_000), ago(5 * 3_600_000), ago(72 * 3_600_000)),
+            ("90 min".into(), "5 h".into(), "3 days".into())
+        );
     }
 }

@@ -106,11 +106,15 @@ impl From<HubError> for Problem {
             HubError::Conflict(_) | HubError::RulesVersion { .. } => {
                 (StatusCode::CONFLICT, "conflict", "It is not in the state that was expected")
             }
-            HubError::Edit(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-record", "The record breaks the rules of its type"),
+            HubError::Edit(_) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "invalid-record", "The record breaks the rules of its type")
+            }
             HubError::Rules(_) => (StatusCode::UNPROCESSABLE_ENTITY, "rules-refused", "The rules document was refused"),
             HubError::Name(_) | HubError::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid", "A value cannot be used"),
             HubError::Code(_) => (StatusCode::FORBIDDEN, "code-refused", "The enrolment code was refused"),
-            HubError::Store(StoreError::Closed) => (StatusCode::SERVICE_UNAVAILABLE, "busy", "The hub cannot answer now"),
+            HubError::Store(StoreError::Closed) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "busy", "The hub cannot answer now")
+            }
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "broken", "The hub is broken"),
         };
         if status == StatusCode::INTERNAL_SERVER_ERROR {

@@ -107,7 +107,7 @@ impl Desk<'_> {
     /// # Errors
     /// [`EditError`] if the value is not one that the field can have.
     pub fn settle(&self, field: &FieldName, value: Option<&Json>) -> Result<Changes, EditError> {
-        let mut body = self.current.map(|r| render(r)).unwrap_or_default();
+        let mut body = self.current.map(render).unwrap_or_default();
         set_path(&mut body, &field.path(), value.cloned());
         let violations = self.rules.check(self.record_type, &body);
         if !violations.is_empty() {

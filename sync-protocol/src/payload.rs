@@ -1,7 +1,7 @@
 //! What is inside a frame: ops on the way up, rows on the way down.
 //!
 //! Alike things are put into groups (same type, same fields, each field a plain new value) and written column by column
-//! ([`crate::table`]); whatever is not alike travels in its canonical form beside them. The order of ops is kept.
+//! (`table`); whatever is not alike travels in its canonical form beside them. The order of ops is kept.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

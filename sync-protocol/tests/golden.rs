@@ -3,6 +3,8 @@
 //! The bytes are in `tests/golden/*.hex`, and `docs/protocol.md` names each file. A change of one of them is a change of the
 //! protocol: gateways in the field would not understand it. A new file is made by running with `GOLDEN_WRITE=1`.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, reason = "a test may fail by panicking")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,16 +15,12 @@ use sync_protocol::difference::{Encoder, pack, unpack};
 use sync_protocol::digest::{Chain, item, op_hash};
 use sync_protocol::error::DecodeError;
 use sync_protocol::frame::{Effort, Packer, split};
-use sync_protocol::id::{
-    Author, Device, Dot, Epoch, FieldName, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream,
-};
+use sync_protocol::id::{Author, Device, Dot, Epoch, FieldName, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream};
 use sync_protocol::message::{
     About, Ack, AckRange, Plea, Request, Response, Status, StreamHead, View, body, split_head,
 };
 use sync_protocol::payload::{News, Notice, Payload, Reach, Row, Rows};
-use sync_protocol::record::{
-    Cell, Change, CounterState, Entry, LogState, Op, Record, SetState, Stamp, State, Touch,
-};
+use sync_protocol::record::{Cell, Change, CounterState, Entry, LogState, Op, Record, SetState, Stamp, State, Touch};
 use sync_protocol::value::Value;
 
 const PROTOCOL: &str = include_str!("../../docs/protocol.md");
@@ -116,19 +114,27 @@ const ID: &str = "patient/0195a1c2-7f00-7abc-8def-0123456789ab";
 
 fn ops() -> Vec<(&'static str, Op)> {
     let put = |value| Change::Put { value, unseen: Vec::new() };
-    let plain = op(Stamp { author: Some(Author::new("nurse").unwrap()), ..bare(7, 1) }, ID, [
-        ("born", put(Some(text("1990-05-17")))),
-        ("name", put(Some(text("Asha")))),
-        ("phone", put(None)),
-        ("weight", put(Some(Value::from_json(&serde_json::json!(36.8))))),
-    ]);
+    let plain = op(
+        Stamp { author: Some(Author::new("nurse").unwrap()), ..bare(7, 1) },
+        ID,
+        [
+            ("born", put(Some(text("1990-05-17")))),
+            ("name", put(Some(text("Asha")))),
+            ("phone", put(None)),
+            ("weight", put(Some(Value::from_json(&serde_json::json!(36.8))))),
+        ],
+    );
     let members = BTreeMap::from([((Origin(4), 1), 2)]);
-    let odd = op(full(7, 2), ID, [
-        ("alive", Change::Put { value: Some(text("alive")), unseen: vec![dot(7, 1), dot(4, 9)] }),
-        ("allergies", Change::Members { add: vec![text("latex")], remove: vec![(text("dust"), members)] }),
-        ("notes", Change::Append(vec![text("seen"), Value::Null])),
-        ("visits", Change::Count { plus: 5, minus: 2 }),
-    ]);
+    let odd = op(
+        full(7, 2),
+        ID,
+        [
+            ("alive", Change::Put { value: Some(text("alive")), unseen: vec![dot(7, 1), dot(4, 9)] }),
+            ("allergies", Change::Members { add: vec![text("latex")], remove: vec![(text("dust"), members)] }),
+            ("notes", Change::Append(vec![text("seen"), Value::Null])),
+            ("visits", Change::Count { plus: 5, minus: 2 }),
+        ],
+    );
     vec![
         ("stamp-bare", op(bare(7, 1), ID, [])),
         ("stamp-full", op(full(7, 1), ID, [])),
@@ -146,11 +152,15 @@ fn collections() -> Record {
     let set = SetState {
         touch: touch(&two, 4),
         clock: BTreeMap::from([((Origin(7), 1), 1), ((Origin(4), 1), 2)]),
-        members: BTreeMap::from([(text("dust"), BTreeMap::from([((Origin(7), 1), 1)])), (text("latex"), BTreeMap::from([((Origin(4), 1), 2)]))]),
+        members: BTreeMap::from([
+            (text("dust"), BTreeMap::from([((Origin(7), 1), 1)])),
+            (text("latex"), BTreeMap::from([((Origin(4), 1), 2)])),
+        ]),
     };
     let entries = [(one.hlc, one.dot, 0, text("a")), (two.hlc, two.dot, 0, text("b"))];
     let log = LogState { touch: touch(&two, 4), entries: BTreeSet::from(entries) };
-    let counter = CounterState { touch: touch(&one, 0), totals: BTreeMap::from([(Origin(4), (3, 0)), (Origin(7), (10, 4))]) };
+    let counter =
+        CounterState { touch: touch(&one, 0), totals: BTreeMap::from([(Origin(4), (3, 0)), (Origin(7), (10, 4))]) };
     record([
         ("allergies", Cell { changed: HubSeq(5), state: State::Set(set) }),
         ("notes", Cell { changed: HubSeq(5), state: State::Log(log) }),
@@ -208,10 +218,13 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("request-defaults", Request { dictionary: 0, wall_ms: 0, budget: 0, ..idle() }),
         ("request-backfill", Request { backfill: Some(HubSeq(0)), ..idle() }),
         ("request-repair", Request { repair: Some(symbols()), repairs: 2, ..idle() }),
-        ("request-pleas", Request {
-            pleas: vec![Plea { dot: dot(7, 3), discard: false }, Plea { dot: dot(7, 5), discard: true }],
-            ..idle()
-        }),
+        (
+            "request-pleas",
+            Request {
+                pleas: vec![Plea { dot: dot(7, 3), discard: false }, Plea { dot: dot(7, 5), discard: true }],
+                ..idle()
+            },
+        ),
         ("request-about", Request { about: Some(about), ..idle() }),
     ]
 }
@@ -225,12 +238,15 @@ fn responses() -> Vec<(&'static str, Response)> {
     let scopes = vec![Scope::new("mw/zomba").unwrap(), Scope::new("mw/blantyre/ndirande").unwrap()];
     vec![
         ("response-idle", Response { token: Some([9; 8]), digest: Some(0x0123_4567_89ab_cdef), ..ok() }),
-        ("response-acks", Response {
-            token: Some([9; 8]),
-            acks: vec![ack(vec![range(21, 3, 40_001), range(25, 1, 40_009)])],
-            more: true,
-            ..ok()
-        }),
+        (
+            "response-acks",
+            Response {
+                token: Some([9; 8]),
+                acks: vec![ack(vec![range(21, 3, 40_001), range(25, 1, 40_009)])],
+                more: true,
+                ..ok()
+            },
+        ),
         ("response-new-origin", Response { origin: Some(Origin(31)), ..refused(Status::NewOrigin, "it does not fit") }),
         ("response-denied", refused(Status::Denied, "revoked")),
         ("response-rebase", Response { acks: vec![ack(Vec::new())], ..refused(Status::Rebase, "another epoch") }),
@@ -268,12 +284,21 @@ fn payloads() -> Vec<(&'static str, Payload)> {
     vec![
         ("ops-plain", Payload::Ops(plain)),
         ("ops-odd", Payload::Ops(odd)),
-        ("rows-plain", rows(reaches(9, None), vec![cells("patient/1", first, false), cells("patient/2", &second, false)])),
-        ("rows-odd", rows(reaches(9, None), vec![
-            cells("patient/1", rivals, false),
-            cells("patient/2", &second, false),
-            cells("patient/3", collections, false),
-        ])),
+        (
+            "rows-plain",
+            rows(reaches(9, None), vec![cells("patient/1", first, false), cells("patient/2", &second, false)]),
+        ),
+        (
+            "rows-odd",
+            rows(
+                reaches(9, None),
+                vec![
+                    cells("patient/1", rivals, false),
+                    cells("patient/2", &second, false),
+                    cells("patient/3", collections, false),
+                ],
+            ),
+        ),
         ("rows-news", rows(reaches(44, None), news)),
         ("rows-backfill", rows(reaches(40, Some(HubSeq(9))), vec![cells("patient/2", &second, false)])),
         ("rows-repair", rows(Reach::default(), vec![cells("patient/2", &second, true)])),
@@ -430,7 +455,8 @@ fn the_document_names_every_file_and_prints_the_short_ones() {
         assert!(PROTOCOL.contains(&format!("`{name}`")), "docs/protocol.md does not name {name}");
     }
     let printed: String = PROTOCOL.split_whitespace().collect();
-    let short = ["stamp-bare", "stamp-full", "op-plain", "record-plain", "request-idle", "response-idle", "frame-raw", "item"];
+    let short =
+        ["stamp-bare", "stamp-full", "op-plain", "record-plain", "request-idle", "response-idle", "frame-raw", "item"];
     for name in short {
         let text = std::fs::read_to_string(path(name)).unwrap();
         assert!(printed.contains(text.trim()), "docs/protocol.md does not print {name}.hex");
@@ -442,7 +468,8 @@ fn the_document_prints_the_vectors_of_values() {
     let source = include_str!("../src/value.rs");
     let (_, vectors) = source.split_once("fn canonical_vectors").unwrap();
     let (vectors, _) = vectors.split_once("] {").unwrap();
-    let bytes: Vec<&str> = vectors.lines().filter_map(|line| line.trim().strip_suffix("\"),")?.rsplit('"').next()).collect();
+    let bytes: Vec<&str> =
+        vectors.lines().filter_map(|line| line.trim().strip_suffix("\"),")?.rsplit('"').next()).collect();
     assert!(bytes.len() > 15, "{bytes:?}");
     for bytes in bytes {
         assert!(PROTOCOL.contains(&format!("`{bytes}`")), "docs/protocol.md lacks {bytes}");

@@ -1,5 +1,7 @@
 //! What merge promises whatever is written, and a small fleet that does whatever comes to mind.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail by panicking")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -128,7 +130,8 @@ impl Writing {
             "log" => Change::Append(vec![value.clone(), value]),
             "count" => {
                 let n = u64::from(act.number);
-                self.totals = if act.removes { (self.totals.0, self.totals.1 + n) } else { (self.totals.0 + n, self.totals.1) };
+                self.totals =
+                    if act.removes { (self.totals.0, self.totals.1 + n) } else { (self.totals.0 + n, self.totals.1) };
                 Change::Count { plus: self.totals.0, minus: self.totals.1 }
             }
             field => {
@@ -150,8 +153,8 @@ struct Meeting {
 
 fn meeting() -> impl Strategy<Value = Meeting> {
     let acts = || prop::collection::vec(act(), 0..4);
-    (prop::collection::vec(act(), 0..3), prop::collection::vec(acts(), 2..5), prop::collection::vec(0..4usize, 12)).prop_map(
-        |(common, apart, turns)| {
+    (prop::collection::vec(act(), 0..3), prop::collection::vec(acts(), 2..5), prop::collection::vec(0..4usize, 12))
+        .prop_map(|(common, apart, turns)| {
             let mut hub = Writing::new(0, HubSeq::NONE);
             let seen: Vec<Op> = common.into_iter().map(without_rank).map(|act| hub.op(&act)).collect();
             let upto = HubSeq(seen.len() as u64);
@@ -161,8 +164,7 @@ fn meeting() -> impl Strategy<Value = Meeting> {
                 acts.iter().map(|act| writing.op(act)).collect()
             });
             Meeting { seen, origins: origins.collect(), turns }
-        },
-    )
+        })
 }
 
 /// A source that is refused because of a value that it saw is not refused where that value is gone already: which of the
@@ -183,7 +185,8 @@ impl Meeting {
     fn interleaved(&self) -> Vec<(Op, HubSeq)> {
         let all = self.in_sequence();
         let of = |origin: Origin| all.iter().filter(move |(op, _)| op.stamp.dot.origin == origin).cloned().collect();
-        let mut left: Vec<std::collections::VecDeque<_>> = (1..=self.origins.len() as u32).map(|o| of(Origin(o))).collect();
+        let mut left: Vec<std::collections::VecDeque<_>> =
+            (1..=self.origins.len() as u32).map(|o| of(Origin(o))).collect();
         let mut order = Vec::new();
         for turn in &self.turns {
             let len = left.len();
@@ -362,7 +365,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let fields = || {
         let field = (select([&REGISTERS[..], &COLLECTIONS[..], &["free"]].concat()), 0..4u8);
-        prop::collection::vec(field, 1..5).prop_map(|fields| fields.into_iter().map(|(f, n)| (f.to_owned(), form(f, n))).collect())
+        prop::collection::vec(field, 1..5)
+            .prop_map(|fields| fields.into_iter().map(|(f, n)| (f.to_owned(), form(f, n))).collect())
     };
     prop_oneof![
         2 => fields().prop_map(Step::Put),
@@ -483,8 +487,17 @@ fn every_rule_takes_part() {
     assert_eq!(fields.len(), REGISTERS.len() + COLLECTIONS.len());
     let is_named = |rule: &str| fields.values().any(|field| field.rule.name() == rule);
     let all = [
-        Rule::Lww, Rule::KeepBoth, Rule::Set, Rule::AppendOnly, Rule::Counter, Rule::Max, Rule::Min,
-        Rule::Ordered(Vec::new()), Rule::FirstWrite, Rule::Priority(Vec::new()), Rule::Immutable,
+        Rule::Lww,
+        Rule::KeepBoth,
+        Rule::Set,
+        Rule::AppendOnly,
+        Rule::Counter,
+        Rule::Max,
+        Rule::Min,
+        Rule::Ordered(Vec::new()),
+        Rule::FirstWrite,
+        Rule::Priority(Vec::new()),
+        Rule::Immutable,
     ];
     assert!(all.iter().all(|rule| is_named(rule.name())));
 }

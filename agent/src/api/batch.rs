@@ -122,7 +122,7 @@ async fn run(app: &App, mut body: Body, results: &Results) -> Result<(), Gone> {
 /// Lines that wait for one commit.
 #[derive(Default)]
 struct Chunk {
-    lines: Vec<(usize, Result<(RecordKey, Wish, Terms), Problem>)>,
+    lines: Vec<Numbered>,
     count: usize,
 }
 

@@ -76,12 +76,12 @@ pub fn router(app: App) -> Router {
         .split_for_parts();
     let document = serde_json::to_string(&document).unwrap_or_default();
     router
-        .route("/openapi.json", axum::routing::get(move || openapi(document.clone())))
+        .route("/openapi.json", axum::routing::get(move || std::future::ready(openapi(document.clone()))))
         .fallback(|| async { Problem::not_found("No such path. /openapi.json lists what there is.") })
         .with_state(app)
 }
 
-async fn openapi(document: String) -> Response {
+fn openapi(document: String) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], document).into_response()
 }
 

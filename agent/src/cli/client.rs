@@ -26,7 +26,7 @@ pub(crate) enum Client {
 
 impl Client {
     /// Finds the daemon, or opens the database.
-    pub(crate) async fn connect(folder: &Path, config: &Config) -> Result<Client, Error> {
+    pub(crate) fn connect(folder: &Path, config: &Config) -> Result<Client, Error> {
         match Lock::take(folder)? {
             Err(Some(address)) => Ok(Client::Daemon(address)),
             Err(None) => Err(Error::refused("another outpost is just starting or working here; try again in a moment")),

@@ -98,7 +98,7 @@ fn database(folder: &Path, exam: &mut Examination<'_>) -> Result<(), Error> {
 }
 
 async fn hub(folder: &Path, config: &Config, exam: &mut Examination<'_>) -> Result<(), Error> {
-    let mut client = match Client::connect(folder, config).await {
+    let mut client = match Client::connect(folder, config) {
         Ok(client) => client,
         Err(error) => {
             let hint = error.hint();

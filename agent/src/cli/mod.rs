@@ -102,18 +102,18 @@ pub async fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Error> {
             run(&folder, &config, announce, stop_signal()).await
         }
         Command::Enroll { hub_url, code } => {
-            let mut client = Client::connect(&folder, &load()?).await?;
+            let mut client = Client::connect(&folder, &load()?)?;
             let wish = serde_json::json!({"hub_url": hub_url, "code": code});
             let answer = client.ask_json("POST", "/v1/enroll", &wish).await?;
             let name = answer.get("name").and_then(serde_json::Value::as_str).unwrap_or_default();
             writeln!(out, "enrolled as {name} at {hub_url}").map_err(Error::from)
         }
         Command::Status { json } => status(&folder, json, out),
-        Command::Sync => sync(&mut Client::connect(&folder, &load()?).await?, out).await,
-        Command::Import(import) => import.execute(&mut Client::connect(&folder, &load()?).await?, out).await,
-        Command::Records(records) => records.execute(&mut Client::connect(&folder, &load()?).await?, out).await,
-        Command::Conflicts(conflicts) => conflicts.execute(&mut Client::connect(&folder, &load()?).await?, out).await,
-        Command::Parked(parked) => parked.execute(&mut Client::connect(&folder, &load()?).await?, out).await,
+        Command::Sync => sync(&mut Client::connect(&folder, &load()?)?, out).await,
+        Command::Import(import) => import.execute(&mut Client::connect(&folder, &load()?)?, out).await,
+        Command::Records(records) => records.execute(&mut Client::connect(&folder, &load()?)?, out).await,
+        Command::Conflicts(conflicts) => conflicts.execute(&mut Client::connect(&folder, &load()?)?, out).await,
+        Command::Parked(parked) => parked.execute(&mut Client::connect(&folder, &load()?)?, out).await,
         Command::Config(ConfigCommand::Default) => write!(out, "{SAMPLE}").map_err(Error::from),
         Command::Config(ConfigCommand::Check) => {
             load()?;

@@ -60,7 +60,8 @@ async fn admit(State(hub): State<Hub>, request: Request, next: Next) -> Response
 }
 
 async fn nothing() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "not-found", "There is no such thing").hint("see docs/operations.md for what there is")
+    Problem::new(StatusCode::NOT_FOUND, "not-found", "There is no such thing")
+        .hint("see docs/operations.md for what there is")
 }
 
 /// JSON on its way out.

@@ -94,8 +94,10 @@ impl Condition {
         };
         match holds {
             true => Ok(()),
-            false => Err(Problem::new(StatusCode::PRECONDITION_FAILED, "precondition-failed", "The condition does not hold")
-                .hint("read the record again, then decide")),
+            false => {
+                Err(Problem::new(StatusCode::PRECONDITION_FAILED, "precondition-failed", "The condition does not hold")
+                    .hint("read the record again, then decide"))
+            }
         }
     }
 }
@@ -147,7 +149,7 @@ fn is_equal(found: Option<&Json>, wanted: &str) -> bool {
     match found {
         Some(Json::String(text)) => text == wanted,
         Some(Json::Array(items)) => items.iter().any(|item| is_equal(Some(item), wanted)),
-        Some(other) => other.to_string() == wanted,
+        Some(other) => serde_json::from_str::<Json>(wanted).is_ok_and(|wanted| wanted == *other),
         None => false,
     }
 }

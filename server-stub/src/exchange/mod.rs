@@ -56,7 +56,9 @@ async fn exchange(hub: Hub, headers: HeaderMap, body: Body) -> Result<Response, 
         Err(error) => return Err(Broken::Malformed(error).into()),
     };
     let Ok(_place) = hub.exchanges().try_acquire() else {
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Too many exchanges at once").hint("come back"));
+        return Err(
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Too many exchanges at once").hint("come back")
+        );
     };
     let device = request.device;
     let mut talk = Talk { hub: &hub, device, contact: Contact::of(&request, now_ms()), sum: Received::default() };
@@ -243,7 +245,9 @@ impl From<Broken> for Problem {
     fn from(broken: Broken) -> Self {
         match broken {
             Broken::Cut => Problem::bad_request("the message ends too early").hint("send it again"),
-            Broken::Slow => Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow", "The sender fell silent").hint("send it again"),
+            Broken::Slow => {
+                Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow", "The sender fell silent").hint("send it again")
+            }
             Broken::TooLarge => {
                 Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The message is larger than any may be")
             }

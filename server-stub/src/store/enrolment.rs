@@ -49,9 +49,8 @@ impl Tx<'_> {
             return Err(HubError::Conflict(format!("a gateway named {} exists already", new.name)));
         }
         let scopes = scopes_text(&new.scopes);
-        let mut insert = self.sql(
-            "INSERT INTO gateways (name, added_ms, scopes, source) VALUES (?1, ?2, ?3, ?4) RETURNING device",
-        )?;
+        let mut insert =
+            self.sql("INSERT INTO gateways (name, added_ms, scopes, source) VALUES (?1, ?2, ?3, ?4) RETURNING device")?;
         let device: i64 = insert
             .query_row(params![new.name, self.now_ms, scopes, source.0], |row| row.get(0))
             .map_err(StoreError::from)?;
@@ -79,9 +78,8 @@ impl Tx<'_> {
 
     /// Gives a gateway a code, in place of any it had. It is kept as a hash only.
     pub(crate) fn set_code(&mut self, name: &str, code: &str, until_ms: i64) -> Result<(), HubError> {
-        let mut update = self.sql(
-            "UPDATE gateways SET code_hash = ?2, code_until_ms = ?3, code_used = 0 WHERE name = ?1",
-        )?;
+        let mut update =
+            self.sql("UPDATE gateways SET code_hash = ?2, code_until_ms = ?3, code_used = 0 WHERE name = ?1")?;
         match update.execute(params![name, hash_of(code), until_ms]).map_err(StoreError::from)? {
             0 => Err(HubError::Missing(format!("gateway named {name}"))),
             _ => Ok(()),
@@ -90,7 +88,13 @@ impl Tx<'_> {
 
     /// Takes a code and gives the gateway a new origin and its first token. A gateway that had been enrolled before, on a
     /// card that is gone, is so again: whoever still has the old card is shut out, and a revocation ends.
-    pub(crate) fn redeem(&mut self, code: &str, hardware: &str, version: &str, token: Short) -> Result<Enrolled, HubError> {
+    pub(crate) fn redeem(
+        &mut self,
+        code: &str,
+        hardware: &str,
+        version: &str,
+        token: Short,
+    ) -> Result<Enrolled, HubError> {
         let device = self.device_of_code(code)?;
         let (name, origin, scopes, source) = self.enrolment_of(device)?;
         let origin = self.new_origin(device, origin)?;

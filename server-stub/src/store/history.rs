@@ -115,9 +115,8 @@ impl Tx<'_> {
 
     /// The history of a record, in order of arrival.
     pub(crate) fn history_of(&mut self, key: &RecordKey) -> Result<Vec<Past>, StoreError> {
-        let mut select = self.sql(
-            "SELECT hseq, applied, op, received_ms FROM history WHERE type = ?1 AND id = ?2 ORDER BY hseq",
-        )?;
+        let mut select =
+            self.sql("SELECT hseq, applied, op, received_ms FROM history WHERE type = ?1 AND id = ?2 ORDER BY hseq")?;
         let mut rows = select.query([key.record_type.as_str(), key.id.as_str()])?;
         let mut past = Vec::new();
         while let Some(row) = rows.next()? {
@@ -154,11 +153,7 @@ impl Tx<'_> {
     }
 
     /// Records after `after` in which values met that did not know of each other, now or before: at most `limit`.
-    pub(crate) fn contested(
-        &mut self,
-        after: Option<&RecordKey>,
-        limit: usize,
-    ) -> Result<Vec<RecordKey>, StoreError> {
+    pub(crate) fn contested(&mut self, after: Option<&RecordKey>, limit: usize) -> Result<Vec<RecordKey>, StoreError> {
         let mut select = self.sql(
             "SELECT type, id FROM records WHERE conflicts > 0 AND (type, id) > (?1, ?2)
              UNION SELECT type, id FROM superseded WHERE why > 0 AND (type, id) > (?1, ?2)

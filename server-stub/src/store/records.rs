@@ -77,8 +77,12 @@ impl Tx<'_> {
                 .execute([kind, id, gone.record_type.as_str(), gone.id.as_str()])?;
         }
         for new in wanted.difference(&known) {
-            self.sql("INSERT INTO parents (type, id, parent_type, parent_id) VALUES (?1, ?2, ?3, ?4)")?
-                .execute([kind, id, new.record_type.as_str(), new.id.as_str()])?;
+            self.sql("INSERT INTO parents (type, id, parent_type, parent_id) VALUES (?1, ?2, ?3, ?4)")?.execute([
+                kind,
+                id,
+                new.record_type.as_str(),
+                new.id.as_str(),
+            ])?;
         }
         Ok(())
     }

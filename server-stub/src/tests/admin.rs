@@ -28,7 +28,9 @@ async fn nobody_comes_in_without_the_token() {
 async fn records_are_written_read_and_deleted_at_the_centre() {
     let world = World::start().await;
     let mut a = world.clinic("a", "mw/zomba").await;
-    let put = world.admin("PUT", "/records/patient/p1?scope=mw/zomba&author=admin", json!({ "name": "Asha", "n": 1.50 })).await;
+    let put = world
+        .admin("PUT", "/records/patient/p1?scope=mw/zomba&author=admin", json!({ "name": "Asha", "n": 1.50 }))
+        .await;
     assert_eq!(put.status, 201, "{put:?}");
     let tag = put.head.split("etag: ").nth(1).unwrap().lines().next().unwrap().to_owned();
     world.sync(&mut a).await;
@@ -90,7 +92,14 @@ async fn a_write_that_breaks_the_rules_names_the_fields_and_no_value() {
     let problem = refused.json();
     assert_eq!(problem["fields"].as_array().unwrap().len(), 2, "{problem}");
     assert!(!problem.to_string().contains("secret-value"));
-    let broken = world.ask("PUT", "/admin/v1/records/p/1", &[("authorization", &format!("Bearer {}", world.hub.admin_token()))], b"{\"secret\": }").await;
+    let broken = world
+        .ask(
+            "PUT",
+            "/admin/v1/records/p/1",
+            &[("authorization", &format!("Bearer {}", world.hub.admin_token()))],
+            b"{\"secret\": }",
+        )
+        .await;
     assert_eq!(broken.status, 400);
     assert!(!String::from_utf8_lossy(&broken.body).contains("secret"));
 }

@@ -29,7 +29,8 @@ const FIRST: &str = "version = 3\n[types.patient]\ndefault = \"first-write\"\n";
 #[tokio::test]
 async fn a_gateway_that_a_command_added_is_served_at_once() {
     let world = World::start().await;
-    let added: Json = serde_json::from_str(&world.run(&["gateway", "add", "a", "--scope", "mw/zomba", "--json"]).unwrap()).unwrap();
+    let added: Json =
+        serde_json::from_str(&world.run(&["gateway", "add", "a", "--scope", "mw/zomba", "--json"]).unwrap()).unwrap();
     let granted = world.enroll(added["code"].as_str().unwrap()).await;
     let mut a = Clinic::new(&granted.json());
     a.put("patient/p1", json!({ "name": "Asha" }));
@@ -83,7 +84,11 @@ async fn rules_are_checked_tried_on_the_past_and_published_under_a_running_hub()
 async fn quarantine_is_decided_by_command() {
     let world = World::start().await;
     let mut a = world.clinic("a", "mw/zomba").await;
-    world.hub.publish_rules("version = 1\n[types.p.fields]\nname = { rule = \"lww\", required = true }\n").await.unwrap();
+    world
+        .hub
+        .publish_rules("version = 1\n[types.p.fields]\nname = { rule = \"lww\", required = true }\n")
+        .await
+        .unwrap();
     a.put("p/1", json!({ "x": 1 }));
     a.put("p/2", json!({ "x": 2 }));
     world.exchange(&mut a).await;

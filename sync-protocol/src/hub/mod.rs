@@ -2,10 +2,10 @@
 //!
 //! One exchange is [`open`] (who is it, where does it stand), [`receive`] for each frame of ops, [`answer`]. Each is one
 //! transaction of the caller, so that an interruption between two loses nothing that was reported. A write by an admin is
-//! [`write`]: the hub is an origin like any other.
+//! [`write()`]: the hub is an origin like any other.
 //!
 //! The hub never refuses an op for its content. What breaks a rule, or whose parent is not there yet, is stored in
-//! quarantine ([`judge`]), acknowledged, and reported back with a reason.
+//! quarantine (`judge`), acknowledged, and reported back with a reason.
 //!
 //! Nothing here touches a disk, a clock or a network: a [`Store`] remembers, the caller passes the time.
 

@@ -5,7 +5,7 @@
 //! or a person overrules it. The clock is asked last.
 //!
 //! The work on values is done by the types of the `crdts` crate, built from our state for the one step and read back
-//! ([`register`], [`collections`]); their own encodings never leave this module.
+//! (`register`, `collections`); their own encodings never leave this module.
 //!
 //! # Invariants
 //! - Applying an op twice changes nothing the second time; a dot that comes back with other content is an error.
