@@ -14,8 +14,8 @@
 //! - One value, op or record that this crate made has one encoding, on every machine. No order of a hash map reaches bytes.
 //! - A call that writes is one transaction of the caller: it is done whole, or the caller rolls back.
 //! - Merge is the same function at both ends, and a gateway takes over the hub's result where they differ.
-//! - What is replaced or not taken by merge is handed back as [`merge::Superseded`], to be kept.
-//! - Bytes from outside are bounded and checked when they are read. They give an error, never a panic.
+//! - A value of a register that a write replaces, or that is not taken, is handed back as [`merge::Superseded`], to be kept.
+//! - Bytes from outside are checked when they are read: what is wrong gives an error, never a panic.
 //!
 //! # Modules, in reading order
 //! | | |

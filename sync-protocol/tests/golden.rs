@@ -3,7 +3,7 @@
 //! The bytes are in `tests/golden/*.hex`, and `docs/protocol.md` names each file. A change of one of them is a change of the
 //! protocol: gateways in the field would not understand it. A new file is made by running with `GOLDEN_WRITE=1`.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, reason = "a test may fail by panicking")]
+#![expect(clippy::unwrap_used, clippy::string_slice, reason = "a test may fail by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

@@ -25,6 +25,7 @@ const COLUMNS: &str = "SELECT q.hseq, q.device, q.reason, h.op, coalesce(g.name,
 
 impl Tx<'_> {
     pub(super) fn put_held(&mut self, held: &HeldOp, waits_for: &[RecordKey]) -> Result<(), StoreError> {
+        self.may_hold = Some(true);
         let (origin, stream, seq) = columns(held.op.stamp.dot);
         let (kind, id) = (held.op.key.record_type.as_str(), held.op.key.id.as_str());
         let device = held.device.map_or(0, |device| device.0);
@@ -61,7 +62,22 @@ impl Tx<'_> {
         found.transpose()
     }
 
+    /// Whether anything may be in quarantine: each op asks twice, and most of the time nothing is.
+    fn may_hold(&mut self) -> Result<bool, StoreError> {
+        match self.may_hold {
+            Some(known) => Ok(known),
+            None => {
+                let any = self.sql("SELECT EXISTS (SELECT 1 FROM quarantine)")?.query_row([], |row| row.get(0))?;
+                self.may_hold = Some(any);
+                Ok(any)
+            }
+        }
+    }
+
     pub(super) fn held_on(&mut self, key: &RecordKey, origin: Origin) -> Result<Vec<HeldOp>, StoreError> {
+        if !self.may_hold()? {
+            return Ok(Vec::new());
+        }
         let sql = "SELECT q.hseq, q.device, q.reason, h.op, '', 0
             FROM quarantine q INDEXED BY quarantine_record JOIN history h USING (origin, stream, seq)
             WHERE q.type = ?1 AND q.id = ?2 AND q.origin = ?3 ORDER BY q.hseq";
@@ -75,6 +91,9 @@ impl Tx<'_> {
     }
 
     pub(super) fn held_for(&mut self, parent: &RecordKey) -> Result<Vec<(RecordKey, Origin)>, StoreError> {
+        if !self.may_hold()? {
+            return Ok(Vec::new());
+        }
         let sql = "SELECT q.type, q.id, q.origin FROM waits w JOIN quarantine q USING (origin, stream, seq)
             WHERE w.type = ?1 AND w.id = ?2 GROUP BY 1, 2, 3 ORDER BY min(q.hseq)";
         let mut select = self.sql(sql)?;

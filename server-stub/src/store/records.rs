@@ -14,50 +14,83 @@ use super::Tx;
 use super::tx::{bits, number};
 use crate::error::StoreError;
 
+/// A record as it is on disk.
+#[derive(Debug)]
+pub(super) struct Kept {
+    scope: String,
+    item: u64,
+    record: Record,
+}
+
 impl Tx<'_> {
     pub(super) fn cells_of(&mut self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
-        let mut select = self.sql("SELECT cells FROM records WHERE type = ?1 AND id = ?2")?;
-        let cells = select.query_row([key.record_type.as_str(), key.id.as_str()], |row| row.get::<_, Vec<u8>>(0));
-        Ok(cells.optional()?.map(|cells| Record::from_canonical(&cells)).transpose()?)
+        Ok(self.kept(key)?.map(|kept| kept.record.clone()))
     }
 
-    pub(super) fn keep_record(&mut self, key: &RecordKey, record: &Record) -> Result<(), StoreError> {
-        let rules = self.rules()?;
-        let (kind, id) = (key.record_type.as_str(), key.id.as_str());
-        let mut select = self.sql("SELECT scope, item FROM records WHERE type = ?1 AND id = ?2")?;
-        let before = select.query_row([kind, id], |row| Ok((row.get::<_, String>(0)?, number(row.get(1)?))));
-        let before = before.optional()?;
-        let (scope, new_item) = (record.scope(), item(key, record));
-        match &before {
-            Some((was, old)) if was == scope.as_str() => self.add_to_scope(was, new_item.wrapping_sub(*old), 0)?,
-            Some((was, old)) => {
-                self.add_to_scope(was, 0u64.wrapping_sub(*old), -1)?;
-                self.add_to_scope(scope.as_str(), new_item, 1)?;
-            }
-            None => self.add_to_scope(scope.as_str(), new_item, 1)?,
+    fn kept(&mut self, key: &RecordKey) -> Result<Option<&Kept>, StoreError> {
+        if self.last.as_ref().is_none_or(|(last, _)| last != key) {
+            let mut select = self.sql("SELECT scope, item, cells FROM records WHERE type = ?1 AND id = ?2")?;
+            let mut rows = select.query([key.record_type.as_str(), key.id.as_str()])?;
+            let kept = match rows.next()? {
+                Some(row) => Some(Kept {
+                    scope: row.get(0)?,
+                    item: number(row.get(1)?),
+                    record: Record::from_canonical(&row.get::<_, Vec<u8>>(2)?)?,
+                }),
+                None => None,
+            };
+            self.last = Some((key.clone(), kept));
         }
+        Ok(self.last.as_ref().and_then(|(_, kept)| kept.as_ref()))
+    }
+
+    /// Writes a record, and tells whether it is new.
+    pub(super) fn keep_record(&mut self, key: &RecordKey, record: &Record) -> Result<bool, StoreError> {
+        let rules = self.rules()?;
+        let before = self.kept(key)?.map(|kept| (kept.scope.clone(), kept.item));
+        let (scope, new_item) = (record.scope(), item(key, record));
+        if let Some((was, old)) = &before {
+            self.add_to_scope(was, 0u64.wrapping_sub(*old), -1);
+        }
+        self.add_to_scope(scope.as_str(), new_item, 1);
         let mut upsert = self.sql(
             "INSERT INTO records (type, id, scope, rev, item, is_deleted, conflicts, cells)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
              ON CONFLICT DO UPDATE SET scope = ?3, rev = ?4, item = ?5, is_deleted = ?6, conflicts = ?7, cells = ?8",
         )?;
+        let (kind, id) = (key.record_type.as_str(), key.id.as_str());
         let is_deleted = presence(record, rules.of(&key.record_type)) == Presence::Deleted;
         let conflicts = open_questions(&rules, &key.record_type, record) as i64;
         let (rev, kept) = (bits(record.changed().0), bits(new_item));
         upsert.execute(params![kind, id, scope.as_str(), rev, kept, is_deleted, conflicts, record.canonical()])?;
-        Ok(())
+        let kept = Kept { scope: scope.as_str().to_owned(), item: new_item, record: record.clone() };
+        self.last = Some((key.clone(), Some(kept)));
+        Ok(before.is_none())
     }
 
-    /// The sum is kept here and not by SQLite, whose integers turn into floats when they overflow.
-    fn add_to_scope(&mut self, scope: &str, difference: u64, records: i64) -> Result<(), StoreError> {
-        let mut select = self.sql("SELECT digest FROM scope_digest WHERE scope = ?1")?;
-        let digest: Option<i64> = select.query_row([scope], |row| row.get(0)).optional()?;
-        let digest = digest.map_or(0, number).wrapping_add(difference);
-        let mut upsert = self.sql(
-            "INSERT INTO scope_digest (scope, digest, records) VALUES (?1, ?2, ?3)
-             ON CONFLICT DO UPDATE SET digest = ?2, records = records + ?3",
-        )?;
-        upsert.execute(params![scope, bits(digest), records])?;
+    fn add_to_scope(&mut self, scope: &str, difference: u64, records: i64) {
+        if !self.sums.contains_key(scope) {
+            self.sums.insert(scope.to_owned(), (0, 0));
+        }
+        if let Some((digest, count)) = self.sums.get_mut(scope) {
+            *digest = digest.wrapping_add(difference);
+            *count += records;
+        }
+    }
+
+    /// Writes the digests that changed. They are summed up here and not by SQLite, whose integers turn into floats when
+    /// they overflow.
+    pub(super) fn write_sums(&mut self) -> Result<(), StoreError> {
+        for (scope, (difference, records)) in std::mem::take(&mut self.sums) {
+            let mut select = self.sql("SELECT digest FROM scope_digest WHERE scope = ?1")?;
+            let digest: Option<i64> = select.query_row([&scope], |row| row.get(0)).optional()?;
+            let digest = digest.map_or(0, number).wrapping_add(difference);
+            let mut upsert = self.sql(
+                "INSERT INTO scope_digest (scope, digest, records) VALUES (?1, ?2, ?3)
+                 ON CONFLICT DO UPDATE SET digest = ?2, records = records + ?3",
+            )?;
+            upsert.execute(params![scope, bits(digest), records])?;
+        }
         Ok(())
     }
 
@@ -108,6 +141,7 @@ impl Tx<'_> {
     }
 
     pub(super) fn digest_of(&mut self, scopes: &[Scope]) -> Result<u64, StoreError> {
+        self.write_sums()?;
         let mut sum = 0u64;
         for prefix in distinct(scopes) {
             // `/` is followed by `0`: between the two lies everything below the prefix.
@@ -128,6 +162,7 @@ impl Tx<'_> {
 
     /// Digest and number of records of each scope, deleted ones included.
     pub(crate) fn scope_sums(&mut self) -> Result<BTreeMap<Scope, (u64, u64)>, StoreError> {
+        self.write_sums()?;
         let mut select = self.sql("SELECT scope, digest, records FROM scope_digest")?;
         let mut rows = select.query([])?;
         let mut sums = BTreeMap::new();

@@ -1,5 +1,6 @@
 //! One transaction, as the protocol sees it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
@@ -11,6 +12,7 @@ use sync_protocol::message::{AckRange, Short};
 use sync_protocol::record::{Op, Record};
 use sync_protocol::rules::Rules;
 
+use super::records::Kept;
 use crate::error::StoreError;
 
 /// One transaction on the database.
@@ -25,13 +27,29 @@ pub(crate) struct Tx<'a> {
     pub(crate) now_ms: i64,
     /// The head as it is, and whether it has to be written.
     head: Option<(u64, bool)>,
+    /// The record that was last read or written: one op asks for it several times.
+    pub(super) last: Option<(RecordKey, Option<Kept>)>,
+    /// What has to be added to the digests and numbers of scopes.
+    pub(super) sums: BTreeMap<String, (u64, i64)>,
+    /// Whether anything may be in quarantine, once it was asked.
+    pub(super) may_hold: Option<bool>,
     /// Narrows [`Store::all_held`] to one record and origin, so that one plea does not review everything.
     pub(super) review_only: Option<(RecordKey, Origin)>,
 }
 
 impl<'a> Tx<'a> {
     pub(super) fn new(conn: &'a Connection, rules_parsed: &'a mut Option<Arc<Rules>>, now_ms: i64) -> Tx<'a> {
-        Tx { conn, rules_parsed, rules_now: None, now_ms, head: None, review_only: None }
+        Tx {
+            conn,
+            rules_parsed,
+            rules_now: None,
+            now_ms,
+            head: None,
+            last: None,
+            sums: BTreeMap::new(),
+            may_hold: None,
+            review_only: None,
+        }
     }
 
     /// Writes what was put off. To be called before the commit.
@@ -40,7 +58,7 @@ impl<'a> Tx<'a> {
             self.sql("UPDATE hub SET head = ?1")?.execute([bits(head)])?;
             self.head = Some((head, false));
         }
-        Ok(())
+        self.write_sums()
     }
 
     /// A statement, prepared once for each connection.
@@ -178,8 +196,11 @@ impl Store for Tx<'_> {
     }
 
     fn keep(&mut self, key: &RecordKey, record: &Record, parents: &[RecordKey]) -> Result<(), StoreError> {
-        self.keep_record(key, record)?;
-        self.keep_parents(key, parents)
+        let is_new = self.keep_record(key, record)?;
+        match is_new && parents.is_empty() {
+            true => Ok(()),
+            false => self.keep_parents(key, parents),
+        }
     }
 
     fn log(&mut self, line: &LogLine) -> Result<(), StoreError> {

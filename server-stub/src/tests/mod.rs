@@ -4,6 +4,7 @@ mod admin;
 mod commands;
 mod exchange;
 mod store;
+mod walk;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

@@ -105,7 +105,8 @@ where
             guess = next_guess(taken, frame.len());
             bytes += frame.len();
             *ops += taken;
-            after = Seq(after.0 + taken as u64);
+            // By the op and not by counting: a damaged op may be missing in between, which the hub will see as a gap.
+            after = tail.get(taken.saturating_sub(1)).map_or(after, |op| op.stamp.dot.seq);
             frames.push(frame);
         }
     }

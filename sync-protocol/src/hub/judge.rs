@@ -70,6 +70,11 @@ fn try_on<S: Store>(
 ) -> Result<Option<Objection>, S::Error> {
     let Some((first, _)) = ops.first() else { return Ok(None) };
     let key = &first.key;
+    let claims_hub = |op: &Op| op.stamp.source == Source::HUB && op.stamp.dot.origin != Origin::HUB;
+    if ops.iter().any(|(op, _)| claims_hub(op)) {
+        let reason = "claims to come from the hub".to_owned();
+        return Ok(Some(Objection { reason, waits_for: Vec::new() }));
+    }
     let type_rules = rules.of(&key.record_type);
     for (op, hseq) in ops {
         if merge::apply(record, op, *hseq, type_rules).is_err() {
