@@ -107,6 +107,7 @@ impl Desk<'_> {
     /// # Errors
     /// [`EditError`] if the value is not one that the field can have.
     pub fn settle(&self, field: &FieldName, value: Option<&Json>) -> Result<Changes, EditError> {
+        self.must_exist()?;
         let mut body = self.current.map(render).unwrap_or_default();
         set_path(&mut body, &field.path(), value.cloned());
         let violations = self.rules.check(self.record_type, &body);
@@ -118,9 +119,20 @@ impl Desk<'_> {
     }
 
     /// The change that ends a review of a delete that met an edit.
-    pub fn settle_delete(&self, delete: bool) -> Changes {
+    ///
+    /// # Errors
+    /// [`EditError::Limit`] if there is no such record.
+    pub fn settle_delete(&self, delete: bool) -> Result<Changes, EditError> {
+        self.must_exist()?;
         let change = Change::put(Value::Bool(delete));
-        Changes { changes: BTreeMap::from([(FieldName::deleted(), change)]), conflicts: Vec::new() }
+        Ok(Changes { changes: BTreeMap::from([(FieldName::deleted(), change)]), conflicts: Vec::new() })
+    }
+
+    fn must_exist(&self) -> Result<(), EditError> {
+        match self.current {
+            Some(_) => Ok(()),
+            None => Err(EditError::Limit("there is no such record to settle".to_owned())),
+        }
     }
 
     fn type_rules(&self) -> &TypeRules {

@@ -11,7 +11,7 @@ use crate::clock::{Hlc, TimeQuality};
 use crate::codec::{decode_dot, decode_op, encode_dot};
 use crate::error::DecodeError;
 use crate::id::{Author, Dot, FieldName, HubSeq, Origin, RecordKey, RecordType, Seq, Source, Stream};
-use crate::limits::FRAME_ITEMS_MAX;
+use crate::limits::{FIELDS_MAX, FRAME_ITEMS_MAX};
 use crate::record::{Cell, Change, Entry, Op, Record, Stamp, State};
 use crate::table::{read_column, read_ints, read_text, read_value, write_column, write_ints, write_text, write_value};
 use crate::value::Value;
@@ -243,7 +243,12 @@ fn encode_group(out: &mut Out, (record_type, fields): &Shape<'_>, members: &[Pla
 }
 
 fn read_groups(input: &mut In<'_>, with_dots: bool) -> Result<Vec<std::vec::IntoIter<Unpacked>>, DecodeError> {
-    let groups = input.list(|input| decode_group(input, with_dots))?;
+    let mut members = 0;
+    let groups = input.list(|input| {
+        let group = decode_group(input, with_dots)?;
+        members = checked_count((members + group.len()) as u64)?;
+        Ok(group)
+    })?;
     Ok(groups.into_iter().map(Vec::into_iter).collect())
 }
 
@@ -251,6 +256,9 @@ fn decode_group(input: &mut In<'_>, with_dots: bool) -> Result<Vec<Unpacked>, De
     input.tuple(if with_dots { 14 } else { 10 })?;
     let record_type = RecordType::new(input.text()?)?;
     let fields = input.list(|input| FieldName::new(input.text()?))?;
+    if fields.len() > FIELDS_MAX {
+        return Err(DecodeError::Shape("too many fields"));
+    }
     let ids = input.list(read_text)?;
     let count = checked_count(input.uint()?)?;
     let ids = match (ids.as_slice(), count) {

@@ -1,6 +1,7 @@
 //! Everything that needs both programs: a generator of records, real processes under a breakable link, scenarios, benches
 //! and the story of the README. Nothing of this is shipped.
 
+pub mod bench;
 pub mod generator;
 pub mod process;
 pub mod proxy;

@@ -7,7 +7,7 @@ use sync_protocol::hub::Store as _;
 use sync_protocol::id::Scope;
 use sync_protocol::message::{Plea, Response, Status, body, split_head};
 
-use super::{SYNC, World};
+use super::{SYNC, World, logged};
 use crate::{Config, HubError};
 
 const RULES: &str = r#"
@@ -369,4 +369,26 @@ async fn the_hub_remembers_over_a_restart() {
     assert_eq!(hub.digest().await.unwrap(), digest);
     let scopes = a.store.state().unwrap().scopes;
     assert_eq!(gateway::Store::digest(&mut a.store, &scopes).unwrap(), digest);
+}
+
+#[tokio::test]
+async fn no_value_and_no_secret_reaches_the_log() {
+    let world = World::start().await;
+    let mut a = world.clinic("a", "mw/zomba").await;
+    world.hub.publish_rules(RULES).await.unwrap();
+    a.put("patient/canary-id", json!({ "name": "canary-name" }));
+    a.put("patient/canary-bad", json!({ "nickname": "canary-nickname" }));
+    world.exchange(&mut a).await;
+    let token = a.store.state().unwrap().token;
+    let mut outgoing = a.request();
+    outgoing.frames.push(vec![9; 10]);
+    world.ask("POST", "/sync/v1", &[SYNC], &body(&outgoing.head.encode(), outgoing.frames)).await;
+    world.enroll("CANA-RYCA-NARY").await;
+    world.admin("PUT", "/records/patient/canary-admin", json!({ "name": "canary-name" })).await;
+    world.admin("PUT", "/records/patient/canary-admin", json!({ "nickname": "canary-name" })).await;
+    let told = logged();
+    assert!(told.contains("ops.new=2") && told.contains("ops.held=1") && told.contains("damaged frame"), "{told}");
+    for secret in ["canary", "CANA", &crate::secret::hex(&token), world.hub.admin_token()] {
+        assert!(!told.contains(secret), "{secret} in {told}");
+    }
 }

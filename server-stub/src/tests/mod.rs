@@ -8,7 +8,7 @@ mod walk;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, Mutex};
 
 use serde_json::{Map, Value as Json, json};
 use sync_protocol::clock::TimeQuality;
@@ -28,6 +28,32 @@ use tokio::task::JoinHandle;
 use crate::{Config, Hub, serve};
 
 const SYNC: (&str, &str) = ("content-type", "application/vnd.outpost.sync");
+
+/// The log of all tests together, of all threads.
+static LOG: LazyLock<Arc<Mutex<Vec<u8>>>> = LazyLock::new(|| {
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let writer = Arc::clone(&log);
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_ansi(false);
+    subscriber.with_writer(move || Log(Arc::clone(&writer))).init();
+    log
+});
+
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn logged() -> String {
+    String::from_utf8(LOG.lock().unwrap().clone()).unwrap()
+}
 
 /// A hub that serves on a free port of this machine.
 struct World {
@@ -58,6 +84,7 @@ impl World {
     }
 
     async fn start_with(config: Config) -> World {
+        LazyLock::force(&LOG);
         let dir = tempfile::tempdir().unwrap();
         let hub = Hub::open_with(dir.path(), config).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -142,6 +142,6 @@ pub(crate) fn changes_of(desk: &Desk<'_>, intent: &Intent) -> Result<(Changes, O
         Intent::Put(body) => (desk.put(body)?, None),
         Intent::Delete => (desk.delete(), None),
         Intent::Settle { field, value, why } => (desk.settle(field, value.as_ref())?, Some(Arc::from(why.as_str()))),
-        Intent::SettleDelete { delete, why } => (desk.settle_delete(*delete), Some(Arc::from(why.as_str()))),
+        Intent::SettleDelete { delete, why } => (desk.settle_delete(*delete)?, Some(Arc::from(why.as_str()))),
     })
 }

@@ -97,7 +97,11 @@ where
     for stream in Stream::ALL {
         let mut after = state.stream(stream).acked;
         while bytes < up_bytes || frames.is_empty() {
-            let tail = store.own_ops(stream, after, (guess * 2).min(FRAME_ITEMS_MAX))?;
+            let mut tail = store.own_ops(stream, after, (guess * 2).min(FRAME_ITEMS_MAX))?;
+            // A frame numbers its ops from the first; what lies behind a damaged one goes into the next.
+            let first = tail.first().map_or(0, |op| op.stamp.dot.seq.0);
+            let contiguous = tail.iter().zip(first..).take_while(|(op, seq)| op.stamp.dot.seq.0 == *seq).count();
+            tail.truncate(contiguous);
             if tail.is_empty() {
                 break;
             }

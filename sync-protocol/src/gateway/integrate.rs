@@ -239,7 +239,7 @@ fn acknowledge<S: Store>(store: &mut S, state: &mut GatewayState, ack: &Ack, rul
         let dot = Dot { origin: state.origin, stream: ack.stream, seq: Seq(seq) };
         let number = ack.ranges.iter().find_map(|range| {
             let nth = seq.checked_sub(range.first.0).filter(|nth| *nth < range.count)?;
-            Some(HubSeq(range.hseq.0 + nth))
+            Some(HubSeq(range.hseq.0.saturating_add(nth)))
         });
         match number {
             Some(hseq) => confirm(store, dot, hseq, rules)?,

@@ -253,7 +253,13 @@ where
         let items = self.store.items(&self.gateway.scopes)?;
         let ours = Encoder::new(u64::from(count), items.iter().map(|(item, _)| *item)).symbols(count);
         let Some(difference) = decode(u64::from(count), &ours, &theirs) else {
-            head.symbols = Some(count.saturating_mul(4).clamp(1, SYMBOLS_MAX));
+            if count >= SYMBOLS_MAX {
+                // More differs than is worth naming one by one: everything in view is sent again, in the back-fill lane.
+                let (scopes, source) = (self.gateway.scopes.clone(), self.gateway.source);
+                head.view = Some(View { scopes, source, backfill: true });
+            } else {
+                head.symbols = Some(count.saturating_mul(4).clamp(1, SYMBOLS_MAX));
+            }
             return Ok(());
         };
         let missing: BTreeSet<u64> = difference.local_only.into_iter().collect();

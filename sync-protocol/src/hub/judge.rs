@@ -11,7 +11,7 @@ use super::{HeldOp, LogLine, Logged, Store};
 use crate::clock::TimeQuality;
 use crate::digest::Chain;
 use crate::edit::render;
-use crate::id::{Device, Dot, FieldName, HubSeq, Origin, RecordKey, Source};
+use crate::id::{Device, Dot, FieldName, HubSeq, Origin, RecordKey, Scope, Source};
 use crate::merge::{self, Presence, presence};
 use crate::payload::News;
 use crate::record::{Cell, Change, Op, Record, Stamp};
@@ -121,7 +121,11 @@ fn apply<S: Store>(store: &mut S, op: &Op, hseq: HubSeq, rules: &Rules) -> Resul
     let before = store.record(&op.key)?;
     let mut record = before.clone().unwrap_or_default();
     // It was tried on a copy before; an op that cannot be merged never comes here.
-    let Ok(merged) = merge::apply(&mut record, op, hseq, rules.of(&op.key.record_type)) else { return Ok(()) };
+    let Ok(mut merged) = merge::apply(&mut record, op, hseq, rules.of(&op.key.record_type)) else { return Ok(()) };
+    if let Some(claimed) = refused_scope(&mut record, op, hseq) {
+        merged.changed = true;
+        store.log(&LogLine { hseq, key: op.key.clone(), what: Logged::Left(claimed) })?;
+    }
     store.remember(&op.key, &merged.superseded)?;
     if !merged.changed {
         return Ok(());
@@ -139,6 +143,20 @@ fn apply<S: Store>(store: &mut S, op: &Op, hseq: HubSeq, rules: &Rules) -> Resul
         }
     }
     Ok(())
+}
+
+/// The scope that an op claimed for a record whose scope stands, if it did: its author took the record for a new one. The
+/// cell counts as changed now, so that the author gets the whole record if it is in its view, and lets go of it if not.
+fn refused_scope(record: &mut Record, op: &Op, hseq: HubSeq) -> Option<Scope> {
+    let Some(Change::Put { value: Some(Value::Text(claimed)), .. }) = op.changes.get(&FieldName::scope()) else {
+        return None;
+    };
+    let cell = record.cells.get_mut(&FieldName::scope())?;
+    if cell.stamps().iter().any(|stamp| stamp.dot == op.stamp.dot) {
+        return None;
+    }
+    cell.changed = hseq;
+    Scope::new(claimed).ok().filter(|claimed| *claimed != record.scope())
 }
 
 /// A record whose type takes its scope from a parent goes where that parent is.
@@ -159,7 +177,7 @@ fn follow_parent<S: Store>(
 }
 
 /// Moves a record to another scope, as a write of the hub.
-fn move_to<S: Store>(store: &mut S, key: &RecordKey, scope: &crate::id::Scope, rules: &Rules) -> Result<(), S::Error> {
+fn move_to<S: Store>(store: &mut S, key: &RecordKey, scope: &Scope, rules: &Rules) -> Result<(), S::Error> {
     let Some(record) = store.record(key)?.filter(|r| r.scope() != *scope) else { return Ok(()) };
     let clock = record.cells.values().filter_map(Cell::stamp).map(|s| s.hlc).max().unwrap_or_default();
     let changes = BTreeMap::from([(FieldName::scope(), Change::put(Value::Text(scope.as_str().to_owned())))]);

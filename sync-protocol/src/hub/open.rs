@@ -72,8 +72,15 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
     if request.epoch != epoch || request.cursor > head {
         return rebase(store, &gateway, &request, now_ms);
     }
-    for at in &request.streams {
-        let mark = store.mark(gateway.origin, at.stream)?;
+    for stream in Stream::ALL {
+        let mark = store.mark(gateway.origin, stream)?;
+        let Some(at) = request.streams.iter().find(|at| at.stream == stream) else {
+            // It says nothing of a stream from which ops arrived: the card is older than they are.
+            if mark.acked > Seq(0) {
+                return new_origin(store, gateway, now_ms, request.origin);
+            }
+            continue;
+        };
         if at.acked > mark.acked {
             return rebase(store, &gateway, &request, now_ms);
         }

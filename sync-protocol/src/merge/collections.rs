@@ -9,7 +9,7 @@ use crdts::orswot::{Op as SetOp, Orswot};
 use crdts::{CmRDT, GSet, VClock};
 
 use super::Step;
-use crate::id::{HubSeq, Origin, Writer};
+use crate::id::{Dot, HubSeq, Origin, Writer};
 use crate::record::{Change, CounterState, Entry, LogState, SetState, State, Touch};
 use crate::rules::Rule;
 use crate::value::Value;
@@ -72,6 +72,18 @@ impl Step<'_> {
         let origins: BTreeSet<Origin> = totals.into_keys().chain([origin]).collect();
         let totals = origins.into_iter().map(|o| (o, (plus.get(&o), minus.get(&o)))).collect();
         CounterState { touch: self.touch(before.as_ref().map(|c| &c.touch)), totals }
+    }
+}
+
+/// Whether a self-merging cell has this write in it already.
+pub(super) fn contains(state: &State, dot: Dot, change: &Change) -> bool {
+    match (state, change) {
+        (State::Set(set), Change::Members { .. }) => set.clock.get(&dot.writer()).is_some_and(|seq| *seq >= dot.seq.0),
+        (State::Log(log), Change::Append(_)) => log.entries.iter().any(|(_, known, _, _)| *known == dot),
+        (State::Counter(counter), Change::Count { plus, minus }) => {
+            counter.totals.get(&dot.origin).is_some_and(|(p, m)| p >= plus && m >= minus)
+        }
+        _ => false,
     }
 }
 

@@ -90,6 +90,10 @@ struct Step<'a> {
 
 impl Step<'_> {
     fn run(&self, state: Option<State>, change: &Change, superseded: &mut Vec<Superseded>) -> Result<State, MergeError> {
+        // What came before is contained already, and must not look like the last touch again.
+        if let Some(known) = state.as_ref().filter(|state| collections::contains(state, self.stamp.dot, change)) {
+            return Ok(known.clone());
+        }
         match self.rule {
             Rule::Set => Ok(State::Set(self.apply_set(state, change))),
             Rule::AppendOnly => Ok(State::Log(self.apply_log(state, change))),
@@ -157,12 +161,19 @@ pub fn presence(record: &Record, rules: &TypeRules) -> Presence {
         _ => None,
     };
     let Some(tombstone) = tombstone else { return Presence::Alive };
-    let edited_unseen = record
-        .cells
-        .iter()
-        .filter(|(name, _)| !name.is_reserved())
-        .flat_map(|(_, cell)| cell.stamps())
-        .any(|stamp| !tombstone.stamp.saw(stamp) && stamp.dot != tombstone.stamp.dot);
+    let knew = |stamp: &Stamp| tombstone.stamp.saw(stamp) || stamp.dot == tombstone.stamp.dot;
+    // A cell that merges by itself holds the writes of many and names only the last; `basis` tells of the others.
+    let knew_all = |cell: &Cell| {
+        let others = match &cell.state {
+            State::Set(set) => set.touch.basis,
+            State::Log(log) => log.touch.basis,
+            State::Counter(counter) => counter.touch.basis,
+            State::Register(_) => HubSeq::NONE,
+        };
+        cell.stamps().into_iter().all(|stamp| knew(stamp)) && others <= tombstone.stamp.seen
+    };
+    let fields = record.cells.iter().filter(|(name, _)| !name.is_reserved());
+    let edited_unseen = !fields.map(|(_, cell)| cell).all(knew_all);
     let revived = record.cells.get(&FieldName::deleted()).is_some_and(|c| c.value() != Some(Value::Bool(true)));
     match rules.delete {
         DeleteRule::DeleteWins => Presence::Deleted,
