@@ -125,8 +125,18 @@ impl Status {
             (n, Some(age)) => writeln!(out, "unsent     {n}   oldest {}", duration(age)),
             (n, None) => writeln!(out, "unsent     {n}"),
         };
-        let _ = writeln!(out, "parked     {}{}", self.parked, if self.parked > 0 { "   see: outpost parked list" } else { "" });
-        let _ = writeln!(out, "conflicts  {}{}", self.conflicts, if self.conflicts > 0 { "   see: outpost conflicts list" } else { "" });
+        let _ = writeln!(
+            out,
+            "parked     {}{}",
+            self.parked,
+            if self.parked > 0 { "   see: outpost parked list" } else { "" }
+        );
+        let _ = writeln!(
+            out,
+            "conflicts  {}{}",
+            self.conflicts,
+            if self.conflicts > 0 { "   see: outpost conflicts list" } else { "" }
+        );
         let ago = |ms: i64| format!("{} ago", duration(u64::try_from(now_ms.saturating_sub(ms) / 1000).unwrap_or(0)));
         let _ = writeln!(out, "last sync  {}", self.last_success_ms.map_or("never".to_owned(), ago));
         if let (Some(class), Some(error)) = (&self.error_class, &self.error) {

@@ -223,12 +223,7 @@ impl Mapped {
         let [c0, c1, c2, c3, s0, s1, s2, s3, s4, s5, s6, s7, ..] = *hash.as_bytes();
         let check = u32::from_le_bytes([c0, c1, c2, c3]);
         let state = u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]);
-        Self {
-            item,
-            state,
-            check,
-            next: 0,
-        }
+        Self { item, state, check, next: 0 }
     }
 
     fn advance(&mut self) {
@@ -344,10 +339,7 @@ mod tests {
         let symbols = Encoder::new(7, [1, 0x0123_4567_89ab_cdef, u64::MAX]).symbols(4);
         let packed = pack(&symbols[2..], 2, 3);
         let hex: String = packed.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(
-            hex,
-            "03020200000000000000000000000001eecdab8967452301c7be1e0d02"
-        );
+        assert_eq!(hex, "03020200000000000000000000000001eecdab8967452301c7be1e0d02");
     }
 
     proptest! {

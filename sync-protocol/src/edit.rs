@@ -73,8 +73,7 @@ impl Desk<'_> {
         let mut violations = self.rules.check(self.record_type, body);
         let wanted = self.explode(body)?;
         let mut result = Changes::default();
-        let names: BTreeSet<FieldName> =
-            wanted.keys().cloned().chain(self.fields_of(self.base)).collect();
+        let names: BTreeSet<FieldName> = wanted.keys().cloned().chain(self.fields_of(self.base)).collect();
         for name in names {
             let change = self.change_of(&name, wanted.get(&name), &mut violations);
             if let Some((change, conflict)) = change {
@@ -304,7 +303,8 @@ fn members(wanted: Option<&Value>, base: Option<&Cell>) -> Change {
         Some(State::Set(set)) => &set.members,
         _ => &empty,
     };
-    let remove = standing.iter().filter(|(m, _)| !wanted.contains(*m)).map(|(m, dots)| (m.clone(), dots.clone())).collect();
+    let remove =
+        standing.iter().filter(|(m, _)| !wanted.contains(*m)).map(|(m, dots)| (m.clone(), dots.clone())).collect();
     let add = wanted.into_iter().filter(|m| !standing.contains_key(m)).collect();
     Change::Members { add, remove }
 }

@@ -241,9 +241,7 @@ impl Scope {
     /// Whether a record of `other` belongs to a subscription of this prefix.
     pub fn covers(&self, other: &Scope) -> bool {
         let (prefix, path) = (self.as_str(), other.as_str());
-        prefix.is_empty()
-            || path == prefix
-            || path.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'))
+        prefix.is_empty() || path == prefix || path.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'))
     }
 }
 

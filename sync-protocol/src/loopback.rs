@@ -86,10 +86,12 @@ where
     H: hub::Store,
     H::Error: From<io::Error>,
 {
-    let outgoing = gateway::request(gateway, &mut link.up, now_ms, link.up_bytes, link.down_bytes).map_err(LoopError::Gateway)?;
+    let outgoing =
+        gateway::request(gateway, &mut link.up, now_ms, link.up_bytes, link.down_bytes).map_err(LoopError::Gateway)?;
     let request = body(&outgoing.head.encode(), outgoing.frames);
     let response = serve(hub, link, &request, now_ms)?;
-    let mut traffic = Traffic { up_bytes: request.len(), down_bytes: response.len(), ops: outgoing.ops, ..Traffic::default() };
+    let mut traffic =
+        Traffic { up_bytes: request.len(), down_bytes: response.len(), ops: outgoing.ops, ..Traffic::default() };
 
     let (head, mut at) = split_head(&response)?.ok_or(DecodeError::Shape("no head"))?;
     let head = Response::decode(head)?;
@@ -104,7 +106,11 @@ where
     }
     traffic.agrees = gateway::finish(gateway, &outgoing.head, &head).map_err(LoopError::Gateway)?;
     let state = gateway.state().map_err(LoopError::Gateway)?;
-    traffic.again = head.more || head.status != Status::Ok || state.unsent() > 0 || state.repair_symbols.is_some() || state.backfill.is_some();
+    traffic.again = head.more
+        || head.status != Status::Ok
+        || state.unsent() > 0
+        || state.repair_symbols.is_some()
+        || state.backfill.is_some();
     Ok(traffic)
 }
 

@@ -474,10 +474,12 @@ impl Response {
                 }
                 11 => head.drop = input.list(|input| short(input).map(u64::from_le_bytes))?,
                 12 => head.symbols = Some(input.u32()?),
-                13 => head.reason = match input.kind()? {
-                    Type::Null => decode_optional_text(&mut input)?.map(str::to_owned),
-                    _ => Some(input.text()?.to_owned()),
-                },
+                13 => {
+                    head.reason = match input.kind()? {
+                        Type::Null => decode_optional_text(&mut input)?.map(str::to_owned),
+                        _ => Some(input.text()?.to_owned()),
+                    }
+                }
                 _ => input.skip()?,
             }
         }

@@ -228,7 +228,8 @@ fn encode_group(out: &mut Out, (record_type, fields): &Shape<'_>, members: &[Pla
     ints(out, &|s| s.seen.0);
     ints(out, &|s| s.captured_ms.wrapping_sub(s.hlc.unix_ms() as i64) as u64);
     ints(out, &|s| u64::from(s.quality.number()) | u64::from(s.source.0) << 8);
-    let authors: Vec<_> = members.iter().map(|m| m.stamp.author.as_ref().map(|a| Value::Text(a.as_str().into()))).collect();
+    let authors: Vec<_> =
+        members.iter().map(|m| m.stamp.author.as_ref().map(|a| Value::Text(a.as_str().into()))).collect();
     write_column(out, &authors, write_value);
     if with_dots {
         ints(out, &|s| u64::from(s.dot.origin.0));
@@ -284,7 +285,9 @@ fn decode_group(input: &mut In<'_>, with_dots: bool) -> Result<Vec<Unpacked>, De
     let mut members = Vec::with_capacity(count);
     let stamps = hlc.into_iter().zip(seen).zip(ahead).zip(kinds).zip(authors);
     let dots = origins.into_iter().zip(streams).zip(seqs).zip(hseqs);
-    for ((id, ((((hlc, seen), ahead), kinds), author)), (((origin, stream), seq), hseq)) in ids.iter().zip(stamps).zip(dots) {
+    for ((id, ((((hlc, seen), ahead), kinds), author)), (((origin, stream), seq), hseq)) in
+        ids.iter().zip(stamps).zip(dots)
+    {
         let origin = u32::try_from(origin).map_err(|_| DecodeError::Shape("origin"))?;
         let stream = u8::try_from(stream).map_err(|_| DecodeError::Shape("stream"))?;
         let author = match author {

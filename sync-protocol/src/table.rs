@@ -116,7 +116,8 @@ pub(crate) fn read_text(input: &mut In<'_>) -> Result<String, DecodeError> {
 fn read_tagged_text(input: &mut In<'_>, tag: u64) -> Result<String, DecodeError> {
     match tag {
         TAG_UUID => {
-            let bytes: [u8; 16] = input.bytes()?.try_into().map_err(|_| DecodeError::Shape("UUID of another length"))?;
+            let bytes: [u8; 16] =
+                input.bytes()?.try_into().map_err(|_| DecodeError::Shape("UUID of another length"))?;
             Ok(uuid::Uuid::from_bytes(bytes).hyphenated().to_string())
         }
         TAG_DAYS => date_of(input.int()?).ok_or(DecodeError::Shape("date out of range")),
@@ -151,8 +152,18 @@ mod tests {
     #[test]
     fn texts_come_back_to_the_letter() {
         for text in [
-            "", "x", "2026-11-21", "2024-02-29", "2023-02-29", "1000-01-01", "9999-12-31", "0999-01-01", "2026-13-01",
-            "+026-01-01", "0195a1c2-7f00-7abc-8def-0123456789ab", "0195A1C2-7f00-7abc-8def-0123456789ab",
+            "",
+            "x",
+            "2026-11-21",
+            "2024-02-29",
+            "2023-02-29",
+            "1000-01-01",
+            "9999-12-31",
+            "0999-01-01",
+            "2026-13-01",
+            "+026-01-01",
+            "0195a1c2-7f00-7abc-8def-0123456789ab",
+            "0195A1C2-7f00-7abc-8def-0123456789ab",
             "0195a1c27f007abc8def0123456789ab0000",
         ] {
             let mut out = Out::new();

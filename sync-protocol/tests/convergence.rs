@@ -180,12 +180,16 @@ fn two_with(body: Value) -> World {
 
 #[test]
 fn different_fields_edited_on_both_sides_both_survive() {
-    let mut w = two_with(json!({"name": "Asha", "village": "Chingale", "address": {"city": "Zomba", "chief": "Mlumbe"}}));
+    let mut w =
+        two_with(json!({"name": "Asha", "village": "Chingale", "address": {"city": "Zomba", "chief": "Mlumbe"}}));
     w.edit(0, "patient/p1", json!({"village": "Thondwe"}));
     w.edit(1, "patient/p1", json!({"name": "Asha B.", "address": {"city": "Domasi", "chief": "Mlumbe"}}));
     w.sync_all();
     let body = Value::Object(w.body(1, "patient/p1"));
-    assert_eq!(body, json!({"name": "Asha B.", "village": "Thondwe", "address": {"city": "Domasi", "chief": "Mlumbe"}}));
+    assert_eq!(
+        body,
+        json!({"name": "Asha B.", "village": "Thondwe", "address": {"city": "Domasi", "chief": "Mlumbe"}})
+    );
     assert!(w.record(0, "patient/p1").conflicts().is_empty());
 }
 
@@ -216,7 +220,8 @@ fn keep_both_keeps_both_until_a_person_settles_at_a_gateway() {
     w.edit(1, "patient/p1", json!({"alive": "unknown"}));
     w.sync_all();
     assert_eq!(w.hub_record("patient/p1").conflicts().len(), 1);
-    let settle = Intent::Settle { field: FieldName::new("alive").unwrap(), value: Some(json!("alive")), why: "met her".into() };
+    let settle =
+        Intent::Settle { field: FieldName::new("alive").unwrap(), value: Some(json!("alive")), why: "met her".into() };
     let wish = w.wish("patient/p1", settle);
     w.capture(1, wish);
     w.sync_all();
@@ -286,7 +291,11 @@ fn first_write_and_immutable_keep_the_first_and_show_the_other() {
     assert_eq!(rivals(&w.record(1, "patient/p1"), "blood_group"), [json!("B")]);
     w.hub_write(
         "patient/p1",
-        Intent::Settle { field: FieldName::new("blood_group").unwrap(), value: Some(json!("B")), why: "lab slip".into() },
+        Intent::Settle {
+            field: FieldName::new("blood_group").unwrap(),
+            value: Some(json!("B")),
+            why: "lab slip".into(),
+        },
     );
     w.sync_all();
     assert_eq!(w.shown("patient/p1", "blood_group"), json!("B"));
@@ -304,11 +313,9 @@ fn priority_lets_the_system_of_record_win_over_a_later_clinic() {
 
 #[test]
 fn a_delete_meets_an_edit_by_the_rule_of_the_type() {
-    for (key, expected) in [
-        ("patient/p1", Presence::Review),
-        ("form/f1", Presence::Deleted),
-        ("draft/d1", Presence::Alive),
-    ] {
+    for (key, expected) in
+        [("patient/p1", Presence::Review), ("form/f1", Presence::Deleted), ("draft/d1", Presence::Alive)]
+    {
         let mut w = two();
         w.put(0, key, json!({"a": 1, "b": 1}));
         w.sync_all();
@@ -339,7 +346,8 @@ fn an_edit_of_a_stale_copy_at_one_gateway_merges_field_by_field() {
     let mut w = two_with(json!({"name": "Asha", "phone": "1", "alive": "alive"}));
     let read = w.record(0, "patient/p1");
     w.edit(0, "patient/p1", json!({"phone": "2", "alive": "dead"}));
-    let mut stale = w.wish("patient/p1", Intent::Put(object(json!({"name": "Asha B.", "phone": "1", "alive": "unknown"}))));
+    let mut stale =
+        w.wish("patient/p1", Intent::Put(object(json!({"name": "Asha B.", "phone": "1", "alive": "unknown"}))));
     stale.base = Some(read);
     let done = w.capture(0, stale);
     assert_eq!(done.conflicts, [FieldName::new("alive").unwrap()]);
@@ -387,10 +395,7 @@ fn one_bad_record_holds_up_only_its_dependants() {
 
 #[test]
 fn a_record_that_leaves_the_catchment_leaves_the_box_and_a_late_write_still_arrives() {
-    let mut w = World::new(
-        "version = 1\n[types.patient]\nscope = \"facility\"\n",
-        &["mw/zomba/a", "mw/zomba/b", "mw"],
-    );
+    let mut w = World::new("version = 1\n[types.patient]\nscope = \"facility\"\n", &["mw/zomba/a", "mw/zomba/b", "mw"]);
     w.put(0, "patient/p1", json!({"facility": "mw/zomba/a", "name": "Asha"}));
     w.sync_all();
     assert!(w.gateways[1].records().next().is_none());

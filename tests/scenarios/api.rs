@@ -32,7 +32,14 @@ fn refusals_are_problem_documents_that_say_what_to_do() {
         ("PUT", "/v1/records/patient/p1", &json_type[..], Some(text("{")), 400, "malformed-request"),
         ("PUT", "/v1/records/patient/p1", &json_type, Some(text("[1]")), 400, "malformed-request"),
         ("PUT", "/v1/records/1x/p1", &json_type, Some(json!({})), 400, "malformed-request"),
-        ("PUT", "/v1/records/patient/p1", &[("content-type", "text/plain")], Some(text("x")), 415, "unsupported-media-type"),
+        (
+            "PUT",
+            "/v1/records/patient/p1",
+            &[("content-type", "text/plain")],
+            Some(text("x")),
+            415,
+            "unsupported-media-type",
+        ),
         ("PUT", "/v1/records/patient/p1", &json_type, Some(json!({"x": "y".repeat(300_000)})), 413, "too-large"),
         ("PATCH", "/v1/records/patient/p1", &json_type, Some(json!({})), 415, "unsupported-media-type"),
         ("GET", "/v1/records/patient/none", &[], None, 404, "not-found"),
@@ -56,7 +63,8 @@ fn rules_are_held_at_the_desk_with_the_field_named_and_no_value() {
     assert!(answer.contains("\"field\":\"sex\"") && answer.contains("one of female, male"), "{answer}");
     assert!(!answer.contains("Canary7"), "{answer}");
     gateway.put("patient/p1", &json!({"sex": "female", "blood_group": "A"}));
-    let (status, answer) = gateway.ask("PUT", "/v1/records/patient/p1", &[], Some(&json!({"sex": "female", "blood_group": "B"})));
+    let (status, answer) =
+        gateway.ask("PUT", "/v1/records/patient/p1", &[], Some(&json!({"sex": "female", "blood_group": "B"})));
     assert_eq!(status, 422, "{answer}");
     assert!(answer.contains("blood_group"), "{answer}");
 }
@@ -68,16 +76,19 @@ fn versions_protect_from_lost_updates_and_merge_what_does_not_clash() {
     let tag = format!("\"{}\"", first["etag"].as_str().unwrap());
     gateway.put("patient/p1", &json!({"name": "Asha", "phone": "2"}));
     let stale = [("if-match", tag.as_str())];
-    let (status, answer) = gateway.ask("PUT", "/v1/records/patient/p1", &stale, Some(&json!({"name": "Asha B.", "phone": "1"})));
+    let (status, answer) =
+        gateway.ask("PUT", "/v1/records/patient/p1", &stale, Some(&json!({"name": "Asha B.", "phone": "1"})));
     assert_eq!(status, 200, "{answer}");
     assert_eq!(gateway.get("patient/p1").unwrap(), json!({"name": "Asha B.", "phone": "2"}));
-    let (_, answer) = gateway.ask("PUT", "/v1/records/patient/p1", &stale, Some(&json!({"name": "Asha", "phone": "3"})));
+    let (_, answer) =
+        gateway.ask("PUT", "/v1/records/patient/p1", &stale, Some(&json!({"name": "Asha", "phone": "3"})));
     assert!(answer.contains("\"conflicts\":[\"phone\"]"), "{answer}");
     let (status, _) = gateway.ask("PUT", "/v1/records/patient/p1", &[("if-none-match", "*")], Some(&json!({})));
     assert_eq!(status, 412);
     let (status, _) = gateway.ask("PUT", "/v1/records/patient/p2", &[("if-none-match", "*")], Some(&json!({"a": 1})));
     assert_eq!(status, 201);
-    let (status, _) = gateway.ask("PUT", "/v1/records/patient/p1", &[("if-match", "\"0000000000000000\"")], Some(&json!({})));
+    let (status, _) =
+        gateway.ask("PUT", "/v1/records/patient/p1", &[("if-match", "\"0000000000000000\"")], Some(&json!({})));
     assert_eq!(status, 412);
 }
 
@@ -98,9 +109,14 @@ fn a_repeated_post_gives_the_same_answer_and_one_record() {
 #[test]
 fn numbers_and_unknown_fields_come_back_as_they_were() {
     let (_folder, gateway) = alone();
-    let text = r#"{"big":123456789012345678901234567890,"deep":{"a":[1,{"b":null}]},"exact":0.1234567890123456789,"x.y":1}"#;
-    let (status, _) =
-        gateway.ask("PUT", "/v1/records/form/f1", &[("content-type", "application/json")], Some(&Value::String(text.to_owned())));
+    let text =
+        r#"{"big":123456789012345678901234567890,"deep":{"a":[1,{"b":null}]},"exact":0.1234567890123456789,"x.y":1}"#;
+    let (status, _) = gateway.ask(
+        "PUT",
+        "/v1/records/form/f1",
+        &[("content-type", "application/json")],
+        Some(&Value::String(text.to_owned())),
+    );
     assert_eq!(status, 201);
     assert_eq!(gateway.ask("GET", "/v1/records/form/f1", &[], None).1, text);
 }
@@ -139,7 +155,9 @@ fn receipts_tell_here_from_at_the_hub() {
     let ask = || {
         let (_, answer) = gateway.ask("POST", "/v1/receipts", &[], Some(&question));
         let answer: Value = serde_json::from_str(&answer).unwrap();
-        let of = |n: usize| (answer["records"][n]["here"].as_bool().unwrap(), answer["records"][n]["at_hub"].as_bool().unwrap());
+        let of = |n: usize| {
+            (answer["records"][n]["here"].as_bool().unwrap(), answer["records"][n]["at_hub"].as_bool().unwrap())
+        };
         (of(0), of(1))
     };
     assert_eq!(ask(), ((true, false), (false, false)));
@@ -154,7 +172,15 @@ fn the_document_names_every_path_that_answers() {
     let (_, text) = gateway.ask("GET", "/openapi.json", &[], None);
     let document: Value = serde_json::from_str(&text).unwrap();
     let paths: Vec<&String> = document["paths"].as_object().unwrap().keys().collect();
-    for path in ["/v1/records/{type}/{id}", "/v1/records/{type}", "/v1/batch", "/v1/changes", "/v1/receipts", "/v1/status", "/healthz"] {
+    for path in [
+        "/v1/records/{type}/{id}",
+        "/v1/records/{type}",
+        "/v1/batch",
+        "/v1/changes",
+        "/v1/receipts",
+        "/v1/status",
+        "/healthz",
+    ] {
         assert!(paths.iter().any(|p| *p == path), "{path} is not in {paths:?}");
     }
     // Every path of the document answers something else than "no such path".

@@ -14,11 +14,17 @@ fn one_bad_record_holds_up_only_its_dependants_among_five_thousand() {
     let mut lines = String::new();
     for n in 0..2_499 {
         lines.push_str(&format!("{}\n", json!({"type": "patient", "id": format!("p{n}"), "body": {"sex": "female"}})));
-        lines.push_str(&format!("{}\n", json!({"type": "visit", "id": format!("v{n}"), "body": {"patient": format!("p{n}")}})));
+        lines.push_str(&format!(
+            "{}\n",
+            json!({"type": "visit", "id": format!("v{n}"), "body": {"patient": format!("p{n}")}})
+        ));
         if n == 1_000 {
             lines.push_str(&format!("{}\n", json!({"type": "patient", "id": "bad", "body": {"name": "x"}})));
             for m in 0..3 {
-                lines.push_str(&format!("{}\n", json!({"type": "visit", "id": format!("bad{m}"), "body": {"patient": "bad"}})));
+                lines.push_str(&format!(
+                    "{}\n",
+                    json!({"type": "visit", "id": format!("bad{m}"), "body": {"patient": "bad"}})
+                ));
             }
         }
     }

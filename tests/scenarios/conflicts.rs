@@ -104,7 +104,8 @@ fn a_delete_that_did_not_know_of_an_edit_waits_for_a_person() {
 #[test]
 fn an_edit_at_the_centre_is_an_edit_like_any_other() {
     let w = offline_with(&json!({"name": "Asha", "phone": "1"}));
-    let (status, answer) = w.hub.ask("PUT", "/admin/v1/records/patient/p1", Some(&json!({"name": "Asha Banda", "phone": "1"})));
+    let (status, answer) =
+        w.hub.ask("PUT", "/admin/v1/records/patient/p1", Some(&json!({"name": "Asha Banda", "phone": "1"})));
     assert_eq!(status, 200, "{answer}");
     w.patch(&w.b, &json!({"phone": "2"}));
     w.reconnect();

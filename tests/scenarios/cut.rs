@@ -78,7 +78,11 @@ fn a_sign_in_page_is_no_link() {
         let (mut stream, _) = portal.accept().unwrap();
         let _ = stream.read(&mut [0; 4096]);
         let body = "<html>Please sign in</html>";
-        let _ = write!(stream, "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+        let _ = write!(
+            stream,
+            "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+            body.len()
+        );
     });
     a.put("patient/p1", &json!({"name": "Asha"}));
     let (status, told) = a.ask("POST", "/v1/sync", &[], None);

@@ -48,7 +48,17 @@ fn sources(of: &str) -> Vec<(PathBuf, String)> {
 #[test]
 fn the_protocol_crate_is_pure() {
     let allowed = [
-        "blake3", "crc32fast", "crdts", "jiff", "minicbor", "serde", "serde_json", "thiserror", "toml", "uuid", "zstd",
+        "blake3",
+        "crc32fast",
+        "crdts",
+        "jiff",
+        "minicbor",
+        "serde",
+        "serde_json",
+        "thiserror",
+        "toml",
+        "uuid",
+        "zstd",
     ];
     for name in dependencies("sync-protocol") {
         assert!(allowed.contains(&name.as_str()), "sync-protocol depends on {name}");

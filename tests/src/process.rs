@@ -296,7 +296,10 @@ impl Gateway {
 
 /// One HTTP request with JSON; status and body of the answer, whatever the status.
 pub fn ask(method: &str, url: &str, headers: &[(&str, &str)], body: Option<&Value>) -> (u16, String) {
-    let agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(120))).build();
+    let agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(Duration::from_secs(120)))
+        .build();
     let agent = ureq::Agent::from(agent);
     let mut request = ureq::http::Request::builder().method(method).uri(url);
     for (name, value) in headers {

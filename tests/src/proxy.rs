@@ -95,7 +95,10 @@ impl Link {
         }
         let Ok(hub) = TcpStream::connect(target) else { return };
         let (Ok(gateway_up), Ok(hub_up)) = (gateway.try_clone(), hub.try_clone()) else { return };
-        self.open.lock().unwrap_or_else(|e| e.into_inner()).extend([gateway.try_clone(), hub.try_clone()].into_iter().flatten());
+        self.open
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .extend([gateway.try_clone(), hub.try_clone()].into_iter().flatten());
         let link = Arc::clone(self);
         let up = thread::spawn(move || link.pump_up(gateway_up, hub_up));
         self.pump_down(hub, gateway);

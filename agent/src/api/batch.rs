@@ -13,10 +13,10 @@ use sync_protocol::limits::RECORD_BYTES_MAX;
 use tokio::sync::mpsc;
 use utoipa::ToSchema;
 
+use super::App;
 use super::body::{expect_type, key};
 use super::problem::Problem;
 use super::write::{Outcome, Receipt, Terms, Wish, perform};
-use super::App;
 use crate::clock::Moment;
 
 /// Lines in one durable commit.
@@ -98,7 +98,9 @@ async fn run(app: &App, mut body: Body, results: &Results) -> Result<(), Gone> {
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else {
             chunk.flush(app, results).await?;
-            return chunk.stop(results, "The body ended before all of it had arrived. Send the missing lines again.").await;
+            return chunk
+                .stop(results, "The body ended before all of it had arrived. Send the missing lines again.")
+                .await;
         };
         let Ok(data) = frame.into_data() else { continue };
         buffer.extend_from_slice(&data);
@@ -111,7 +113,9 @@ async fn run(app: &App, mut body: Body, results: &Results) -> Result<(), Gone> {
         }
         if buffer.len() > LINE_BYTES_MAX || chunk.count > BATCH_LINES_MAX {
             chunk.flush(app, results).await?;
-            let told = format!("Stopped here: a line is at most {LINE_BYTES_MAX} bytes, a batch at most {BATCH_LINES_MAX} lines.");
+            let told = format!(
+                "Stopped here: a line is at most {LINE_BYTES_MAX} bytes, a batch at most {BATCH_LINES_MAX} lines."
+            );
             return chunk.stop(results, &told).await;
         }
     }

@@ -71,7 +71,8 @@ pub(crate) async fn changes(
     Query(params): Query<FeedParams>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let wants_stream = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).is_some_and(|v| v.contains("text/event-stream"));
+    let wants_stream =
+        headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).is_some_and(|v| v.contains("text/event-stream"));
     if wants_stream {
         let resumed = headers.get("last-event-id").and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
         let since = resumed.unwrap_or(params.since);
@@ -93,7 +94,8 @@ async fn next(app: &App, since: u64, wait: Option<Duration>) -> Result<Feed, Pro
     let mut latest = app.store.feed();
     latest.mark_unchanged();
     loop {
-        let items: Vec<FeedItem> = app.store.read(move |reader| reader.changes(since, LIMIT_MAX)).await.map_err(Problem::from)?;
+        let items: Vec<FeedItem> =
+            app.store.read(move |reader| reader.changes(since, LIMIT_MAX)).await.map_err(Problem::from)?;
         if !items.is_empty() || wait.is_some_and(|wait| wait.is_zero()) {
             return Ok(Feed::new(since, &items));
         }

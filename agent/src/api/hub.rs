@@ -40,8 +40,9 @@ pub(crate) struct Enrolled {
 pub(crate) async fn enroll(State(app): State<App>, headers: HeaderMap, body: Body) -> Result<Json<Enrolled>, Problem> {
     expect_type(&headers, "application/json")?;
     let body = read(body, BODY_BYTES_MAX, "The body").await?;
-    let wish: Enrolling = serde_json::from_slice(&body)
-        .map_err(|e| Problem::bad_request(format!("The body is not an object with hub_url and code: see column {}.", e.column())))?;
+    let wish: Enrolling = serde_json::from_slice(&body).map_err(|e| {
+        Problem::bad_request(format!("The body is not an object with hub_url and code: see column {}.", e.column()))
+    })?;
     let name = sync::enroll(&app.store, &wish.hub_url, &wish.code).await.map_err(Problem::from_sync)?;
     app.sync.nudge();
     Ok(Json(Enrolled { name }))

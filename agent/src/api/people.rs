@@ -114,7 +114,9 @@ pub(crate) async fn settle(State(app): State<App>, headers: HeaderMap, body: Bod
         (Some(field), None) => {
             let field = FieldName::new(&field).map_err(|e| Problem::bad_request(format!("field is {e}.")))?;
             if field.is_reserved() {
-                return Err(Problem::bad_request("This field is not one of the record; use delete for a deleted record."));
+                return Err(Problem::bad_request(
+                    "This field is not one of the record; use delete for a deleted record.",
+                ));
             }
             Intent::Settle { field, value: wish.value.filter(|v| !v.is_null()), why: wish.why }
         }
@@ -190,8 +192,9 @@ pub(crate) async fn decide(
 ) -> Result<axum::http::StatusCode, Problem> {
     expect_type(&headers, "application/json")?;
     let body = read(body, BODY_BYTES_MAX, "The decision").await?;
-    let decision: Decision = serde_json::from_slice(&body)
-        .map_err(|e| Problem::bad_request(format!("The body is not an object with change and discard: see column {}.", e.column())))?;
+    let decision: Decision = serde_json::from_slice(&body).map_err(|e| {
+        Problem::bad_request(format!("The body is not an object with change and discard: see column {}.", e.column()))
+    })?;
     let unknown = || Problem::not_found("No such change is parked here; /v1/parked lists them.");
     let dot = parse_change(&decision.change).ok_or_else(unknown)?;
     let noted = app.store.write(move |tx| {

@@ -105,7 +105,9 @@ impl From<EditError> for Problem {
                 let detail = format!("Correct and send again: {}.", told.join("; "));
                 Problem { fields, ..Problem::new(StatusCode::UNPROCESSABLE_ENTITY, kind, title, detail) }
             }
-            other => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, kind, title, format!("Correct and send again: {other}.")),
+            other => {
+                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, kind, title, format!("Correct and send again: {other}."))
+            }
         }
     }
 }
@@ -120,7 +122,12 @@ impl From<Error> for Problem {
             Class::Broken => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
-        Problem::new(status, "store-failed", "The gateway's database failed", format!("Nothing was saved. {}", error.hint()))
+        Problem::new(
+            status,
+            "store-failed",
+            "The gateway's database failed",
+            format!("Nothing was saved. {}", error.hint()),
+        )
     }
 }
 

@@ -64,7 +64,10 @@ pub(crate) async fn receipts(
     expect_type(&headers, "application/json")?;
     let body = read(body, BODY_BYTES_MAX, "The question").await?;
     let question: Question = serde_json::from_slice(&body).map_err(|e| {
-        Problem::bad_request(format!("Ask with {{\"records\": [{{\"type\", \"id\", \"etag\"}}]}}: see column {}.", e.column()))
+        Problem::bad_request(format!(
+            "Ask with {{\"records\": [{{\"type\", \"id\", \"etag\"}}]}}: see column {}.",
+            e.column()
+        ))
     })?;
     if question.records.len() > ASKED_MAX {
         return Err(Problem::bad_request(format!("Ask about at most {ASKED_MAX} records at once.")));

@@ -13,11 +13,11 @@ use sync_protocol::id::{RecordId, RecordKey};
 use sync_protocol::merge::Presence;
 use utoipa::IntoParams;
 
+use super::App;
 use super::body::{key, object, read_json, record_type};
 use super::problem::Problem;
 use super::view::{HistoryItem, HistoryPage, Page, described};
 use super::write::{Outcome, Receipt, Terms, Wish, perform};
-use super::App;
 use crate::id::mint_id;
 use crate::store::{Answer, Filter, Query, Stored};
 
@@ -141,11 +141,8 @@ pub(crate) async fn post(
     let receipt: Value = serde_json::from_slice(&body).unwrap_or_default();
     let text = |key: &str| receipt.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let location = format!("/v1/records/{name}/{}", text("id"));
-    let headers = [
-        (header::CONTENT_TYPE, JSON.to_owned()),
-        (header::ETAG, quoted(&text("etag"))),
-        (header::LOCATION, location),
-    ];
+    let headers =
+        [(header::CONTENT_TYPE, JSON.to_owned()), (header::ETAG, quoted(&text("etag"))), (header::LOCATION, location)];
     Ok((StatusCode::CREATED, headers, body).into_response())
 }
 
@@ -206,9 +203,9 @@ pub(crate) async fn history(
     Path((record_type, id)): Path<(String, String)>,
 ) -> Result<Json<HistoryPage>, Problem> {
     let key = key(&record_type, &id)?;
-    let found = app.store.read(move |reader| {
-        Ok::<_, Problem>((reader.get(&key)?.is_some(), reader.history(&key, LIST_LIMIT_MAX)?))
-    });
+    let found = app
+        .store
+        .read(move |reader| Ok::<_, Problem>((reader.get(&key)?.is_some(), reader.history(&key, LIST_LIMIT_MAX)?)));
     let (exists, entries) = found.await?;
     if !exists && entries.is_empty() {
         return Err(Problem::not_found("The gateway holds no record of this type and id."));
@@ -227,17 +224,21 @@ pub(crate) async fn list(
     Path(name): Path<String>,
     QueryParams(params): QueryParams<Vec<(String, String)>>,
 ) -> Result<Json<Page>, Problem> {
-    let mut query =
-        Query { record_type: record_type(&name)?, filters: Vec::new(), after: None, limit: LIST_LIMIT };
+    let mut query = Query { record_type: record_type(&name)?, filters: Vec::new(), after: None, limit: LIST_LIMIT };
     for (name, value) in params {
         match name.as_str() {
             "limit" => {
                 let limit = value.parse().ok().filter(|n| (1..=LIST_LIMIT_MAX).contains(n));
-                query.limit = limit
-                    .ok_or_else(|| Problem::bad_request(format!("limit must be a number from 1 to {LIST_LIMIT_MAX}.")))?;
+                query.limit = limit.ok_or_else(|| {
+                    Problem::bad_request(format!("limit must be a number from 1 to {LIST_LIMIT_MAX}."))
+                })?;
             }
-            "after" => query.after = Some(RecordId::new(&value).map_err(|e| Problem::bad_request(format!("after is {e}.")))?),
-            path => query.filters.push(Filter { path: path.split('.').map(str::to_owned).collect(), value: Value::String(value) }),
+            "after" => {
+                query.after = Some(RecordId::new(&value).map_err(|e| Problem::bad_request(format!("after is {e}.")))?);
+            }
+            path => query
+                .filters
+                .push(Filter { path: path.split('.').map(str::to_owned).collect(), value: Value::String(value) }),
         }
     }
     let limit = query.limit;

@@ -88,7 +88,13 @@ impl Terms {
 }
 
 /// Captures one write in the transaction `tx`. On an error nothing has been written.
-pub(crate) fn perform(tx: &mut Tx<'_>, key: RecordKey, wish: Wish, terms: Terms, now: Moment) -> Result<Receipt, Problem> {
+pub(crate) fn perform(
+    tx: &mut Tx<'_>,
+    key: RecordKey,
+    wish: Wish,
+    terms: Terms,
+    now: Moment,
+) -> Result<Receipt, Problem> {
     let reader = tx.reader()?;
     let stored = reader.get(&key)?;
     let current = stored.as_ref().filter(|s| s.presence != Presence::Deleted);
@@ -97,11 +103,15 @@ pub(crate) fn perform(tx: &mut Tx<'_>, key: RecordKey, wish: Wish, terms: Terms,
     if let (Some(stored), Some(tag)) = (current, terms.if_match.as_deref()) {
         if tag != "*" && tag != stored.etag {
             if matches!(wish, Wish::Delete) {
-                return Err(Problem::precondition("The record changed since you read it. Read it again before you delete it."));
+                return Err(Problem::precondition(
+                    "The record changed since you read it. Read it again before you delete it.",
+                ));
             }
             base = reader.record_at_etag(&key, tag)?;
             if base.is_none() {
-                return Err(Problem::precondition("The version in If-Match is not known any more. Read the record again."));
+                return Err(Problem::precondition(
+                    "The version in If-Match is not known any more. Read the record again.",
+                ));
             }
         }
     }
@@ -130,7 +140,9 @@ fn check_existence(current: Option<&Stored>, terms: &Terms, wish: &Wish) -> Resu
         (None, Wish::Put(_)) if terms.if_match.is_some() => {
             Err(Problem::precondition("There is no such record any more; send it without If-Match to make it anew."))
         }
-        (None, Wish::Patch(_) | Wish::Delete) => Err(Problem::not_found("Nothing to change here. A PUT would make the record.")),
+        (None, Wish::Patch(_) | Wish::Delete) => {
+            Err(Problem::not_found("Nothing to change here. A PUT would make the record."))
+        }
         _ => Ok(()),
     }
 }

@@ -38,7 +38,13 @@ impl Client {
     }
 
     /// Asks, and gives the body of a success.
-    pub(crate) async fn ask(&mut self, method: &str, path: &str, content_type: &str, body: Vec<u8>) -> Result<Vec<u8>, Error> {
+    pub(crate) async fn ask(
+        &mut self,
+        method: &str,
+        path: &str,
+        content_type: &str,
+        body: Vec<u8>,
+    ) -> Result<Vec<u8>, Error> {
         let (status, body) = match self {
             Client::Daemon(address) => ask_daemon(*address, method, path, content_type, body).await?,
             Client::Here { router, sync, .. } => {
@@ -60,7 +66,6 @@ impl Client {
         let answer = self.ask(method, path, "application/json", body).await?;
         Ok(serde_json::from_slice(&answer).unwrap_or_default())
     }
-
 }
 
 async fn here(router: Router, request: Request<Body>) -> Result<(u16, Vec<u8>), Error> {

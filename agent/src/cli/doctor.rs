@@ -64,7 +64,11 @@ fn clock(exam: &mut Examination<'_>) -> Result<(), Error> {
         now if now >= EARLIEST_MS => exam.good("clock", "plausible"),
         _ => {
             let error = Error::refused("it says a year that is over".to_owned());
-            exam.bad("clock", error, "Records are kept and ordered all the same. Connect to the hub once, or set the time.")
+            exam.bad(
+                "clock",
+                error,
+                "Records are kept and ordered all the same. Connect to the hub once, or set the time.",
+            )
         }
     }
 }

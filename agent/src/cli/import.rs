@@ -70,7 +70,9 @@ impl Import {
         writeln!(out, "{new} new, {changed} changed, {same} the same already, {failed} refused")?;
         match failed {
             0 => Ok(()),
-            n => Err(Error::refused(format!("{n} line(s) were refused; correct them and import the file again, which is harmless"))),
+            n => Err(Error::refused(format!(
+                "{n} line(s) were refused; correct them and import the file again, which is harmless"
+            ))),
         }
     }
 

@@ -155,7 +155,8 @@ async fn sync(client: &mut Client, out: &mut dyn Write) -> Result<(), Error> {
 /// Ends when the program is asked to stop.
 async fn stop_signal() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         return std::future::pending().await;
     };
     tokio::select! {
@@ -171,7 +172,8 @@ pub fn start_log(cli: &Cli) {
         .and_then(|folder| Config::load(cli.config.as_deref(), &folder))
         .map_or("info", |config| config.log_level.name());
     let quiet = !matches!(cli.command, Command::Run { .. });
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(if quiet { "error" } else { level }));
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(if quiet { "error" } else { level }));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second start in one process (tests) keeps the first.
     let _ = log.with_ansi(false).try_init();

@@ -59,7 +59,14 @@ impl Conflicts {
                 }
                 for conflict in rows(&answer, "conflicts") {
                     let fields: Vec<&str> = rows(conflict, "fields").map(|f| text(f, "field")).collect();
-                    writeln!(out, "{}/{}   {}   {}", text(conflict, "type"), text(conflict, "id"), text(conflict, "state"), fields.join(", "))?;
+                    writeln!(
+                        out,
+                        "{}/{}   {}   {}",
+                        text(conflict, "type"),
+                        text(conflict, "id"),
+                        text(conflict, "state"),
+                        fields.join(", ")
+                    )?;
                 }
                 Ok(())
             }
@@ -72,12 +79,18 @@ impl Conflicts {
                 writeln!(out, "{pretty}").map_err(Error::from)
             }
             Conflicts::Settle { record, field, value, remove, delete, keep, why, author } => {
-                let (record_type, id) = record.split_once('/').ok_or_else(|| Error::Config("name the record as TYPE/ID".to_owned()))?;
+                let (record_type, id) =
+                    record.split_once('/').ok_or_else(|| Error::Config("name the record as TYPE/ID".to_owned()))?;
                 let decision = match (&field, &value) {
                     (Some(field), Some(value)) => json!({"field": field, "value": json_or_text(value)}),
                     (Some(field), None) if remove => json!({"field": field, "value": null}),
                     (None, None) if delete || keep => json!({"delete": delete}),
-                    _ => return Err(Error::Config("give a field with --value or --remove, or --delete or --keep for a deleted record".to_owned())),
+                    _ => {
+                        return Err(Error::Config(
+                            "give a field with --value or --remove, or --delete or --keep for a deleted record"
+                                .to_owned(),
+                        ));
+                    }
                 };
                 let mut body = json!({"type": record_type, "id": id, "why": why, "author": author});
                 if let (Some(body), Value::Object(decision)) = (body.as_object_mut(), decision) {
@@ -125,7 +138,14 @@ impl Parked {
                     return writeln!(out, "{answer}").map_err(Error::from);
                 }
                 for row in rows(&answer, "parked") {
-                    writeln!(out, "{}   {}/{}   {}", text(row, "change"), text(row, "type"), text(row, "id"), text(row, "reason"))?;
+                    writeln!(
+                        out,
+                        "{}   {}/{}   {}",
+                        text(row, "change"),
+                        text(row, "type"),
+                        text(row, "id"),
+                        text(row, "reason")
+                    )?;
                 }
                 return Ok(());
             }
@@ -135,7 +155,8 @@ impl Parked {
                 let found = found.ok_or_else(|| Error::refused(format!("{change} is not parked here")))?;
                 let path = format!("/v1/records/{}/{}?meta=true", text(found, "type"), text(found, "id"));
                 let record = client.ask_json("GET", &path, &Value::Null).await?;
-                let pretty = serde_json::to_string_pretty(&json!({"parked": found, "record": record})).unwrap_or_default();
+                let pretty =
+                    serde_json::to_string_pretty(&json!({"parked": found, "record": record})).unwrap_or_default();
                 return writeln!(out, "{pretty}").map_err(Error::from);
             }
             Parked::Retry { change } => (change, false),

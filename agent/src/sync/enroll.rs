@@ -41,7 +41,8 @@ pub async fn enroll(store: &Store, hub_url: &str, code: &str) -> Result<String, 
     let granted: Granted = transport.post_json("/enroll/v1", &wish).await?;
     let token = token(&granted.token)?;
     let scopes = granted.scopes.iter().map(|s| Scope::new(s)).collect::<Result<Vec<_>, _>>()?;
-    let rules = Rules::parse(&granted.rules).map_err(|e| Error::Rejected(format!("its rules cannot be read here: {e}")))?;
+    let rules =
+        Rules::parse(&granted.rules).map_err(|e| Error::Rejected(format!("its rules cannot be read here: {e}")))?;
     let (name, hub_url) = (granted.name.clone(), hub_url.trim_end_matches('/').to_owned());
     let write = store.write(move |tx| {
         tx.set_rules(Arc::new(rules))?;
@@ -66,7 +67,9 @@ pub async fn enroll(store: &Store, hub_url: &str, code: &str) -> Result<String, 
 
 fn token(hex: &str) -> Result<[u8; 8], Error> {
     let number = u64::from_str_radix(hex, 16).ok().filter(|_| hex.len() == 16);
-    number.map(u64::to_be_bytes).ok_or_else(|| Error::Rejected("its token is not in a form that this version reads".to_owned()))
+    number
+        .map(u64::to_be_bytes)
+        .ok_or_else(|| Error::Rejected("its token is not in a form that this version reads".to_owned()))
 }
 
 /// What tells this box from another: for the hub's admin, when two boxes turn up under one identity.

@@ -87,7 +87,8 @@ impl Courier {
         let request = outgoing.head;
         let sent = outgoing.ops as u64;
         let message = body(&request.encode(), outgoing.frames);
-        let mut report = Report { sent, exchanges: 1, bytes_up: message.len() as u64, agrees: true, ..Report::default() };
+        let mut report =
+            Report { sent, exchanges: 1, bytes_up: message.len() as u64, agrees: true, ..Report::default() };
         let began = Instant::now();
         let incoming = self.transport.exchange(message).await?;
         self.integrate(incoming, Arc::new(request), &mut report).await?;
@@ -185,7 +186,12 @@ impl Courier {
         let (class, text, now_ms) = (error.class().name().to_owned(), error.to_string(), self.clock.now().now_ms);
         let noted = self.store.write(move |tx| {
             let before = tx.reader()?.sync_report()?;
-            tx.set_sync_report(&SyncReport { attempt_ms: now_ms, error_class: Some(class), error: Some(text), ..before })
+            tx.set_sync_report(&SyncReport {
+                attempt_ms: now_ms,
+                error_class: Some(class),
+                error: Some(text),
+                ..before
+            })
         });
         if let Err(error) = noted.await {
             tracing::error!("the outcome of a sync could not be kept: {error}");
@@ -195,9 +201,15 @@ impl Courier {
     /// Keeps for status that the hub was reached.
     pub(crate) async fn note_success(&self, report: &Report) -> Result<(), Error> {
         tracing::info!(
-            sync.sent = report.sent, sync.received = report.received, sync.evicted = report.evicted,
-            sync.exchanges = report.exchanges, sync.bytes_up = report.bytes_up, sync.bytes_down = report.bytes_down,
-            sync.duration_ms = report.elapsed_ms, sync.agrees = report.agrees, "synced with the hub"
+            sync.sent = report.sent,
+            sync.received = report.received,
+            sync.evicted = report.evicted,
+            sync.exchanges = report.exchanges,
+            sync.bytes_up = report.bytes_up,
+            sync.bytes_down = report.bytes_down,
+            sync.duration_ms = report.elapsed_ms,
+            sync.agrees = report.agrees,
+            "synced with the hub"
         );
         let (report, now_ms) = (*report, self.clock.now().now_ms);
         let noted = self.store.write(move |tx| {

@@ -32,7 +32,8 @@ impl Transport {
     /// # Errors
     /// [`Error::Config`] if that is no address of a hub.
     pub fn new(base: &str) -> Result<Transport, Error> {
-        let url = reqwest::Url::parse(base).map_err(|_| Error::Config(format!("{base} is not an address such as https://hub.example.org")))?;
+        let url = reqwest::Url::parse(base)
+            .map_err(|_| Error::Config(format!("{base} is not an address such as https://hub.example.org")))?;
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
             return Err(Error::Config(format!("{base} is not an address such as https://hub.example.org")));
         }
@@ -66,13 +67,15 @@ impl Transport {
     /// [`Error::Offline`] as above; [`Error::Denied`] with the hub's words if it refused.
     pub async fn post_json<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Error> {
         let body = serde_json::to_vec(body).map_err(|e| Error::Config(e.to_string()))?;
-        let request = self.client.post(format!("{}{path}", self.base)).header(CONTENT_TYPE, "application/json").body(body);
+        let request =
+            self.client.post(format!("{}{path}", self.base)).header(CONTENT_TYPE, "application/json").body(body);
         let response = request.send().await.map_err(Error::offline)?;
         if content_type(&response) != "application/json" {
             return Err(not_a_hub(response).await);
         }
         let bytes = response.bytes().await.map_err(Error::offline)?;
-        serde_json::from_slice(&bytes).map_err(|_| Error::Rejected("the hub's answer is not in a form that this version reads".to_owned()))
+        serde_json::from_slice(&bytes)
+            .map_err(|_| Error::Rejected("the hub's answer is not in a form that this version reads".to_owned()))
     }
 }
 
@@ -126,7 +129,8 @@ pub async fn ask_daemon(
 ) -> Result<(u16, Vec<u8>), Error> {
     let client = builder().no_proxy().redirect(Policy::none()).build().map_err(Error::offline)?;
     let method = reqwest::Method::from_bytes(method.as_bytes()).map_err(Error::offline)?;
-    let request = client.request(method, format!("http://{address}{path}")).header(CONTENT_TYPE, content_type).body(body);
+    let request =
+        client.request(method, format!("http://{address}{path}")).header(CONTENT_TYPE, content_type).body(body);
     let response = request.send().await.map_err(Error::offline)?;
     let status = response.status().as_u16();
     Ok((status, response.bytes().await.map_err(Error::offline)?.into()))

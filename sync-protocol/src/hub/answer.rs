@@ -11,7 +11,7 @@ use crate::gateway::{cut_frame, next_guess};
 use crate::id::{FieldName, HubSeq, RecordKey, Seq, Stream};
 use crate::message::{Response, Short, Status, View};
 use crate::payload::{Notice, Payload, Reach, Row, Rows};
-use crate::record::{Cell, Record, State, Touch};
+use crate::record::{Cell, Record, Stamp, State, Touch};
 
 /// Most bytes of frames in one response, whatever the gateway asks for.
 const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -80,7 +80,15 @@ where
             head.acks.push(news);
         }
     }
-    let mut pull = Pull { store, packer, gateway: &gateway, frames: Vec::new(), bytes: 0, rows: 0, budget: budget(request.budget) };
+    let mut pull = Pull {
+        store,
+        packer,
+        gateway: &gateway,
+        frames: Vec::new(),
+        bytes: 0,
+        rows: 0,
+        budget: budget(request.budget),
+    };
     if let Some(symbols) = &request.repair {
         pull.repair(symbols, &mut head)?;
     }
@@ -208,7 +216,12 @@ where
                 let gone = now.is_none_or(|scope| !self.gateway.is_in_view(&scope));
                 Ok(gone.then(|| Row::Evict(line.key.clone())))
             }
-            Logged::Changed(scope) if self.gateway.is_in_view(scope) => {
+            Logged::Changed(scope) if !self.gateway.is_in_view(scope) => {
+                // It wrote to a record that is not its own to hold, and has just confirmed its own part of it.
+                let record = if whole { None } else { self.store.record(&line.key)? };
+                Ok(record.filter(|r| self.wrote_blindly(r, cursor)).map(|_| Row::Evict(line.key.clone())))
+            }
+            Logged::Changed(_) => {
                 let Some(record) = self.store.record(&line.key)? else { return Ok(None) };
                 let cells = if whole { record.cells } else { self.news_for(record, cursor) };
                 let row = Row::Cells { key: line.key.clone(), record: Record { cells }, whole: false };
@@ -223,12 +236,22 @@ where
 
     /// The cells that this gateway does not have: changed after its cursor, and not by itself alone.
     fn news_for(&self, record: Record, cursor: HubSeq) -> BTreeMap<FieldName, Cell> {
-        let entered = record.cells.get(&FieldName::scope()).is_some_and(|c| c.changed > cursor && !self.is_own(c, cursor));
+        let entered = self.wrote_blindly(&record, cursor)
+            || record.cells.get(&FieldName::scope()).is_some_and(|c| c.changed > cursor && !self.is_own(c, cursor));
         record
             .cells
             .into_iter()
             .filter(|(_, cell)| entered || (cell.changed > cursor && !self.is_own(cell, cursor)))
             .collect()
+    }
+
+    /// Whether the gateway wrote to this record since its cursor without holding it, although there was more of it: then it
+    /// has nothing but its own cells.
+    fn wrote_blindly(&self, record: &Record, cursor: HubSeq) -> bool {
+        let stamps = || record.cells.values().flat_map(Cell::stamps);
+        let is_own = |stamp: &Stamp| stamp.dot.origin == self.gateway.origin;
+        let blind = stamps().any(|s| is_own(s) && s.hseq > cursor && s.seen == HubSeq::NONE);
+        blind && stamps().any(|s| !is_own(s) || s.hseq <= cursor)
     }
 
     /// Whether the gateway computed this cell itself when its own ops were acknowledged.
@@ -263,7 +286,8 @@ where
             return Ok(());
         };
         let missing: BTreeSet<u64> = difference.local_only.into_iter().collect();
-        let keys: Vec<RecordKey> = items.into_iter().filter(|(item, _)| missing.contains(item)).map(|(_, key)| key).collect();
+        let keys: Vec<RecordKey> =
+            items.into_iter().filter(|(item, _)| missing.contains(item)).map(|(_, key)| key).collect();
         head.drop = difference.remote_only;
         let mut rows = Vec::new();
         for key in keys {

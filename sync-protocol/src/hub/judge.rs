@@ -51,7 +51,8 @@ pub fn admit<S: Store>(store: &mut S, device: Option<Device>, op: &Op, chain: Ch
         }
     }
     store.append(op, hseq, chain, true)?;
-    let arrived = HeldOp { op: op.clone(), hseq, device, reason: "waits for an earlier change of this record".to_owned() };
+    let arrived =
+        HeldOp { op: op.clone(), hseq, device, reason: "waits for an earlier change of this record".to_owned() };
     store.hold(&arrived, &[])?;
     held.push(arrived);
     if !reconsider(store, &op.key, op.stamp.dot.origin)? {
@@ -109,9 +110,17 @@ fn hold<S: Store>(store: &mut S, held: &HeldOp, waits_for: &[RecordKey], at: Hub
     log_news(store, held.device, &held.op, at, News::Held(held.reason.clone()))
 }
 
-fn log_news<S: Store>(store: &mut S, device: Option<Device>, op: &Op, hseq: HubSeq, news: News) -> Result<(), S::Error> {
+fn log_news<S: Store>(
+    store: &mut S,
+    device: Option<Device>,
+    op: &Op,
+    hseq: HubSeq,
+    news: News,
+) -> Result<(), S::Error> {
     match device {
-        Some(device) => store.log(&LogLine { hseq, key: op.key.clone(), what: Logged::News(device, op.stamp.dot, news) }),
+        Some(device) => {
+            store.log(&LogLine { hseq, key: op.key.clone(), what: Logged::News(device, op.stamp.dot, news) })
+        }
         None => Ok(()),
     }
 }

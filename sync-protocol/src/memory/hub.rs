@@ -182,8 +182,10 @@ impl Store for MemoryHub {
     }
 
     fn log_after(&mut self, after: HubSeq, limit: usize) -> Result<Vec<LogLine>, MemoryError> {
-        let changed = self.records.iter().map(|(key, (record, _))| {
-            LogLine { hseq: record.changed(), key: key.clone(), what: Logged::Changed(record.scope()) }
+        let changed = self.records.iter().map(|(key, (record, _))| LogLine {
+            hseq: record.changed(),
+            key: key.clone(),
+            what: Logged::Changed(record.scope()),
         });
         let mut lines: Vec<LogLine> = changed.chain(self.log.iter().cloned()).filter(|l| l.hseq > after).collect();
         lines.sort_by_key(|line| line.hseq);

@@ -89,7 +89,12 @@ struct Step<'a> {
 }
 
 impl Step<'_> {
-    fn run(&self, state: Option<State>, change: &Change, superseded: &mut Vec<Superseded>) -> Result<State, MergeError> {
+    fn run(
+        &self,
+        state: Option<State>,
+        change: &Change,
+        superseded: &mut Vec<Superseded>,
+    ) -> Result<State, MergeError> {
         // What came before is contained already, and must not look like the last touch again.
         if let Some(known) = state.as_ref().filter(|state| collections::contains(state, self.stamp.dot, change)) {
             return Ok(known.clone());

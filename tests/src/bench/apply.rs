@@ -49,9 +49,16 @@ pub(super) fn run(setting: &Setting, table: &mut Table) -> Result<()> {
         }
         let (name, raw) = (kind.name(), median(raw));
         let goal = Goal::ratio_at_least(0.25, None);
-        table.push(Line::new(format!("apply {name} records, 1,000 a commit"), "/s", median(by_thousand)).against(raw).goal(goal));
+        table.push(
+            Line::new(format!("apply {name} records, 1,000 a commit"), "/s", median(by_thousand))
+                .against(raw)
+                .goal(goal),
+        );
         let rows = RECORDS / down.frames.len().max(1);
-        table.push(Line::new(format!("apply {name} records, a frame a commit (about {rows})"), "/s", median(by_frame)).against(raw));
+        table.push(
+            Line::new(format!("apply {name} records, a frame a commit (about {rows})"), "/s", median(by_frame))
+                .against(raw),
+        );
         let (kept, json) = (kept / 1e3 / RECORDS as f64, json_bytes(&records) / 1e3 / RECORDS as f64);
         let line = Line::new(format!("kept on disk a received {name} record"), "KB", kept);
         table.push(line.against(json).goal(Goal::ratio_at_most(0.5, Some(0.36))));
@@ -102,7 +109,12 @@ fn frames_of(records: &[Sample]) -> Result<Down> {
         request.cursor = head.cursor;
     }
     let rows: usize = frames.iter().map(|(_, rows)| rows).sum();
-    ensure!(rows == records.len() && ops.len() == records.len(), "{rows} rows and {} ops of {}", ops.len(), records.len());
+    ensure!(
+        rows == records.len() && ops.len() == records.len(),
+        "{rows} rows and {} ops of {}",
+        ops.len(),
+        records.len()
+    );
     Ok(Down { identity, frames, ops })
 }
 
@@ -112,7 +124,8 @@ fn applied_a_second(dir: &Path, down: &Down, group: usize) -> Result<f64> {
     let identity = down.identity.clone();
     store.blocking_write(move |tx| {
         let mut state = tx.state()?;
-        (state.device, state.origin, state.token, state.scopes) = (identity.device, identity.origin, identity.token, identity.scopes);
+        (state.device, state.origin, state.token, state.scopes) =
+            (identity.device, identity.origin, identity.token, identity.scopes);
         tx.set_state(&state)
     })?;
     let mut commits: Vec<Vec<Vec<u8>>> = Vec::new();

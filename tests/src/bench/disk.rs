@@ -14,7 +14,9 @@ use crate::process::{Gateway, program};
 
 pub(super) fn run(setting: &Setting, table: &mut Table) -> Result<()> {
     if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_ok_and(|status| status.success()) {
-        for (clients, records, goal) in [(1, 500, Goal::figure_at_most(1.0, None)), (32, 6_400, Goal::figure_at_most(0.1, Some(0.05)))] {
+        for (clients, records, goal) in
+            [(1, 500, Goal::figure_at_most(1.0, None)), (32, 6_400, Goal::figure_at_most(0.1, Some(0.05)))]
+        {
             let name = if clients == 1 { "1 client".to_owned() } else { format!("{clients} clients") };
             let syncs = syncs_a_record(setting, clients, records)?;
             table.push(Line::new(format!("syncs a record, {name}"), "", syncs).goal(goal));
@@ -43,7 +45,8 @@ impl Traced {
         let mut command = Command::new("strace");
         command.args(["-f", "-qq", "--seccomp-bpf", "-e", "trace=fsync,fdatasync", "-o"]).arg(log);
         command.arg(program("outpost")).args(["run", "--listen", "127.0.0.1:0", "--data-dir"]).arg(dir);
-        let mut strace = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().context("strace")?;
+        let mut strace =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().context("strace")?;
         let stdout = strace.stdout.take().context("its standard output")?;
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;

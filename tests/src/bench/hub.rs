@@ -35,7 +35,8 @@ pub(super) fn run(setting: &Setting, table: &mut Table) -> Result<()> {
         let (raw, one) = (median(raw), median(one));
         let name = kind.name();
         table.push(Line::new(format!("hub takes in {name} records, 1 gateway"), "/s", one).against(raw).goal(goal));
-        let line = Line::new(format!("hub takes in {name} records, {GATEWAYS} gateways (baseline: 1)"), "/s", median(many));
+        let line =
+            Line::new(format!("hub takes in {name} records, {GATEWAYS} gateways (baseline: 1)"), "/s", median(many));
         table.push(line.against(one).goal(Goal::ratio_at_least(1.0, Some(2.0))));
     }
     idle(setting, table)
@@ -113,7 +114,11 @@ fn idle(setting: &Setting, table: &mut Table) -> Result<()> {
         }
         let what = format!("idle exchanges a second of processor time, {size} records (baseline: empty hub)");
         table.push(Line::new(what, "/s", median(full.by_core)).against(by_core).goal(Goal::ratio_at_least(0.8, None)));
-        table.push(Line::new(format!("hub resident, {size} more records, {} gateways", IDLE_GATEWAYS + 1), "MB", machine::resident_mb(hub.id())?));
+        table.push(Line::new(
+            format!("hub resident, {size} more records, {} gateways", IDLE_GATEWAYS + 1),
+            "MB",
+            machine::resident_mb(hub.id())?,
+        ));
         table.push(Line::new(format!("hub resident at most, {size} more records"), "MB", machine::peak_mb(hub.id())?));
     }
     Ok(())

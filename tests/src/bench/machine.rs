@@ -41,7 +41,9 @@ pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
 /// The machine, for the report.
 pub(crate) fn describe() -> Value {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let model = read("/proc/cpuinfo").lines().find_map(|l| l.strip_prefix("model name").map(|m| m.trim_matches([' ', '\t', ':']).to_owned()));
+    let model = read("/proc/cpuinfo")
+        .lines()
+        .find_map(|l| l.strip_prefix("model name").map(|m| m.trim_matches([' ', '\t', ':']).to_owned()));
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     json!({"cores": cores, "processor": model, "kernel": read("/proc/sys/kernel/osrelease").trim(), "load": read("/proc/loadavg").trim()})
 }

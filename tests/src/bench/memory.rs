@@ -42,10 +42,18 @@ pub(super) fn run(setting: &Setting, table: &mut Table) -> Result<()> {
 
 /// Memory and start of a gateway that holds `filled` records.
 fn grown(setting: &Setting, table: &mut Table, gateway: &mut Gateway, filled: usize) -> Result<()> {
-    table.push(Line::new(format!("gateway resident, {filled} records in by batch"), "MB", machine::resident_mb(gateway.id())?));
+    table.push(Line::new(
+        format!("gateway resident, {filled} records in by batch"),
+        "MB",
+        machine::resident_mb(gateway.id())?,
+    ));
     gateway.restart();
     save_all(&gateway.url().replace("http://", ""), 32, &samples(Kind::Visit, LOAD, 5_100 + filled as u64))?;
-    let peak = Line::new(format!("gateway resident at most, {filled} records, 32 clients"), "MB", machine::peak_mb(gateway.id())?);
+    let peak = Line::new(
+        format!("gateway resident at most, {filled} records, 32 clients"),
+        "MB",
+        machine::peak_mb(gateway.id())?,
+    );
     table.push(peak.goal(Goal::figure_at_most(20.0, Some(12.0))));
     let mut starts_ms = Vec::new();
     for sample in samples(Kind::Visit, setting.runs(), 5_200 + filled as u64) {
@@ -67,7 +75,8 @@ fn save_batch(gateway: &Gateway, part: &[Sample]) -> Result<()> {
         format!("{}\n", json!({"type": sample.made.record_type, "id": sample.made.id, "body": sample.made.body}))
     };
     let lines: String = part.iter().map(line).collect();
-    let (status, answer) = gateway.ask("POST", "/v1/batch", &[("content-type", "application/x-ndjson")], Some(&Value::String(lines)));
+    let (status, answer) =
+        gateway.ask("POST", "/v1/batch", &[("content-type", "application/x-ndjson")], Some(&Value::String(lines)));
     let is_saved = |line: &str| -> Result<bool> {
         let line: Value = serde_json::from_str(line).context("a line of the answer")?;
         Ok(line.get("status") == Some(&json!(201)))

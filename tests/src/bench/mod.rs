@@ -69,7 +69,11 @@ impl Setting {
 /// What a program or the disk reports; a part that is not known.
 pub fn run(is_long: bool, names: &[String]) -> Result<()> {
     for name in names {
-        anyhow::ensure!(PARTS.iter().any(|(known, _)| known == name), "no part {name}: {:?}", PARTS.map(|(known, _)| known));
+        anyhow::ensure!(
+            PARTS.iter().any(|(known, _)| known == name),
+            "no part {name}: {:?}",
+            PARTS.map(|(known, _)| known)
+        );
     }
     let setting = Setting { is_long, folder: PathBuf::from(FOLDER) };
     let mut table = Table::default();

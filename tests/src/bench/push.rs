@@ -37,14 +37,18 @@ impl Pusher {
     /// Enrols a new gateway at the hub.
     pub(crate) fn enroll(hub: &Hub, name: &str) -> Result<Pusher> {
         let added: Value = serde_json::from_str(&hub.command(&["gateway", "add", name, "--scope", "mw", "--json"]))?;
-        let (status, granted) = ask("POST", &format!("{}/enroll/v1", hub.url()), &[], Some(&json!({"code": added.get("code")})));
+        let (status, granted) =
+            ask("POST", &format!("{}/enroll/v1", hub.url()), &[], Some(&json!({"code": added.get("code")})));
         ensure!(status == 200, "{status} {granted}");
         let granted: Value = serde_json::from_str(&granted)?;
-        let number = |key: &str| granted.get(key).and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok()).context(key.to_owned());
+        let number = |key: &str| {
+            granted.get(key).and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok()).context(key.to_owned())
+        };
         let token = granted.get("token").and_then(Value::as_str).context("a token")?;
         let mut memory = MemoryGateway::default();
         let mut state = memory.state()?;
-        (state.device, state.origin, state.epoch) = (Device(number("device")?), Origin(number("origin")?), Epoch(number("epoch")?));
+        (state.device, state.origin, state.epoch) =
+            (Device(number("device")?), Origin(number("origin")?), Epoch(number("epoch")?));
         state.token = u64::from_str_radix(token, 16)?.to_be_bytes();
         state.scopes = vec![Scope::new("mw")?];
         memory.set_state(&state)?;
@@ -59,7 +63,8 @@ impl Pusher {
 
     /// Everything unsent in one message.
     pub(crate) fn prepare(&mut self) -> Result<Message> {
-        let Outgoing { head, frames, .. } = gateway::request(&mut self.memory, &mut self.packer, NOW_MS, UP_BYTES, 1 << 20)?;
+        let Outgoing { head, frames, .. } =
+            gateway::request(&mut self.memory, &mut self.packer, NOW_MS, UP_BYTES, 1 << 20)?;
         Ok(Message { bytes: body(&head.encode(), frames), request: head })
     }
 

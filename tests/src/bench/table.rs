@@ -105,7 +105,15 @@ impl Line {
         let ratio = self.ratio().map(|r| format!("{r:.2}")).unwrap_or_default();
         let must = self.goal.map(|g| g.text(g.must)).unwrap_or_default();
         let aim = self.goal.and_then(|g| g.aim.map(|aim| g.text(aim))).unwrap_or_default();
-        [self.what.clone(), format!("{} {}", short(self.figure), self.unit), baseline, ratio, must, aim, self.met().to_owned()]
+        [
+            self.what.clone(),
+            format!("{} {}", short(self.figure), self.unit),
+            baseline,
+            ratio,
+            must,
+            aim,
+            self.met().to_owned(),
+        ]
     }
 
     fn json(&self) -> Value {
@@ -165,8 +173,10 @@ impl Table {
 
     pub(crate) fn write_json(&self, path: &Path, is_long: bool) -> Result<()> {
         let lines: Vec<Value> = self.lines.iter().map(Line::json).collect();
-        let report = json!({"machine": machine::describe(), "long": is_long, "lines": lines, "not_measured": self.missing});
-        std::fs::write(path, serde_json::to_string_pretty(&report)?).with_context(|| format!("writing {}", path.display()))
+        let report =
+            json!({"machine": machine::describe(), "long": is_long, "lines": lines, "not_measured": self.missing});
+        std::fs::write(path, serde_json::to_string_pretty(&report)?)
+            .with_context(|| format!("writing {}", path.display()))
     }
 }
 

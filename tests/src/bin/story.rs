@@ -113,9 +113,16 @@ fn outreach_day(hub: &Hub, chingale: &Gateway, thondwe: &Gateway) -> Result<Stri
         println!("   {author} changes {patch}");
         Ok(())
     };
-    println!("   Both clinics change the record of {}:", chingale.get(&patient).map(|p| full_name(&p)).unwrap_or_default());
+    println!(
+        "   Both clinics change the record of {}:",
+        chingale.get(&patient).map(|p| full_name(&p)).unwrap_or_default()
+    );
     change(chingale, json!({"phone": "+265 991 000 001", "allergies": ["penicillin"]}), "nurse-chingale")?;
-    change(thondwe, json!({"phone": "+265 882 000 002", "allergies": ["peanut"], "village": "Songani"}), "nurse-thondwe")?;
+    change(
+        thondwe,
+        json!({"phone": "+265 882 000 002", "allergies": ["peanut"], "village": "Songani"}),
+        "nurse-thondwe",
+    )?;
     println!("   chingale has {} unsent changes, thondwe {}.", chingale.count("unsent"), thondwe.count("unsent"));
     Ok(patient)
 }
@@ -138,7 +145,16 @@ fn reconnect(hub: &Hub, chingale: &Gateway, thondwe: &Gateway, patient: &str) ->
 
 fn settle(hub: &Hub, chingale: &Gateway, thondwe: &Gateway, patient: &str) -> Result<()> {
     let number = "+265 991 000 001";
-    hub.command(&["conflicts", "settle", patient, "phone", "--value", &json!(number).to_string(), "--why", "she answered this one"]);
+    hub.command(&[
+        "conflicts",
+        "settle",
+        patient,
+        "phone",
+        "--value",
+        &json!(number).to_string(),
+        "--why",
+        "she answered this one",
+    ]);
     sync_both("An officer at the centre calls the patient and settles the number.", chingale, thondwe);
     for gateway in [chingale, thondwe] {
         let body = gateway.get(patient).context("the settled record")?;
@@ -157,7 +173,10 @@ fn closing_words(hub: &Hub, chingale: &Gateway, thondwe: &Gateway, patient: &str
     println!("{}", indent(&hub.command(&["gateway", "list"])));
     say("Try it.");
     println!("   curl -s {}/v1/records/{patient}?meta=true", chingale.url());
-    println!("   curl -si -X PUT {}/v1/records/form/f1 -H 'content-type: application/json' -d '{{\"note\": \"my first record\"}}'", chingale.url());
+    println!(
+        "   curl -si -X PUT {}/v1/records/form/f1 -H 'content-type: application/json' -d '{{\"note\": \"my first record\"}}'",
+        chingale.url()
+    );
     println!("   curl -s {}/v1/status", thondwe.url());
     println!("   The API's description: {}/openapi.json", chingale.url());
     println!("   The hub's status page: {}/  (the password is in target/story/hub/admin.token)", hub.url());

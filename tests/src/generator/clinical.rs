@@ -38,11 +38,7 @@ pub(super) struct Condition {
 
 /// The conditions that `person` may have.
 pub(super) fn conditions(person: &Person) -> Vec<Condition> {
-    CONDITIONS
-        .iter()
-        .copied()
-        .filter(|one| one.who.fits(person))
-        .collect()
+    CONDITIONS.iter().copied().filter(|one| one.who.fits(person)).collect()
 }
 
 const fn condition(
@@ -52,13 +48,7 @@ const fn condition(
     complaint: &'static str,
     medicines: &'static [&'static str],
 ) -> Condition {
-    Condition {
-        code,
-        who,
-        hot,
-        complaint,
-        medicines,
-    }
+    Condition { code, who, hot, complaint, medicines }
 }
 
 #[rustfmt::skip]
@@ -146,21 +136,10 @@ pub(super) const ALLERGENS: &[&str] = &[
 pub(super) const SEVERITIES: &[&str] = &["mild", "moderate", "severe"];
 
 /// Where a vaccine is injected.
-pub(super) const SITES: &[&str] = &[
-    "left thigh",
-    "right thigh",
-    "left upper arm",
-    "right upper arm",
-];
+pub(super) const SITES: &[&str] = &["left thigh", "right thigh", "left upper arm", "right upper arm"];
 
 /// Where a visit stands, in the order in which it advances.
 pub(super) const STATUSES: &[&str] = &["draft", "in-progress", "completed"];
 
 /// The professions of those who see patients.
-pub(super) const ROLES: &[&str] = &[
-    "nurse",
-    "clinical officer",
-    "medical assistant",
-    "HSA",
-    "midwife",
-];
+pub(super) const ROLES: &[&str] = &["nurse", "clinical officer", "medical assistant", "HSA", "midwife"];

@@ -26,10 +26,7 @@ impl Generator {
     /// A new value for `field`; the same as `now` where this draw has nothing to change.
     fn changed(&mut self, field: &str, now: &Value, body: &Map<String, Value>) -> Value {
         let text = now.as_str().unwrap_or_default();
-        let patient_id = body
-            .get("patient")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
+        let patient_id = body.get("patient").and_then(Value::as_str).unwrap_or_default();
         let person = Person::of(patient_id);
         let condition = self.random.pick(&clinical::conditions(&person));
         let random = &mut self.random;
@@ -68,12 +65,7 @@ impl Generator {
                 longer(now, &self.prescription(medicine))
             }
             "pulse" => person.pulse(condition.hot, random).into(),
-            "quantity" => now
-                .as_i64()
-                .unwrap_or(0)
-                .saturating_add(random.between(-30, 30))
-                .max(0)
-                .into(),
+            "quantity" => now.as_i64().unwrap_or(0).saturating_add(random.between(-30, 30)).max(0).into(),
             "severity" => random.pick(SEVERITIES).into(),
             "site" if text == "oral" => now.clone(),
             "site" => random.pick(SITES).into(),
@@ -97,37 +89,14 @@ impl Generator {
 /// The fields that people change, the frequent ones several times.
 fn fields(record_type: &str) -> &'static [&'static str] {
     match record_type {
-        "patient" => &[
-            "phone",
-            "phone",
-            "village",
-            "address",
-            "allergies",
-            "birth_date",
-            "national_id",
-            "name",
-            "alive",
-        ],
-        "visit" => &[
-            "notes",
-            "notes",
-            "status",
-            "prescribed",
-            "diagnosis",
-            "temperature",
-            "weight_kg",
-            "pulse",
-        ],
+        "patient" => {
+            &["phone", "phone", "village", "address", "allergies", "birth_date", "national_id", "name", "alive"]
+        }
+        "visit" => &["notes", "notes", "status", "prescribed", "diagnosis", "temperature", "weight_kg", "pulse"],
         "immunization" => &["lot", "site", "date", "dose_number", "given_by"],
         "allergy" => &["severity", "confirmed", "substance"],
         "stock" => &["quantity", "quantity", "quantity", "min_level", "expiry"],
-        "coded" => &[
-            "temperature_celsius",
-            "weight_kg",
-            "arm_circumference_mm",
-            "doses_given",
-            "visit_outcome",
-        ],
+        "coded" => &["temperature_celsius", "weight_kg", "arm_circumference_mm", "doses_given", "visit_outcome"],
         _ => &["notes"],
     }
 }
@@ -167,20 +136,10 @@ mod tests {
                 assert_ne!(body.insert(field.to_owned(), value.clone()), Some(value));
                 edited.insert((record.record_type, field));
             }
-            assert!(
-                body.len() <= record.body.len() + 1,
-                "only a national id may be new"
-            );
+            assert!(body.len() <= record.body.len() + 1, "only a national id may be new");
         }
         let types: BTreeSet<&str> = edited.iter().map(|(record_type, _)| *record_type).collect();
-        let expected = [
-            "allergy",
-            "coded",
-            "immunization",
-            "patient",
-            "stock",
-            "visit",
-        ];
+        let expected = ["allergy", "coded", "immunization", "patient", "stock", "visit"];
         assert_eq!(types.into_iter().collect::<Vec<_>>(), expected);
         assert_eq!(edited.len(), 8 + 7 + 5 + 3 + 3 + 5, "{edited:?}");
     }

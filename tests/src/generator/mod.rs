@@ -48,11 +48,7 @@ pub struct Generated {
 
 impl Generated {
     fn new(record_type: &'static str, id: String, body: Map<String, Value>) -> Self {
-        Self {
-            record_type,
-            id,
-            body,
-        }
+        Self { record_type, id, body }
     }
 
     /// The body as compact JSON, keys in order.
@@ -76,13 +72,7 @@ impl Generator {
     pub fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let home = random.pick(FACILITIES);
-        Self {
-            random,
-            clock: Clock::new(),
-            home,
-            scope: home.scope.to_owned(),
-            known: Vec::new(),
-        }
+        Self { random, clock: Clock::new(), home, scope: home.scope.to_owned(), known: Vec::new() }
     }
 
     /// A generator at the facility of this scope path, such as `mw/zomba/chingale`.
@@ -130,11 +120,7 @@ impl Generator {
 
     /// What the clinic writes down for one patient.
     fn consultation(&mut self, patient_id: &str, day: &mut Vec<Generated>) {
-        let vaccinated = self.random.chance(if Person::of(patient_id).is_child() {
-            65
-        } else {
-            12
-        });
+        let vaccinated = self.random.chance(if Person::of(patient_id).is_child() { 65 } else { 12 });
         if vaccinated {
             day.push(self.immunization(patient_id));
         }

@@ -35,24 +35,9 @@ impl Country {
     /// A mobile number, written in one of the ways in which people write theirs.
     pub(super) fn phone(self, random: &mut Random) -> String {
         let pattern = random.pick(match self {
-            Self::Malawi => &[
-                "+26599#######",
-                "+26588#######",
-                "099# ### ###",
-                "0 88# ### ###",
-            ],
-            Self::Zambia => &[
-                "+26097#######",
-                "+26096#######",
-                "097# ######",
-                "+260 95 # ######",
-            ],
-            Self::Mozambique => &[
-                "+25884#######",
-                "+25886#######",
-                "84 ### ####",
-                "+258 87 ### ####",
-            ],
+            Self::Malawi => &["+26599#######", "+26588#######", "099# ### ###", "0 88# ### ###"],
+            Self::Zambia => &["+26097#######", "+26096#######", "097# ######", "+260 95 # ######"],
+            Self::Mozambique => &["+25884#######", "+25886#######", "84 ### ####", "+258 87 ### ####"],
         });
         random.fill(pattern)
     }

@@ -67,16 +67,10 @@ impl Note<'_> {
             "clinic" => self.place.name.to_owned(),
             "hospital" => format!("{} hospital", self.place.city),
             "village" => random.pick(self.place.villages()).to_owned(),
-            "given" => self
-                .place
-                .country
-                .given(random.chance(50), random)
-                .to_owned(),
+            "given" => self.place.country.given(random.chance(50), random).to_owned(),
             "family" => self.place.country.family(random).to_owned(),
             "Teller" if self.person.is_child() => random.pick(words("teller child")).to_owned(),
-            "Teller" => random
-                .pick(&["Patient", "Client", self.pronoun()])
-                .to_owned(),
+            "Teller" => random.pick(&["Patient", "Client", self.pronoun()]).to_owned(),
             "span" => match random.between(1, 4) {
                 1 => format!("since {}", random.pick(words("weekday"))),
                 2 => format!("for {} weeks", random.between(2, 5)),
@@ -99,9 +93,7 @@ impl Note<'_> {
             "rate" => random.between(16, 58).to_string(),
             "pulse" => random.between(58, 130).to_string(),
             "muac" => random.between(112, 168).to_string(),
-            other if other.starts_with(char::is_uppercase) => {
-                capital(random.pick(words(&other.to_lowercase())))
-            }
+            other if other.starts_with(char::is_uppercase) => capital(random.pick(words(&other.to_lowercase()))),
             other => random.pick(words(other)).to_owned(),
         }
     }
@@ -123,22 +115,11 @@ mod tests {
         let mut random = Random::new(5);
         let note = Note {
             person: &Person::of("someone"),
-            condition: Condition {
-                complaint: "cough",
-                ..Condition::default()
-            },
-            place: Facility {
-                city: "Zomba",
-                name: "Chingale Health Centre",
-                ..Facility::default()
-            },
+            condition: Condition { complaint: "cough", ..Condition::default() },
+            place: Facility { city: "Zomba", name: "Chingale Health Centre", ..Facility::default() },
         };
         for pattern in OPENINGS.iter().chain(FINDINGS).chain(PLANS) {
-            for slot in pattern
-                .split('{')
-                .skip(1)
-                .filter_map(|part| part.split('}').next())
-            {
+            for slot in pattern.split('{').skip(1).filter_map(|part| part.split('}').next()) {
                 assert_ne!(note.slot(slot, &mut random), "", "{slot} in {pattern}");
             }
         }

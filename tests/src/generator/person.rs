@@ -35,11 +35,7 @@ impl Person {
             _ => 580,
         };
         let weight_tenths = typical + typical * random.between(-18, 18) / 100;
-        Self {
-            female,
-            age_days,
-            weight_tenths,
-        }
+        Self { female, age_days, weight_tenths }
     }
 
     pub(super) fn age_years(&self) -> i64 {
@@ -82,9 +78,5 @@ pub(super) fn nudged(now: &Value, random: &mut Random) -> Value {
 
 /// A number with one decimal, written as JavaScript writes it: `36.8`, but `37` and not `37.0`.
 pub(super) fn tenths(count: i64) -> Value {
-    if count % 10 == 0 {
-        Value::from(count / 10)
-    } else {
-        Value::from(count as f64 / 10.0)
-    }
+    if count % 10 == 0 { Value::from(count / 10) } else { Value::from(count as f64 / 10.0) }
 }

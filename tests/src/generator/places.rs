@@ -37,13 +37,7 @@ const fn facility(
     city: &'static str,
     chiefs: &'static [&'static str],
 ) -> Facility {
-    Facility {
-        scope,
-        name,
-        city,
-        chiefs,
-        country,
-    }
+    Facility { scope, name, city, chiefs, country }
 }
 
 /// Every clinic; paths differ little in length, so that record sizes do not depend on the clinic.

@@ -15,9 +15,9 @@ impl Random {
 
     /// The stream that belongs to `text`, whoever asks: the seed is its FNV-1a hash.
     pub(super) fn of_text(text: &str) -> Self {
-        let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let hash = text
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         Self(hash)
     }
 
@@ -44,9 +44,7 @@ impl Random {
 
     /// One of the list; the default of the type where the list is empty.
     pub(super) fn pick<T: Clone + Default>(&mut self, list: &[T]) -> T {
-        self.index(list.len())
-            .and_then(|index| list.get(index).cloned())
-            .unwrap_or_default()
+        self.index(list.len()).and_then(|index| list.get(index).cloned()).unwrap_or_default()
     }
 
     /// Puts the list in a random order (Fisher and Yates).
@@ -60,9 +58,7 @@ impl Random {
 
     /// `pattern` with each `#` replaced by a digit and each `@` by a letter that nobody takes for a digit.
     pub(super) fn fill(&mut self, pattern: &str) -> String {
-        const LETTERS: &[char] = &[
-            'A', 'C', 'E', 'F', 'H', 'J', 'K', 'M', 'N', 'P', 'R', 'T', 'W', 'X',
-        ];
+        const LETTERS: &[char] = &['A', 'C', 'E', 'F', 'H', 'J', 'K', 'M', 'N', 'P', 'R', 'T', 'W', 'X'];
         const DIGITS: &[char] = &['0', '1', '2', '3', '4', '5', '6', '7', '8', '9'];
         pattern
             .chars()
@@ -76,10 +72,7 @@ impl Random {
 
     /// A place in a list of `len`; none where it is empty.
     fn index(&mut self, len: usize) -> Option<usize> {
-        let last = i64::try_from(len)
-            .ok()?
-            .checked_sub(1)
-            .filter(|last| *last >= 0)?;
+        let last = i64::try_from(len).ok()?.checked_sub(1).filter(|last| *last >= 0)?;
         usize::try_from(self.between(0, last)).ok()
     }
 }
@@ -92,14 +85,7 @@ mod tests {
     fn matches_the_published_first_numbers() {
         let mut random = Random::new(1_234_567);
         let first: Vec<u64> = (0..3).map(|_| random.bits()).collect();
-        assert_eq!(
-            first,
-            [
-                6_457_827_717_110_365_317,
-                3_203_168_211_198_807_973,
-                9_817_491_932_198_370_423
-            ]
-        );
+        assert_eq!(first, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
     }
 
     #[test]

@@ -118,18 +118,11 @@ impl Generator {
         let mut random = Random::of_text(&format!("{}#{staff}", self.scope));
         let country = self.home.country;
         let given = country.given(random.chance(60), &mut random);
-        format!(
-            "{given} {}, {}",
-            country.family(&mut random),
-            random.pick(ROLES)
-        )
+        format!("{given} {}, {}", country.family(&mut random), random.pick(ROLES))
     }
 }
 
 /// A JSON object of these fields.
 pub(super) fn object<const N: usize>(fields: [(&str, Value); N]) -> Map<String, Value> {
-    fields
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect()
+    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

@@ -28,9 +28,7 @@ impl Generator {
         let size = VISIT_BYTES + self.random.between(-120, 120) + self.random.between(-120, 120);
         let taken = visit.json().len() + r#","notes":"""#.len();
         let bytes = usize::try_from(size).unwrap_or(0).saturating_sub(taken);
-        let note = self
-            .about(&person, condition)
-            .write(bytes, &mut self.random);
+        let note = self.about(&person, condition).write(bytes, &mut self.random);
         visit.body.insert("notes".to_owned(), note.into());
         visit
     }
@@ -52,11 +50,7 @@ impl Generator {
         let (test, drug, doses) = match (malaria, condition.hot) {
             (true, _) => ("positive", "ALU-20-120", random.pick(&[6, 12, 18, 24])),
             (_, true) => ("negative", random.pick(&["AMX-250-DT", "CIP-500-TB"]), 10),
-            _ => (
-                "not-done",
-                random.pick(&["PCM-500-TB", "ORS-ZN-KIT", "NONE-GIVEN"]),
-                12,
-            ),
+            _ => ("not-done", random.pick(&["PCM-500-TB", "ORS-ZN-KIT", "NONE-GIVEN"]), 12),
         };
         let body = object([
             ("facility", self.scope.clone().into()),
@@ -65,30 +59,16 @@ impl Generator {
             ("client_number", random.fill("OP-26-#####").into()),
             ("age_band", age_band.into()),
             ("sex", if person.female { "F" } else { "M" }.into()),
-            (
-                "attendance_kind",
-                random.pick(&["first", "first", "again"]).into(),
-            ),
+            ("attendance_kind", random.pick(&["first", "first", "again"]).into()),
             ("main_diagnosis", condition.code.into()),
             ("malaria_rapid_test", test.into()),
-            (
-                "temperature_celsius",
-                person::temperature(condition.hot, random),
-            ),
+            ("temperature_celsius", person::temperature(condition.hot, random)),
             ("weight_kg", person.weight(random)),
             ("arm_circumference_mm", random.between(118, 168).into()),
             ("first_drug_code", drug.into()),
             ("doses_given", doses.into()),
-            (
-                "visit_outcome",
-                random
-                    .pick(&["HOME", "HOME", "HOME", "HOME", "REVW", "REFR"])
-                    .into(),
-            ),
-            (
-                "worker_code",
-                format!("HSA-{:03}", random.between(1, 6)).into(),
-            ),
+            ("visit_outcome", random.pick(&["HOME", "HOME", "HOME", "HOME", "REVW", "REFR"]).into()),
+            ("worker_code", format!("HSA-{:03}", random.between(1, 6)).into()),
         ]);
         Generated::new("coded", id, body)
     }
@@ -109,15 +89,9 @@ mod tests {
     fn reference_records_have_their_size_at_every_facility() {
         for seed in 0..30 {
             let visit = mean_bytes(seed, Generator::reference_visit);
-            assert!(
-                (visit / 1_046.0 - 1.0).abs() < 0.03,
-                "seed {seed}: {visit} bytes a visit"
-            );
+            assert!((visit / 1_046.0 - 1.0).abs() < 0.03, "seed {seed}: {visit} bytes a visit");
             let coded = mean_bytes(seed, Generator::reference_coded);
-            assert!(
-                (coded / 400.0 - 1.0).abs() < 0.03,
-                "seed {seed}: {coded} bytes a coded record"
-            );
+            assert!((coded / 400.0 - 1.0).abs() < 0.03, "seed {seed}: {coded} bytes a coded record");
         }
     }
 
@@ -127,12 +101,7 @@ mod tests {
         for _ in 0..200 {
             let record = generator.reference_coded();
             assert_eq!(record.body.len(), 16);
-            assert!(
-                record
-                    .body
-                    .values()
-                    .all(|value| value.to_string().len() <= 30)
-            );
+            assert!(record.body.values().all(|value| value.to_string().len() <= 30));
         }
     }
 
@@ -142,14 +111,8 @@ mod tests {
         let mut words = BTreeSet::new();
         for _ in 0..500 {
             let visit = generator.reference_visit();
-            let note = visit
-                .body
-                .get("notes")
-                .and_then(|note| note.as_str())
-                .unwrap_or_default();
-            let letters = note
-                .split(|sign: char| !sign.is_alphabetic())
-                .filter(|word| word.len() > 1);
+            let note = visit.body.get("notes").and_then(|note| note.as_str()).unwrap_or_default();
+            let letters = note.split(|sign: char| !sign.is_alphabetic()).filter(|word| word.len() > 1);
             words.extend(letters.map(str::to_lowercase));
         }
         assert!(words.len() > 300, "{} words", words.len());

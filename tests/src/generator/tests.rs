@@ -5,17 +5,13 @@ use std::collections::BTreeSet;
 use super::*;
 
 fn bytes(records: &[Generated]) -> String {
-    records
-        .iter()
-        .map(|record| format!("{} {} {}\n", record.record_type, record.id, record.json()))
-        .collect()
+    records.iter().map(|record| format!("{} {} {}\n", record.record_type, record.id, record.json())).collect()
 }
 
 fn some_of_everything(seed: u64) -> Vec<Generated> {
     let mut generator = Generator::new(seed);
     let mut records = generator.clinic_day(50);
-    records
-        .extend((0..20).flat_map(|_| [generator.reference_visit(), generator.reference_coded()]));
+    records.extend((0..20).flat_map(|_| [generator.reference_visit(), generator.reference_coded()]));
     let mut edited: Vec<Generated> = records.iter().take(20).cloned().collect();
     for record in &mut edited {
         let (field, value) = generator.edit(&record.body, record.record_type);
@@ -39,14 +35,8 @@ fn parse_uuid(text: &str) -> Option<(u32, u64)> {
 
 #[test]
 fn the_same_seed_gives_the_same_bytes() {
-    assert_eq!(
-        bytes(&some_of_everything(42)),
-        bytes(&some_of_everything(42))
-    );
-    assert_ne!(
-        bytes(&some_of_everything(42)),
-        bytes(&some_of_everything(43))
-    );
+    assert_eq!(bytes(&some_of_everything(42)), bytes(&some_of_everything(42)));
+    assert_ne!(bytes(&some_of_everything(42)), bytes(&some_of_everything(43)));
 }
 
 #[test]
@@ -58,11 +48,7 @@ fn ids_are_unique_version_7_and_in_order() {
     while seen.len() < 10_000 {
         for record in generator.clinic_day(200) {
             let parsed = parse_uuid(&record.id);
-            assert!(
-                parsed.is_some_and(|(version, millis)| version == 7 && millis > OPENING),
-                "{}",
-                record.id
-            );
+            assert!(parsed.is_some_and(|(version, millis)| version == 7 && millis > OPENING), "{}", record.id);
             assert!(record.id > last);
             last.clone_from(&record.id);
             assert!(seen.insert(record.id));
@@ -96,9 +82,7 @@ fn every_record_names_its_facility() {
         let mut generator = Generator::at(1, scope);
         assert_eq!(generator.facility(), scope);
         let day = generator.clinic_day(10);
-        let elsewhere = |record: &&Generated| {
-            record.body.get("facility").and_then(Value::as_str) != Some(scope)
-        };
+        let elsewhere = |record: &&Generated| record.body.get("facility").and_then(Value::as_str) != Some(scope);
         assert_eq!(day.iter().find(elsewhere), None);
     }
 }
@@ -110,11 +94,7 @@ fn children_are_small_and_have_no_identity_card() {
         let patient = generator.patient();
         let person = Person::of(&patient.id);
         let visit = generator.visit(&patient.id);
-        let weight = visit
-            .body
-            .get("weight_kg")
-            .and_then(Value::as_f64)
-            .unwrap_or_default();
+        let weight = visit.body.get("weight_kg").and_then(Value::as_f64).unwrap_or_default();
         if person.is_child() {
             assert!(!patient.body.contains_key("national_id"));
             assert!((2.0..25.0).contains(&weight), "{weight} kg");

@@ -18,20 +18,13 @@ impl Generator {
         let condition = self.random.pick(&clinical::conditions(&person));
         let mut body = self.visit_body(patient_id, &person, condition);
         let bytes = usize::try_from(self.random.between(60, 320)).unwrap_or(0);
-        let note = self
-            .about(&person, condition)
-            .write(bytes, &mut self.random);
+        let note = self.about(&person, condition).write(bytes, &mut self.random);
         body.insert("notes".to_owned(), note.into());
         Generated::new("visit", id, body)
     }
 
     /// All fields of a visit but the note.
-    pub(super) fn visit_body(
-        &mut self,
-        patient_id: &str,
-        person: &Person,
-        condition: Condition,
-    ) -> Map<String, Value> {
+    pub(super) fn visit_body(&mut self, patient_id: &str, person: &Person, condition: Condition) -> Map<String, Value> {
         let mut codes = vec![condition.code];
         if self.random.chance(15) {
             let second = self.random.pick(&clinical::conditions(person));
@@ -42,30 +35,17 @@ impl Generator {
             2..=3 => 1,
             _ => 2,
         };
-        let prescribed: Vec<String> = condition
-            .medicines
-            .iter()
-            .map(|medicine| self.prescription(medicine))
-            .collect();
+        let prescribed: Vec<String> = condition.medicines.iter().map(|medicine| self.prescription(medicine)).collect();
         object([
             ("patient", patient_id.into()),
             ("date", self.clock.date(0).into()),
             ("reason", condition.complaint.into()),
             ("diagnosis", codes.into()),
-            (
-                "temperature",
-                person::temperature(condition.hot, &mut self.random),
-            ),
+            ("temperature", person::temperature(condition.hot, &mut self.random)),
             ("weight_kg", person.weight(&mut self.random)),
-            (
-                "pulse",
-                person.pulse(condition.hot, &mut self.random).into(),
-            ),
+            ("pulse", person.pulse(condition.hot, &mut self.random).into()),
             ("prescribed", prescribed.into()),
-            (
-                "status",
-                STATUSES.get(status).copied().unwrap_or_default().into(),
-            ),
+            ("status", STATUSES.get(status).copied().unwrap_or_default().into()),
             ("seen_by", self.worker().into()),
             ("facility", self.scope.clone().into()),
         ])
@@ -83,10 +63,6 @@ impl Generator {
 
     /// The means to write a note about this visit.
     pub(super) fn about<'a>(&self, person: &'a Person, condition: Condition) -> Note<'a> {
-        Note {
-            person,
-            condition,
-            place: self.home,
-        }
+        Note { person, condition, place: self.home }
     }
 }
