@@ -5,3 +5,4 @@ pub mod bench;
 pub mod generator;
 pub mod process;
 pub mod proxy;
+pub mod wire;

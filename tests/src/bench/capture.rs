@@ -55,11 +55,14 @@ pub(super) fn run(setting: &Setting, table: &mut Table) -> Result<()> {
         };
         let raw_rate = median(figures.raw_rate);
         table.push(Line::new(format!("capture, {name}"), "/s", median(figures.rate)).against(raw_rate).goal(case.rate));
-        let p50 = Line::new(format!("capture p50, {name}"), "us", median(figures.p50)).against(median(figures.raw_p50));
+        let raw_p50 = median(figures.raw_p50);
+        let p50 = Line::new(format!("capture p50, {name}"), "us", median(figures.p50)).against(raw_p50);
         let p99 = Line::new(format!("capture p99, {name}"), "us", median(figures.p99));
         let is_lone = case.clients == 1;
         table.push(if is_lone { p50.goal(Goal::surplus_at_most(150.0)) } else { p50 });
-        table.push(if is_lone { p99 } else { p99.goal(Goal::figure_at_most(6_000.0, None)) });
+        // Where the disk takes milliseconds for a sync, five syncs.
+        let p99_max = (raw_p50 * 5.0).max(6_000.0);
+        table.push(if is_lone { p99 } else { p99.goal(Goal::figure_at_most(p99_max, None)) });
         let written = Line::new(format!("written a record, {name}"), "KB", median(figures.written) / 1e3);
         table.push(written.against(median(figures.raw_written) / 1e3).goal(case.written));
     }
