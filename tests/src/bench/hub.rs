@@ -47,7 +47,8 @@ fn pushed_a_second(dir: &Path, records: &[Sample], gateways: usize) -> Result<f6
     let hub = Hub::start(dir);
     let mut ready: Vec<(Pusher, Message)> = Vec::new();
     for (at, part) in records.chunks(records.len().div_ceil(gateways)).enumerate() {
-        let mut pusher = Pusher::enroll(&hub, &format!("gateway-{at}"))?;
+        // Each at a place of its own, so that none is sent what the others send.
+        let mut pusher = Pusher::enroll(&hub, &format!("gateway-{at}"), &format!("mw/place-{at}"))?;
         pusher.exchange()?;
         pusher.capture(part)?;
         let message = pusher.prepare()?;
@@ -88,7 +89,7 @@ fn idle(setting: &Setting, table: &mut Table) -> Result<()> {
     let bare = Running::start("outpost-bench", &["--bare"], &dir.join("bare.log"));
     let hub = Hub::start(&dir);
     let mut pushers: Vec<Pusher> =
-        (0..IDLE_GATEWAYS).map(|at| Pusher::enroll(&hub, &format!("gateway-{at}"))).collect::<Result<_>>()?;
+        (0..IDLE_GATEWAYS).map(|at| Pusher::enroll(&hub, &format!("gateway-{at}"), "mw")).collect::<Result<_>>()?;
     let (mut plain, mut empty) = (Rates::default(), Rates::default());
     for _ in 0..setting.runs() {
         plain.note(bare.id(), || post_all(&bare.address))?;
@@ -102,7 +103,7 @@ fn idle(setting: &Setting, table: &mut Table) -> Result<()> {
     table.push(line.against(median(plain.by_core)).goal(goal));
 
     for size in setting.sizes() {
-        let mut filler = Pusher::enroll(&hub, &format!("filler-{size}"))?;
+        let mut filler = Pusher::enroll(&hub, &format!("filler-{size}"), "mw")?;
         for part in samples(Kind::Coded, *size, 3_100 + *size as u64).chunks(10_000) {
             filler.capture(part)?;
             filler.exchange()?;

@@ -34,9 +34,9 @@ pub(crate) struct Message {
 }
 
 impl Pusher {
-    /// Enrols a new gateway at the hub.
-    pub(crate) fn enroll(hub: &Hub, name: &str) -> Result<Pusher> {
-        let added: Value = serde_json::from_str(&hub.command(&["gateway", "add", name, "--scope", "mw", "--json"]))?;
+    /// Enrols a new gateway at the hub. Its records belong to `scope`, and it is sent those of others there.
+    pub(crate) fn enroll(hub: &Hub, name: &str, scope: &str) -> Result<Pusher> {
+        let added: Value = serde_json::from_str(&hub.command(&["gateway", "add", name, "--scope", scope, "--json"]))?;
         let (status, granted) =
             ask("POST", &format!("{}/enroll/v1", hub.url()), &[], Some(&json!({"code": added.get("code")})));
         ensure!(status == 200, "{status} {granted}");
@@ -50,7 +50,7 @@ impl Pusher {
         (state.device, state.origin, state.epoch) =
             (Device(number("device")?), Origin(number("origin")?), Epoch(number("epoch")?));
         state.token = u64::from_str_radix(token, 16)?.to_be_bytes();
-        state.scopes = vec![Scope::new("mw")?];
+        state.scopes = vec![Scope::new(scope)?];
         memory.set_state(&state)?;
         let client = Client::connect(&hub.url().replace("http://", ""))?;
         Ok(Pusher { memory, packer: Packer::new(Effort::Quick)?, client })
