@@ -151,6 +151,10 @@ impl<'b> In<'b> {
         Ok(self.0.tag()?.as_u64())
     }
 
+    pub(crate) fn null(&mut self) -> Result<(), DecodeError> {
+        Ok(self.0.null()?)
+    }
+
     pub(crate) fn skip(&mut self) -> Result<(), DecodeError> {
         Ok(self.0.skip()?)
     }

@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::DecodeError;
+
 /// A hybrid logical timestamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Hlc(pub u64);
@@ -66,14 +68,19 @@ impl TimeQuality {
         }
     }
 
-    /// The quality of a number; one from a newer program reads as unknown.
-    pub fn from_number(n: u8) -> TimeQuality {
+    /// The quality of a number.
+    ///
+    /// # Errors
+    /// [`DecodeError::Shape`] for a number that this version does not have. Reading it as another would change the hash of
+    /// the write that it belongs to.
+    pub fn from_number(n: u8) -> Result<TimeQuality, DecodeError> {
         match n {
-            1 => TimeQuality::Bounded,
-            2 => TimeQuality::Repaired,
-            3 => TimeQuality::Good,
-            4 => TimeQuality::Clamped,
-            _ => TimeQuality::Unknown,
+            0 => Ok(TimeQuality::Unknown),
+            1 => Ok(TimeQuality::Bounded),
+            2 => Ok(TimeQuality::Repaired),
+            3 => Ok(TimeQuality::Good),
+            4 => Ok(TimeQuality::Clamped),
+            _ => Err(DecodeError::Shape("quality of a clock")),
         }
     }
 }

@@ -175,7 +175,7 @@ fn decode_stamp(input: &mut In<'_>) -> Result<Stamp, DecodeError> {
         seen,
         hseq,
         captured_ms: (hlc.unix_ms() as i64).wrapping_add(ahead_ms),
-        quality: if len > 7 { TimeQuality::from_number(input.u8()?) } else { TimeQuality::Unknown },
+        quality: if len > 7 { TimeQuality::from_number(input.u8()?)? } else { TimeQuality::Unknown },
         source: Source(if len > 8 { input.u8()? } else { 0 }),
         author: if len > 9 { decode_optional_text(input)?.map(Author::new).transpose()? } else { None },
         settles: if len > 10 { decode_note(input)? } else { None },

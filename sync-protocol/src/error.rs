@@ -36,9 +36,6 @@ pub enum DecodeError {
     /// Well-formed CBOR of the wrong shape.
     #[error("unexpected shape: {0}")]
     Shape(&'static str),
-    /// A required key is missing from a message.
-    #[error("message key {0} is missing")]
-    Missing(u64),
     /// The checksum of a frame does not fit its bytes: cut or damaged on the way.
     #[error("frame checksum does not match")]
     Checksum,

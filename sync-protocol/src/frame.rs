@@ -1,8 +1,9 @@
 //! Frames: the unit of transfer, of damage and of progress.
 //!
 //! A frame is `length varint | flags u8 | crc32 u32 little-endian | payload`. The checksum (CRC-32, IEEE) covers flags and
-//! payload. Flags: 0 raw, 1 zstd, 2 zstd with dictionary 1. Each frame decodes alone and is committed with its watermark
-//! in one transaction, so that an interruption loses at most one.
+//! payload. Flags: 0 raw, 1 zstd, 2 zstd with dictionary 1; both without the four bytes with which zstd (RFC 8878) always
+//! begins, because the flags say it already. Each frame decodes alone and is committed with its watermark in one
+//! transaction, so that an interruption loses at most one.
 
 use std::io;
 
@@ -14,13 +15,12 @@ use crate::limits::{COMPRESS_BYTES_MIN, FRAME_BYTES_LIMIT, FRAME_UNPACKED_BYTES_
 /// The dictionary shipped with the program, trained on synthetic records only. `docs/protocol.md` says how.
 pub const DICTIONARY_1: &[u8] = include_bytes!("dictionary-1.bin");
 
-/// The newest dictionary that this program knows; 0 would be none.
-pub const DICTIONARY_NEWEST: u32 = 1;
-
 const FLAG_RAW: u8 = 0;
 const FLAG_ZSTD: u8 = 1;
 const FLAG_DICTIONARY_1: u8 = 2;
 const HEADER_BYTES: usize = 5;
+/// The first bytes of everything that zstd makes (RFC 8878, section 3.1.1).
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// Packs and unpacks frames. Holds the prepared dictionary, so make one and keep it.
 pub struct Packer {
@@ -67,12 +67,12 @@ impl Packer {
     /// What zstd reports if it cannot get memory.
     pub fn pack(&mut self, payload: &[u8]) -> io::Result<Vec<u8>> {
         let packed = match payload.len() < COMPRESS_BYTES_MIN {
-            true => None,
-            false => Some(self.encoder.compress(payload)?).filter(|packed| packed.len() < payload.len()),
+            true => Vec::new(),
+            false => self.encoder.compress(payload)?,
         };
-        let (flag, body) = match &packed {
-            Some(packed) => (FLAG_DICTIONARY_1, packed.as_slice()),
-            None => (FLAG_RAW, payload),
+        let (flag, body) = match packed.strip_prefix(&ZSTD_MAGIC) {
+            Some(packed) if packed.len() < payload.len() => (FLAG_DICTIONARY_1, packed),
+            _ => (FLAG_RAW, payload),
         };
         let mut frame = Vec::with_capacity(body.len() + 10);
         write_varint(&mut frame, (body.len() + HEADER_BYTES) as u64);
@@ -103,9 +103,12 @@ impl Packer {
 
 fn unpack_with(decoder: &mut Decompressor<'_>, body: &[u8]) -> Result<Vec<u8>, DecodeError> {
     let limit = DecodeError::TooLarge { what: "unpacked frame", limit: FRAME_UNPACKED_BYTES_LIMIT };
+    let body = [&ZSTD_MAGIC, body].concat();
     // The size is in zstd's own header; a frame that lies about it fails in `decompress`.
-    match Decompressor::upper_bound(body) {
-        Some(size) if size <= FRAME_UNPACKED_BYTES_LIMIT => decoder.decompress(body, size).map_err(DecodeError::Unpack),
+    match Decompressor::upper_bound(&body) {
+        Some(size) if size <= FRAME_UNPACKED_BYTES_LIMIT => {
+            decoder.decompress(&body, size).map_err(DecodeError::Unpack)
+        }
         _ => Err(limit),
     }
 }

@@ -103,5 +103,4 @@ pub mod payload;
 pub mod record;
 pub mod rules;
 pub mod session;
-mod table;
 pub mod value;

@@ -40,3 +40,5 @@ pub const MESSAGE_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const RULES_BYTES_MAX: usize = 256 * 1024;
 /// Scopes one gateway subscribes to.
 pub const SCOPES_MAX: usize = 256;
+/// Characters of a program version that are kept.
+pub const VERSION_CHARS_MAX: usize = 64;

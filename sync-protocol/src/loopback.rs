@@ -6,6 +6,7 @@ use std::io;
 
 use crate::error::DecodeError;
 use crate::frame::{Packer, split};
+use crate::gateway::WallClock;
 use crate::message::{Request, Response, Short, Status, body, split_head};
 use crate::payload::Payload;
 use crate::{gateway, hub};
@@ -86,8 +87,9 @@ where
     H: hub::Store,
     H::Error: From<io::Error>,
 {
+    let clock = WallClock { now_ms, ahead_seconds: Some(0) };
     let outgoing =
-        gateway::request(gateway, &mut link.up, now_ms, link.up_bytes, link.down_bytes).map_err(LoopError::Gateway)?;
+        gateway::request(gateway, &mut link.up, clock, link.up_bytes, link.down_bytes).map_err(LoopError::Gateway)?;
     let request = body(&outgoing.head.encode(), outgoing.frames);
     let response = serve(hub, link, &request, now_ms)?;
     let mut traffic =

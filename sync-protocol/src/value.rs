@@ -137,11 +137,12 @@ impl Value {
         }
     }
 
-    /// A number kept as written. It goes back out as a JSON number, so it must be one.
+    /// A number kept as written. It goes back out as a JSON number, so it must be one, and one that has no shorter form: two
+    /// forms of one value would be two values.
     pub(crate) fn decimal(text: &str) -> Result<Value, DecodeError> {
-        match serde_json::from_str::<serde_json::Number>(text) {
-            Ok(_) => Ok(Value::Decimal(text.to_owned())),
-            Err(_) => Err(DecodeError::Shape("a decimal that is not a number")),
+        match serde_json::from_str::<serde_json::Number>(text).map(|number| self::number(&number.to_string())) {
+            Ok(Value::Decimal(written)) if written == text => Ok(Value::Decimal(written)),
+            _ => Err(DecodeError::Shape("a number as text that is none, or has another form")),
         }
     }
 
@@ -192,8 +193,8 @@ impl Value {
                 Value::Int(input.int()?)
             }
             Type::F64 => match input.float()? {
-                x if x.is_finite() => Value::Float(Float(x)),
-                _ => return Err(DecodeError::Shape("a number that is not finite")),
+                x if x.is_finite() && !is_whole(x) => Value::Float(Float(x)),
+                _ => return Err(DecodeError::Shape("a float that is not finite, or has another form")),
             },
             Type::Tag => match input.tag()? {
                 DECIMAL_TAG => Value::decimal(input.text()?)?,
@@ -223,15 +224,17 @@ fn number(literal: &str) -> Value {
         return Value::Int(n);
     }
     match literal.parse::<f64>() {
-        Ok(x) if x.is_finite() && digits(literal) == digits(&format!("{x:e}")) => {
-            if x.fract() == 0.0 && x.abs() < 9_007_199_254_740_992.0 {
-                Value::Int(x as i64)
-            } else {
-                Value::Float(Float(x))
-            }
-        }
+        Ok(x) if x.is_finite() && digits(literal) == digits(&format!("{x:e}")) => match is_whole(x) {
+            true => Value::Int(x as i64),
+            false => Value::Float(Float(x)),
+        },
         _ => Value::Decimal(literal.to_owned()),
     }
+}
+
+/// Whether an integer stands for this float, because it is one and floats of its size hold every integer.
+fn is_whole(x: f64) -> bool {
+    x.fract() == 0.0 && x.abs() < 9_007_199_254_740_992.0
 }
 
 /// A decimal literal as its significant digits and the power of ten of the last one; `None` if it is no such literal.
@@ -314,6 +317,10 @@ mod tests {
             &[0x9f, 0x01][..],
             &[0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
             &[0xfb, 0x7f, 0xf0, 0, 0, 0, 0, 0, 0],
+            // 1.0 as a float, "1", and "36.8" as text: each has a shorter form.
+            &[0xfb, 0x3f, 0xf0, 0, 0, 0, 0, 0, 0],
+            &[0xd9, 0x6f, 0x70, 0x61, 0x31],
+            &[0xd9, 0x6f, 0x70, 0x64, 0x33, 0x36, 0x2e, 0x38],
         ] {
             assert!(Value::decode(&mut In::new(bytes)).is_err());
         }

@@ -191,10 +191,9 @@ fn idle() -> Request {
         epoch: Epoch(1),
         cursor: HubSeq(40_000),
         streams: Vec::new(),
-        rules: [0xa0; 8],
-        dictionary: 1,
-        wall_ms: T,
-        budget: 65_536,
+        rules: [0xa0; 4],
+        ahead_seconds: Some(-2),
+        budget_frames: 16,
         backfill: None,
         repair: None,
         pleas: Vec::new(),
@@ -209,13 +208,13 @@ fn symbols() -> Vec<u8> {
 }
 
 fn requests() -> Vec<(&'static str, Request)> {
-    let stream = |stream, last, oldest_ms| StreamHead { stream, acked: Seq(20), chain: [0xc0; 8], last, oldest_ms };
+    let stream = |stream, last, age_seconds| StreamHead { stream, acked: Seq(20), chain: [0xc0; 8], last, age_seconds };
     let about = About { version: "0.1.0".to_owned(), disk_free: 12_000_000_000, records: 5_000 };
-    let heads = vec![stream(Stream::Urgent, Seq(20), 0), stream(Stream::Normal, Seq(25), T - 60_000)];
+    let heads = vec![stream(Stream::Urgent, Seq(20), 0), stream(Stream::Normal, Seq(25), 90_000)];
     vec![
         ("request-idle", idle()),
         ("request-waiting", Request { streams: heads, ..idle() }),
-        ("request-defaults", Request { dictionary: 0, wall_ms: 0, budget: 0, ..idle() }),
+        ("request-defaults", Request { ahead_seconds: None, budget_frames: 0, ..idle() }),
         ("request-backfill", Request { backfill: Some(HubSeq(0)), ..idle() }),
         ("request-repair", Request { repair: Some(symbols()), repairs: 2, ..idle() }),
         (
@@ -258,6 +257,32 @@ fn responses() -> Vec<(&'static str, Response)> {
     ]
 }
 
+/// Ten writes of one shape, with a column in each form.
+fn columns() -> Vec<Op> {
+    let one = |n: u64| {
+        let mut stamp = bare(7, n);
+        stamp.hlc = Hlc(stamp.hlc.0 + ((n * 61_000) << 16) + n % 2);
+        stamp.captured_ms = stamp.hlc.unix_ms() as i64;
+        let ms = stamp.hlc.unix_ms() - 40;
+        let id = format!("visit/{:08x}-{:04x}-7abc-8def-0123456789{n:02x}", ms >> 16, ms & 0xffff);
+        let day = format!("2026-05-{:02}", 10 + n * n % 7);
+        let outcome = if n % 2 == 0 { "admitted to the ward" } else { "sent home with medicine" };
+        let columns = [
+            ("a_same", text("mw/zomba")),
+            ("b_list", text(&"word ".repeat(n as usize % 4))),
+            ("c_integer", Value::Int(60 + (n * 37 % 50) as i64)),
+            ("d_decimal", Value::from_json(&serde_json::json!(36.0 + (n * 7 % 20) as f64 / 10.0))),
+            ("e_date", text(&day)),
+            ("f_distinct", text(outcome)),
+            ("g_uuid", text(&format!("0195a1c2-7f{n:02x}-7abc-8def-0123456789ab"))),
+            ("h_pattern", text(&format!("OP-26-{:05}", n * 12_345))),
+            ("i_as_before", text(&day)),
+        ];
+        op(stamp, &id, columns.map(|(name, value)| (name, Change::put(value))))
+    };
+    (1..=10).map(one).collect()
+}
+
 fn payloads() -> Vec<(&'static str, Payload)> {
     let put = |value: &str| Change::put(text(value));
     let visit = |seq, id: &str, day| op(bare(7, seq), id, [("day", put(day)), ("ward", put("a"))]);
@@ -284,6 +309,7 @@ fn payloads() -> Vec<(&'static str, Payload)> {
     vec![
         ("ops-plain", Payload::Ops(plain)),
         ("ops-odd", Payload::Ops(odd)),
+        ("ops-columns", Payload::Ops(columns())),
         (
             "rows-plain",
             rows(reaches(9, None), vec![cells("patient/1", first, false), cells("patient/2", &second, false)]),
@@ -387,28 +413,39 @@ fn cut_and_overlong_messages_are_refused_at_every_byte() {
     }
 }
 
-/// The bytes of a head with another key in it: `99: [1, {"a": null}]`.
-fn with_unknown_key(head: &[u8]) -> Vec<u8> {
-    let (map, rest) = head.split_first().unwrap();
+/// The bytes of a head with another key at the end of its map: `99: [1, {"a": null}]`. `map_at` is where the map begins.
+fn with_unknown_key(head: &[u8], map_at: usize) -> Vec<u8> {
+    let (items, map) = head.split_at(map_at);
+    let (map, entries) = map.split_first().unwrap();
     assert!((0xa0..0xb7).contains(map), "a short map");
-    [&[map + 1], rest, &[0x18, 99, 0x82, 0x01, 0xa1, 0x61, b'a', 0xf6]].concat()
+    [items, &[map + 1], entries, &[0x18, 99, 0x82, 0x01, 0xa1, 0x61, b'a', 0xf6]].concat()
+}
+
+/// Where the map of a head begins: as many items are before it.
+fn map_at(head: &[u8], items: usize) -> usize {
+    let mut input = minicbor::Decoder::new(head);
+    input.array().unwrap();
+    (0..items).for_each(|_| input.skip().unwrap());
+    input.position()
 }
 
 #[test]
 fn unknown_keys_of_a_head_are_skipped() {
     for (_, request) in requests() {
-        assert_eq!(Request::decode(&with_unknown_key(&request.encode())).unwrap(), request);
+        let bytes = request.encode();
+        assert_eq!(Request::decode(&with_unknown_key(&bytes, map_at(&bytes, 8))).unwrap(), request);
     }
     for (_, response) in responses() {
-        assert_eq!(Response::decode(&with_unknown_key(&response.encode())).unwrap(), response);
+        let bytes = response.encode();
+        assert_eq!(Response::decode(&with_unknown_key(&bytes, map_at(&bytes, 4))).unwrap(), response);
     }
 }
 
 #[test]
 fn another_protocol_version_is_told_from_damage() {
     let mut bytes = idle().encode();
-    assert_eq!(bytes[1..3], [0, 1], "key 0, version 1");
-    bytes[2] = 2;
+    assert_eq!(bytes[..2], [0x89, 1], "nine items, version 1");
+    bytes[1] = 2;
     assert!(matches!(Request::decode(&bytes), Err(DecodeError::Shape("protocol version"))));
 }
 

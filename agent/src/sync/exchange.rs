@@ -98,12 +98,12 @@ impl Courier {
 
     /// Reads what is unsent, and notes that it is under way before it is.
     async fn prepare(&self, bytes: u64) -> Result<Outgoing, Error> {
-        let now_ms = u64::try_from(self.clock.now().now_ms).unwrap_or(0);
+        let clock = self.clock.wall();
         let up_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         let packer = Arc::clone(&self.packer);
         let write = self.store.write(move |tx| {
             let mut packer = packer.lock().map_err(|_| Error::Closed)?;
-            let outgoing = gateway::request(tx, &mut packer, now_ms, up_bytes, bytes)?;
+            let outgoing = gateway::request(tx, &mut packer, clock, up_bytes, bytes)?;
             if outgoing.ops > 0 {
                 let mut state = tx.state()?;
                 state.unsure = true;

@@ -2,7 +2,7 @@
 
 use rusqlite::{Row, params};
 use sync_protocol::id::{Device, Origin, Scope, Stream};
-use sync_protocol::message::{About, Request};
+use sync_protocol::message::{About, Request, StreamHead};
 
 use super::Tx;
 use super::enrolment::scopes_of;
@@ -26,13 +26,17 @@ pub(crate) struct Contact {
 impl Contact {
     /// Takes from a request what is for the admins. `now_ms` is when it came.
     pub(crate) fn of(request: &Request, now_ms: i64) -> Contact {
-        let wall_ms = i64::try_from(request.wall_ms).ok().filter(|ms| *ms > 0);
+        let ms = |seconds: u64| i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX);
+        let oldest_ms = |at: &StreamHead| match at.last > at.acked {
+            true => u64::try_from(now_ms.saturating_sub(ms(at.age_seconds))).unwrap_or(0),
+            false => 0,
+        };
         Contact {
             device: request.device,
             origin: request.origin,
-            skew_ms: wall_ms.map(|wall| wall.saturating_sub(now_ms)),
+            skew_ms: request.ahead_seconds.map(|seconds| seconds.saturating_mul(1000)),
             repairs: request.repairs,
-            streams: request.streams.iter().map(|s| (s.stream, s.last.0, s.oldest_ms)).collect(),
+            streams: request.streams.iter().map(|s| (s.stream, s.last.0, oldest_ms(s))).collect(),
             about: request.about.clone(),
         }
     }

@@ -13,7 +13,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use serde_json::{Map, Value as Json, json};
 use sync_protocol::clock::TimeQuality;
 use sync_protocol::frame::{Effort, Packer, split};
-use sync_protocol::gateway::{self, Capture, Intent, Store as _};
+use sync_protocol::gateway::{self, Capture, Intent, Store as _, WallClock};
 use sync_protocol::id::{Device, Epoch, Origin, RecordKey, Scope, Source};
 use sync_protocol::memory::MemoryGateway;
 use sync_protocol::message::{Request, Response, body, split_head};
@@ -211,7 +211,8 @@ impl Clinic {
     }
 
     fn request(&mut self) -> gateway::Outgoing {
-        gateway::request(&mut self.store, &mut self.packer, self.now_ms as u64, 1 << 20, 1 << 20).unwrap()
+        let clock = WallClock { now_ms: self.now_ms as u64, ahead_seconds: Some(0) };
+        gateway::request(&mut self.store, &mut self.packer, clock, 1 << 20, 1 << 20).unwrap()
     }
 
     fn integrate(&mut self, request: &Request, body: &[u8]) -> Response {

@@ -4,9 +4,9 @@ use std::io;
 
 use super::{GatewayState, Store};
 use crate::difference::{Encoder, pack};
-use crate::frame::{DICTIONARY_NEWEST, Packer};
+use crate::frame::Packer;
 use crate::id::{Seq, Stream};
-use crate::limits::{FRAME_BYTES_MAX, FRAME_BYTES_TARGET, FRAME_ITEMS_MAX};
+use crate::limits::{FRAME_BYTES_MAX, FRAME_BYTES_TARGET, FRAME_ITEMS_MAX, FRAME_UNPACKED_BYTES_LIMIT};
 use crate::message::{Request, StreamHead};
 use crate::payload::Payload;
 use crate::record::Op;
@@ -22,6 +22,15 @@ pub struct Outgoing {
     pub ops: usize,
 }
 
+/// How the wall clock of a gateway stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WallClock {
+    /// Milliseconds since 1970.
+    pub now_ms: u64,
+    /// How far it was ahead of the hub's at the last answer since the gateway started, seconds.
+    pub ahead_seconds: Option<i64>,
+}
+
 /// Makes the next request. `up_bytes` bounds the frames, except that one frame goes in any case; `down_bytes` is what the
 /// link carries in the time of one exchange.
 ///
@@ -30,7 +39,7 @@ pub struct Outgoing {
 pub fn request<S: Store>(
     store: &mut S,
     packer: &mut Packer,
-    now_ms: u64,
+    clock: WallClock,
     up_bytes: usize,
     down_bytes: u64,
 ) -> Result<Outgoing, S::Error>
@@ -44,8 +53,9 @@ where
         let at = state.stream(stream);
         if at.last > Seq(0) {
             let oldest = if at.last > at.acked { store.oldest_ms(stream, at.acked)? } else { None };
-            let oldest_ms = oldest.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0);
-            streams.push(StreamHead { stream, acked: at.acked, chain: at.acked_chain, last: at.last, oldest_ms });
+            let age_ms = oldest.map_or(0, |ms| clock.now_ms.saturating_sub(u64::try_from(ms).unwrap_or(0)));
+            let (chain, age_seconds) = (at.acked_chain, age_ms / 1000);
+            streams.push(StreamHead { stream, acked: at.acked, chain, last: at.last, age_seconds });
         }
     }
     let repair = match state.repair_symbols {
@@ -65,9 +75,8 @@ where
         cursor: state.cursor,
         streams,
         rules: rules.hash(),
-        dictionary: DICTIONARY_NEWEST,
-        wall_ms: now_ms,
-        budget: down_bytes,
+        ahead_seconds: clock.ahead_seconds,
+        budget_frames: down_bytes.div_ceil(FRAME_BYTES_MAX as u64),
         backfill: state.backfill,
         repair,
         pleas: store.pleas()?,
@@ -130,11 +139,16 @@ pub(crate) fn cut_frame(
 ) -> io::Result<(Vec<u8>, usize)> {
     let mut count = count.max(1);
     loop {
-        let frame = packer.pack(&payload(count).encode())?;
-        if frame.len() <= FRAME_BYTES_MAX || count == 1 {
+        let payload = payload(count);
+        let unpacked = payload.encode();
+        let frame = packer.pack(&unpacked)?;
+        // Some headroom: the reader counts ids and authors too.
+        let is_readable = unpacked.len().max(payload.weight()) <= FRAME_UNPACKED_BYTES_LIMIT / 2;
+        if count == 1 || (frame.len() <= FRAME_BYTES_MAX && is_readable) {
             return Ok((frame, count));
         }
-        count = (count * FRAME_BYTES_TARGET / frame.len()).clamp(1, count - 1);
+        let fits = if is_readable { count * FRAME_BYTES_TARGET / frame.len() } else { count / 2 };
+        count = fits.clamp(1, count - 1);
     }
 }
 

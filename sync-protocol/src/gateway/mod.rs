@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 pub(crate) use capture::changes_of;
 pub use capture::{Capture, Captured, Intent, Refusal, capture};
-pub use exchange::{Outgoing, request};
+pub use exchange::{Outgoing, WallClock, request};
 pub(crate) use exchange::{cut_frame, next_guess};
 pub use integrate::{Integrated, adopt_origin, finish, integrate_head, integrate_rows};
 

@@ -9,6 +9,7 @@ use crate::difference::{Encoder, decode, unpack};
 use crate::frame::Packer;
 use crate::gateway::{cut_frame, next_guess};
 use crate::id::{FieldName, HubSeq, RecordKey, Seq, Stream};
+use crate::limits::FRAME_BYTES_MAX;
 use crate::message::{Response, Short, Status, View};
 use crate::payload::{Notice, Payload, Reach, Row, Rows};
 use crate::record::{Cell, Record, Stamp, State, Touch};
@@ -87,7 +88,7 @@ where
         frames: Vec::new(),
         bytes: 0,
         rows: 0,
-        budget: budget(request.budget),
+        budget: budget(request.budget_frames),
     };
     if let Some(symbols) = &request.repair {
         pull.repair(symbols, &mut head)?;
@@ -109,10 +110,10 @@ where
     Ok(Answer { head, frames, rows })
 }
 
-fn budget(asked: u64) -> u64 {
-    match asked {
+fn budget(frames: u64) -> u64 {
+    match frames {
         0 => ANSWER_BYTES_MAX,
-        asked => asked.min(ANSWER_BYTES_MAX),
+        frames => frames.saturating_mul(FRAME_BYTES_MAX as u64).min(ANSWER_BYTES_MAX),
     }
 }
 

@@ -13,6 +13,7 @@ pub use check::{Violation, lookup};
 pub use parse::{Problem, RulesError};
 
 use crate::id::{FieldName, RecordType, Source, Stream};
+use crate::message::RulesHash;
 use crate::value::Value;
 
 /// A whole rules document.
@@ -28,8 +29,8 @@ pub struct Rules {
     pub other: TypeRules,
     /// The document as it was written; what travels and is hashed.
     text: String,
-    /// First 8 bytes of the BLAKE3 hash of the text.
-    hash: [u8; 8],
+    /// The first bytes of the BLAKE3 hash of the text.
+    hash: RulesHash,
 }
 
 /// Rules of one record type.
@@ -156,7 +157,7 @@ impl Default for Rules {
             types: BTreeMap::new(),
             other: TypeRules::default(),
             text: String::new(),
-            hash: [0; 8],
+            hash: RulesHash::default(),
         };
         rules.set_text(BUILT_IN);
         rules
@@ -192,7 +193,7 @@ impl Rules {
     }
 
     /// Identity of the document on the wire.
-    pub fn hash(&self) -> [u8; 8] {
+    pub fn hash(&self) -> RulesHash {
         self.hash
     }
 

@@ -7,7 +7,7 @@ use agent::error::Error;
 use agent::store::{Options, Store};
 use anyhow::{Context, Result, ensure};
 use sync_protocol::frame::{Effort, Packer, split};
-use sync_protocol::gateway::{self, Store as _};
+use sync_protocol::gateway::{self, Store as _, WallClock};
 use sync_protocol::hub::{Answer, Opened, answer, open};
 use sync_protocol::id::{HubSeq, RecordKey, Scope, Seq, Source, Stream};
 use sync_protocol::loopback::{Link, settle};
@@ -26,6 +26,7 @@ const RECORDS: usize = 10_000;
 /// Records that a commit of the baseline holds.
 const RAW_GROUP: usize = 1_000;
 const NOW_MS: u64 = 1_772_400_000_000;
+const CLOCK: WallClock = WallClock { now_ms: NOW_MS, ahead_seconds: Some(0) };
 const TOKEN: [u8; 8] = *b"2nd-code";
 
 /// Frames as a hub sends them, with the number of rows in each, and the ops that they come from.
@@ -93,7 +94,7 @@ fn frames_of(records: &[Sample]) -> Result<Down> {
     (state.device, state.origin, state.token) = (identity.device, identity.origin, identity.token);
     reader.set_state(&state)?;
     let mut packer = Packer::new(Effort::Quick)?;
-    let mut request = gateway::request(&mut reader, &mut packer, NOW_MS, 0, 16 << 20)?.head;
+    let mut request = gateway::request(&mut reader, &mut packer, CLOCK, 0, 16 << 20)?.head;
     let mut frames = Vec::new();
     loop {
         let Opened::Ready(with) = open(&mut hub, request.clone(), NOW_MS)? else { anyhow::bail!("the hub refused") };

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use sync_protocol::clock::TimeQuality;
 use sync_protocol::frame::{Effort, Packer};
-use sync_protocol::gateway::{self, Capture, Intent, Outgoing, Store};
+use sync_protocol::gateway::{self, Capture, Intent, Outgoing, Store, WallClock};
 use sync_protocol::id::{Device, Epoch, Origin, RecordKey, Scope};
 use sync_protocol::memory::MemoryGateway;
 use sync_protocol::message::{Request, Response, Status, body, split_head};
@@ -18,6 +18,7 @@ const SYNC_TYPE: &str = "application/vnd.outpost.sync";
 const UP_BYTES: usize = 24 * 1024 * 1024;
 /// 2026-03-02, where the generator's clock begins too.
 const NOW_MS: u64 = 1_772_400_000_000;
+const CLOCK: WallClock = WallClock { now_ms: NOW_MS, ahead_seconds: Some(0) };
 
 /// A gateway of the bench.
 #[derive(Debug)]
@@ -64,7 +65,7 @@ impl Pusher {
     /// Everything unsent in one message.
     pub(crate) fn prepare(&mut self) -> Result<Message> {
         let Outgoing { head, frames, .. } =
-            gateway::request(&mut self.memory, &mut self.packer, NOW_MS, UP_BYTES, 1 << 20)?;
+            gateway::request(&mut self.memory, &mut self.packer, CLOCK, UP_BYTES, 1 << 20)?;
         Ok(Message { bytes: body(&head.encode(), frames), request: head })
     }
 

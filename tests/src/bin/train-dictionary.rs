@@ -17,7 +17,7 @@ use outpost_tests::wire::{Clinic, edits, moved};
 use sync_protocol::frame::DICTIONARY_1;
 use sync_protocol::gateway::Store as _;
 use sync_protocol::hub::Store as _;
-use sync_protocol::id::{RecordKey, Seq, Stream};
+use sync_protocol::id::{FieldName, RecordKey, RecordType, Seq, Stream};
 use sync_protocol::payload::{Payload, Reach, Row, Rows};
 use sync_protocol::record::Op;
 
@@ -25,9 +25,11 @@ use sync_protocol::record::Op;
 const TRAINING_SEEDS: Range<u64> = 10_000..10_060;
 /// For the sizes that are printed; not trained on.
 const CONTROL_SEEDS: Range<u64> = 20_000..20_003;
-const DICTIONARY_BYTES: usize = 32 * 1024;
-/// How much of its end is taken by whole frames of one op.
-const TAIL_BYTES: usize = 4 * 1024;
+const DICTIONARY_BYTES: usize = 64 * 1024;
+/// Whole frames of one op of each shape at its end.
+const EXAMPLES_OF_A_SHAPE: usize = 2;
+/// Longer ones are free text for the most part, of which fragments do better.
+const EXAMPLE_BYTES_MAX: usize = 900;
 /// Ops in a frame, with the name of that size.
 const SIZES: [(usize, &str); 5] = [(1, "1 op"), (3, "3 ops"), (10, "10 ops"), (30, "30 ops"), (100, "100 ops")];
 
@@ -99,14 +101,28 @@ fn train(corpus: &Corpus) -> io::Result<Vec<u8>> {
         number.fill(0);
     }
     // The head of the file is zstd's tables, all the rest is content. Training picks fragments; a frame of one op, which
-    // is hardly longer than what it shares with the next one, does better with a whole example close by.
-    let alone = corpus.get("1 op").map(Vec::as_slice).unwrap_or_default();
-    let short = alone.iter().filter(|payload| payload.len() < 900).step_by(7).map(Vec::as_slice);
-    let mut tail: Vec<u8> = short.flatten().copied().take(TAIL_BYTES).collect();
-    let keep = dictionary.len().saturating_sub(tail.len());
-    dictionary.truncate(keep);
+    // is hardly longer than what it shares with the next one of its shape, does better with whole examples close by.
+    let mut tail = examples(corpus.get("1 op").map(Vec::as_slice).unwrap_or_default());
+    dictionary.truncate(dictionary.len().saturating_sub(tail.len()));
     dictionary.append(&mut tail);
     Ok(dictionary)
+}
+
+/// A few of the short payloads of each shape: same type, same fields.
+fn examples(alone: &[Vec<u8>]) -> Vec<u8> {
+    let mut taken: BTreeMap<(RecordType, Vec<FieldName>), usize> = BTreeMap::new();
+    let mut examples = Vec::new();
+    for payload in alone.iter().filter(|payload| payload.len() < EXAMPLE_BYTES_MAX) {
+        let Ok(Payload::Ops(ops)) = Payload::decode(payload) else { continue };
+        let Some(op) = ops.first() else { continue };
+        let shape = (op.key.record_type.clone(), op.changes.keys().cloned().collect());
+        let count = taken.entry(shape).or_default();
+        if *count < EXAMPLES_OF_A_SHAPE {
+            *count += 1;
+            examples.extend_from_slice(payload);
+        }
+    }
+    examples
 }
 
 fn packed(payloads: &[Vec<u8>], dictionary: &[u8]) -> io::Result<usize> {
@@ -123,6 +139,6 @@ mod tests {
         let [once, again] = [(); 2].map(|()| train(&corpus(1..6).unwrap()).unwrap());
         assert!(once == again);
         assert_eq!(once.len(), DICTIONARY_BYTES);
-        assert!((16 * 1024..=32 * 1024).contains(&DICTIONARY_1.len()));
+        assert_eq!(DICTIONARY_1.len(), DICTIONARY_BYTES);
     }
 }

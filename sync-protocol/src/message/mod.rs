@@ -1,0 +1,222 @@
+//! The heads of one exchange, and how head and frames make a body.
+//!
+//! A body is `head length varint | head | frames`. A head is a CBOR array of what is always there, and at its end a map with
+//! small integer keys for what is there sometimes. Unknown keys are skipped, so that a minor version can add some. Absent
+//! keys have the defaults documented with each field.
+
+mod head;
+
+use std::sync::Arc;
+
+use crate::error::DecodeError;
+use crate::frame::{read_varint, write_varint};
+use crate::id::{Device, Dot, Epoch, HubSeq, Origin, Scope, Seq, Source, Stream};
+use crate::limits::HEAD_BYTES_MAX;
+
+/// Major version of the protocol, also in the path `/sync/v1`.
+pub const PROTOCOL: u64 = 1;
+
+/// Short chain value.
+pub type Short = [u8; 8];
+
+/// The beginning of the hash of a rules document. It only has to tell the documents of one hub from each other.
+pub type RulesHash = [u8; 4];
+
+/// What a gateway says first: the protocol version, the items, and a map with the keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Item 1: which enrolled gateway.
+    pub device: Device,
+    /// Item 2: which incarnation of it.
+    pub origin: Origin,
+    /// Item 3: the token from the last response, or from enrolment.
+    pub token: Short,
+    /// Item 4: the hub's epoch as last heard.
+    pub epoch: Epoch,
+    /// Item 5: everything in view up to here has been integrated.
+    pub cursor: HubSeq,
+    /// Item 6: hash of the rules it works by.
+    pub rules: RulesHash,
+    /// Item 7: one for each stream that was ever used.
+    pub streams: Vec<StreamHead>,
+    /// Key 0: how far its wall clock was ahead of the hub's at the last answer, seconds; absent if there was none since it
+    /// started.
+    pub ahead_seconds: Option<i64>,
+    /// Key 1: how many full frames of [`crate::limits::FRAME_BYTES_MAX`] it wants at most in the response; absent is 0, no more than the
+    /// hub's own limit.
+    pub budget_frames: u64,
+    /// Key 2: the back-fill it is in: what has been received of the scopes that are new to it.
+    pub backfill: Option<HubSeq>,
+    /// Key 3: coded symbols of what it holds, after the digests disagreed ([`crate::difference`]).
+    pub repair: Option<Vec<u8>>,
+    /// Key 4: ops in quarantine that a person at the gateway wants tried again or dropped.
+    pub pleas: Vec<Plea>,
+    /// Key 5: a word about itself for the admins; sent when it changed.
+    pub about: Option<About>,
+    /// Key 6: digest repairs so far; absent is 0.
+    pub repairs: u64,
+}
+
+/// Where a gateway stands with one stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamHead {
+    /// The stream.
+    pub stream: Stream,
+    /// The last op that the hub has acknowledged.
+    pub acked: Seq,
+    /// Chain at `acked`.
+    pub chain: Short,
+    /// The last op that exists here. What lies between is waiting.
+    pub last: Seq,
+    /// How long ago the oldest waiting op was captured, by the gateway's clock; 0 if none waits.
+    pub age_seconds: u64,
+}
+
+/// A wish about an op in quarantine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plea {
+    /// The op.
+    pub dot: Dot,
+    /// Drop it instead of trying again.
+    pub discard: bool,
+}
+
+/// What admins want to know of a gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct About {
+    /// Program version.
+    pub version: String,
+    /// Free space on its card, bytes.
+    pub disk_free: u64,
+    /// Records held.
+    pub records: u64,
+}
+
+/// What the hub answers first: the items, and a map with the keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    /// Item 0.
+    pub status: Status,
+    /// Item 1: the hub's epoch.
+    pub epoch: Epoch,
+    /// Item 2: the hub's clock, milliseconds since 1970.
+    pub hub_ms: u64,
+    /// Item 3: where the gateway stands once all frames of this response are applied.
+    pub cursor: HubSeq,
+    /// Key 0: the token for the next request; absent keeps the present one.
+    pub token: Option<Short>,
+    /// Key 1: streams about which there is news.
+    pub acks: Vec<Ack>,
+    /// Key 2: digest of the gateway's view at the hub's head; only if the frames reach it.
+    pub digest: Option<u64>,
+    /// Key 3: more waits at the hub than the budget allowed.
+    pub more: bool,
+    /// Key 4: a new rules document.
+    pub rules: Option<Arc<str>>,
+    /// Key 5: the incarnation to go on under; with [`Status::NewOrigin`].
+    pub origin: Option<Origin>,
+    /// Key 6: what the gateway is subscribed to; sent when it changed.
+    pub view: Option<View>,
+    /// Key 7: items that the gateway holds as confirmed and the hub does not have.
+    pub drop: Vec<u64>,
+    /// Key 8: the symbols did not suffice; send this many.
+    pub symbols: Option<u32>,
+    /// Key 9: a sentence for the log when the status is not ok.
+    pub reason: Option<String>,
+}
+
+/// How an exchange ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Normally.
+    Ok,
+    /// The gateway's history does not fit the hub's: go on under the origin given; nothing was applied.
+    NewOrigin,
+    /// The gateway was revoked, or its token is not known.
+    Denied,
+    /// The hub's epoch is another one than the gateway's.
+    Rebase,
+    /// The hub does not speak this protocol version.
+    Upgrade,
+}
+
+/// News of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ack {
+    /// The stream.
+    pub stream: Stream,
+    /// The hub has this op and all before it.
+    pub acked: Seq,
+    /// Chain at `acked`, as the hub computed it.
+    pub chain: Short,
+    /// This op and all before it survive the loss of the hub.
+    pub durable: Seq,
+    /// The hub's numbers for the ops after the request's `acked` up to `acked`. An op that no range covers is in quarantine.
+    pub ranges: Vec<AckRange>,
+}
+
+/// Consecutive ops with consecutive hub numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AckRange {
+    /// First op.
+    pub first: Seq,
+    /// How many.
+    pub count: u64,
+    /// The hub's number of the first.
+    pub hseq: HubSeq,
+}
+
+/// What a gateway is subscribed to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    /// Scopes; the first is its home.
+    pub scopes: Vec<Scope>,
+    /// What kind of place it is.
+    pub source: Source,
+    /// Some scopes are new: begin a back-fill from 0.
+    pub backfill: bool,
+}
+
+/// Puts a head and frames together.
+pub fn body(head: &[u8], frames: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
+    let mut body = Vec::with_capacity(head.len() + 2);
+    write_varint(&mut body, head.len() as u64);
+    body.extend_from_slice(head);
+    body.extend(frames.into_iter().flatten());
+    body
+}
+
+/// Splits the head off a body: its bytes and where the frames begin. `None` if it is not complete yet.
+///
+/// # Errors
+/// [`DecodeError::TooLarge`] before anything that large is waited for.
+pub fn split_head(buffer: &[u8]) -> Result<Option<(&[u8], usize)>, DecodeError> {
+    let Some((len, start)) = read_varint(buffer)? else { return Ok(None) };
+    if len > HEAD_BYTES_MAX as u64 {
+        return Err(DecodeError::TooLarge { what: "head", limit: HEAD_BYTES_MAX });
+    }
+    let end = start + len as usize;
+    Ok(buffer.get(start..end).map(|head| (head, end)))
+}
+
+impl Response {
+    /// A response without news.
+    pub fn new(status: Status, epoch: Epoch, hub_ms: u64, cursor: HubSeq) -> Response {
+        Response {
+            status,
+            epoch,
+            token: None,
+            acks: Vec::new(),
+            hub_ms,
+            cursor,
+            digest: None,
+            more: false,
+            rules: None,
+            origin: None,
+            view: None,
+            drop: Vec::new(),
+            symbols: None,
+            reason: None,
+        }
+    }
+}
