@@ -47,8 +47,8 @@ pub(crate) fn write(tx: &mut Tx<'_>, key: RecordKey, intent: Intent, who: &Who) 
 
 /// A record that is there; `None` if there is none or it is deleted.
 pub(crate) fn present(tx: &mut Tx<'_>, key: &RecordKey) -> Result<Option<Record>, HubError> {
-    let rules = hub::Store::rules(tx)?;
-    let record = hub::Store::record(tx, key)?;
+    let rules = hub::Snapshot::rules(tx)?;
+    let record = hub::Snapshot::record(tx, key)?;
     Ok(record.filter(|record| presence(record, rules.of(&key.record_type)) != Presence::Deleted))
 }
 

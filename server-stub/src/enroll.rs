@@ -5,7 +5,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use sync_protocol::hub::Store;
+use sync_protocol::hub::Snapshot;
 
 use crate::error::HubError;
 use crate::hub::Hub;

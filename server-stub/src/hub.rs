@@ -94,7 +94,7 @@ impl Hub {
     /// # Errors
     /// What the store reports.
     pub async fn digest(&self) -> Result<u64, HubError> {
-        self.read(|tx| Ok(sync_protocol::hub::Store::digest(tx, &[Scope::root()])?)).await
+        self.read(|tx| Ok(sync_protocol::hub::Snapshot::digest(tx, &[Scope::root()])?)).await
     }
 
     pub(crate) async fn write<T, E, F>(&self, act: F) -> Result<T, E>

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use sync_protocol::edit::render;
-use sync_protocol::hub::Store;
+use sync_protocol::hub::Snapshot;
 use sync_protocol::id::{FieldName, HubSeq, RecordKey};
 use sync_protocol::merge::{self, Presence, presence};
 use sync_protocol::record::{Cell, Op, Record};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value as Json, json};
 use sync_protocol::digest::etag;
 use sync_protocol::edit::render;
-use sync_protocol::hub::Store;
+use sync_protocol::hub::Snapshot;
 use sync_protocol::id::{Dot, FieldName, Origin, RecordKey, Seq, Stream};
 use sync_protocol::merge::{Presence, presence};
 use sync_protocol::record::{Cell, Change, Entry, Record, Stamp};

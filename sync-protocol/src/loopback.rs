@@ -134,7 +134,8 @@ where
     }
     link.tokens += 1;
     let token: Short = link.tokens.to_be_bytes();
-    let answer = hub::answer(hub, &mut link.down, &with, token, now_ms).map_err(LoopError::Hub)?;
+    let grant = hub::grant(hub, &with, token, now_ms).map_err(LoopError::Hub)?;
+    let answer = hub::pull(hub, &mut link.down, &with.request, grant).map_err(LoopError::Hub)?;
     Ok(body(&answer.head.encode(), answer.frames))
 }
 

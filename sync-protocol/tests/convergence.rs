@@ -9,7 +9,7 @@ use sync_protocol::clock::TimeQuality;
 use sync_protocol::digest::etag;
 use sync_protocol::edit::render;
 use sync_protocol::gateway::{self, Capture, Intent, Store as _};
-use sync_protocol::hub::{self, Store as _};
+use sync_protocol::hub::{self, Snapshot as _, Store as _};
 use sync_protocol::id::{Author, FieldName, RecordKey, Scope, Source};
 use sync_protocol::loopback::{Link, Traffic, exchange, settle};
 use sync_protocol::memory::{MemoryGateway, MemoryHub};

@@ -11,7 +11,7 @@ use serde_json::{Map, Value as Json, json};
 use sync_protocol::clock::{Hlc, TimeQuality};
 use sync_protocol::edit::{Desk, render};
 use sync_protocol::gateway::{self, Capture, Intent, Refusal, Store as _};
-use sync_protocol::hub::Store as _;
+use sync_protocol::hub::Snapshot as _;
 use sync_protocol::id::{Author, Dot, FieldName, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream, Writer};
 use sync_protocol::loopback::{Link, settle};
 use sync_protocol::memory::{MemoryGateway, MemoryHub};

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use sync_protocol::digest::etag;
 use sync_protocol::edit::render;
-use sync_protocol::hub::Store;
+use sync_protocol::hub::Snapshot;
 use sync_protocol::id::{FieldName, HubSeq, RecordKey};
 
 use super::{json as json_reply, page};

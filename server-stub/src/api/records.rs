@@ -162,7 +162,7 @@ pub(super) async fn show(
     let key = RecordKey::new(&kind, &id).map_err(HubError::from)?;
     let look = move |tx: &mut Tx<'_>| {
         if showing.meta {
-            let record = sync_protocol::hub::Store::record(tx, &key)?;
+            let record = sync_protocol::hub::Snapshot::record(tx, &key)?;
             let record = record.ok_or_else(|| HubError::Missing(format!("record {key}")))?;
             return Ok((etag(&record), view::meta(tx, &key, &record)?));
         }
@@ -268,7 +268,7 @@ pub(super) async fn digest(State(hub): State<Hub>) -> Result<Response, Problem> 
                 (scope.to_string(), json!({ "digest": format!("{digest:016x}"), "records": records }))
             })
             .collect();
-        let head = sync_protocol::hub::Store::head(tx)?;
+        let head = sync_protocol::hub::Snapshot::head(tx)?;
         Ok(json!({ "digest": format!("{all:016x}"), "head": head.0, "scopes": scopes }))
     };
     let told = hub.read::<_, HubError, _>(look).await?;

@@ -1,7 +1,7 @@
 //! `outpost-hub records`
 
 use clap::Subcommand;
-use sync_protocol::hub::Store;
+use sync_protocol::hub::Snapshot;
 use sync_protocol::id::RecordKey;
 
 use super::Place;

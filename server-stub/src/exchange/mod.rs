@@ -2,7 +2,9 @@
 //!
 //! The body is read as it comes. Once the head is there the hub decides who this is; what frames have arrived by then are
 //! unpacked off the async threads and applied in one transaction, and so on to the end. So a connection that breaks in the
-//! middle keeps everything that arrived whole. No transaction is open while the network is waited for.
+//! middle keeps everything that arrived whole. What goes down is read and packed beside the writer, on a snapshot that has
+//! everything in it that this exchange wrote: a gateway that pulls much keeps nobody waiting. No transaction is open while
+//! the network is waited for.
 
 mod incoming;
 
@@ -13,7 +15,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use sync_protocol::error::DecodeError;
-use sync_protocol::hub::{Answer, Conversation, Opened, Received, Store, answer, discard, open, receive};
+use sync_protocol::hub::{Answer, Conversation, Opened, Received, Snapshot, discard, grant, open, pull, receive};
 use sync_protocol::id::Device;
 use sync_protocol::message::{self, Plea, Request, Status, body};
 use sync_protocol::payload::Payload;
@@ -211,11 +213,17 @@ impl Talk<'_> {
                 heed(tx, with.gateway.device, plea)?;
             }
             let now_ms = u64::try_from(tx.now_ms).unwrap_or(0);
-            let answer = answer(tx, &mut packer, &with, token, now_ms)?;
+            let granted = grant(tx, &with, token, now_ms)?;
             tx.note_contact(&contact)?;
+            Ok::<_, StoreError>((with.request, granted))
+        };
+        let (request, granted) = self.hub.write(act).await?;
+        // The grant is committed, so this snapshot has it, and all that was received before.
+        let look = move |tx: &mut Tx<'_>| {
+            let answer = pull(tx, &mut packer, &request, granted)?;
             Ok::<_, StoreError>((packer, answer))
         };
-        let (packer, answer) = self.hub.write(act).await?;
+        let (packer, answer) = self.hub.read(look).await?;
         self.hub.keep_packer(packer);
         Ok(answer)
     }

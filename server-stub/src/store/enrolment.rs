@@ -3,7 +3,7 @@
 use rusqlite::params;
 use subtle::ConstantTimeEq;
 use sync_protocol::digest::content_hash;
-use sync_protocol::hub::{Gateway, Store, ViewNews};
+use sync_protocol::hub::{Gateway, Snapshot, Store, ViewNews};
 use sync_protocol::id::{Device, HubSeq, Origin, Scope, Source};
 use sync_protocol::message::Short;
 

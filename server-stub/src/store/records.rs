@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{OptionalExtension, params};
 use sync_protocol::digest::item;
-use sync_protocol::hub::Store;
+use sync_protocol::hub::Snapshot;
 use sync_protocol::id::{RecordKey, RecordType, Scope};
 use sync_protocol::merge::{Presence, presence};
 use sync_protocol::record::Record;
@@ -141,7 +141,6 @@ impl Tx<'_> {
     }
 
     pub(super) fn digest_of(&mut self, scopes: &[Scope]) -> Result<u64, StoreError> {
-        self.write_sums()?;
         let mut sum = 0u64;
         for prefix in distinct(scopes) {
             // `/` is followed by `0`: between the two lies everything below the prefix.
@@ -155,6 +154,11 @@ impl Tx<'_> {
             let mut rows = select.query([prefix.as_str()])?;
             while let Some(row) = rows.next()? {
                 sum = sum.wrapping_add(number(row.get(0)?));
+            }
+        }
+        for (scope, (difference, _)) in &self.sums {
+            if is_covered(scopes, &Scope::new(scope)?) {
+                sum = sum.wrapping_add(*difference);
             }
         }
         Ok(sum)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use sync_protocol::digest::Chain;
-use sync_protocol::hub::{Gateway, HeldOp, LogLine, Mark, Store};
+use sync_protocol::hub::{Gateway, HeldOp, LogLine, Mark, Snapshot, Store};
 use sync_protocol::id::{Device, Dot, Epoch, HubSeq, Origin, RecordKey, Scope, Seq, Stream};
 use sync_protocol::merge::Superseded;
 use sync_protocol::message::{AckRange, Short};
@@ -33,7 +33,7 @@ pub(crate) struct Tx<'a> {
     pub(super) sums: BTreeMap<String, (u64, i64)>,
     /// Whether anything may be in quarantine, once it was asked.
     pub(super) may_hold: Option<bool>,
-    /// Narrows [`Store::all_held`] to one record and origin, so that one plea does not review everything.
+    /// Narrows [`Snapshot::all_held`] to one record and origin, so that one plea does not review everything.
     pub(super) review_only: Option<(RecordKey, Origin)>,
 }
 
@@ -109,7 +109,7 @@ pub(super) fn short(bytes: &[u8]) -> Short {
     bytes.try_into().unwrap_or_default()
 }
 
-impl Store for Tx<'_> {
+impl Snapshot for Tx<'_> {
     type Error = StoreError;
 
     fn epoch(&mut self) -> Result<Epoch, StoreError> {
@@ -121,21 +121,6 @@ impl Store for Tx<'_> {
         self.head_number().map(HubSeq)
     }
 
-    fn next(&mut self) -> Result<HubSeq, StoreError> {
-        let next = HubSeq(self.head_number()?).next();
-        self.head = Some((next.0, true));
-        Ok(next)
-    }
-
-    fn new_origin(&mut self, device: Device, after: Origin) -> Result<Origin, StoreError> {
-        let mut insert = self.sql(
-            "INSERT INTO origins (origin, device, after)
-             SELECT coalesce(max(origin), 0) + 1, ?1, ?2 FROM origins RETURNING origin",
-        )?;
-        let origin: i64 = insert.query_row(params![device.0, after.0], |row| row.get(0))?;
-        Ok(Origin(small(origin)))
-    }
-
     fn rules(&mut self) -> Result<Arc<Rules>, StoreError> {
         self.rules_in_force()
     }
@@ -144,8 +129,10 @@ impl Store for Tx<'_> {
         self.gateway_state(device)
     }
 
-    fn set_gateway(&mut self, gateway: &Gateway) -> Result<(), StoreError> {
-        self.set_gateway_state(gateway)
+    fn device_of(&mut self, origin: Origin) -> Result<Option<Device>, StoreError> {
+        let mut select = self.sql("SELECT device FROM origins WHERE origin = ?1")?;
+        let device: Option<i64> = select.query_row([origin.0], |row| row.get(0)).optional()?;
+        Ok(device.map(|device| Device(small(device))))
     }
 
     fn mark(&mut self, origin: Origin, stream: Stream) -> Result<Mark, StoreError> {
@@ -161,30 +148,12 @@ impl Store for Tx<'_> {
         Ok(mark.optional()?.unwrap_or_default())
     }
 
-    fn set_mark(&mut self, origin: Origin, stream: Stream, mark: &Mark) -> Result<(), StoreError> {
-        let mut upsert = self.sql(
-            "INSERT INTO marks (origin, stream, acked, chain, durable) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT DO UPDATE SET acked = ?3, chain = ?4, durable = ?5",
-        )?;
-        let (acked, durable) = (bits(mark.acked.0), bits(mark.durable.0));
-        upsert.execute(params![origin.0, stream.number(), acked, mark.chain.0, durable])?;
-        Ok(())
-    }
-
     fn chain_at(&mut self, dot: Dot) -> Result<Option<Short>, StoreError> {
         self.short_of("SELECT chain FROM history WHERE origin = ?1 AND stream = ?2 AND seq = ?3", dot)
     }
 
     fn op_hash(&mut self, dot: Dot) -> Result<Option<Short>, StoreError> {
         self.short_of("SELECT hash FROM history WHERE origin = ?1 AND stream = ?2 AND seq = ?3", dot)
-    }
-
-    fn append(&mut self, op: &Op, hseq: HubSeq, chain: Chain, is_held: bool) -> Result<(), StoreError> {
-        self.append_history(op, hseq, chain, is_held)
-    }
-
-    fn remember(&mut self, key: &RecordKey, replaced: &[Superseded]) -> Result<(), StoreError> {
-        self.remember_replaced(key, replaced)
     }
 
     fn ranges(&mut self, origin: Origin, stream: Stream, after: Seq, upto: Seq) -> Result<Vec<AckRange>, StoreError> {
@@ -195,28 +164,12 @@ impl Store for Tx<'_> {
         self.cells_of(key)
     }
 
-    fn keep(&mut self, key: &RecordKey, record: &Record, parents: &[RecordKey]) -> Result<(), StoreError> {
-        let is_new = self.keep_record(key, record)?;
-        match is_new && parents.is_empty() {
-            true => Ok(()),
-            false => self.keep_parents(key, parents),
-        }
-    }
-
-    fn log(&mut self, line: &LogLine) -> Result<(), StoreError> {
-        self.write_line(line)
+    fn children(&mut self, parent: &RecordKey) -> Result<Vec<RecordKey>, StoreError> {
+        self.children_in_scope(parent)
     }
 
     fn log_after(&mut self, after: HubSeq, limit: usize) -> Result<Vec<LogLine>, StoreError> {
         self.lines_after(after, limit)
-    }
-
-    fn hold(&mut self, held: &HeldOp, waits_for: &[RecordKey]) -> Result<(), StoreError> {
-        self.put_held(held, waits_for)
-    }
-
-    fn unhold(&mut self, dot: Dot) -> Result<Option<HeldOp>, StoreError> {
-        self.take_held(dot)
     }
 
     fn held_of(&mut self, key: &RecordKey, origin: Origin) -> Result<Vec<HeldOp>, StoreError> {
@@ -234,21 +187,70 @@ impl Store for Tx<'_> {
         }
     }
 
-    fn children(&mut self, parent: &RecordKey) -> Result<Vec<RecordKey>, StoreError> {
-        self.children_in_scope(parent)
-    }
-
-    fn device_of(&mut self, origin: Origin) -> Result<Option<Device>, StoreError> {
-        let mut select = self.sql("SELECT device FROM origins WHERE origin = ?1")?;
-        let device: Option<i64> = select.query_row([origin.0], |row| row.get(0)).optional()?;
-        Ok(device.map(|device| Device(small(device))))
-    }
-
     fn digest(&mut self, scopes: &[Scope]) -> Result<u64, StoreError> {
         self.digest_of(scopes)
     }
 
     fn items(&mut self, scopes: &[Scope]) -> Result<Vec<(u64, RecordKey)>, StoreError> {
         self.items_in(scopes)
+    }
+}
+
+impl Store for Tx<'_> {
+    fn next(&mut self) -> Result<HubSeq, StoreError> {
+        let next = HubSeq(self.head_number()?).next();
+        self.head = Some((next.0, true));
+        Ok(next)
+    }
+
+    fn new_origin(&mut self, device: Device, after: Origin) -> Result<Origin, StoreError> {
+        let mut insert = self.sql(
+            "INSERT INTO origins (origin, device, after)
+             SELECT coalesce(max(origin), 0) + 1, ?1, ?2 FROM origins RETURNING origin",
+        )?;
+        let origin: i64 = insert.query_row(params![device.0, after.0], |row| row.get(0))?;
+        Ok(Origin(small(origin)))
+    }
+
+    fn set_gateway(&mut self, gateway: &Gateway) -> Result<(), StoreError> {
+        self.set_gateway_state(gateway)
+    }
+
+    fn set_mark(&mut self, origin: Origin, stream: Stream, mark: &Mark) -> Result<(), StoreError> {
+        let mut upsert = self.sql(
+            "INSERT INTO marks (origin, stream, acked, chain, durable) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT DO UPDATE SET acked = ?3, chain = ?4, durable = ?5",
+        )?;
+        let (acked, durable) = (bits(mark.acked.0), bits(mark.durable.0));
+        upsert.execute(params![origin.0, stream.number(), acked, mark.chain.0, durable])?;
+        Ok(())
+    }
+
+    fn append(&mut self, op: &Op, hseq: HubSeq, chain: Chain, is_held: bool) -> Result<(), StoreError> {
+        self.append_history(op, hseq, chain, is_held)
+    }
+
+    fn remember(&mut self, key: &RecordKey, replaced: &[Superseded]) -> Result<(), StoreError> {
+        self.remember_replaced(key, replaced)
+    }
+
+    fn keep(&mut self, key: &RecordKey, record: &Record, parents: &[RecordKey]) -> Result<(), StoreError> {
+        let is_new = self.keep_record(key, record)?;
+        match is_new && parents.is_empty() {
+            true => Ok(()),
+            false => self.keep_parents(key, parents),
+        }
+    }
+
+    fn log(&mut self, line: &LogLine) -> Result<(), StoreError> {
+        self.write_line(line)
+    }
+
+    fn hold(&mut self, held: &HeldOp, waits_for: &[RecordKey]) -> Result<(), StoreError> {
+        self.put_held(held, waits_for)
+    }
+
+    fn unhold(&mut self, dot: Dot) -> Result<Option<HeldOp>, StoreError> {
+        self.take_held(dot)
     }
 }

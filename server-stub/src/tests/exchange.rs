@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 use sync_protocol::digest::item;
 use sync_protocol::gateway::{self, Store as _};
-use sync_protocol::hub::Store as _;
+use sync_protocol::hub::Snapshot as _;
 use sync_protocol::id::Scope;
 use sync_protocol::message::{Plea, Response, Status, body, split_head};
 

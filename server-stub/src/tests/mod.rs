@@ -1,6 +1,7 @@
 //! The hub over real sockets, with gateways whose store is in memory.
 
 mod admin;
+mod beside;
 mod commands;
 mod exchange;
 mod store;

@@ -1,6 +1,6 @@
 //! The store alone: groups that share a commit, codes that expire, plans of queries.
 
-use sync_protocol::hub::Store;
+use sync_protocol::hub::{Snapshot, Store};
 use sync_protocol::id::HubSeq;
 
 use crate::HubError;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 use sync_protocol::clock::TimeQuality;
 use sync_protocol::gateway::{self, Capture, Intent};
-use sync_protocol::hub::{Gateway, LogLine, Store};
+use sync_protocol::hub::{Gateway, LogLine, Snapshot};
 use sync_protocol::id::{HubSeq, RecordKey, Scope, Source};
 use sync_protocol::loopback::{Link, exchange};
 use sync_protocol::memory::{MemoryGateway, MemoryHub};

@@ -1,24 +1,27 @@
 //! The hub's half: deciding who may speak, ordering and merging what comes up, and choosing what goes down.
 //!
-//! One exchange is [`open`] (who is it, where does it stand), [`receive`] for each frame of ops, [`answer`]. Each is one
-//! transaction of the caller, so that an interruption between two loses nothing that was reported. A write by an admin is
-//! [`write()`]: the hub is an origin like any other.
+//! One exchange is [`open`] (who is it, where does it stand), [`receive`] for each frame of ops, [`grant`] (what has to be
+//! remembered before the gateway hears of it) and [`pull()`] (what goes down). Each but the last is one transaction of the
+//! caller, so that an interruption between two loses nothing that was reported; the pull only reads, on one snapshot that
+//! has the grant in it, beside whoever writes. A write by an admin is [`write()`]: the hub is an origin like any other.
 //!
 //! The hub never refuses an op for its content. What breaks a rule, or whose parent is not there yet, is stored in
 //! quarantine (`judge`), acknowledged, and reported back with a reason.
 //!
 //! Nothing here touches a disk, a clock or a network: a [`Store`] remembers, the caller passes the time.
 
-mod answer;
+mod grant;
 mod judge;
 mod open;
+mod pull;
 mod write;
 
 use std::sync::Arc;
 
-pub use answer::{Answer, answer};
+pub use grant::{Grant, grant};
 pub use judge::{admit, discard, release, review_all};
 pub use open::{Conversation, Opened, Received, open, receive};
+pub use pull::{Answer, pull};
 pub use write::{Written, write};
 
 use crate::digest::Chain;
@@ -118,8 +121,8 @@ pub struct HeldOp {
     pub reason: String,
 }
 
-/// What the hub remembers on disk. Calls between two commits of the caller are one transaction.
-pub trait Store {
+/// What can be asked of the hub's memory. All that is asked in one transaction is of one moment.
+pub trait Snapshot {
     /// What can go wrong on the disk.
     type Error;
 
@@ -127,55 +130,59 @@ pub trait Store {
     fn epoch(&mut self) -> Result<Epoch, Self::Error>;
     /// The number of the last change.
     fn head(&mut self) -> Result<HubSeq, Self::Error>;
-    /// Takes the next number.
-    fn next(&mut self) -> Result<HubSeq, Self::Error>;
-    /// A new origin number, never given before.
-    fn new_origin(&mut self, device: Device, after: Origin) -> Result<Origin, Self::Error>;
     /// The rules in force.
     fn rules(&mut self) -> Result<Arc<Rules>, Self::Error>;
     /// A gateway by its enrolment.
     fn gateway(&mut self, device: Device) -> Result<Option<Gateway>, Self::Error>;
-    /// Replaces what is known of a gateway.
-    fn set_gateway(&mut self, gateway: &Gateway) -> Result<(), Self::Error>;
+    /// The device of an origin.
+    fn device_of(&mut self, origin: Origin) -> Result<Option<Device>, Self::Error>;
     /// How far a stream has come.
     fn mark(&mut self, origin: Origin, stream: Stream) -> Result<Mark, Self::Error>;
-    /// Moves a stream on.
-    fn set_mark(&mut self, origin: Origin, stream: Stream, mark: &Mark) -> Result<(), Self::Error>;
     /// Short chain after an op; `None` if it is not known.
     fn chain_at(&mut self, dot: Dot) -> Result<Option<Short>, Self::Error>;
     /// Hash of an op that arrived; `None` if it did not, or is not kept any more.
     fn op_hash(&mut self, dot: Dot) -> Result<Option<Short>, Self::Error>;
-    /// Adds an op to the history, under its number and with the chain after it.
-    fn append(&mut self, op: &Op, hseq: HubSeq, chain: Chain, is_held: bool) -> Result<(), Self::Error>;
-    /// Adds to the history what an op replaced.
-    fn remember(&mut self, key: &RecordKey, replaced: &[Superseded]) -> Result<(), Self::Error>;
     /// The numbers of the ops after `after` up to `upto` that were applied as they arrived.
     fn ranges(&mut self, origin: Origin, stream: Stream, after: Seq, upto: Seq) -> Result<Vec<AckRange>, Self::Error>;
     /// A record, deleted or not.
     fn record(&mut self, key: &RecordKey) -> Result<Option<Record>, Self::Error>;
-    /// Replaces a record, its line in the log and its part in the digest of its scope. `parents` are those it names.
-    fn keep(&mut self, key: &RecordKey, record: &Record, parents: &[RecordKey]) -> Result<(), Self::Error>;
-    /// Notes in the log that a record left a scope, or news for a device.
-    fn log(&mut self, line: &LogLine) -> Result<(), Self::Error>;
+    /// Records that name this one as a parent and whose scope follows it.
+    fn children(&mut self, parent: &RecordKey) -> Result<Vec<RecordKey>, Self::Error>;
     /// The log after `after`, in order, of each record only its last change: at most `limit` lines, and only fewer if there
     /// are no more, except that lines of one number are never parted.
     fn log_after(&mut self, after: HubSeq, limit: usize) -> Result<Vec<LogLine>, Self::Error>;
-    /// Puts an op into quarantine, or changes why it is there. `waits_for` are the records whose arrival frees it.
-    fn hold(&mut self, held: &HeldOp, waits_for: &[RecordKey]) -> Result<(), Self::Error>;
-    /// Takes an op out of quarantine.
-    fn unhold(&mut self, dot: Dot) -> Result<Option<HeldOp>, Self::Error>;
     /// Ops of one origin on one record in quarantine, in order of arrival.
     fn held_of(&mut self, key: &RecordKey, origin: Origin) -> Result<Vec<HeldOp>, Self::Error>;
     /// Records and origins with ops in quarantine that wait for this record.
     fn waiting_for(&mut self, key: &RecordKey) -> Result<Vec<(RecordKey, Origin)>, Self::Error>;
-    /// All records and origins with ops in quarantine, at most `limit`, after the given one.
+    /// All records and origins with ops in quarantine.
     fn all_held(&mut self) -> Result<Vec<(RecordKey, Origin)>, Self::Error>;
-    /// Records that name this one as a parent and whose scope follows it.
-    fn children(&mut self, parent: &RecordKey) -> Result<Vec<RecordKey>, Self::Error>;
-    /// The device of an origin.
-    fn device_of(&mut self, origin: Origin) -> Result<Option<Device>, Self::Error>;
     /// Sum of the digest items of all records in these scopes.
     fn digest(&mut self, scopes: &[Scope]) -> Result<u64, Self::Error>;
     /// All digest items in these scopes, with their records.
     fn items(&mut self, scopes: &[Scope]) -> Result<Vec<(u64, RecordKey)>, Self::Error>;
+}
+
+/// What the hub remembers on disk. Calls between two commits of the caller are one transaction.
+pub trait Store: Snapshot {
+    /// Takes the next number.
+    fn next(&mut self) -> Result<HubSeq, Self::Error>;
+    /// A new origin number, never given before.
+    fn new_origin(&mut self, device: Device, after: Origin) -> Result<Origin, Self::Error>;
+    /// Replaces what is known of a gateway.
+    fn set_gateway(&mut self, gateway: &Gateway) -> Result<(), Self::Error>;
+    /// Moves a stream on.
+    fn set_mark(&mut self, origin: Origin, stream: Stream, mark: &Mark) -> Result<(), Self::Error>;
+    /// Adds an op to the history, under its number and with the chain after it.
+    fn append(&mut self, op: &Op, hseq: HubSeq, chain: Chain, is_held: bool) -> Result<(), Self::Error>;
+    /// Adds to the history what an op replaced.
+    fn remember(&mut self, key: &RecordKey, replaced: &[Superseded]) -> Result<(), Self::Error>;
+    /// Replaces a record, its line in the log and its part in the digest of its scope. `parents` are those it names.
+    fn keep(&mut self, key: &RecordKey, record: &Record, parents: &[RecordKey]) -> Result<(), Self::Error>;
+    /// Notes in the log that a record left a scope, or news for a device.
+    fn log(&mut self, line: &LogLine) -> Result<(), Self::Error>;
+    /// Puts an op into quarantine, or changes why it is there. `waits_for` are the records whose arrival frees it.
+    fn hold(&mut self, held: &HeldOp, waits_for: &[RecordKey]) -> Result<(), Self::Error>;
+    /// Takes an op out of quarantine.
+    fn unhold(&mut self, dot: Dot) -> Result<Option<HeldOp>, Self::Error>;
 }

@@ -1,7 +1,7 @@
 //! The beginning of an exchange, and the ops that come up in it.
 
 use super::judge::admit;
-use super::{Gateway, Mark, Store, ViewNews};
+use super::{Gateway, Mark, Snapshot, Store, ViewNews};
 use crate::digest::op_hash;
 use crate::id::{Dot, HubSeq, Origin, Seq, Stream};
 use crate::message::{Ack, Request, Response, Status, StreamHead};
@@ -98,7 +98,7 @@ fn same(a: &[u8; 8], b: &[u8; 8]) -> bool {
 
 /// Whether what the gateway says of a stream agrees with what arrived here: the chain where it was acknowledged, and
 /// that it still has everything that arrived. A card that was put back to an older state has not.
-fn fits<S: Store>(store: &mut S, gateway: &Gateway, at: &StreamHead, mark: &Mark) -> Result<bool, S::Error> {
+fn fits<S: Snapshot>(store: &mut S, gateway: &Gateway, at: &StreamHead, mark: &Mark) -> Result<bool, S::Error> {
     if at.last < mark.acked {
         return Ok(false);
     }
@@ -120,7 +120,7 @@ fn new_origin<S: Store>(store: &mut S, gateway: Gateway, now_ms: u64, after: Ori
     })))
 }
 
-fn rebase<S: Store>(store: &mut S, gateway: &Gateway, request: &Request, now_ms: u64) -> Result<Opened, S::Error> {
+fn rebase<S: Snapshot>(store: &mut S, gateway: &Gateway, request: &Request, now_ms: u64) -> Result<Opened, S::Error> {
     let mut response = Response::new(Status::Rebase, store.epoch()?, now_ms, request.cursor.min(store.head()?));
     for at in &request.streams {
         response.acks.push(ack(store, gateway, at.stream, at.acked, false)?);
@@ -130,7 +130,7 @@ fn rebase<S: Store>(store: &mut S, gateway: &Gateway, request: &Request, now_ms:
 }
 
 /// News of a stream for a gateway that knows of acknowledgement up to `known`.
-pub(super) fn ack<S: Store>(
+pub(super) fn ack<S: Snapshot>(
     store: &mut S,
     gateway: &Gateway,
     stream: Stream,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::MemoryError;
 use crate::digest::{Chain, item, op_hash};
-use crate::hub::{Gateway, HeldOp, LogLine, Logged, Mark, Store, ViewNews};
+use crate::hub::{Gateway, HeldOp, LogLine, Logged, Mark, Snapshot, Store, ViewNews};
 use crate::id::{Device, Dot, Epoch, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream};
 use crate::merge::Superseded;
 use crate::message::{AckRange, Short};
@@ -95,7 +95,7 @@ impl MemoryHub {
     }
 }
 
-impl Store for MemoryHub {
+impl Snapshot for MemoryHub {
     type Error = MemoryError;
 
     fn epoch(&mut self) -> Result<Epoch, MemoryError> {
@@ -106,15 +106,6 @@ impl Store for MemoryHub {
         Ok(self.head)
     }
 
-    fn next(&mut self) -> Result<HubSeq, MemoryError> {
-        self.head = self.head.next();
-        Ok(self.head)
-    }
-
-    fn new_origin(&mut self, device: Device, _after: Origin) -> Result<Origin, MemoryError> {
-        Ok(self.mint_origin(device))
-    }
-
     fn rules(&mut self) -> Result<Arc<Rules>, MemoryError> {
         Ok(Arc::clone(&self.rules))
     }
@@ -123,18 +114,12 @@ impl Store for MemoryHub {
         Ok(self.gateways.get(&device).cloned())
     }
 
-    fn set_gateway(&mut self, gateway: &Gateway) -> Result<(), MemoryError> {
-        self.gateways.insert(gateway.device, gateway.clone());
-        Ok(())
+    fn device_of(&mut self, origin: Origin) -> Result<Option<Device>, MemoryError> {
+        Ok(self.origins.get(&origin).copied())
     }
 
     fn mark(&mut self, origin: Origin, stream: Stream) -> Result<Mark, MemoryError> {
         Ok(self.marks.get(&(origin, stream)).copied().unwrap_or_default())
-    }
-
-    fn set_mark(&mut self, origin: Origin, stream: Stream, mark: &Mark) -> Result<(), MemoryError> {
-        self.marks.insert((origin, stream), *mark);
-        Ok(())
     }
 
     fn chain_at(&mut self, dot: Dot) -> Result<Option<Short>, MemoryError> {
@@ -143,16 +128,6 @@ impl Store for MemoryHub {
 
     fn op_hash(&mut self, dot: Dot) -> Result<Option<Short>, MemoryError> {
         Ok(self.history.get(&dot).map(|kept| op_hash(&kept.op)))
-    }
-
-    fn append(&mut self, op: &Op, hseq: HubSeq, chain: Chain, is_held: bool) -> Result<(), MemoryError> {
-        self.history.insert(op.stamp.dot, Kept { op: op.clone(), hseq, chain, is_held });
-        Ok(())
-    }
-
-    fn remember(&mut self, key: &RecordKey, replaced: &[Superseded]) -> Result<(), MemoryError> {
-        self.replaced.extend(replaced.iter().map(|s| (key.clone(), s.clone())));
-        Ok(())
     }
 
     fn ranges(&mut self, origin: Origin, stream: Stream, after: Seq, upto: Seq) -> Result<Vec<AckRange>, MemoryError> {
@@ -171,14 +146,10 @@ impl Store for MemoryHub {
         Ok(self.records.get(key).map(|(record, _)| record.clone()))
     }
 
-    fn keep(&mut self, key: &RecordKey, record: &Record, parents: &[RecordKey]) -> Result<(), MemoryError> {
-        self.records.insert(key.clone(), (record.clone(), parents.to_vec()));
-        Ok(())
-    }
-
-    fn log(&mut self, line: &LogLine) -> Result<(), MemoryError> {
-        self.log.push(line.clone());
-        Ok(())
+    fn children(&mut self, parent: &RecordKey) -> Result<Vec<RecordKey>, MemoryError> {
+        let follows = |key: &RecordKey| matches!(self.rules.of(&key.record_type).scope, ScopeKey::Parent(_));
+        let children = self.records.iter().filter(|(key, (_, parents))| parents.contains(parent) && follows(key));
+        Ok(children.map(|(key, _)| key.clone()).collect())
     }
 
     fn log_after(&mut self, after: HubSeq, limit: usize) -> Result<Vec<LogLine>, MemoryError> {
@@ -195,20 +166,6 @@ impl Store for MemoryHub {
         }
         lines.truncate(end);
         Ok(lines)
-    }
-
-    fn hold(&mut self, held: &HeldOp, waits_for: &[RecordKey]) -> Result<(), MemoryError> {
-        let waiting = Waiting { held: held.clone(), waits_for: waits_for.to_vec() };
-        match self.quarantine.iter_mut().find(|w| w.held.op.stamp.dot == held.op.stamp.dot) {
-            Some(known) => *known = waiting,
-            None => self.quarantine.push(waiting),
-        }
-        Ok(())
-    }
-
-    fn unhold(&mut self, dot: Dot) -> Result<Option<HeldOp>, MemoryError> {
-        let at = self.quarantine.iter().position(|w| w.held.op.stamp.dot == dot);
-        Ok(at.map(|at| self.quarantine.remove(at).held))
     }
 
     fn held_of(&mut self, key: &RecordKey, origin: Origin) -> Result<Vec<HeldOp>, MemoryError> {
@@ -231,21 +188,66 @@ impl Store for MemoryHub {
         Ok(all)
     }
 
-    fn children(&mut self, parent: &RecordKey) -> Result<Vec<RecordKey>, MemoryError> {
-        let follows = |key: &RecordKey| matches!(self.rules.of(&key.record_type).scope, ScopeKey::Parent(_));
-        let children = self.records.iter().filter(|(key, (_, parents))| parents.contains(parent) && follows(key));
-        Ok(children.map(|(key, _)| key.clone()).collect())
-    }
-
-    fn device_of(&mut self, origin: Origin) -> Result<Option<Device>, MemoryError> {
-        Ok(self.origins.get(&origin).copied())
-    }
-
     fn digest(&mut self, scopes: &[Scope]) -> Result<u64, MemoryError> {
         Ok(self.in_scopes(scopes).into_iter().fold(0, |sum, (item, _)| sum.wrapping_add(item)))
     }
 
     fn items(&mut self, scopes: &[Scope]) -> Result<Vec<(u64, RecordKey)>, MemoryError> {
         Ok(self.in_scopes(scopes))
+    }
+}
+
+impl Store for MemoryHub {
+    fn next(&mut self) -> Result<HubSeq, MemoryError> {
+        self.head = self.head.next();
+        Ok(self.head)
+    }
+
+    fn new_origin(&mut self, device: Device, _after: Origin) -> Result<Origin, MemoryError> {
+        Ok(self.mint_origin(device))
+    }
+
+    fn set_gateway(&mut self, gateway: &Gateway) -> Result<(), MemoryError> {
+        self.gateways.insert(gateway.device, gateway.clone());
+        Ok(())
+    }
+
+    fn set_mark(&mut self, origin: Origin, stream: Stream, mark: &Mark) -> Result<(), MemoryError> {
+        self.marks.insert((origin, stream), *mark);
+        Ok(())
+    }
+
+    fn append(&mut self, op: &Op, hseq: HubSeq, chain: Chain, is_held: bool) -> Result<(), MemoryError> {
+        self.history.insert(op.stamp.dot, Kept { op: op.clone(), hseq, chain, is_held });
+        Ok(())
+    }
+
+    fn remember(&mut self, key: &RecordKey, replaced: &[Superseded]) -> Result<(), MemoryError> {
+        self.replaced.extend(replaced.iter().map(|s| (key.clone(), s.clone())));
+        Ok(())
+    }
+
+    fn keep(&mut self, key: &RecordKey, record: &Record, parents: &[RecordKey]) -> Result<(), MemoryError> {
+        self.records.insert(key.clone(), (record.clone(), parents.to_vec()));
+        Ok(())
+    }
+
+    fn log(&mut self, line: &LogLine) -> Result<(), MemoryError> {
+        self.log.push(line.clone());
+        Ok(())
+    }
+
+    fn hold(&mut self, held: &HeldOp, waits_for: &[RecordKey]) -> Result<(), MemoryError> {
+        let waiting = Waiting { held: held.clone(), waits_for: waits_for.to_vec() };
+        match self.quarantine.iter_mut().find(|w| w.held.op.stamp.dot == held.op.stamp.dot) {
+            Some(known) => *known = waiting,
+            None => self.quarantine.push(waiting),
+        }
+        Ok(())
+    }
+
+    fn unhold(&mut self, dot: Dot) -> Result<Option<HeldOp>, MemoryError> {
+        let at = self.quarantine.iter().position(|w| w.held.op.stamp.dot == dot);
+        Ok(at.map(|at| self.quarantine.remove(at).held))
     }
 }

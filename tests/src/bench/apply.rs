@@ -8,7 +8,7 @@ use agent::store::{Options, Store};
 use anyhow::{Context, Result, ensure};
 use sync_protocol::frame::{Effort, Packer, split};
 use sync_protocol::gateway::{self, Store as _, WallClock};
-use sync_protocol::hub::{Answer, Opened, answer, open};
+use sync_protocol::hub::{Answer, Opened, grant, open, pull};
 use sync_protocol::id::{HubSeq, RecordKey, Scope, Seq, Source, Stream};
 use sync_protocol::loopback::{Link, settle};
 use sync_protocol::memory::{MemoryGateway, MemoryHub};
@@ -98,7 +98,8 @@ fn frames_of(records: &[Sample]) -> Result<Down> {
     let mut frames = Vec::new();
     loop {
         let Opened::Ready(with) = open(&mut hub, request.clone(), NOW_MS)? else { anyhow::bail!("the hub refused") };
-        let Answer { head, frames: more, .. } = answer(&mut hub, &mut packer, &with, TOKEN, NOW_MS)?;
+        let granted = grant(&mut hub, &with, TOKEN, NOW_MS)?;
+        let Answer { head, frames: more, .. } = pull(&mut hub, &mut packer, &with.request, granted)?;
         for frame in more {
             let (inside, _) = split(&frame)?.context("a whole frame")?;
             let Payload::Rows(rows) = Payload::decode(&packer.unpack(inside)?)? else { anyhow::bail!("no rows") };

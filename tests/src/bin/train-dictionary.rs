@@ -16,7 +16,7 @@ use outpost_tests::generator::{Generated, Generator};
 use outpost_tests::wire::{Clinic, edits, moved};
 use sync_protocol::frame::DICTIONARY_1;
 use sync_protocol::gateway::Store as _;
-use sync_protocol::hub::Store as _;
+use sync_protocol::hub::Snapshot as _;
 use sync_protocol::id::{FieldName, RecordKey, RecordType, Seq, Stream};
 use sync_protocol::payload::{Payload, Reach, Row, Rows};
 use sync_protocol::record::Op;

@@ -1,16 +1,22 @@
 //! What goes down: acknowledgements, the changes in view, and the proof that both hold the same.
+//!
+//! # Invariants
+//! - A pull only reads, and all of it from one moment: acknowledgements, rows, cursor and digest are of the same head. What
+//!   others write meanwhile comes with the next exchange, whole.
+//! - That moment is not before the grant. It may be after it: the gateway is the granted one all the same, so that rows and
+//!   digest are of the scopes that it was told.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use super::open::ack;
-use super::{Conversation, Gateway, LogLine, Logged, Store, ViewNews};
+use super::{Gateway, Grant, LogLine, Logged, Snapshot};
 use crate::difference::{Encoder, decode, unpack};
 use crate::frame::Packer;
 use crate::gateway::{cut_frame, next_guess};
 use crate::id::{FieldName, HubSeq, RecordKey, Seq, Stream};
 use crate::limits::FRAME_BYTES_MAX;
-use crate::message::{Response, Short, Status, View};
+use crate::message::{Request, Response, Status, View};
 use crate::payload::{Notice, Payload, Reach, Row, Rows};
 use crate::record::{Cell, Record, Stamp, State, Touch};
 
@@ -34,44 +40,21 @@ pub struct Answer {
     pub rows: usize,
 }
 
-/// Answers an exchange after its ops were received. `token` is the next one, fresh from a source of randomness.
+/// Makes the answer to a request of what was granted and of what the store holds now.
 ///
 /// # Errors
 /// What the store reports.
-pub fn answer<S: Store>(
+pub fn pull<S: Snapshot>(
     store: &mut S,
     packer: &mut Packer,
-    with: &Conversation,
-    token: Short,
-    now_ms: u64,
+    request: &Request,
+    grant: Grant,
 ) -> Result<Answer, S::Error>
 where
     S::Error: From<io::Error>,
 {
-    let request = &with.request;
-    let mut gateway = store.gateway(with.gateway.device)?.unwrap_or_else(|| with.gateway.clone());
-    let head_seq = store.head()?;
-    let mut head = Response::new(Status::Ok, store.epoch()?, now_ms, request.cursor);
-    if with.is_forked {
-        gateway.origin = store.new_origin(gateway.device, gateway.origin)?;
-        head.status = Status::NewOrigin;
-        head.origin = Some(gateway.origin);
-    }
-    head.token = Some(token);
-    gateway.token_before = request.token;
-    gateway.token = token;
-    let rules = store.rules()?;
-    if request.rules != rules.hash() {
-        head.rules = Some(rules.text().into());
-        gateway.echo_until = head_seq;
-    }
-    if gateway.view == ViewNews::Changed {
-        let (scopes, source, backfill) = (gateway.scopes.clone(), gateway.source, gateway.backfill);
-        head.view = Some(View { scopes, source, backfill });
-        gateway.view = ViewNews::Told;
-    }
-    store.set_gateway(&gateway)?;
-    if with.is_forked {
+    let Grant { gateway, mut head } = grant;
+    if head.status != Status::Ok {
         return Ok(Answer { head, frames: Vec::new(), rows: 0 });
     }
     for stream in Stream::ALL {
@@ -81,6 +64,7 @@ where
             head.acks.push(news);
         }
     }
+    let head_seq = store.head()?;
     let mut pull = Pull {
         store,
         packer,
@@ -127,7 +111,7 @@ struct Pull<'a, S> {
     budget: u64,
 }
 
-impl<S: Store> Pull<'_, S>
+impl<S: Snapshot> Pull<'_, S>
 where
     S::Error: From<io::Error>,
 {

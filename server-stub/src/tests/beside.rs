@@ -1,0 +1,116 @@
+//! A pull beside the writer: whatever others commit meanwhile, what goes down is of one moment, and nothing is missed after.
+
+use serde_json::json;
+use sync_protocol::frame::{Effort, Packer};
+use sync_protocol::hub::{Conversation, Grant, Opened, Snapshot as _, grant, open, pull, receive};
+use sync_protocol::message::{Request, body};
+use sync_protocol::payload::Payload;
+use tempfile::TempDir;
+
+use super::Clinic;
+use crate::error::StoreError;
+use crate::hub::{add_gateway, new_gateway, open_database};
+use crate::secret::normal_code;
+use crate::store::{Database, Tx};
+
+const NOW_MS: i64 = 1_790_000_000_000;
+const CODE: &str = "ABCD-EFGH-JKMN";
+
+/// One hub with two connections, as when it is served.
+struct Two {
+    writer: Database,
+    reader: Database,
+    packer: Packer,
+    _dir: TempDir,
+}
+
+impl Two {
+    fn open() -> Two {
+        let dir = tempfile::tempdir().unwrap();
+        let (writer, reader) = (open_database(dir.path()).unwrap(), open_database(dir.path()).unwrap());
+        Two { writer, reader, packer: Packer::new(Effort::Quick).unwrap(), _dir: dir }
+    }
+
+    fn clinic(&mut self, name: &str) -> Clinic {
+        let enrol = |tx: &mut Tx<'_>| {
+            add_gateway(tx, &new_gateway(name, &["mw"], "clinic")?, CODE, 1)?;
+            tx.redeem(&normal_code(CODE), "{}", "", [name.as_bytes()[0]; 8])
+        };
+        let gateway = self.writer.write(NOW_MS, enrol).unwrap().gateway;
+        Clinic::new(&json!({
+            "device": gateway.device.0, "origin": gateway.origin.0, "epoch": 1, "source": gateway.source.0,
+            "token": format!("{:016x}", u64::from_be_bytes(gateway.token)), "scopes": ["mw"],
+            "rules": "version = 0\n", "hub_ms": NOW_MS,
+        }))
+    }
+
+    /// The writing part of an exchange.
+    fn say(&mut self, clinic: &mut Clinic, token: u8) -> (Request, Grant) {
+        let outgoing = clinic.request();
+        let packer = &mut self.packer;
+        let ops = outgoing.frames.iter().map(|frame| {
+            let (frame, _) = sync_protocol::frame::split(frame).unwrap().unwrap();
+            match Payload::decode(&packer.unpack(frame).unwrap()).unwrap() {
+                Payload::Ops(ops) => ops,
+                Payload::Rows(_) => panic!("rows from a gateway"),
+            }
+        });
+        let ops: Vec<_> = ops.collect();
+        let act = |tx: &mut Tx<'_>| {
+            let Opened::Ready(mut with) = open(tx, outgoing.head.clone(), 0)? else { panic!("refused") };
+            ops.iter().try_for_each(|ops| receive(tx, &mut with, ops).map(drop))?;
+            let Conversation { request, .. } = &*with;
+            Ok::<_, StoreError>((request.clone(), grant(tx, &with, [token; 8], 0)?))
+        };
+        self.writer.write(NOW_MS, act).unwrap()
+    }
+
+    /// The reading part; `meanwhile` happens after its snapshot was taken.
+    fn hear(
+        &mut self,
+        clinic: &mut Clinic,
+        (request, granted): (Request, Grant),
+        meanwhile: impl FnOnce(&mut Database),
+    ) {
+        let Two { writer, reader, packer, .. } = self;
+        let look = |tx: &mut Tx<'_>| {
+            let head = tx.head()?;
+            meanwhile(writer);
+            let answer = pull(tx, packer, &request, granted)?;
+            assert_eq!(answer.head.cursor, head);
+            Ok::<_, StoreError>(answer)
+        };
+        let answer = reader.read(NOW_MS, look).unwrap();
+        clinic.integrate(&request, &body(&answer.head.encode(), answer.frames));
+        assert!(clinic.agrees, "the digest is of the same moment as the rows");
+    }
+}
+
+#[test]
+fn what_is_committed_before_or_after_the_snapshot_of_a_pull_does_not_tear_it() {
+    let mut two = Two::open();
+    let (mut a, mut b) = (two.clinic("a"), two.clinic("b"));
+    a.put("patient/p1", json!({ "name": "Asha", "visits": 1 }));
+    b.put("patient/p2", json!({ "name": "Bwalo" }));
+    let said = two.say(&mut b, 11);
+    // Between the grant and the snapshot: it comes down at once.
+    let of_a = two.say(&mut a, 21);
+    two.hear(&mut a, of_a, |_| {});
+    a.put("patient/p2", json!({ "name": "Bwalo Phiri" }));
+    let of_a = two.say(&mut a, 22);
+    // Within the snapshot: it comes with the next exchange.
+    two.hear(&mut b, said, |writer| {
+        let key = sync_protocol::id::RecordKey::parse("patient/p3").unwrap();
+        let who = crate::desk::Who::new(None, Some("mw")).unwrap();
+        writer
+            .write(NOW_MS, |tx| crate::desk::put(tx, key, super::object(json!({ "name": "Chikondi" })), &who))
+            .unwrap();
+    });
+    assert_eq!(b.body("patient/p1")["visits"], 1);
+    assert_eq!(b.body("patient/p2")["name"], "Bwalo Phiri");
+    assert_eq!(b.body("patient/p3"), json!(null));
+    two.hear(&mut a, of_a, |_| {});
+    let said = two.say(&mut b, 12);
+    two.hear(&mut b, said, |_| {});
+    assert_eq!(b.body("patient/p3")["name"], "Chikondi");
+}

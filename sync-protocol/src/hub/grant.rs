@@ -1,0 +1,47 @@
+//! What the hub writes down before it answers: the next token, and what the gateway is told of itself.
+//!
+//! It is kept apart from [`pull`](super::pull()), which reads and compresses thousands of rows, so that nobody waits at the
+//! writer meanwhile. What is promised here is on disk before the first row is read.
+
+use super::{Conversation, Gateway, Store, ViewNews};
+use crate::message::{Response, Short, Status, View};
+
+/// What the hub has committed itself to; the pull makes the answer of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Grant {
+    /// The gateway as it was written down.
+    pub gateway: Gateway,
+    /// The head, as far as no rows are needed for it.
+    pub head: Response,
+}
+
+/// Ends the writing part of an exchange, after its ops were received. `token` is the next one, fresh from a source of
+/// randomness.
+///
+/// # Errors
+/// What the store reports.
+pub fn grant<S: Store>(store: &mut S, with: &Conversation, token: Short, now_ms: u64) -> Result<Grant, S::Error> {
+    let request = &with.request;
+    let mut gateway = store.gateway(with.gateway.device)?.unwrap_or_else(|| with.gateway.clone());
+    let mut head = Response::new(Status::Ok, store.epoch()?, now_ms, request.cursor);
+    if with.is_forked {
+        gateway.origin = store.new_origin(gateway.device, gateway.origin)?;
+        head.status = Status::NewOrigin;
+        head.origin = Some(gateway.origin);
+    }
+    head.token = Some(token);
+    gateway.token_before = request.token;
+    gateway.token = token;
+    let rules = store.rules()?;
+    if request.rules != rules.hash() {
+        head.rules = Some(rules.text().into());
+        gateway.echo_until = store.head()?;
+    }
+    if gateway.view == ViewNews::Changed {
+        let (scopes, source, backfill) = (gateway.scopes.clone(), gateway.source, gateway.backfill);
+        head.view = Some(View { scopes, source, backfill });
+        gateway.view = ViewNews::Told;
+    }
+    store.set_gateway(&gateway)?;
+    Ok(Grant { gateway, head })
+}
