@@ -246,14 +246,19 @@ impl Scope {
 }
 
 impl FieldName {
+    /// The tombstone cell, to look it up by.
+    pub const DELETED: &str = "@deleted";
+    /// The cell that holds the record's scope, to look it up by.
+    pub const SCOPE: &str = "@scope";
+
     /// The tombstone cell.
     pub fn deleted() -> FieldName {
-        FieldName(Arc::from("@deleted"))
+        FieldName(Arc::from(FieldName::DELETED))
     }
 
     /// The cell that holds the record's scope.
     pub fn scope() -> FieldName {
-        FieldName(Arc::from("@scope"))
+        FieldName(Arc::from(FieldName::SCOPE))
     }
 
     /// Whether this is one of ours, not a field of the record.

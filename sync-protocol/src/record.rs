@@ -195,11 +195,11 @@ impl Record {
 
     /// Where the record belongs; the whole world if nothing says so.
     pub fn scope(&self) -> Scope {
-        self.cells
-            .get(&FieldName::scope())
-            .and_then(Cell::value)
-            .and_then(|v| v.as_text().and_then(|s| Scope::new(s).ok()))
-            .unwrap_or_else(Scope::root)
+        let shown = match self.cells.get(FieldName::SCOPE).map(|cell| &cell.state) {
+            Some(State::Register(entries)) => entries.first().and_then(|entry| entry.value.as_ref()),
+            _ => None,
+        };
+        shown.and_then(Value::as_text).and_then(|text| Scope::new(text).ok()).unwrap_or_else(Scope::root)
     }
 
     /// The names of the fields in which more than one value stands.

@@ -63,20 +63,21 @@ pub struct Merged {
 pub fn apply(record: &mut Record, op: &Op, hseq: HubSeq, rules: &TypeRules) -> Result<Merged, MergeError> {
     let stamp = Arc::new(Stamp { hseq, ..op.stamp.clone() });
     let mut merged = Merged::default();
-    let mut cells = record.cells.clone();
+    // Put into the record only at the end, when nothing can go wrong any more.
+    let mut cells = Vec::with_capacity(op.changes.len());
     for (field, change) in &op.changes {
         let rule = rules.rule(field);
-        let before = cells.remove(field);
-        let changed_before = before.as_ref().map(|c| c.changed).unwrap_or_default();
-        let state = before.as_ref().map(|c| fit(c.state.clone(), rule, c.changed));
+        let before = record.cells.get(field);
+        let changed_before = before.map(|c| c.changed).unwrap_or_default();
+        let state = before.map(|c| fit(c.state.clone(), rule, c.changed));
         let step = Step { field, stamp: &stamp, rule, changed_before };
         let after = step.run(state, change, &mut merged.superseded)?;
-        let is_new = before.as_ref().map(|c| &c.state) != Some(&after);
+        let is_new = before.map(|c| &c.state) != Some(&after);
         merged.changed |= is_new;
         let changed = if is_new && hseq != HubSeq::NONE { hseq } else { changed_before };
-        cells.insert(field.clone(), Cell { changed, state: after });
+        cells.push((field.clone(), Cell { changed, state: after }));
     }
-    record.cells = cells;
+    record.cells.extend(cells);
     Ok(merged)
 }
 
@@ -161,7 +162,7 @@ pub enum Presence {
 
 /// Tells whether a record is there. Derived from the cells, so it cannot depend on the order in which they came.
 pub fn presence(record: &Record, rules: &TypeRules) -> Presence {
-    let tombstone = match record.cells.get(&FieldName::deleted()).map(|c| &c.state) {
+    let tombstone = match record.cells.get(FieldName::DELETED).map(|c| &c.state) {
         Some(State::Register(entries)) => entries.iter().find(|e| e.value == Some(Value::Bool(true))),
         _ => None,
     };
@@ -179,7 +180,7 @@ pub fn presence(record: &Record, rules: &TypeRules) -> Presence {
     };
     let fields = record.cells.iter().filter(|(name, _)| !name.is_reserved());
     let edited_unseen = !fields.map(|(_, cell)| cell).all(knew_all);
-    let revived = record.cells.get(&FieldName::deleted()).is_some_and(|c| c.value() != Some(Value::Bool(true)));
+    let revived = record.cells.get(FieldName::DELETED).is_some_and(|c| c.value() != Some(Value::Bool(true)));
     match rules.delete {
         DeleteRule::DeleteWins => Presence::Deleted,
         DeleteRule::EditWins if edited_unseen || revived => Presence::Alive,

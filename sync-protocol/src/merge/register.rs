@@ -43,12 +43,16 @@ impl Step<'_> {
         // By size, having seen a value is no reason to overrule it: the largest ever written stays the largest.
         let overrules = |e: &&Entry| saw(e) && (!self.merges_by_size() || self.stamp.settles.is_some());
         let seen: Vec<Dot> = entries.iter().filter(overrules).map(|e| e.stamp.dot).collect();
-        let mut current = current_values(&entries, &incoming, &seen);
         for entry in entries.iter().filter(|e| seen.contains(&e.stamp.dot)) {
             if entry.value != incoming.value {
                 superseded.push(self.lost(entry.clone(), self.stamp, Why::Seen));
             }
         }
+        if seen.len() == entries.len() {
+            // Nothing that stands is concurrent: the new value is alone, and there is nothing to put in order.
+            return Ok(vec![incoming]);
+        }
+        let mut current = current_values(&entries, &incoming, &seen);
         self.sort(&mut current)?;
         let keep = if self.merges_by_size() { 1 } else { VALUES_KEPT_MAX };
         let why = if self.merges_by_size() { Why::Rule } else { Why::Limit };
@@ -78,7 +82,7 @@ impl Step<'_> {
     /// A gateway that did not hold the record cannot have meant to move it: what it takes for a new record may be one
     /// that had left its catchment. The scope that stands stays.
     fn is_blind_move(&self) -> bool {
-        self.stamp.seen == HubSeq::NONE && *self.field == FieldName::scope()
+        self.stamp.seen == HubSeq::NONE && self.field.as_str() == FieldName::SCOPE
     }
 
     fn as_entry(&self) -> Entry {
