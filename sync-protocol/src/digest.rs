@@ -29,7 +29,12 @@ impl Chain {
 
 /// Hash of an op's content, to tell a repetition from a dot used twice.
 pub fn op_hash(op: &Op) -> [u8; 8] {
-    first8(blake3::hash(&op.canonical()).as_bytes())
+    op_hash_of(&op.canonical())
+}
+
+/// As [`op_hash`], of the op's canonical bytes.
+pub fn op_hash_of(canonical_op: &[u8]) -> [u8; 8] {
+    first8(blake3::hash(canonical_op).as_bytes())
 }
 
 /// Key of the digest, so that its items cannot be confused with other hashes of the same bytes.
@@ -37,12 +42,17 @@ const ITEM_CONTEXT: &str = "outpost 2026-11 record digest item v1";
 
 /// A record's part in the digest: a keyed hash of its name and of everything in it, hub sequences included.
 pub fn item(key: &RecordKey, record: &Record) -> u64 {
+    item_of(key, &record.canonical())
+}
+
+/// As [`item`], of the record's canonical bytes.
+pub fn item_of(key: &RecordKey, canonical_record: &[u8]) -> u64 {
     let mut hasher = blake3::Hasher::new_derive_key(ITEM_CONTEXT);
     for name in [key.record_type.as_str(), key.id.as_str()] {
         hasher.update(&(name.len() as u64).to_le_bytes());
         hasher.update(name.as_bytes());
     }
-    hasher.update(&record.canonical());
+    hasher.update(canonical_record);
     u64::from_le_bytes(first8(hasher.finalize().as_bytes()))
 }
 

@@ -1,7 +1,8 @@
 //! Every op that arrived, and which values stopped being current.
 
 use rusqlite::{OptionalExtension, params};
-use sync_protocol::digest::{Chain, op_hash};
+use sync_protocol::digest::op_hash_of;
+use sync_protocol::hub::Arrived;
 use sync_protocol::id::{Dot, HubSeq, Origin, RecordKey, Seq, Stream};
 use sync_protocol::merge::{Superseded, Why};
 use sync_protocol::message::{AckRange, Short};
@@ -27,11 +28,11 @@ pub(crate) struct Past {
 impl Tx<'_> {
     pub(super) fn append_history(
         &mut self,
-        op: &Op,
+        arrived: &Arrived<'_>,
         hseq: HubSeq,
-        chain: Chain,
         is_held: bool,
     ) -> Result<(), StoreError> {
+        let Arrived { op, canonical, chain } = arrived;
         let mut insert = self.sql(
             "INSERT INTO history (hseq, origin, stream, seq, applied, type, id, op, chain, hash, received_ms)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
@@ -48,9 +49,9 @@ impl Tx<'_> {
             applied,
             kind,
             id,
-            op.canonical(),
+            canonical,
             chain.short(),
-            op_hash(op),
+            op_hash_of(canonical),
             self.now_ms
         ])?;
         Ok(())

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{OptionalExtension, params};
-use sync_protocol::digest::item;
+use sync_protocol::digest::item_of;
 use sync_protocol::hub::Snapshot;
 use sync_protocol::id::{RecordKey, RecordType, Scope};
 use sync_protocol::merge::{Presence, presence};
@@ -17,7 +17,7 @@ use crate::error::StoreError;
 /// A record as it is on disk.
 #[derive(Debug)]
 pub(super) struct Kept {
-    scope: String,
+    scope: Scope,
     item: u64,
     record: Record,
 }
@@ -33,7 +33,7 @@ impl Tx<'_> {
             let mut rows = select.query([key.record_type.as_str(), key.id.as_str()])?;
             let kept = match rows.next()? {
                 Some(row) => Some(Kept {
-                    scope: row.get(0)?,
+                    scope: Scope::new(&row.get::<_, String>(0)?)?,
                     item: number(row.get(1)?),
                     record: Record::from_canonical(&row.get::<_, Vec<u8>>(2)?)?,
                 }),
@@ -45,37 +45,33 @@ impl Tx<'_> {
     }
 
     /// Writes a record, and tells whether it is new.
-    pub(super) fn keep_record(&mut self, key: &RecordKey, record: &Record) -> Result<bool, StoreError> {
+    pub(super) fn keep_record(&mut self, key: &RecordKey, record: Record) -> Result<bool, StoreError> {
         let rules = self.rules()?;
         let before = self.kept(key)?.map(|kept| (kept.scope.clone(), kept.item));
-        let (scope, new_item) = (record.scope(), item(key, record));
+        let (scope, cells) = (record.scope(), record.canonical());
+        let item = item_of(key, &cells);
         if let Some((was, old)) = &before {
             self.add_to_scope(was, 0u64.wrapping_sub(*old), -1);
         }
-        self.add_to_scope(scope.as_str(), new_item, 1);
+        self.add_to_scope(&scope, item, 1);
         let mut upsert = self.sql(
             "INSERT INTO records (type, id, scope, rev, item, is_deleted, conflicts, cells)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
              ON CONFLICT DO UPDATE SET scope = ?3, rev = ?4, item = ?5, is_deleted = ?6, conflicts = ?7, cells = ?8",
         )?;
         let (kind, id) = (key.record_type.as_str(), key.id.as_str());
-        let is_deleted = presence(record, rules.of(&key.record_type)) == Presence::Deleted;
-        let conflicts = open_questions(&rules, &key.record_type, record) as i64;
-        let (rev, kept) = (bits(record.changed().0), bits(new_item));
-        upsert.execute(params![kind, id, scope.as_str(), rev, kept, is_deleted, conflicts, record.canonical()])?;
-        let kept = Kept { scope: scope.as_str().to_owned(), item: new_item, record: record.clone() };
-        self.last = Some((key.clone(), Some(kept)));
+        let is_deleted = presence(&record, rules.of(&key.record_type)) == Presence::Deleted;
+        let conflicts = open_questions(&rules, &key.record_type, &record) as i64;
+        let rev = bits(record.changed().0);
+        upsert.execute(params![kind, id, scope.as_str(), rev, bits(item), is_deleted, conflicts, cells])?;
+        self.last = Some((key.clone(), Some(Kept { scope, item, record })));
         Ok(before.is_none())
     }
 
-    fn add_to_scope(&mut self, scope: &str, difference: u64, records: i64) {
-        if !self.sums.contains_key(scope) {
-            self.sums.insert(scope.to_owned(), (0, 0));
-        }
-        if let Some((digest, count)) = self.sums.get_mut(scope) {
-            *digest = digest.wrapping_add(difference);
-            *count += records;
-        }
+    fn add_to_scope(&mut self, scope: &Scope, difference: u64, records: i64) {
+        let (digest, count) = self.sums.entry(scope.clone()).or_default();
+        *digest = digest.wrapping_add(difference);
+        *count += records;
     }
 
     /// Writes the digests that changed. They are summed up here and not by SQLite, whose integers turn into floats when
@@ -83,13 +79,13 @@ impl Tx<'_> {
     pub(super) fn write_sums(&mut self) -> Result<(), StoreError> {
         for (scope, (difference, records)) in std::mem::take(&mut self.sums) {
             let mut select = self.sql("SELECT digest FROM scope_digest WHERE scope = ?1")?;
-            let digest: Option<i64> = select.query_row([&scope], |row| row.get(0)).optional()?;
+            let digest: Option<i64> = select.query_row([scope.as_str()], |row| row.get(0)).optional()?;
             let digest = digest.map_or(0, number).wrapping_add(difference);
             let mut upsert = self.sql(
                 "INSERT INTO scope_digest (scope, digest, records) VALUES (?1, ?2, ?3)
                  ON CONFLICT DO UPDATE SET digest = ?2, records = records + ?3",
             )?;
-            upsert.execute(params![scope, bits(digest), records])?;
+            upsert.execute(params![scope.as_str(), bits(digest), records])?;
         }
         Ok(())
     }
@@ -157,7 +153,7 @@ impl Tx<'_> {
             }
         }
         for (scope, (difference, _)) in &self.sums {
-            if is_covered(scopes, &Scope::new(scope)?) {
+            if is_covered(scopes, scope) {
                 sum = sum.wrapping_add(*difference);
             }
         }

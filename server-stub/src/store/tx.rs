@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use sync_protocol::digest::Chain;
-use sync_protocol::hub::{Gateway, HeldOp, LogLine, Mark, Snapshot, Store};
+use sync_protocol::hub::{Arrived, Gateway, HeldOp, LogLine, Mark, Snapshot, Store};
 use sync_protocol::id::{Device, Dot, Epoch, HubSeq, Origin, RecordKey, Scope, Seq, Stream};
 use sync_protocol::merge::Superseded;
 use sync_protocol::message::{AckRange, Short};
-use sync_protocol::record::{Op, Record};
+use sync_protocol::record::Record;
 use sync_protocol::rules::Rules;
 
 use super::records::Kept;
@@ -30,7 +30,7 @@ pub(crate) struct Tx<'a> {
     /// The record that was last read or written: one op asks for it several times.
     pub(super) last: Option<(RecordKey, Option<Kept>)>,
     /// What has to be added to the digests and numbers of scopes.
-    pub(super) sums: BTreeMap<String, (u64, i64)>,
+    pub(super) sums: BTreeMap<Scope, (u64, i64)>,
     /// Whether anything may be in quarantine, once it was asked.
     pub(super) may_hold: Option<bool>,
     /// Narrows [`Snapshot::all_held`] to one record and origin, so that one plea does not review everything.
@@ -226,15 +226,15 @@ impl Store for Tx<'_> {
         Ok(())
     }
 
-    fn append(&mut self, op: &Op, hseq: HubSeq, chain: Chain, is_held: bool) -> Result<(), StoreError> {
-        self.append_history(op, hseq, chain, is_held)
+    fn append(&mut self, arrived: &Arrived<'_>, hseq: HubSeq, is_held: bool) -> Result<(), StoreError> {
+        self.append_history(arrived, hseq, is_held)
     }
 
     fn remember(&mut self, key: &RecordKey, replaced: &[Superseded]) -> Result<(), StoreError> {
         self.remember_replaced(key, replaced)
     }
 
-    fn keep(&mut self, key: &RecordKey, record: &Record, parents: &[RecordKey]) -> Result<(), StoreError> {
+    fn keep(&mut self, key: &RecordKey, record: Record, parents: &[RecordKey]) -> Result<(), StoreError> {
         let is_new = self.keep_record(key, record)?;
         match is_new && parents.is_empty() {
             true => Ok(()),

@@ -7,12 +7,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{HeldOp, LogLine, Logged, Store};
+use serde_json::{Map, Value as Json};
+
+use super::{Arrived, HeldOp, LogLine, Logged, Snapshot, Store};
 use crate::clock::TimeQuality;
-use crate::digest::Chain;
 use crate::edit::render;
 use crate::id::{Device, Dot, FieldName, HubSeq, Origin, RecordKey, Scope, Source};
-use crate::merge::{self, Presence, presence};
+use crate::merge::{self, Merged, Presence, presence};
 use crate::payload::News;
 use crate::record::{Cell, Change, Op, Record, Stamp};
 use crate::rules::{Rules, ScopeKey};
@@ -24,49 +25,76 @@ struct Objection {
     waits_for: Vec<RecordKey>,
 }
 
+/// A record with ops applied to it, before anything of that is stored.
+struct Applied {
+    /// Its scope before; `None` if there was no such record.
+    was: Option<Scope>,
+    record: Record,
+    merged: Merged,
+    /// As an app sees it; empty if the rules of its type do not look at that.
+    body: Map<String, Json>,
+    parents: Vec<RecordKey>,
+}
+
 /// Takes one new op in: applies it, or puts it into quarantine. Tells whether it is held.
 ///
 /// # Errors
 /// What the store reports.
-pub fn admit<S: Store>(store: &mut S, device: Option<Device>, op: &Op, chain: Chain) -> Result<bool, S::Error> {
+pub fn admit<S: Store>(store: &mut S, device: Option<Device>, arrived: &Arrived<'_>) -> Result<bool, S::Error> {
+    let op = arrived.op;
     let hseq = store.next()?;
     let rules = store.rules()?;
     let mut held = store.held_of(&op.key, op.stamp.dot.origin)?;
     if held.is_empty() {
-        let before = store.record(&op.key)?;
-        let mut after = before.clone().unwrap_or_default();
-        match try_on(&mut after, &[(op, hseq)], store, &rules)? {
-            None => {
-                store.append(op, hseq, chain, false)?;
-                apply(store, op, hseq, &rules)?;
-                free_waiting(store, &op.key)?;
-                return Ok(false);
-            }
-            Some(objection) => {
-                store.append(op, hseq, chain, true)?;
-                let arrived = HeldOp { op: op.clone(), hseq, device, reason: objection.reason };
-                hold(store, &arrived, &objection.waits_for, hseq)?;
-                return Ok(true);
-            }
+        let trial = [(op, hseq)];
+        let applied = try_on(store, &trial, &rules)?;
+        let objection = objection(store, &trial, applied.as_ref(), &rules)?;
+        store.append(arrived, hseq, objection.is_some())?;
+        if let Some(Objection { reason, waits_for }) = objection {
+            hold(store, &HeldOp { op: op.clone(), hseq, device, reason }, &waits_for, hseq)?;
+            return Ok(true);
         }
+        if let Some(applied) = applied {
+            keep(store, op, hseq, applied, &rules)?;
+        }
+        free_waiting(store, &op.key)?;
+        return Ok(false);
     }
-    store.append(op, hseq, chain, true)?;
-    let arrived =
-        HeldOp { op: op.clone(), hseq, device, reason: "waits for an earlier change of this record".to_owned() };
-    store.hold(&arrived, &[])?;
-    held.push(arrived);
+    store.append(arrived, hseq, true)?;
+    let reason = "waits for an earlier change of this record".to_owned();
+    let waiting = HeldOp { op: op.clone(), hseq, device, reason: reason.clone() };
+    store.hold(&waiting, &[])?;
+    held.push(waiting);
     if !reconsider(store, &op.key, op.stamp.dot.origin)? {
-        log_news(store, device, op, hseq, News::Held("waits for an earlier change of this record".to_owned()))?;
+        log_news(store, device, op, hseq, News::Held(reason))?;
     }
     free_waiting(store, &op.key)?;
     Ok(!store.held_of(&op.key, op.stamp.dot.origin)?.is_empty())
 }
 
-/// Applies ops to a copy of the record and tells what stands against the result.
-fn try_on<S: Store>(
-    record: &mut Record,
-    ops: &[(&Op, HubSeq)],
+/// What ops make of their record; `None` if one of them cannot be merged.
+fn try_on<S: Snapshot>(store: &mut S, ops: &[(&Op, HubSeq)], rules: &Rules) -> Result<Option<Applied>, S::Error> {
+    let Some((first, _)) = ops.first() else { return Ok(None) };
+    let (key, type_rules) = (&first.key, rules.of(&first.key.record_type));
+    let before = store.record(key)?;
+    let was = before.as_ref().map(Record::scope);
+    let mut record = before.unwrap_or_default();
+    let mut merged = Merged::default();
+    for (op, hseq) in ops {
+        let Ok(one) = merge::apply(&mut record, op, *hseq, type_rules) else { return Ok(None) };
+        merged.changed |= one.changed;
+        merged.superseded.extend(one.superseded);
+    }
+    let body = if type_rules.asks_for_body() { render(&record) } else { Map::new() };
+    let parents = rules.parents(&key.record_type, &body);
+    Ok(Some(Applied { was, record, merged, body, parents }))
+}
+
+/// What stands against ops, given what they make of their record.
+fn objection<S: Snapshot>(
     store: &mut S,
+    ops: &[(&Op, HubSeq)],
+    applied: Option<&Applied>,
     rules: &Rules,
 ) -> Result<Option<Objection>, S::Error> {
     let Some((first, _)) = ops.first() else { return Ok(None) };
@@ -76,26 +104,22 @@ fn try_on<S: Store>(
         let reason = "claims to come from the hub".to_owned();
         return Ok(Some(Objection { reason, waits_for: Vec::new() }));
     }
-    let type_rules = rules.of(&key.record_type);
-    for (op, hseq) in ops {
-        if merge::apply(record, op, *hseq, type_rules).is_err() {
-            let reason = "this number was used twice: two gateways share one identity".to_owned();
-            return Ok(Some(Objection { reason, waits_for: Vec::new() }));
-        }
-    }
-    if presence(record, type_rules) == Presence::Deleted {
+    let Some(Applied { record, body, parents, .. }) = applied else {
+        let reason = "this number was used twice: two gateways share one identity".to_owned();
+        return Ok(Some(Objection { reason, waits_for: Vec::new() }));
+    };
+    if presence(record, rules.of(&key.record_type)) == Presence::Deleted {
         return Ok(None);
     }
-    let body = render(record);
-    let violations = rules.check(&key.record_type, &body);
+    let violations = rules.check(&key.record_type, body);
     if !violations.is_empty() {
         let told: Vec<_> = violations.iter().map(|v| format!("{} {}", v.field, v.message)).collect();
         return Ok(Some(Objection { reason: told.join("; "), waits_for: Vec::new() }));
     }
     let mut missing = Vec::new();
-    for parent in rules.parents(&key.record_type, &body) {
-        if parent != *key && store.record(&parent)?.is_none() {
-            missing.push(parent);
+    for parent in parents {
+        if parent != key && store.record(parent)?.is_none() {
+            missing.push(parent.clone());
         }
     }
     if missing.is_empty() {
@@ -125,12 +149,17 @@ fn log_news<S: Store>(
     }
 }
 
-/// Applies one op for good.
+/// Applies one op for good. One that cannot be merged never comes here: it was tried before.
 fn apply<S: Store>(store: &mut S, op: &Op, hseq: HubSeq, rules: &Rules) -> Result<(), S::Error> {
-    let before = store.record(&op.key)?;
-    let mut record = before.clone().unwrap_or_default();
-    // It was tried on a copy before; an op that cannot be merged never comes here.
-    let Ok(mut merged) = merge::apply(&mut record, op, hseq, rules.of(&op.key.record_type)) else { return Ok(()) };
+    match try_on(store, &[(op, hseq)], rules)? {
+        Some(applied) => keep(store, op, hseq, applied, rules),
+        None => Ok(()),
+    }
+}
+
+/// Stores what one op made of its record, and lets what follows this record follow it.
+fn keep<S: Store>(store: &mut S, op: &Op, hseq: HubSeq, applied: Applied, rules: &Rules) -> Result<(), S::Error> {
+    let Applied { was, mut record, mut merged, parents, .. } = applied;
     if let Some(claimed) = refused_scope(&mut record, op, hseq) {
         merged.changed = true;
         store.log(&LogLine { hseq, key: op.key.clone(), what: Logged::Left(claimed) })?;
@@ -139,16 +168,16 @@ fn apply<S: Store>(store: &mut S, op: &Op, hseq: HubSeq, rules: &Rules) -> Resul
     if !merged.changed {
         return Ok(());
     }
-    let parents = rules.parents(&op.key.record_type, &render(&record));
-    store.keep(&op.key, &record, &parents)?;
-    let (was, is) = (before.as_ref().map(Record::scope), record.scope());
-    if let Some(was) = was.filter(|was| *was != is) {
+    let is = record.scope();
+    store.keep(&op.key, record, &parents)?;
+    let has_moved = was.as_ref() != Some(&is);
+    if let (Some(was), true) = (was, has_moved) {
         store.log(&LogLine { hseq, key: op.key.clone(), what: Logged::Left(was) })?;
     }
-    follow_parent(store, &op.key, &record, &parents, rules)?;
-    if before.is_none_or(|b| b.scope() != record.scope()) {
+    follow_parent(store, &op.key, &is, &parents, rules)?;
+    if has_moved {
         for child in store.children(&op.key)? {
-            move_to(store, &child, &record.scope(), rules)?;
+            move_to(store, &child, &is, rules)?;
         }
     }
     Ok(())
@@ -157,10 +186,10 @@ fn apply<S: Store>(store: &mut S, op: &Op, hseq: HubSeq, rules: &Rules) -> Resul
 /// The scope that an op claimed for a record whose scope stands, if it did: its author took the record for a new one. The
 /// cell counts as changed now, so that the author gets the whole record if it is in its view, and lets go of it if not.
 fn refused_scope(record: &mut Record, op: &Op, hseq: HubSeq) -> Option<Scope> {
-    let Some(Change::Put { value: Some(Value::Text(claimed)), .. }) = op.changes.get(&FieldName::scope()) else {
+    let Some(Change::Put { value: Some(Value::Text(claimed)), .. }) = op.changes.get(FieldName::SCOPE) else {
         return None;
     };
-    let cell = record.cells.get_mut(&FieldName::scope())?;
+    let cell = record.cells.get_mut(FieldName::SCOPE)?;
     if cell.stamps().iter().any(|stamp| stamp.dot == op.stamp.dot) {
         return None;
     }
@@ -172,7 +201,7 @@ fn refused_scope(record: &mut Record, op: &Op, hseq: HubSeq) -> Option<Scope> {
 fn follow_parent<S: Store>(
     store: &mut S,
     key: &RecordKey,
-    record: &Record,
+    scope: &Scope,
     parents: &[RecordKey],
     rules: &Rules,
 ) -> Result<(), S::Error> {
@@ -180,7 +209,7 @@ fn follow_parent<S: Store>(
     let Some(parent_type) = rules.of(&key.record_type).parents.get(field) else { return Ok(()) };
     let Some(parent) = parents.iter().find(|p| p.record_type == *parent_type) else { return Ok(()) };
     match store.record(parent)? {
-        Some(parent) if parent.scope() != record.scope() => move_to(store, key, &parent.scope(), rules),
+        Some(parent) if parent.scope() != *scope => move_to(store, key, &parent.scope(), rules),
         _ => Ok(()),
     }
 }
@@ -206,10 +235,11 @@ fn move_to<S: Store>(store: &mut S, key: &RecordKey, scope: &Scope, rules: &Rule
         settles: Some(Arc::from("follows its parent")),
     };
     let op = Op { stamp, key: key.clone(), changes };
-    mark.chain = mark.chain.extend(&op.canonical());
+    let arrived = Arrived::after(mark.chain, &op);
+    mark.chain = arrived.chain;
     store.set_mark(Origin::HUB, stream, &mark)?;
     let hseq = store.next()?;
-    store.append(&op, hseq, mark.chain, false)?;
+    store.append(&arrived, hseq, false)?;
     apply(store, &op, hseq, rules)
 }
 
@@ -217,9 +247,9 @@ fn move_to<S: Store>(store: &mut S, key: &RecordKey, scope: &Scope, rules: &Rule
 fn reconsider<S: Store>(store: &mut S, key: &RecordKey, origin: Origin) -> Result<bool, S::Error> {
     let rules = store.rules()?;
     let held = store.held_of(key, origin)?;
-    let mut record = store.record(key)?.unwrap_or_default();
     let trial: Vec<_> = held.iter().map(|h| (&h.op, h.hseq)).collect();
-    match try_on(&mut record, &trial, store, &rules)? {
+    let applied = try_on(store, &trial, &rules)?;
+    match objection(store, &trial, applied.as_ref(), &rules)? {
         None => {
             for waiting in &held {
                 let_go(store, waiting, &rules)?;
@@ -252,10 +282,11 @@ fn free_waiting<S: Store>(store: &mut S, key: &RecordKey) -> Result<(), S::Error
     let mut arrived = vec![key.clone()];
     let mut visited = BTreeSet::new();
     while let Some(parent) = arrived.pop() {
-        if store.record(&parent)?.is_none() || !visited.insert(parent.clone()) {
+        let waiting = store.waiting_for(&parent)?;
+        if waiting.is_empty() || store.record(&parent)?.is_none() || !visited.insert(parent) {
             continue;
         }
-        for (child, origin) in store.waiting_for(&parent)? {
+        for (child, origin) in waiting {
             if reconsider(store, &child, origin)? {
                 arrived.push(child);
             }

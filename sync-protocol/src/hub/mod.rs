@@ -121,6 +121,25 @@ pub struct HeldOp {
     pub reason: String,
 }
 
+/// An op as it goes into the history, with what is computed from its canonical bytes: they are made once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arrived<'a> {
+    /// The op.
+    pub op: &'a Op,
+    /// Its canonical bytes.
+    pub canonical: Vec<u8>,
+    /// The chain of its stream, with it.
+    pub chain: Chain,
+}
+
+impl<'a> Arrived<'a> {
+    /// An op that follows on a chain.
+    pub fn after(chain: Chain, op: &'a Op) -> Arrived<'a> {
+        let canonical = op.canonical();
+        Arrived { op, chain: chain.extend(&canonical), canonical }
+    }
+}
+
 /// What can be asked of the hub's memory. All that is asked in one transaction is of one moment.
 pub trait Snapshot {
     /// What can go wrong on the disk.
@@ -173,12 +192,12 @@ pub trait Store: Snapshot {
     fn set_gateway(&mut self, gateway: &Gateway) -> Result<(), Self::Error>;
     /// Moves a stream on.
     fn set_mark(&mut self, origin: Origin, stream: Stream, mark: &Mark) -> Result<(), Self::Error>;
-    /// Adds an op to the history, under its number and with the chain after it.
-    fn append(&mut self, op: &Op, hseq: HubSeq, chain: Chain, is_held: bool) -> Result<(), Self::Error>;
+    /// Adds an op to the history under its number.
+    fn append(&mut self, arrived: &Arrived<'_>, hseq: HubSeq, is_held: bool) -> Result<(), Self::Error>;
     /// Adds to the history what an op replaced.
     fn remember(&mut self, key: &RecordKey, replaced: &[Superseded]) -> Result<(), Self::Error>;
     /// Replaces a record, its line in the log and its part in the digest of its scope. `parents` are those it names.
-    fn keep(&mut self, key: &RecordKey, record: &Record, parents: &[RecordKey]) -> Result<(), Self::Error>;
+    fn keep(&mut self, key: &RecordKey, record: Record, parents: &[RecordKey]) -> Result<(), Self::Error>;
     /// Notes in the log that a record left a scope, or news for a device.
     fn log(&mut self, line: &LogLine) -> Result<(), Self::Error>;
     /// Puts an op into quarantine, or changes why it is there. `waits_for` are the records whose arrival frees it.

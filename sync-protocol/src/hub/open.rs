@@ -1,7 +1,7 @@
 //! The beginning of an exchange, and the ops that come up in it.
 
 use super::judge::admit;
-use super::{Gateway, Mark, Snapshot, Store, ViewNews};
+use super::{Arrived, Gateway, Mark, Snapshot, Store, ViewNews};
 use crate::digest::op_hash;
 use crate::id::{Dot, HubSeq, Origin, Seq, Stream};
 use crate::message::{Ack, Request, Response, Status, StreamHead};
@@ -175,9 +175,9 @@ pub fn receive<S: Store>(store: &mut S, with: &mut Conversation, ops: &[Op]) -> 
         if dot.seq != mark.acked.next() {
             break;
         }
-        mark.acked = dot.seq;
-        mark.chain = mark.chain.extend(&op.canonical());
-        let is_held = admit(store, Some(with.gateway.device), op, mark.chain)?;
+        let arrived = Arrived::after(mark.chain, op);
+        (mark.acked, mark.chain) = (dot.seq, arrived.chain);
+        let is_held = admit(store, Some(with.gateway.device), &arrived)?;
         result.new += 1;
         result.held += u64::from(is_held);
     }

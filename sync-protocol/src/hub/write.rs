@@ -1,7 +1,7 @@
 //! A write at the centre: the same desk as at a gateway, with the hub as the origin.
 
 use super::judge::admit;
-use super::{Mark, Store};
+use super::{Arrived, Mark, Store};
 use crate::clock::{Hlc, TimeQuality};
 use crate::digest::etag;
 use crate::edit::{Changes, Desk};
@@ -59,10 +59,10 @@ pub fn write<S: Store>(store: &mut S, wish: Capture, home: &Scope) -> Result<Wri
         settles,
     };
     let op = Op { stamp, key: wish.key, changes };
-    let chain = mark.chain.extend(&op.canonical());
-    let mark = Mark { acked: op.stamp.dot.seq, chain, ..mark };
+    let arrived = Arrived::after(mark.chain, &op);
+    let mark = Mark { acked: op.stamp.dot.seq, chain: arrived.chain, ..mark };
     store.set_mark(Origin::HUB, stream, &mark).map_err(Refusal::Store)?;
-    let is_held = admit(store, None, &op, chain).map_err(Refusal::Store)?;
+    let is_held = admit(store, None, &arrived).map_err(Refusal::Store)?;
     let record: Record = store.record(&op.key).map_err(Refusal::Store)?.unwrap_or_default();
     let captured = Captured { op: Some(op.stamp.dot), created, etag: etag(&record), conflicts, record };
     Ok(Written { captured, is_held })

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::MemoryError;
 use crate::digest::{Chain, item, op_hash};
-use crate::hub::{Gateway, HeldOp, LogLine, Logged, Mark, Snapshot, Store, ViewNews};
+use crate::hub::{Arrived, Gateway, HeldOp, LogLine, Logged, Mark, Snapshot, Store, ViewNews};
 use crate::id::{Device, Dot, Epoch, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream};
 use crate::merge::Superseded;
 use crate::message::{AckRange, Short};
@@ -217,8 +217,9 @@ impl Store for MemoryHub {
         Ok(())
     }
 
-    fn append(&mut self, op: &Op, hseq: HubSeq, chain: Chain, is_held: bool) -> Result<(), MemoryError> {
-        self.history.insert(op.stamp.dot, Kept { op: op.clone(), hseq, chain, is_held });
+    fn append(&mut self, arrived: &Arrived<'_>, hseq: HubSeq, is_held: bool) -> Result<(), MemoryError> {
+        let Arrived { op, chain, .. } = arrived;
+        self.history.insert(op.stamp.dot, Kept { op: (*op).clone(), hseq, chain: *chain, is_held });
         Ok(())
     }
 
@@ -227,8 +228,8 @@ impl Store for MemoryHub {
         Ok(())
     }
 
-    fn keep(&mut self, key: &RecordKey, record: &Record, parents: &[RecordKey]) -> Result<(), MemoryError> {
-        self.records.insert(key.clone(), (record.clone(), parents.to_vec()));
+    fn keep(&mut self, key: &RecordKey, record: Record, parents: &[RecordKey]) -> Result<(), MemoryError> {
+        self.records.insert(key.clone(), (record, parents.to_vec()));
         Ok(())
     }
 

@@ -223,6 +223,11 @@ impl Rule {
 }
 
 impl TypeRules {
+    /// Whether [`Rules::check`] or [`Rules::parents`] look at anything in a record of the type. If not, nobody has to render one.
+    pub fn asks_for_body(&self) -> bool {
+        !self.fields.is_empty() || !self.parents.is_empty()
+    }
+
     /// The merge rule of a field. Our own cells go by the last write.
     pub fn rule(&self, field: &FieldName) -> &Rule {
         match self.fields.get(field) {
