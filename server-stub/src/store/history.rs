@@ -34,26 +34,14 @@ impl Tx<'_> {
     ) -> Result<(), StoreError> {
         let Arrived { op, canonical, chain } = arrived;
         let mut insert = self.sql(
-            "INSERT INTO history (hseq, origin, stream, seq, applied, type, id, op, chain, hash, received_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            "INSERT INTO history (hseq, origin, stream, seq, applied, type, id, op, chain, received_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?;
         let (origin, stream, seq) = columns(op.stamp.dot);
         let hseq = bits(hseq.0);
         let applied = if is_held { 0 } else { hseq };
         let (kind, id) = (op.key.record_type.as_str(), op.key.id.as_str());
-        insert.execute(params![
-            hseq,
-            origin,
-            stream,
-            seq,
-            applied,
-            kind,
-            id,
-            canonical,
-            chain.short(),
-            op_hash_of(canonical),
-            self.now_ms
-        ])?;
+        insert.execute(params![hseq, origin, stream, seq, applied, kind, id, canonical, chain.short(), self.now_ms])?;
         Ok(())
     }
 
@@ -66,9 +54,17 @@ impl Tx<'_> {
         Ok(())
     }
 
-    pub(super) fn short_of(&mut self, sql: &str, at: Dot) -> Result<Option<Short>, StoreError> {
-        let kept: Option<Vec<u8>> = self.sql(sql)?.query_row(columns(at), |row| row.get(0)).optional()?;
+    pub(super) fn chain_after(&mut self, at: Dot) -> Result<Option<Short>, StoreError> {
+        let mut select = self.sql("SELECT chain FROM history WHERE origin = ?1 AND stream = ?2 AND seq = ?3")?;
+        let kept: Option<Vec<u8>> = select.query_row(columns(at), |row| row.get(0)).optional()?;
         Ok(kept.map(|bytes| short(&bytes)))
+    }
+
+    /// Computed when it is asked for: few ops ever come twice.
+    pub(super) fn hash_at(&mut self, at: Dot) -> Result<Option<Short>, StoreError> {
+        let mut select = self.sql("SELECT op FROM history WHERE origin = ?1 AND stream = ?2 AND seq = ?3")?;
+        let op: Option<Vec<u8>> = select.query_row(columns(at), |row| row.get(0)).optional()?;
+        Ok(op.map(|canonical| op_hash_of(&canonical)))
     }
 
     pub(super) fn applied_ranges(

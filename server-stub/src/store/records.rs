@@ -118,6 +118,9 @@ impl Tx<'_> {
 
     pub(super) fn children_in_scope(&mut self, parent: &RecordKey) -> Result<Vec<RecordKey>, StoreError> {
         let rules = self.rules()?;
+        if !rules.types.values().any(|of| matches!(of.scope, ScopeKey::Parent(_))) {
+            return Ok(Vec::new());
+        }
         let mut select =
             self.sql("SELECT type, id FROM parents WHERE parent_type = ?1 AND parent_id = ?2 ORDER BY 1, 2")?;
         let mut rows = select.query([parent.record_type.as_str(), parent.id.as_str()])?;

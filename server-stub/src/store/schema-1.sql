@@ -73,7 +73,6 @@ CREATE TABLE history (
     id          TEXT NOT NULL,
     op          BLOB NOT NULL,
     chain       BLOB NOT NULL,
-    hash        BLOB NOT NULL,
     received_ms INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX history_dot ON history (origin, stream, seq, applied);
@@ -94,6 +93,8 @@ CREATE TABLE superseded (
     PRIMARY KEY (type, id, field, origin, stream, seq)
 ) STRICT, WITHOUT ROWID;
 
+-- With row numbers, although the key is text: a table without them puts what is longer than a quarter of a page onto a page
+-- of its own, which is most records of a visit.
 CREATE TABLE records (
     type       TEXT NOT NULL,
     id         TEXT NOT NULL,
@@ -104,9 +105,9 @@ CREATE TABLE records (
     conflicts  INTEGER NOT NULL,  -- what a person could settle in it
     cells      BLOB NOT NULL,
     PRIMARY KEY (type, id)
-) STRICT, WITHOUT ROWID;
--- What a pull scans; the primary key is part of it, so rows out of view are never touched.
-CREATE INDEX records_rev ON records (rev, scope, item);
+) STRICT;
+-- What a pull scans; everything it asks is in it, so rows out of view are never touched.
+CREATE INDEX records_rev ON records (rev, scope, item, type, id);
 CREATE INDEX records_conflict ON records (type, id) WHERE conflicts > 0;
 
 CREATE TABLE scope_digest (

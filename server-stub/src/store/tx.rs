@@ -149,11 +149,11 @@ impl Snapshot for Tx<'_> {
     }
 
     fn chain_at(&mut self, dot: Dot) -> Result<Option<Short>, StoreError> {
-        self.short_of("SELECT chain FROM history WHERE origin = ?1 AND stream = ?2 AND seq = ?3", dot)
+        self.chain_after(dot)
     }
 
     fn op_hash(&mut self, dot: Dot) -> Result<Option<Short>, StoreError> {
-        self.short_of("SELECT hash FROM history WHERE origin = ?1 AND stream = ?2 AND seq = ?3", dot)
+        self.hash_at(dot)
     }
 
     fn ranges(&mut self, origin: Origin, stream: Stream, after: Seq, upto: Seq) -> Result<Vec<AckRange>, StoreError> {
