@@ -97,6 +97,9 @@ pub enum HubError {
         /// In force.
         present: u32,
     },
+    /// A rules document that gives a source another place.
+    #[error("the sources must begin with those in force, in this order: {0}")]
+    RulesSources(String),
     /// A write that breaks the rules.
     #[error(transparent)]
     Edit(#[from] EditError),
@@ -171,6 +174,9 @@ impl HubError {
             HubError::Store(_) => "check the disk, then restore the newest backup of hub.db if it is damaged",
             HubError::Random(_) => "the operating system is broken; nothing was changed",
             HubError::Rules(_) => "`outpost-hub rules check FILE` shows the same list",
+            HubError::RulesSources(_) => {
+                "put new sources at the end of `sources`; one that is not used any more stays in it"
+            }
             HubError::RulesVersion { .. } => "raise `version` in the document",
             HubError::Code(_) => "ask the centre for a new code: outpost-hub gateway code NAME",
             HubError::Missing(_) => "check the spelling; lists show what there is",

@@ -103,7 +103,7 @@ impl From<HubError> for Problem {
     fn from(error: HubError) -> Self {
         let (status, kind, title) = match &error {
             HubError::Missing(_) => (StatusCode::NOT_FOUND, "not-found", "There is no such thing"),
-            HubError::Conflict(_) | HubError::RulesVersion { .. } => {
+            HubError::Conflict(_) | HubError::RulesVersion { .. } | HubError::RulesSources(_) => {
                 (StatusCode::CONFLICT, "conflict", "It is not in the state that was expected")
             }
             HubError::Edit(_) => {

@@ -18,6 +18,9 @@ pub const FIELDS_MAX: usize = 512;
 pub const DEPTH_MAX: usize = 32;
 /// One record as JSON, bytes.
 pub const RECORD_BYTES_MAX: usize = 256 * 1024;
+/// One record with every value that stands in it, bytes: what would make it larger is refused at the desk and held at the
+/// hub, so that any record fits into a frame.
+pub const RECORD_KEPT_BYTES_MAX: usize = 1024 * 1024;
 /// Concurrent values kept in one field. The oldest beyond it stay in the history only.
 pub const VALUES_KEPT_MAX: usize = 16;
 /// A frame aims at this many bytes on the wire...
@@ -42,3 +45,13 @@ pub const RULES_BYTES_MAX: usize = 256 * 1024;
 pub const SCOPES_MAX: usize = 256;
 /// Characters of a program version that are kept.
 pub const VERSION_CHARS_MAX: usize = 64;
+/// Frames of one response, bytes, whatever the gateway asks for. The frame that reaches it is finished.
+pub const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Changes that the hub looks at for one response.
+pub const ANSWER_CHANGES_MAX: usize = 20_000;
+/// Wishes about ops in quarantine that one exchange grants.
+pub const PLEAS_MAX: usize = 1_000;
+/// Coded symbols that a gateway sends first when the digests differ: enough for about a hundred differences.
+pub const SYMBOLS_FIRST: usize = 208;
+/// Coded symbols that the hub reads at most.
+pub const SYMBOLS_MAX: usize = 16_384;

@@ -146,6 +146,18 @@ impl Value {
         }
     }
 
+    /// About how many bytes it takes, in memory as in canonical form; cheap to ask.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Value::Null | Value::Bool(_) => 1,
+            Value::Int(_) => 2,
+            Value::Float(_) => 9,
+            Value::Decimal(text) | Value::Text(text) => 1 + text.len(),
+            Value::List(items) => 1 + items.iter().map(Value::size).sum::<usize>(),
+            Value::Map(map) => 1 + map.iter().map(|(key, value)| 1 + key.len() + value.size()).sum::<usize>(),
+        }
+    }
+
     /// The canonical bytes.
     pub fn canonical(&self) -> Vec<u8> {
         let mut out = Out::new();

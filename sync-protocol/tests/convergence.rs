@@ -433,6 +433,46 @@ fn a_difference_is_found_by_digest_and_mended_record_by_record() {
 }
 
 #[test]
+fn what_is_behind_a_lost_op_arrives_all_the_same() {
+    let mut w = two();
+    w.put(0, "patient/p0", json!({"name": "n0"}));
+    w.sync_all();
+    let dots: Vec<_> =
+        (1..6).map(|n| w.put(0, &format!("patient/p{n}"), json!({"name": format!("n{n}")})).op.unwrap()).collect();
+    w.gateways[0].lose(dots[2]);
+    w.sync_all();
+    let arrived: Vec<String> = w.hub.records().map(|(key, _)| key.to_string()).collect();
+    assert_eq!(arrived, ["patient/p0", "patient/p1", "patient/p2", "patient/p4", "patient/p5"]);
+    assert_ne!(w.gateways[0].state().unwrap().origin, dots[2].origin, "it goes on under another origin");
+}
+
+#[test]
+fn nobody_speaks_as_a_kind_of_place_that_it_is_not() {
+    let rules = "version = 1\nsources = [\"lab\"]\n";
+    let mut w = World::new(rules, &["mw", "mw"]);
+    let mut state = w.gateways[1].state().unwrap();
+    state.source = Source(2);
+    w.gateways[1].set_state(&state).unwrap();
+    w.put(1, "test/t1", json!({"result": "forged"}));
+    w.sync_all();
+    assert!(w.hub.records().next().is_none());
+    let [(_, reason)] = w.gateways[1].parked()[..] else { panic!("one is parked") };
+    assert!(reason.contains("another kind of place"), "{reason}");
+}
+
+#[test]
+fn a_record_does_not_outgrow_a_frame() {
+    let mut w = World::new("version = 1\n[types.case.fields]\nlog = { rule = \"append-only\" }\n", &["mw"]);
+    let chapter = "x".repeat(200_000);
+    for n in 0..5 {
+        w.put(0, "case/c1", json!({"log": [format!("{n}{chapter}")]}));
+    }
+    let wish = w.wish("case/c1", Intent::Put(object(json!({"log": [format!("6{chapter}")]}))));
+    let refused = gateway::capture(&mut w.gateways[0], wish).unwrap_err();
+    assert!(refused.to_string().contains("at most 1048576 bytes"), "{refused}");
+}
+
+#[test]
 fn an_etag_stays_the_same_when_the_hub_confirms() {
     let mut w = two();
     let done = w.put(0, "patient/p1", json!({"name": "Asha", "visits": 3, "allergies": ["x"]}));

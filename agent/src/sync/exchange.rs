@@ -1,7 +1,7 @@
 //! One exchange with the hub: read what is unsent, send it, integrate what comes back, frame by frame.
 
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use sync_protocol::frame::{Effort, Packer, split};
@@ -66,7 +66,12 @@ pub struct Courier {
     transport: Transport,
     clock: Clock,
     packer: Arc<Mutex<Packer>>,
+    /// When the hub was last told about this box: version, room on the card, records.
+    told: Mutex<Option<Instant>>,
 }
+
+/// The admins' picture of a box is at most this old, and newer whenever it was started anew.
+const TELL_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Courier {
     /// A courier for an enrolled gateway.
@@ -75,7 +80,7 @@ impl Courier {
     /// [`Error::Io`] if there is no memory for the compressor.
     pub fn new(store: Store, transport: Transport, clock: Clock) -> Result<Courier, Error> {
         let packer = Arc::new(Mutex::new(Packer::new(Effort::Link)?));
-        Ok(Courier { store, transport, clock, packer })
+        Ok(Courier { store, transport, clock, packer, told: Mutex::default() })
     }
 
     /// Makes one exchange of about `bytes` each way.
@@ -101,8 +106,14 @@ impl Courier {
         let clock = self.clock.wall();
         let up_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         let packer = Arc::clone(&self.packer);
+        let is_news = self.is_time_to_tell()?;
         let write = self.store.write(move |tx| {
             let mut packer = packer.lock().map_err(|_| Error::Closed)?;
+            if is_news {
+                let mut state = tx.state()?;
+                state.told = false;
+                tx.set_state(&state)?;
+            }
             let outgoing = gateway::request(tx, &mut packer, clock, up_bytes, bytes)?;
             if outgoing.ops > 0 {
                 let mut state = tx.state()?;
@@ -112,6 +123,15 @@ impl Courier {
             Ok::<_, Error>(outgoing)
         });
         write.await
+    }
+
+    fn is_time_to_tell(&self) -> Result<bool, Error> {
+        let mut told = self.told.lock().map_err(|_| Error::Closed)?;
+        let is_time = told.is_none_or(|at| at.elapsed() >= TELL_EVERY);
+        if is_time {
+            *told = Some(Instant::now());
+        }
+        Ok(is_time)
     }
 
     async fn integrate(&self, mut incoming: Incoming, request: Arc<Request>, report: &mut Report) -> Result<(), Error> {

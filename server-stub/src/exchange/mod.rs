@@ -17,6 +17,7 @@ use axum::response::{IntoResponse, Response};
 use sync_protocol::error::DecodeError;
 use sync_protocol::hub::{Answer, Conversation, Opened, Received, Snapshot, discard, grant, open, pull, receive};
 use sync_protocol::id::Device;
+use sync_protocol::limits::PLEAS_MAX;
 use sync_protocol::message::{self, Plea, Request, Status, body};
 use sync_protocol::payload::Payload;
 use sync_protocol::record::Op;
@@ -31,8 +32,6 @@ use crate::secret;
 use crate::store::{Contact, Tx};
 
 const CONTENT_TYPE: &str = "application/vnd.outpost.sync";
-/// Wishes about ops in quarantine that one exchange grants.
-const PLEAS_MAX: usize = 1_000;
 
 /// `POST /sync/v1`.
 pub(crate) async fn sync(State(hub): State<Hub>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {

@@ -34,9 +34,14 @@ impl Tx<'_> {
     /// Puts a document in force and judges the quarantine anew. Tells how many records that freed.
     pub(crate) fn publish(&mut self, text: &str) -> Result<u64, HubError> {
         let rules = Rules::parse(text)?;
-        let present = self.rules_in_force()?.version;
+        let in_force = self.rules_in_force()?;
+        let present = in_force.version;
         if rules.version <= present {
             return Err(HubError::RulesVersion { given: rules.version, present });
+        }
+        // Writes name their source by its place in the list.
+        if !rules.sources.starts_with(&in_force.sources) {
+            return Err(HubError::RulesSources(in_force.sources.join(", ")));
         }
         self.sql("INSERT INTO rules (version, text, published_ms) VALUES (?1, ?2, ?3)")
             .and_then(|mut insert| Ok(insert.execute(params![rules.version, text, self.now_ms])?))?;

@@ -59,6 +59,12 @@ async fn rules_are_checked_tried_on_the_past_and_published_under_a_running_hub()
     let (keep, first) = (world.file("keep.toml", KEEP_BOTH), world.file("first.toml", FIRST));
     world.run(&["rules", "publish", &keep]).unwrap();
     assert!(matches!(world.run(&["rules", "publish", &keep]), Err(HubError::RulesVersion { given: 2, present: 2 })));
+    let sourced =
+        world.file("sourced.toml", &KEEP_BOTH.replace("version = 2", "version = 3\nsources = [\"lab\", \"school\"]"));
+    world.run(&["rules", "publish", &sourced]).unwrap();
+    let moved =
+        world.file("moved.toml", &KEEP_BOTH.replace("version = 2", "version = 4\nsources = [\"school\", \"lab\"]"));
+    assert!(matches!(world.run(&["rules", "publish", &moved]), Err(HubError::RulesSources(_))));
     a.put("patient/p1", json!({ "name": "Asha" }));
     b.put("patient/p1", json!({ "name": "Bina" }));
     b.put("patient/p2", json!({ "name": "Chisomo" }));

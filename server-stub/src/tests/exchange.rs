@@ -352,7 +352,7 @@ async fn bytes_that_are_no_message_are_refused_in_words() {
         assert_eq!((reply.status, reply.json()["status"].as_u64()), (400, Some(400)));
     }
     // A head that says protocol 9 and nothing else.
-    let reply = world.ask("POST", "/sync/v1", &[SYNC], b"\x03\xa1\x00\x09").await;
+    let reply = world.ask("POST", "/sync/v1", &[SYNC], b"\x02\x81\x09").await;
     let (head, _) = split_head(&reply.body).unwrap().unwrap();
     assert_eq!((reply.status, Response::decode(head).unwrap().status), (200, Status::Upgrade));
 }

@@ -9,6 +9,7 @@ use crate::clock::TimeQuality;
 use crate::digest::etag;
 use crate::edit::{Changes, Desk, EditError};
 use crate::id::{Author, Dot, FieldName, HubSeq, RecordKey};
+use crate::limits::RECORD_KEPT_BYTES_MAX;
 use crate::merge::{self, Presence, presence};
 use crate::record::{Op, Record, Stamp};
 
@@ -130,6 +131,9 @@ pub fn capture<S: Store>(store: &mut S, wish: Capture) -> Result<Captured, Refus
     let chain = chain.extend(&op.canonical());
     state.stream_mut(stream_id).chain = chain;
     let merged = merge::apply(&mut visible, &op, HubSeq::NONE, type_rules)?;
+    if visible.size() > RECORD_KEPT_BYTES_MAX {
+        return Err(EditError::Limit(format!("a record takes at most {RECORD_KEPT_BYTES_MAX} bytes")).into());
+    }
     store.append(&op, chain, &merged.superseded).map_err(Refusal::Store)?;
     let held = Held { confirmed, visible, is_pending: true };
     store.keep(&op.key, &held).map_err(Refusal::Store)?;

@@ -6,14 +6,12 @@ use std::sync::Arc;
 use super::{Fate, GatewayState, Held, Store, show};
 use crate::digest::Chain;
 use crate::id::{Dot, FieldName, HubSeq, Origin, RecordKey, Seq, Stream};
+use crate::limits::SYMBOLS_FIRST;
 use crate::merge::{self, Superseded, Why};
 use crate::message::{Ack, Request, Response, Status, View};
 use crate::payload::{News, Notice, Row, Rows};
 use crate::record::{Cell, Change, Op, Record, State};
 use crate::rules::Rules;
-
-/// Coded symbols of the first attempt at a repair: enough for about a hundred differences.
-const REPAIR_SYMBOLS: u32 = 208;
 
 /// What an answer brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -106,7 +104,7 @@ pub fn finish<S: Store>(store: &mut S, request: &Request, response: &Response) -
     if let Some(digest) = response.digest {
         agrees = store.digest(&state.scopes)? == digest;
         if !agrees && state.repair_symbols.is_none() {
-            state.repair_symbols = Some(REPAIR_SYMBOLS);
+            state.repair_symbols = Some(SYMBOLS_FIRST as u32);
         }
     }
     store.set_state(&state)?;

@@ -13,6 +13,7 @@ use super::{Arrived, HeldOp, LogLine, Logged, Snapshot, Store};
 use crate::clock::TimeQuality;
 use crate::edit::render;
 use crate::id::{Device, Dot, FieldName, HubSeq, Origin, RecordKey, Scope, Source};
+use crate::limits::RECORD_KEPT_BYTES_MAX;
 use crate::merge::{self, Merged, Presence, presence};
 use crate::payload::News;
 use crate::record::{Cell, Change, Op, Record, Stamp};
@@ -99,22 +100,25 @@ fn objection<S: Snapshot>(
 ) -> Result<Option<Objection>, S::Error> {
     let Some((first, _)) = ops.first() else { return Ok(None) };
     let key = &first.key;
-    let claims_hub = |op: &Op| op.stamp.source == Source::HUB && op.stamp.dot.origin != Origin::HUB;
-    if ops.iter().any(|(op, _)| claims_hub(op)) {
-        let reason = "claims to come from the hub".to_owned();
-        return Ok(Some(Objection { reason, waits_for: Vec::new() }));
+    let against = |reason: &str| Ok(Some(Objection { reason: reason.to_owned(), waits_for: Vec::new() }));
+    for (op, _) in ops {
+        if claims_another_source(store, &op.stamp)? {
+            return against("claims to come from another kind of place than its gateway is");
+        }
     }
     let Some(Applied { record, body, parents, .. }) = applied else {
-        let reason = "this number was used twice: two gateways share one identity".to_owned();
-        return Ok(Some(Objection { reason, waits_for: Vec::new() }));
+        return against("this number was used twice: two gateways share one identity");
     };
+    if record.size() > RECORD_KEPT_BYTES_MAX {
+        return against("the record would be larger than any record may be");
+    }
     if presence(record, rules.of(&key.record_type)) == Presence::Deleted {
         return Ok(None);
     }
     let violations = rules.check(&key.record_type, body);
     if !violations.is_empty() {
         let told: Vec<_> = violations.iter().map(|v| format!("{} {}", v.field, v.message)).collect();
-        return Ok(Some(Objection { reason: told.join("; "), waits_for: Vec::new() }));
+        return against(&told.join("; "));
     }
     let mut missing = Vec::new();
     for parent in parents {
@@ -127,6 +131,17 @@ fn objection<S: Snapshot>(
     }
     let named: Vec<_> = missing.iter().map(RecordKey::to_string).collect();
     Ok(Some(Objection { reason: format!("waits for {}", named.join(", ")), waits_for: missing }))
+}
+
+/// Whether a write names a kind of place that its gateway was not enrolled as. The clinic, which is what every place is
+/// unless it was enrolled as something else, may be named by all.
+fn claims_another_source<S: Snapshot>(store: &mut S, stamp: &Stamp) -> Result<bool, S::Error> {
+    if stamp.source == Source::CLINIC || stamp.dot.origin == Origin::HUB {
+        return Ok(false);
+    }
+    let device = store.device_of(stamp.dot.origin)?;
+    let gateway = device.map(|device| store.gateway(device)).transpose()?.flatten();
+    Ok(gateway.is_none_or(|gateway| gateway.source != stamp.source))
 }
 
 fn hold<S: Store>(store: &mut S, held: &HeldOp, waits_for: &[RecordKey], at: HubSeq) -> Result<(), S::Error> {

@@ -148,7 +148,8 @@ pub(super) fn ack<S: Snapshot>(
 /// Takes one frame of ops: applies what is new, in order, and moves the watermark with it.
 ///
 /// An op that came before is compared by content; a difference means two gateways under one identity, and ends the
-/// exchange ([`Conversation::is_forked`]). Ops beyond a gap are left out: the acknowledgement says where to go on.
+/// exchange ([`Conversation::is_forked`]). So does a gap: the gateway has an op no more that it once wrote, and what is
+/// behind the gap can only come under other numbers.
 ///
 /// # Errors
 /// What the store reports; the caller rolls back then.
@@ -173,6 +174,7 @@ pub fn receive<S: Store>(store: &mut S, with: &mut Conversation, ops: &[Op]) -> 
             continue;
         }
         if dot.seq != mark.acked.next() {
+            with.is_forked = true;
             break;
         }
         let arrived = Arrived::after(mark.chain, op);

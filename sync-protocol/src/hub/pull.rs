@@ -15,20 +15,13 @@ use crate::difference::{Encoder, decode, unpack};
 use crate::frame::Packer;
 use crate::gateway::{cut_frame, next_guess};
 use crate::id::{FieldName, HubSeq, RecordKey, Seq, Stream};
-use crate::limits::FRAME_BYTES_MAX;
+use crate::limits::{ANSWER_BYTES_MAX, ANSWER_CHANGES_MAX, FRAME_BYTES_MAX, SYMBOLS_MAX};
 use crate::message::{Request, Response, Status, View};
 use crate::payload::{Notice, Payload, Reach, Row, Rows};
 use crate::record::{Cell, Record, Stamp, State, Touch};
 
-/// Most bytes of frames in one response, whatever the gateway asks for.
-const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
-/// Log lines looked at in one response.
-const LINES_MAX: usize = 20_000;
 /// Log lines read at a time.
 const LINES_STEP: usize = 1_000;
-/// Coded symbols that the hub reads at most; beyond, the gateway loads its view anew.
-const SYMBOLS_MAX: u32 = 16_384;
-
 /// A response that is ready to go.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
@@ -95,9 +88,10 @@ where
 }
 
 fn budget(frames: u64) -> u64 {
+    let limit = ANSWER_BYTES_MAX as u64;
     match frames {
-        0 => ANSWER_BYTES_MAX,
-        frames => frames.saturating_mul(FRAME_BYTES_MAX as u64).min(ANSWER_BYTES_MAX),
+        0 => limit,
+        frames => frames.saturating_mul(FRAME_BYTES_MAX as u64).min(limit),
     }
 }
 
@@ -142,7 +136,7 @@ where
                     return Ok(self.stopped_at(from, &rows, at));
                 }
             }
-            if is_last || seen_lines >= LINES_MAX {
+            if is_last || seen_lines >= ANSWER_CHANGES_MAX {
                 break;
             }
         }
@@ -150,7 +144,7 @@ where
             self.frame(&mut rows, &mut guess, &reach)?;
         }
         // The last numbers may have no line: an op that changed nothing takes one too.
-        Ok(if seen_lines < LINES_MAX { at.max(self.store.head()?) } else { at })
+        Ok(if seen_lines < ANSWER_CHANGES_MAX { at.max(self.store.head()?) } else { at })
     }
 
     /// Where the receiver stands when rows were read that no frame holds any more.
@@ -256,17 +250,17 @@ where
 
     /// Finds what differs between the gateway's view and ours, and mends it.
     fn repair(&mut self, packed: &[u8], head: &mut Response) -> Result<(), S::Error> {
-        let Some(theirs) = unpack(packed, 0, SYMBOLS_MAX) else { return Ok(()) };
+        let Some(theirs) = unpack(packed, 0, SYMBOLS_MAX as u32) else { return Ok(()) };
         let count = theirs.len() as u32;
         let items = self.store.items(&self.gateway.scopes)?;
         let ours = Encoder::new(u64::from(count), items.iter().map(|(item, _)| *item)).symbols(count);
         let Some(difference) = decode(u64::from(count), &ours, &theirs) else {
-            if count >= SYMBOLS_MAX {
+            if count >= SYMBOLS_MAX as u32 {
                 // More differs than is worth naming one by one: everything in view is sent again, in the back-fill lane.
                 let (scopes, source) = (self.gateway.scopes.clone(), self.gateway.source);
                 head.view = Some(View { scopes, source, backfill: true });
             } else {
-                head.symbols = Some(count.saturating_mul(4).clamp(1, SYMBOLS_MAX));
+                head.symbols = Some(count.saturating_mul(4).clamp(1, SYMBOLS_MAX as u32));
             }
             return Ok(());
         };

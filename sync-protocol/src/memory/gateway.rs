@@ -56,6 +56,11 @@ impl MemoryGateway {
         parked.collect()
     }
 
+    /// Loses an own op, as a card with a damaged row does.
+    pub fn lose(&mut self, dot: Dot) {
+        self.own.remove(&dot);
+    }
+
     /// Asks for an op in quarantine to be tried again or dropped.
     pub fn plead(&mut self, plea: Plea) {
         self.pleas.push(plea);

@@ -25,20 +25,7 @@ pub(super) type Item<'a> = Option<&'a Value>;
 
 /// About how many bytes of memory an item takes.
 pub(super) fn weight(item: Item<'_>) -> usize {
-    item.map_or(1, value_weight)
-}
-
-fn value_weight(value: &Value) -> usize {
-    match value {
-        Value::Null | Value::Bool(_) => 1,
-        Value::Int(_) => 2,
-        Value::Float(_) => 9,
-        Value::Decimal(text) | Value::Text(text) => 1 + text.len(),
-        Value::List(items) => 1 + items.iter().map(value_weight).sum::<usize>(),
-        Value::Map(entries) => {
-            1 + entries.iter().map(|(key, value)| 1 + key.len() + value_weight(value)).sum::<usize>()
-        }
-    }
+    item.map_or(1, Value::size)
 }
 
 /// What the values of a frame may still come to: a value that is written once can stand for many, and a few bytes must not
