@@ -34,6 +34,9 @@ use crate::error::StoreError;
 const SCHEMA: [&str; 1] = [include_str!("schema-1.sql")];
 const BUSY_SECONDS: u64 = 20;
 const STATEMENTS_CACHED: usize = 96;
+const WRITER_CACHE_KIB: i64 = 16_000;
+/// Little, because SQLite empties it whenever somebody else has committed.
+const READER_CACHE_KIB: i64 = 2_000;
 
 /// One connection to the file.
 #[derive(Debug)]
@@ -50,9 +53,17 @@ impl Database {
         conn.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
         conn.pragma_update(None, "journal_mode", "WAL")?;
         conn.pragma_update(None, "synchronous", "FULL")?;
-        conn.pragma_update(None, "cache_size", -16_000)?;
+        conn.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
         migrate(&mut conn)?;
         Ok(Database { conn, rules: None })
+    }
+
+    /// Opens the file to read beside its writer. Whoever writes on this connection after all gets an error.
+    pub(crate) fn open_to_read(path: &Path) -> Result<Database, StoreError> {
+        let database = Database::open(path)?;
+        database.conn.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
+        database.conn.pragma_update(None, "query_only", true)?;
+        Ok(database)
     }
 
     /// Runs `act` in one transaction that is committed if it succeeds, and only then.

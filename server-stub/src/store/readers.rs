@@ -41,7 +41,7 @@ impl Readers {
             let idle = pool.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let mut database = match idle {
                 Some(database) => database,
-                None => Database::open(&pool.path)?,
+                None => Database::open_to_read(&pool.path)?,
             };
             let result = database.read(now_ms(), look);
             pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push(database);

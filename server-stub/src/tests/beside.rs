@@ -27,7 +27,8 @@ struct Two {
 impl Two {
     fn open() -> Two {
         let dir = tempfile::tempdir().unwrap();
-        let (writer, reader) = (open_database(dir.path()).unwrap(), open_database(dir.path()).unwrap());
+        let writer = open_database(dir.path()).unwrap();
+        let reader = Database::open_to_read(&dir.path().join("hub.db")).unwrap();
         Two { writer, reader, packer: Packer::new(Effort::Quick).unwrap(), _dir: dir }
     }
 
@@ -113,4 +114,11 @@ fn what_is_committed_before_or_after_the_snapshot_of_a_pull_does_not_tear_it() {
     let said = two.say(&mut b, 12);
     two.hear(&mut b, said, |_| {});
     assert_eq!(b.body("patient/p3")["name"], "Chikondi");
+}
+
+#[test]
+fn a_reader_cannot_write() {
+    let mut two = Two::open();
+    let written = two.reader.read(NOW_MS, |tx| tx.add_gateway(&new_gateway("a", &["mw"], "clinic")?));
+    assert!(written.is_err());
 }
