@@ -167,14 +167,19 @@ async fn stop_signal() {
 
 /// Sets up the log: to standard error, by the configuration or `RUST_LOG`.
 pub fn start_log(cli: &Cli) {
-    use tracing_subscriber::EnvFilter;
+    use tracing_subscriber::filter::Targets;
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::util::SubscriberInitExt;
     let level = data_dir(cli.data_dir.clone())
         .and_then(|folder| Config::load(cli.config.as_deref(), &folder))
         .map_or("info", |config| config.log_level.name());
     let quiet = !matches!(cli.command, Command::Run { .. });
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(if quiet { "error" } else { level }));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let wanted = std::env::var("RUST_LOG").ok().filter(|wanted| !wanted.is_empty());
+    // Levels by target only: filters on fields would bring regular expressions with them, half a megabyte.
+    let parse = |wanted: &str| wanted.parse::<Targets>().ok();
+    let filter = wanted.as_deref().and_then(parse).or_else(|| parse(if quiet { "error" } else { level }));
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    let log = tracing_subscriber::registry().with(filter.unwrap_or_default()).with(log);
     // A second start in one process (tests) keeps the first.
-    let _ = log.with_ansi(false).try_init();
+    let _ = log.try_init();
 }
