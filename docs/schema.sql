@@ -2,8 +2,9 @@
 -- A test holds this file equal to the real schema. Times are milliseconds since 1970. Unsigned 64-bit numbers are kept as
 -- the signed integer of the same bits.
 --
--- "packed" is `1 | zstd frame`: canonical bytes of `sync_protocol` (docs/protocol.md), compressed with dictionary 1, with zstd's
--- checksum of the content and without the dictionary's number. An empty blob stands for nothing.
+-- "packed" is `1 | zstd frame`: canonical bytes of `sync_protocol` (docs/protocol.md), compressed with the store's dictionary 1
+-- (agent/src/store/dictionary-1.bin), with zstd's checksum of the content, without the dictionary's number, and without zstd's
+-- magic number (28 b5 2f fd). An empty blob stands for nothing.
 
 -- Where the gateway stands with its hub; written when an exchange ends, not when a record is captured.
 CREATE TABLE sync_state (
@@ -47,10 +48,16 @@ CREATE TABLE scopes (
   records INTEGER NOT NULL -- how many confirmed records it has
 ) STRICT;
 
+-- Names of record types: a row of `records` and its index take the number.
+CREATE TABLE types (
+  n INTEGER PRIMARY KEY, -- what `records.type` refers to
+  name TEXT NOT NULL UNIQUE -- record type
+) STRICT;
+
 -- One row a record, moved to the end whenever what apps see of it changes: the primary key is the change feed.
 CREATE TABLE records (
   feed INTEGER PRIMARY KEY, -- position in the change feed; never used twice
-  type TEXT NOT NULL, -- record type
+  type INTEGER NOT NULL, -- `types.n`
   id ANY NOT NULL, -- record id; a UUID in its usual form as its 16 bytes, anything else as text
   scope INTEGER NOT NULL, -- `scopes.n` of the confirmed record, or else of what is shown
   etag BLOB NOT NULL, -- version tag of what is shown, 8 bytes; empty if it is gone
@@ -82,7 +89,7 @@ CREATE TABLE history (
   noted_ms INTEGER NOT NULL, -- when a change from the hub came; 0 for an own op, which says it itself
   chain BLOB NOT NULL, -- short chain after an own op, 8 bytes; empty for a change from the hub
   etag_before BLOB NOT NULL, -- tag of what was shown before; empty if nothing was, or if it stayed
-  op BLOB NOT NULL, -- the own op, packed; empty for a change from the hub
+  op BLOB NOT NULL, -- the own op, packed, its dot left out (origin, stream and sequence number 0), as `number` says it; empty for a change from the hub
   before BLOB NOT NULL, -- the cells that it changed as they were, a packed record; a field that was absent has no entries
   superseded BLOB NOT NULL -- other values that are no longer current, a packed record: each entry is followed by what overruled it, its value being why (0 seen, 1 rule, 2 limit)
 ) STRICT;

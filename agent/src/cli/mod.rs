@@ -175,7 +175,7 @@ pub fn start_log(cli: &Cli) {
         .map_or("info", |config| config.log_level.name());
     let quiet = !matches!(cli.command, Command::Run { .. });
     let wanted = std::env::var("RUST_LOG").ok().filter(|wanted| !wanted.is_empty());
-    // Levels by target only: filters on fields would bring regular expressions with them, half a megabyte.
+    // Levels by target only: filters on fields would bring regular expressions with them, a quarter of a megabyte.
     let parse = |wanted: &str| wanted.parse::<Targets>().ok();
     let filter = wanted.as_deref().and_then(parse).or_else(|| parse(if quiet { "error" } else { level }));
     let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);

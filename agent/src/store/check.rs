@@ -2,7 +2,7 @@
 
 use sync_protocol::id::RecordKey;
 
-use super::history::FROM_HUB;
+use super::history::{FROM_HUB, read_op};
 use super::reader::{Reader, names};
 use super::row::Row;
 use super::tx::Tx;
@@ -25,7 +25,7 @@ impl Reader<'_> {
             let (number, fate): (i64, i64) = (row.get(0)?, row.get(1)?);
             let blob = |column| row.get_ref(column).map(|value| value.as_blob().unwrap_or_default());
             let place = || format!("history {number}");
-            let is_op_whole = fate == FROM_HUB || self.codec.op(blob(2)?, number).is_some();
+            let is_op_whole = fate == FROM_HUB || read_op(self.db, self.codec, blob(2)?, number)?.is_some();
             let is_rest_whole =
                 self.codec.record(blob(3)?, place).is_some() && self.codec.record(blob(4)?, place).is_some();
             if !(is_op_whole && is_rest_whole) {
@@ -37,7 +37,8 @@ impl Reader<'_> {
     }
 
     fn damaged_records(&self) -> Result<Vec<RecordKey>, Error> {
-        let mut statement = self.db.prepare("SELECT type, id FROM records WHERE presence < 3")?;
+        let mut statement =
+            self.db.prepare("SELECT (SELECT name FROM types WHERE n = type), id FROM records WHERE presence < 3")?;
         let mut found = Vec::new();
         for name in statement.query_map([], names)? {
             let (record_type, id) = name?;

@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension};
 use sync_protocol::digest::Chain;
-use sync_protocol::id::{FieldName, HubSeq};
+use sync_protocol::id::{Dot, FieldName, HubSeq, Origin, Seq, Stream};
 use sync_protocol::merge::{Superseded, Why};
 use sync_protocol::record::{Cell, Entry, Op, Record, State};
 use sync_protocol::value::Value;
 
 use super::codec::Codec;
 use super::keep::cells_before;
-use super::number::own;
+use super::number::{incarnation, lane, own, seq};
 use super::row::GONE;
 use super::tx::{Tx, wall_ms};
 use crate::error::Error;
@@ -146,6 +146,16 @@ pub(super) fn apply_backwards(record: &mut Record, before: &Record) {
     }
 }
 
+/// The own op of a row; `None` if it is damaged. Its dot is not in the blob: stream and sequence number are in the row's number,
+/// and the origin belongs to the incarnation. It would take an eighth of a short op.
+pub(super) fn read_op(db: &Connection, codec: &Codec, blob: &[u8], number: i64) -> Result<Option<Op>, Error> {
+    let mut statement = db.prepare_cached("SELECT origin FROM incarnations WHERE n = ?1")?;
+    let origin: Option<u32> = statement.query_row([incarnation(number)], |row| row.get(0)).optional()?;
+    let stream = Stream::from_number(lane(number)).ok();
+    let dot = origin.zip(stream).map(|(origin, stream)| Dot { origin: Origin(origin), stream, seq: Seq(seq(number)) });
+    Ok(codec.op(blob, dot, number))
+}
+
 impl Tx<'_> {
     /// Adds an own op to the open record's history.
     pub(super) fn append_op(&mut self, op: &Op, chain: Chain, replaced: &[Superseded]) -> Result<(), Error> {
@@ -167,7 +177,7 @@ impl Tx<'_> {
             noted_ms: 0,
             chain: chain.short().to_vec(),
             etag_before: if row.presence == GONE { Vec::new() } else { row.etag.clone() },
-            op: self.codec.pack(&op.canonical())?,
+            op: self.codec.pack_op(op)?,
             before: self.codec.pack_record(&before.unwrap_or_default())?,
             superseded: pack_superseded(self.codec, &superseded)?,
         };
@@ -217,7 +227,8 @@ impl Tx<'_> {
         }
         let mut statement = self.db.prepare_cached("SELECT op FROM history WHERE number = ?1")?;
         let blob: Option<Vec<u8>> = statement.query_row([number], |row| row.get(0)).optional()?;
-        let op = blob.and_then(|blob| self.codec.op(&blob, number)).map(Arc::new);
+        let Some(blob) = blob else { return Ok(None) };
+        let op = read_op(self.db, self.codec, &blob, number)?.map(Arc::new);
         if let Some(op) = &op {
             self.cache.op = Some((number, Arc::clone(op)));
         }

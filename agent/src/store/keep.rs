@@ -164,10 +164,12 @@ impl Tx<'_> {
         if row.presence == GONE && row.scope == 0 {
             row.scope = self.cache.scope_mut(self.db, &Scope::root())?.n;
         }
+        let mut of_type = self.db.prepare_cached("INSERT INTO types (name) VALUES (?1) ON CONFLICT DO NOTHING")?;
+        of_type.execute([key.record_type.as_str()])?;
         let mut insert = self.db.prepare_cached(
             "INSERT INTO records (feed, type, id, scope, etag, presence, conflicts, is_confirmed, item, changed, \
              is_pending, unsettled, newest, body, confirmed) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+             VALUES (?1, (SELECT n FROM types WHERE name = ?2), ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
         )?;
         insert.execute(rusqlite::params![
             row.feed,

@@ -5,7 +5,7 @@ use sync_protocol::id::{Dot, FieldName, Origin, RecordKey, Scope, Seq, Stream};
 use sync_protocol::record::{self, Op, Record, State};
 
 use super::history::{
-    CONFIRMED, DISCARDED, FROM_HUB, HistoryRow, PARKED, Walk, apply_backwards, is_unsettled, unpack_superseded,
+    CONFIRMED, DISCARDED, FROM_HUB, HistoryRow, PARKED, Walk, apply_backwards, is_unsettled, read_op, unpack_superseded,
 };
 use super::model::{Conflict, Entry, HubEntry, OpState, OwnEntry, Parked, Receipt, Status, StreamStatus};
 use super::number::own;
@@ -40,7 +40,7 @@ impl Reader<'_> {
         if row.fate == FROM_HUB {
             return Ok(Some(Entry::Hub(HubEntry { at_ms: row.noted_ms, before, superseded, etag_before })));
         }
-        let Some(op) = self.codec.op(&row.op, row.number) else { return Ok(None) };
+        let Some(op) = read_op(self.db, self.codec, &row.op, row.number)? else { return Ok(None) };
         let fate = match row.fate {
             CONFIRMED => OpState::Confirmed,
             PARKED => OpState::Parked,
@@ -126,7 +126,7 @@ impl Reader<'_> {
     /// What SQLite reports.
     pub fn conflicts(&self, limit: usize) -> Result<Vec<Conflict>, Error> {
         let mut statement = self.db.prepare_cached(
-            "SELECT type, id FROM records WHERE conflicts > 0 OR presence = 1 ORDER BY type, id LIMIT ?1",
+            "SELECT (SELECT name FROM types WHERE n = type), id FROM records WHERE conflicts > 0 OR presence = 1 ORDER BY type, id LIMIT ?1",
         )?;
         let found: Vec<(String, String)> = statement.query_map([limit as i64], names)?.collect::<Result<_, _>>()?;
         let mut conflicts = Vec::new();
@@ -153,7 +153,7 @@ impl Reader<'_> {
         let mut rows = statement.query([limit as i64])?;
         let mut parked = Vec::new();
         while let Some(row) = rows.next()? {
-            let op = self.codec.op(row.get_ref(3)?.as_blob().unwrap_or_default(), row.get(0)?);
+            let op = read_op(self.db, self.codec, row.get_ref(3)?.as_blob().unwrap_or_default(), row.get(0)?)?;
             let Some(Op { stamp, key, .. }) = op else { continue };
             let plea = pleas.iter().find(|plea| plea.dot == stamp.dot).map(|plea| plea.discard);
             parked.push(Parked { dot: stamp.dot, key, reason: row.get(1)?, since_ms: row.get(2)?, plea });
@@ -232,7 +232,10 @@ impl Reader<'_> {
         let dot = Dot { origin, stream, seq };
         let Some(incarnation) = incarnation_of(self.db, dot.origin)? else { return Ok(None) };
         let row = HistoryRow::find(self.db, own(incarnation, dot.stream, dot.seq))?;
-        Ok(row.and_then(|row| self.codec.op(&row.op, row.number)))
+        match row {
+            Some(row) => read_op(self.db, self.codec, &row.op, row.number),
+            None => Ok(None),
+        }
     }
 }
 

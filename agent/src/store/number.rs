@@ -22,6 +22,16 @@ pub(super) fn own(incarnation: i64, stream: Stream, seq: Seq) -> i64 {
     number(incarnation, stream.number(), seq.0)
 }
 
+/// The incarnation of a row.
+pub(super) fn incarnation(number: i64) -> i64 {
+    (number >> SEQ_BITS) / LANES
+}
+
+/// The lane of a row.
+pub(super) fn lane(number: i64) -> u8 {
+    ((number >> SEQ_BITS) % LANES) as u8
+}
+
 /// The last number of the lane that this row is in.
 pub(super) fn lane_end(number: i64) -> i64 {
     number | SEQ_MAX as i64
@@ -29,7 +39,7 @@ pub(super) fn lane_end(number: i64) -> i64 {
 
 /// Whether the row is a change from the hub.
 pub(super) fn is_hub(number: i64) -> bool {
-    (number >> SEQ_BITS) % LANES == i64::from(HUB_LANE)
+    lane(number) == HUB_LANE
 }
 
 /// The sequence number within the lane.

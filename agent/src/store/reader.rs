@@ -16,6 +16,7 @@ use sync_protocol::value::Value;
 use tracing::warn;
 
 use super::codec::Codec;
+use super::history::read_op;
 use super::model::{FeedItem, Filter, Query, Stored};
 use super::name::{IdText, id_value};
 use super::number::lane_end;
@@ -84,7 +85,7 @@ impl<'a> Reader<'a> {
     fn rows_after(&self, record_type: &RecordType, after: &Column, limit: i64) -> Result<Vec<(IdText, Row)>, Error> {
         let mut statement = self.db.prepare_cached(
             "SELECT feed, scope, etag, presence, conflicts, is_confirmed, item, changed, is_pending, unsettled, newest, \
-             body, confirmed, id FROM records WHERE type = ?1 AND id > ?2 AND presence < 2 ORDER BY id LIMIT ?3",
+             body, confirmed, id FROM records WHERE type = (SELECT n FROM types WHERE name = ?1) AND id > ?2 AND presence < 2 ORDER BY id LIMIT ?3",
         )?;
         let rows =
             statement.query_map((record_type.as_str(), after, limit), |row| Ok((row.get(13)?, Row::read(row)?)))?;
@@ -114,11 +115,12 @@ impl<'a> Reader<'a> {
     pub fn types(&self) -> Result<Vec<(RecordType, u64)>, Error> {
         // Both counts come from indexes alone; the bodies are not read.
         let mut statement = self.db.prepare_cached(
-            "SELECT type, count(*) - (SELECT count(*) FROM records AS absent WHERE absent.type = records.type \
-             AND absent.presence >= 2) AS present FROM records GROUP BY type",
+            "SELECT (SELECT name FROM types WHERE n = records.type), count(*) - (SELECT count(*) FROM records AS absent \
+             WHERE absent.type = records.type AND absent.presence >= 2) AS present FROM records GROUP BY type",
         )?;
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let counts: Vec<(String, i64)> = rows.collect::<Result<_, _>>()?;
+        let mut counts: Vec<(String, i64)> = rows.collect::<Result<_, _>>()?;
+        counts.sort();
         let present = counts.into_iter().filter(|(_, count)| *count > 0);
         present.map(|(name, count)| Ok((RecordType::new(&name)?, count as u64))).collect()
     }
@@ -129,7 +131,7 @@ impl<'a> Reader<'a> {
     /// What SQLite reports.
     pub fn changes(&self, since: u64, limit: usize) -> Result<Vec<FeedItem>, Error> {
         let mut statement = self.db.prepare_cached(
-            "SELECT feed, type, id, etag, presence FROM records WHERE feed > ?1 ORDER BY feed LIMIT ?2",
+            "SELECT feed, (SELECT name FROM types WHERE n = type), id, etag, presence FROM records WHERE feed > ?1 ORDER BY feed LIMIT ?2",
         )?;
         let mut rows = statement.query((i64::try_from(since).unwrap_or(i64::MAX), limit as i64))?;
         let mut items = Vec::new();
@@ -209,7 +211,7 @@ pub(super) fn oldest_ms(db: &Connection, codec: &Codec, after: i64) -> Result<Op
         .prepare_cached("SELECT number, op FROM history WHERE number > ?1 AND number <= ?2 ORDER BY number LIMIT 16")?;
     let mut rows = statement.query((after, lane_end(after)))?;
     while let Some(row) = rows.next()? {
-        let op = codec.op(row.get_ref(1)?.as_blob().unwrap_or_default(), row.get(0)?);
+        let op = read_op(db, codec, row.get_ref(1)?.as_blob().unwrap_or_default(), row.get(0)?)?;
         if let Some(op) = op {
             return Ok(Some(op.stamp.captured_ms));
         }

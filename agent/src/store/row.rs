@@ -13,11 +13,12 @@ use sync_protocol::merge::Presence;
 use sync_protocol::record::{Cell, Change, Entry, Op, Record, Stamp, State};
 
 use super::codec::Codec;
+use super::history::read_op;
 use super::name::id_value;
 use crate::error::Error;
 
 const FIND: &str = "SELECT feed, scope, etag, presence, conflicts, is_confirmed, item, changed, is_pending, \
-                    unsettled, newest, body, confirmed FROM records WHERE type = ?1 AND id = ?2";
+                    unsettled, newest, body, confirmed FROM records WHERE type = (SELECT n FROM types WHERE name = ?1) AND id = ?2";
 
 /// `presence` of a record that is not held any more, or not yet: it left our scopes, or nothing of it could be shown.
 pub(super) const GONE: i64 = 3;
@@ -91,7 +92,7 @@ impl Row {
         }
         let mut statement = db.prepare_cached("SELECT op FROM history WHERE number = ?1")?;
         let blob: Option<Vec<u8>> = statement.query_row([self.newest], |row| row.get(0)).optional()?;
-        let op = codec.op(&blob.unwrap_or_default(), self.newest);
+        let op = read_op(db, codec, &blob.unwrap_or_default(), self.newest)?;
         Ok(op.and_then(|op| of_only_op(&op, self.hseq())))
     }
 

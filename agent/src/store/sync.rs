@@ -11,7 +11,7 @@ use sync_protocol::message::{About, Plea, Short};
 use sync_protocol::record::Op;
 use sync_protocol::rules::Rules;
 
-use super::history::{CONFIRMED, DISCARDED, PARKED, PENDING, Walk, is_unsettled};
+use super::history::{CONFIRMED, DISCARDED, PARKED, PENDING, Walk, is_unsettled, read_op};
 use super::number::{is_hub, lane_end, own, seq};
 use super::tx::{Tx, incarnation_of, wall_ms};
 use super::{reader, side};
@@ -104,7 +104,7 @@ impl Store for Tx<'_> {
             let Some(row) = rows.next()? else { break };
             let number: i64 = row.get(0)?;
             let is_next = ops.last().is_none_or(|last| last.stamp.dot.seq.next().0 == seq(number));
-            match self.codec.op(row.get_ref(1)?.as_blob().unwrap_or_default(), number) {
+            match read_op(self.db, self.codec, row.get_ref(1)?.as_blob().unwrap_or_default(), number)? {
                 Some(op) if is_next => ops.push(op),
                 None if ops.is_empty() => {}
                 _ => break,
@@ -122,7 +122,7 @@ impl Store for Tx<'_> {
             let Some(row) = walk.step()? else { break };
             if is_unsettled(row.fate) {
                 found += 1;
-                ops.extend(self.codec.op(&row.op, row.number));
+                ops.extend(read_op(self.db, self.codec, &row.op, row.number)?);
             }
         }
         ops.sort_by_key(|op| op.stamp.marker());
@@ -180,8 +180,9 @@ impl Store for Tx<'_> {
     /// would cost a page in every commit.
     fn key_of_item(&mut self, item: u64) -> Result<Option<RecordKey>, Error> {
         self.flush()?;
-        let mut statement =
-            self.db.prepare_cached("SELECT type, id FROM records WHERE item = ?1 AND is_confirmed = 1")?;
+        let mut statement = self.db.prepare_cached(
+            "SELECT (SELECT name FROM types WHERE n = type), id FROM records WHERE item = ?1 AND is_confirmed = 1",
+        )?;
         let found = statement.query_row([item as i64], reader::names).optional()?;
         found.map(|(record_type, id)| Ok(RecordKey::new(&record_type, &id)?)).transpose()
     }
@@ -195,7 +196,7 @@ impl Store for Tx<'_> {
         }
         self.flush()?;
         let mut statement =
-            self.db.prepare_cached("SELECT type, id FROM records WHERE scope = ?1 AND is_confirmed = 1 LIMIT ?2")?;
+            self.db.prepare_cached("SELECT (SELECT name FROM types WHERE n = type), id FROM records WHERE scope = ?1 AND is_confirmed = 1 LIMIT ?2")?;
         for n in outside {
             let room = limit.saturating_sub(keys.len()) as i64;
             for names in statement.query_map((n, room), reader::names)? {
@@ -267,7 +268,9 @@ impl Tx<'_> {
     /// Whether a deleted record is there is for the rules to say, so other rules may say otherwise.
     fn judge_absent_again(&mut self) -> Result<(), Error> {
         self.flush()?;
-        let mut statement = self.db.prepare_cached("SELECT type, id FROM records WHERE presence IN (1, 2)")?;
+        let mut statement = self.db.prepare_cached(
+            "SELECT (SELECT name FROM types WHERE n = type), id FROM records WHERE presence IN (1, 2)",
+        )?;
         let names: Vec<(String, String)> = statement.query_map([], reader::names)?.collect::<Result<_, _>>()?;
         for (record_type, id) in names {
             let key = RecordKey::new(&record_type, &id)?;

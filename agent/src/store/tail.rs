@@ -6,7 +6,7 @@ use sync_protocol::digest::Chain;
 use sync_protocol::id::{RecordKey, Seq, Stream};
 use sync_protocol::record::Op;
 
-use super::history::{FROM_HUB, HistoryRow, PARKED, PENDING, is_unsettled};
+use super::history::{FROM_HUB, HistoryRow, PARKED, PENDING, is_unsettled, read_op};
 use super::number::{HUB_LANE, lane_end, number as number_of, own, seq};
 use super::tx::Tx;
 use crate::error::Error;
@@ -42,7 +42,7 @@ impl Tx<'_> {
                     fate: PENDING,
                     hseq: 0,
                     chain: chain.short().to_vec(),
-                    op: self.codec.pack(&op.canonical())?,
+                    op: self.codec.pack_op(op)?,
                     ..was.clone().unwrap_or(blank)
                 };
                 if let Some(was) = was {
@@ -64,7 +64,11 @@ impl Tx<'_> {
         )?;
         let rows: Vec<HistoryRow> =
             statement.query_map((after, lane_end(after)), HistoryRow::read)?.collect::<Result<_, _>>()?;
-        Ok(rows.into_iter().filter(|row| self.codec.op(&row.op, row.number).is_some()).collect())
+        let mut whole = Vec::new();
+        for row in rows {
+            whole.extend(read_op(self.db, self.codec, &row.op, row.number)?.map(|_| row));
+        }
+        Ok(whole)
     }
 
     fn remove(&self, number: i64) -> Result<(), Error> {
@@ -128,7 +132,7 @@ impl Tx<'_> {
             }
             if fate != FROM_HUB {
                 // A damaged one stays, so that it goes on being reported.
-                let Some(op) = self.codec.op(&op, number) else { continue };
+                let Some(op) = read_op(self.db, self.codec, &op, number)? else { continue };
                 self.materialise(&op.key)?;
             }
             self.remove(number)?;
