@@ -147,7 +147,7 @@ pub(super) fn apply_backwards(record: &mut Record, before: &Record) {
 }
 
 /// The own op of a row; `None` if it is damaged. Its dot is not in the blob: stream and sequence number are in the row's number,
-/// and the origin belongs to the incarnation. It would take an eighth of a short op.
+/// and the origin belongs to the incarnation. In the blob it would take a tenth of a short op.
 pub(super) fn read_op(db: &Connection, codec: &Codec, blob: &[u8], number: i64) -> Result<Option<Op>, Error> {
     let mut statement = db.prepare_cached("SELECT origin FROM incarnations WHERE n = ?1")?;
     let origin: Option<u32> = statement.query_row([incarnation(number)], |row| row.get(0)).optional()?;

@@ -2,7 +2,7 @@
 //!
 //! A page has 1 KiB. A capture writes four to seven pages to the log (record, its key, history, streams, and what grows), so
 //! the page is what a commit costs: for a visit 6.5 KB with 1 KiB pages, 10.7 KB with 2 KiB, 19 KB with the usual 4 KiB. Rows are of
-//! 70 to 400 bytes, so small pages waste little: the file is as large as with 2 KiB. `synchronous = FULL` makes every commit
+//! 50 to 350 bytes, so small pages waste little: the file is as large as with 2 KiB. `synchronous = FULL` makes every commit
 //! durable before it is answered. The log is folded back every 2,000 pages, 2 MB, which bounds it and lets the pages that every
 //! commit touches be folded once for all of them. There are no foreign keys: nothing that is referred to is ever deleted.
 

@@ -112,3 +112,15 @@ fn report(name: &str, blobs: &[&[u8]], dictionary: &[u8]) -> std::io::Result<()>
     println!("{name:<12} {:>5} of {:>5} B, {count} samples", packed / count, plain / count);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn training_gives_the_same_bytes_again() {
+        let [once, again] = [(); 2].map(|()| train(&corpus(1..6).unwrap()).unwrap());
+        assert!(once == again);
+        assert!(once.len() <= DICTIONARY_BYTES);
+    }
+}
