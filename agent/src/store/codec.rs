@@ -5,7 +5,7 @@
 //! damaged blob is counted, logged with its place and read as absent, because a bad sector must not keep a clinic from working.
 //!
 //! The dictionary is not that of the frames: those hold columns, and with their dictionary the op of a coded record takes 217
-//! bytes instead of 124. `tests/src/bin/train-store-dictionary.rs` made it, from synthetic records only (ADR 0007).
+//! bytes instead of 124. `tests/src/bin/train-store-dictionary.rs` made it, from synthetic records only (ADR 0008).
 //!
 //! An op is packed without its dot, because its row's number says it: see [`super::history::read_op`].
 
