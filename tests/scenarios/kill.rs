@@ -62,7 +62,7 @@ fn fifty_kills_of_gateway_and_hub_lose_and_double_nothing() {
     });
     let mut seed = 2_026;
     for _ in 0..KILLS {
-        let until = app.count.load(Ordering::SeqCst) + 1 + (next(&mut seed) % 40) as usize;
+        let until = app.count.load(Ordering::SeqCst) + 1 + (next(&mut seed) % 240) as usize;
         wait_for("records to be acknowledged", || (app.count.load(Ordering::SeqCst) >= until).then_some(()));
         // A sync is under way at about the time of the kill.
         let url = gateway.url();

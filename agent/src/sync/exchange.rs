@@ -37,9 +37,12 @@ pub struct Report {
     pub elapsed_ms: u64,
     /// Whether the digests agreed at the end.
     pub agrees: bool,
-    /// Whether more waits on either side.
+    /// Whether the hub has more, or an exchange brought something that takes another one.
     #[serde(skip)]
     pub again: bool,
+    /// Own changes that are not acknowledged yet.
+    #[serde(skip)]
+    pub unsent: u64,
 }
 
 impl Report {
@@ -161,10 +164,10 @@ impl Courier {
         let finish = self.store.write(move |tx| {
             let agrees = gateway::finish(tx, &request, &head)?;
             let state = tx.state()?;
-            let waits = state.unsent() > 0 || state.repair_symbols.is_some() || state.backfill.is_some();
-            Ok::<_, Error>((agrees, head.more || head.status != Status::Ok || waits))
+            let goes_on = state.repair_symbols.is_some() || state.backfill.is_some();
+            Ok::<_, Error>((agrees, head.more || head.status != Status::Ok || goes_on, state.unsent()))
         });
-        (report.agrees, report.again) = finish.await?;
+        (report.agrees, report.again, report.unsent) = finish.await?;
         Ok(())
     }
 

@@ -91,6 +91,9 @@ impl SyncLoop {
                 Err(_) => Outcome::Denied,
             };
             wait = Duration::from_millis(self.session.report(outcome, jitter()));
+            if result.as_ref().is_ok_and(|report| report.unsent > 0 && report.acknowledged > 0) {
+                wait = Duration::ZERO;
+            }
             if let Some(asker) = asker {
                 // Nobody waits for the answer any more: the sync was made all the same.
                 let _ = asker.send(result);
@@ -106,7 +109,8 @@ impl SyncLoop {
         }
     }
 
-    /// Exchanges until neither side has more to say.
+    /// Exchanges until neither side has more to say of what there was at the beginning. What apps save meanwhile is left to
+    /// the next go, so that whoever waits for this one has an end to wait for.
     async fn rounds(&mut self) -> Result<Report, Error> {
         let Some(enrolment) = self.store.read(|reader| reader.enrolment()).await? else {
             return Err(Error::NotEnrolled);
@@ -117,6 +121,7 @@ impl SyncLoop {
         }
         let Some((_, courier)) = &self.courier else { return Err(Error::Closed) };
         let mut sum = Report::default();
+        let unsent = *self.store.outbox().borrow();
         for _ in 0..ROUNDS_MAX {
             let one = courier.exchange(self.session.exchange_bytes()).await;
             let one = match one {
@@ -127,9 +132,10 @@ impl SyncLoop {
                 }
             };
             let (bytes, elapsed_ms) = (one.bytes_up + one.bytes_down, one.elapsed_ms);
-            self.session.report(Outcome::Done { bytes, elapsed_ms, again: one.again }, 0);
             sum = sum.and(one);
-            if !one.again {
+            let again = one.again || (one.unsent > 0 && sum.acknowledged < unsent);
+            self.session.report(Outcome::Done { bytes, elapsed_ms, again }, 0);
+            if !again {
                 break;
             }
         }
