@@ -11,7 +11,8 @@ CREATE TABLE sync_state (
   one INTEGER PRIMARY KEY CHECK (one = 1), -- there is one row
   device INTEGER NOT NULL, -- enrolment; 0 before it
   origin INTEGER NOT NULL, -- present incarnation; 4294967295 before enrolment
-  token BLOB NOT NULL, -- what it shows the hub next time, 8 bytes
+  key BLOB NOT NULL, -- secret of the enrolment, 32 bytes; zeros before it
+  turn INTEGER NOT NULL, -- number of the next exchange, given by the hub
   epoch INTEGER NOT NULL, -- the hub's lineage as last heard
   cursor INTEGER NOT NULL, -- everything in view up to this hub sequence is integrated
   backfill INTEGER NOT NULL, -- how far the back-fill of new scopes has come; -1 if there is none

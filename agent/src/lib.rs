@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod disk;
 pub mod error;
+mod hardware;
 pub mod id;
 pub mod run;
 pub mod status;

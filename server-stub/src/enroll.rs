@@ -28,7 +28,7 @@ pub(crate) struct Enrolment {
 pub(crate) struct Welcome {
     device: u32,
     origin: u32,
-    token: String,
+    key: String,
     epoch: u32,
     name: String,
     scopes: Vec<String>,
@@ -60,17 +60,17 @@ pub(crate) async fn enroll(State(hub): State<Hub>, body: Bytes) -> Result<Json<W
 }
 
 async fn redeem(hub: &Hub, asked: Enrolment) -> Result<Welcome, HubError> {
-    let token = secret::token()?;
+    let key = secret::device_key()?;
     let code = secret::normal_code(&asked.code);
     let hardware = serde_json::Value::Object(asked.hardware).to_string();
     let version: String = asked.version.chars().take(64).collect();
     hub.write(move |tx| {
-        let enrolled = tx.redeem(&code, &hardware, &version, token)?;
+        let enrolled = tx.redeem(&code, &hardware, &version, key)?;
         let gateway = enrolled.gateway;
         Ok(Welcome {
             device: gateway.device.0,
             origin: gateway.origin.0,
-            token: secret::hex(&token),
+            key: secret::hex(&key.0),
             epoch: tx.epoch()?.0,
             name: enrolled.name,
             scopes: gateway.scopes.iter().map(ToString::to_string).collect(),

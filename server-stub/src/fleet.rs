@@ -33,6 +33,9 @@ pub(crate) struct GatewayView {
     pub(crate) records: u64,
     pub(crate) clock_skew_ms: i64,
     pub(crate) repairs: u64,
+    /// Set while two boxes run with copies of one card: the names of the others.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) twins: String,
     pub(crate) last_error: String,
     pub(crate) last_error_at: String,
     pub(crate) code_valid_until: String,
@@ -66,6 +69,7 @@ fn view(tx: &mut Tx<'_>, row: FleetRow) -> Result<GatewayView, StoreError> {
         records: row.records,
         clock_skew_ms: row.skew_ms,
         repairs: row.repairs,
+        twins: [row.twin_of, row.twins].into_iter().flatten().collect::<Vec<_>>().join(", "),
         last_error: row.last_error,
         last_error_at: rfc3339(row.last_error_ms),
         code_valid_until: if is_code_valid { rfc3339(row.code_until_ms) } else { String::new() },

@@ -91,10 +91,14 @@ fn render(status: &Status, now_ms: i64) -> String {
 }
 
 fn state(gateway: &GatewayView) -> String {
-    match gateway.last_error.as_str() {
-        "" => gateway.state.to_owned(),
-        error => format!("{}; {error}", gateway.state),
+    let mut told = gateway.state.to_owned();
+    if !gateway.twins.is_empty() {
+        told.push_str(&format!("; two boxes run with copies of one card, the other is {}", gateway.twins));
     }
+    if !gateway.last_error.is_empty() {
+        told.push_str(&format!("; {}", gateway.last_error));
+    }
+    told
 }
 
 fn contact(gateway: &GatewayView, now_ms: i64) -> String {

@@ -1,11 +1,11 @@
-//! Everything random: tokens, enrolment codes and the admin token, from the operating system.
+//! Everything random: keys of gateways, enrolment codes and the admin token, from the operating system.
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use subtle::ConstantTimeEq;
-use sync_protocol::message::Short;
+use sync_protocol::identity::DeviceKey;
 
 use crate::error::HubError;
 
@@ -20,9 +20,9 @@ fn random<const N: usize>() -> Result<[u8; N], HubError> {
     Ok(bytes)
 }
 
-/// The next token of a gateway.
-pub(crate) fn token() -> Result<Short, HubError> {
-    random()
+/// The key of a new gateway.
+pub(crate) fn device_key() -> Result<DeviceKey, HubError> {
+    random().map(DeviceKey)
 }
 
 /// A new enrolment code such as `ABCD-EFGH-JKMN`: 60 bits.

@@ -7,7 +7,7 @@
 //!
 //! # Deliberately absent
 //! Files, network, threads, environment, clock, randomness, logging. What must be remembered goes through
-//! [`gateway::Store`] and [`hub::Store`]; time and random tokens are arguments. Whether a transaction was durable, and when
+//! [`gateway::Store`] and [`hub::Store`]; time and random keys are arguments. Whether a transaction was durable, and when
 //! to try again, is for the programs; [`session`] only computes how long to wait.
 //!
 //! # Invariants
@@ -35,14 +35,15 @@
 //! use sync_protocol::edit::render;
 //! use sync_protocol::gateway::{self, Capture, Intent, Store};
 //! use sync_protocol::id::{RecordKey, Scope, Source};
+//! use sync_protocol::identity::DeviceKey;
 //! use sync_protocol::loopback::{Link, settle};
 //! use sync_protocol::memory::{MemoryGateway, MemoryHub};
 //!
 //! fn enrolled(hub: &mut MemoryHub) -> Result<MemoryGateway, Box<dyn std::error::Error>> {
-//!     let known = hub.enroll(vec![Scope::new("mw/zomba")?], Source::CLINIC, *b"1st-code");
+//!     let known = hub.enroll(vec![Scope::new("mw/zomba")?], Source::CLINIC, DeviceKey([7; 32]));
 //!     let mut gateway = MemoryGateway::default();
 //!     let mut state = gateway.state()?;
-//!     (state.device, state.origin, state.token) = (known.device, known.origin, known.token);
+//!     (state.device, state.origin, state.key) = (known.device, known.origin, known.key);
 //!     state.scopes = known.scopes;
 //!     gateway.set_state(&state)?;
 //!     Ok(gateway)
@@ -94,6 +95,7 @@ pub mod frame;
 pub mod gateway;
 pub mod hub;
 pub mod id;
+pub mod identity;
 pub mod limits;
 pub mod loopback;
 pub mod memory;

@@ -7,7 +7,7 @@ use std::io;
 use crate::error::DecodeError;
 use crate::frame::{Packer, split};
 use crate::gateway::WallClock;
-use crate::message::{Request, Response, Short, Status, body, split_head};
+use crate::message::{Request, Response, Status, body, split_head};
 use crate::payload::Payload;
 use crate::{gateway, hub};
 
@@ -41,8 +41,6 @@ pub struct Link {
     pub up_bytes: usize,
     /// Bytes of rows for one exchange.
     pub down_bytes: u64,
-    /// Counts up to give each response another token.
-    pub tokens: u64,
 }
 
 impl Link {
@@ -53,7 +51,7 @@ impl Link {
     pub fn new() -> io::Result<Link> {
         use crate::frame::Effort;
         let (up, down) = (Packer::new(Effort::Quick)?, Packer::new(Effort::Quick)?);
-        Ok(Link { up, down, up_bytes: 256 * 1024, down_bytes: 256 * 1024, tokens: 0 })
+        Ok(Link { up, down, up_bytes: 256 * 1024, down_bytes: 256 * 1024 })
     }
 }
 
@@ -132,9 +130,7 @@ where
         }
         at += taken;
     }
-    link.tokens += 1;
-    let token: Short = link.tokens.to_be_bytes();
-    let grant = hub::grant(hub, &with, token, now_ms).map_err(LoopError::Hub)?;
+    let grant = hub::grant(hub, &with, now_ms).map_err(LoopError::Hub)?;
     let answer = hub::pull(hub, &mut link.down, &with.request, grant).map_err(LoopError::Hub)?;
     Ok(body(&answer.head.encode(), answer.frames))
 }

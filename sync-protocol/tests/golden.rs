@@ -187,7 +187,8 @@ fn idle() -> Request {
     Request {
         device: Device(12),
         origin: Origin(7),
-        token: [1, 2, 3, 4, 5, 6, 7, 8],
+        turn: 300,
+        proof: [1, 2, 3, 4, 5, 6, 7, 8],
         epoch: Epoch(1),
         cursor: HubSeq(40_000),
         streams: Vec::new(),
@@ -209,7 +210,7 @@ fn symbols() -> Vec<u8> {
 
 fn requests() -> Vec<(&'static str, Request)> {
     let stream = |stream, last, age_seconds| StreamHead { stream, acked: Seq(20), chain: [0xc0; 8], last, age_seconds };
-    let about = About { version: "0.1.0".to_owned(), disk_free: 12_000_000_000, records: 5_000 };
+    let about = About { version: "0.1.0".to_owned(), disk_free: 12_000_000_000, records: 5_000, print: [0xd0; 8] };
     let heads = vec![stream(Stream::Urgent, Seq(20), 0), stream(Stream::Normal, Seq(25), 90_000)];
     vec![
         ("request-idle", idle()),
@@ -236,17 +237,21 @@ fn responses() -> Vec<(&'static str, Response)> {
     let range = |first, count, hseq| AckRange { first: Seq(first), count, hseq: HubSeq(hseq) };
     let scopes = vec![Scope::new("mw/zomba").unwrap(), Scope::new("mw/blantyre/ndirande").unwrap()];
     vec![
-        ("response-idle", Response { token: Some([9; 8]), digest: Some(0x0123_4567_89ab_cdef), ..ok() }),
+        ("response-idle", Response { turn: Some(301), digest: Some(0x0123_4567_89ab_cdef), ..ok() }),
         (
             "response-acks",
             Response {
-                token: Some([9; 8]),
+                turn: Some(301),
                 acks: vec![ack(vec![range(21, 3, 40_001), range(25, 1, 40_009)])],
                 more: true,
                 ..ok()
             },
         ),
         ("response-new-origin", Response { origin: Some(Origin(31)), ..refused(Status::NewOrigin, "it does not fit") }),
+        (
+            "response-twin",
+            Response { origin: Some(Origin(32)), device: Some(Device(13)), ..refused(Status::NewOrigin, "a twin") },
+        ),
         ("response-denied", refused(Status::Denied, "revoked")),
         ("response-rebase", Response { acks: vec![ack(Vec::new())], ..refused(Status::Rebase, "another epoch") }),
         ("response-upgrade", refused(Status::Upgrade, "speaks version 1")),
@@ -433,7 +438,7 @@ fn map_at(head: &[u8], items: usize) -> usize {
 fn unknown_keys_of_a_head_are_skipped() {
     for (_, request) in requests() {
         let bytes = request.encode();
-        assert_eq!(Request::decode(&with_unknown_key(&bytes, map_at(&bytes, 8))).unwrap(), request);
+        assert_eq!(Request::decode(&with_unknown_key(&bytes, map_at(&bytes, 9))).unwrap(), request);
     }
     for (_, response) in responses() {
         let bytes = response.encode();
@@ -444,7 +449,7 @@ fn unknown_keys_of_a_head_are_skipped() {
 #[test]
 fn another_protocol_version_is_told_from_damage() {
     let mut bytes = idle().encode();
-    assert_eq!(bytes[..2], [0x89, 1], "nine items, version 1");
+    assert_eq!(bytes[..2], [0x8a, 1], "ten items, version 1");
     bytes[1] = 2;
     assert!(matches!(Request::decode(&bytes), Err(DecodeError::Shape("protocol version"))));
 }

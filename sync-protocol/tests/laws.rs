@@ -13,6 +13,7 @@ use sync_protocol::edit::{Desk, render};
 use sync_protocol::gateway::{self, Capture, Intent, Refusal, Store as _};
 use sync_protocol::hub::Snapshot as _;
 use sync_protocol::id::{Author, Dot, FieldName, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream, Writer};
+use sync_protocol::identity::DeviceKey;
 use sync_protocol::loopback::{Link, settle};
 use sync_protocol::memory::{MemoryGateway, MemoryHub};
 use sync_protocol::merge::{Superseded, apply};
@@ -403,10 +404,10 @@ impl Fleet {
         hub.publish(Arc::clone(&rules));
         let mut enrolled = |_| {
             let scopes = vec![Scope::new("mw").unwrap()];
-            let known = hub.enroll(scopes.clone(), Source::CLINIC, [7; 8]);
+            let known = hub.enroll(scopes.clone(), Source::CLINIC, DeviceKey([7; 32]));
             let mut gateway = MemoryGateway::default();
             let mut state = gateway.state().unwrap();
-            (state.device, state.origin, state.token, state.scopes) = (known.device, known.origin, known.token, scopes);
+            (state.device, state.origin, state.key, state.scopes) = (known.device, known.origin, known.key, scopes);
             gateway.set_state(&state).unwrap();
             gateway.set_rules(Arc::clone(&rules)).unwrap();
             gateway

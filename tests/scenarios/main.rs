@@ -2,6 +2,7 @@
 
 mod api;
 mod bad_record;
+mod cards;
 mod clinical;
 mod conflicts;
 mod cut;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use sync_protocol::clock::TimeQuality;
 use sync_protocol::gateway::{self, Capture, Intent, Store as _};
 use sync_protocol::id::{Author, RecordKey, Scope, Source};
+use sync_protocol::identity::DeviceKey;
 use sync_protocol::loopback::{Link, settle};
 use sync_protocol::memory::{MemoryGateway, MemoryHub};
 use sync_protocol::rules::Rules;
@@ -36,10 +37,10 @@ impl Clinic {
         let mut hub = MemoryHub::default();
         hub.publish(Arc::clone(&rules));
         let scopes = vec![Scope::new(scope)?];
-        let known = hub.enroll(scopes.clone(), Source::CLINIC, [0x9d; 8]);
+        let known = hub.enroll(scopes.clone(), Source::CLINIC, DeviceKey([0x9d; 32]));
         let mut gateway = MemoryGateway::default();
         let mut state = gateway.state()?;
-        (state.device, state.origin, state.token, state.scopes) = (known.device, known.origin, known.token, scopes);
+        (state.device, state.origin, state.key, state.scopes) = (known.device, known.origin, known.key, scopes);
         gateway.set_state(&state)?;
         gateway.set_rules(rules)?;
         Ok(Clinic { gateway, hub, now_ms: 0 })
@@ -134,7 +135,7 @@ mod tests {
 
     fn link() -> Link {
         let (up, down) = (Packer::new(Effort::Link).unwrap(), Packer::new(Effort::Quick).unwrap());
-        Link { up, down, up_bytes: 256 * 1024, down_bytes: LINK_BYTES, tokens: 0x9d0e_4c11_07a8_5b3f }
+        Link { up, down, up_bytes: 256 * 1024, down_bytes: LINK_BYTES }
     }
 
     fn step(clinic: &mut Clinic) -> Traffic {

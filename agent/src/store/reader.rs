@@ -10,6 +10,7 @@ use sync_protocol::digest::Chain;
 use sync_protocol::edit::render;
 use sync_protocol::gateway::{GatewayState, StreamState};
 use sync_protocol::id::{Device, Epoch, HubSeq, Origin, RecordId, RecordKey, RecordType, Scope, Seq, Source, Stream};
+use sync_protocol::identity::DeviceKey;
 use sync_protocol::merge::Presence;
 use sync_protocol::rules::Rules;
 use sync_protocol::value::Value;
@@ -237,8 +238,8 @@ pub(super) fn read_rules(db: &Connection) -> Result<Rules, Error> {
 pub(super) fn read_state(db: &Connection) -> Result<GatewayState, Error> {
     let mut state = GatewayState::default();
     let mut statement = db.prepare_cached(
-        "SELECT device, origin, token, epoch, cursor, backfill, scopes, source, repair_symbols, repairs, is_unsure, \
-         is_told FROM sync_state",
+        "SELECT device, origin, key, epoch, cursor, backfill, scopes, source, repair_symbols, repairs, is_unsure, \
+         is_told, turn FROM sync_state",
     )?;
     let mut rows = statement.query([])?;
     if let Some(row) = rows.next()? {
@@ -246,7 +247,8 @@ pub(super) fn read_state(db: &Connection) -> Result<GatewayState, Error> {
         let (scopes, symbols): (String, i64) = (row.get(6)?, row.get(8)?);
         state.device = Device(row.get(0)?);
         state.origin = Origin(row.get(1)?);
-        state.token = row.get(2)?;
+        state.key = DeviceKey(row.get(2)?);
+        state.turn = row.get::<_, i64>(12)? as u64;
         state.epoch = Epoch(row.get(3)?);
         state.cursor = HubSeq(cursor as u64);
         state.backfill = u64::try_from(backfill).ok().map(HubSeq);

@@ -16,14 +16,15 @@ const EXPIRED_AT_ONCE: i64 = 8;
 /// Writes the sync state without its streams.
 pub(super) fn write_state(db: &Connection, state: &GatewayState) -> Result<(), Error> {
     let mut insert = db.prepare_cached(
-        "INSERT OR REPLACE INTO sync_state (one, device, origin, token, epoch, cursor, backfill, scopes, source, \
-         repair_symbols, repairs, is_unsure, is_told) VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        "INSERT OR REPLACE INTO sync_state (one, device, origin, key, turn, epoch, cursor, backfill, scopes, source, \
+         repair_symbols, repairs, is_unsure, is_told) VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
     )?;
     let scopes: Vec<&str> = state.scopes.iter().map(Scope::as_str).collect();
     insert.execute(rusqlite::params![
         state.device.0,
         state.origin.0,
-        state.token,
+        state.key.0,
+        state.turn as i64,
         state.epoch.0,
         state.cursor.0 as i64,
         state.backfill.map_or(-1, |at| at.0 as i64),

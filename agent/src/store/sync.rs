@@ -16,6 +16,7 @@ use super::number::{is_hub, lane_end, own, seq};
 use super::tx::{Tx, incarnation_of, wall_ms};
 use super::{reader, side};
 use crate::error::Error;
+use crate::hardware;
 
 impl Store for Tx<'_> {
     type Error = Error;
@@ -218,7 +219,12 @@ impl Store for Tx<'_> {
     fn about(&mut self) -> Result<About, Error> {
         let disk = rustix::fs::statvfs(self.dir).map_err(std::io::Error::from)?;
         let records = self.reader()?.types()?.iter().map(|(_, count)| count).sum();
-        Ok(About { version: self.version.to_owned(), disk_free: disk.f_bavail.saturating_mul(disk.f_frsize), records })
+        Ok(About {
+            version: self.version.to_owned(),
+            disk_free: disk.f_bavail.saturating_mul(disk.f_frsize),
+            records,
+            print: hardware::print(),
+        })
     }
 }
 

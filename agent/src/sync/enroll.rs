@@ -4,11 +4,13 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use sync_protocol::gateway::{Store as _, UNENROLLED, adopt_origin};
 use sync_protocol::id::{Device, Epoch, Origin, Scope, Source};
+use sync_protocol::identity::DeviceKey;
 use sync_protocol::rules::Rules;
 
 use super::transport::Transport;
 use crate::clock::unix_ms;
 use crate::error::Error;
+use crate::hardware;
 use crate::store::{Enrolment, Store};
 
 #[derive(Serialize)]
@@ -22,7 +24,7 @@ struct Wish<'a> {
 struct Granted {
     device: u32,
     origin: u32,
-    token: String,
+    key: String,
     epoch: u32,
     name: String,
     scopes: Vec<String>,
@@ -37,9 +39,9 @@ struct Granted {
 /// [`Error::Denied`] with the hub's words if the code is wrong, used or too old; [`Error::Offline`] if it cannot be reached.
 pub async fn enroll(store: &Store, hub_url: &str, code: &str) -> Result<String, Error> {
     let transport = Transport::new(hub_url)?;
-    let wish = Wish { code: code.trim(), version: env!("CARGO_PKG_VERSION"), hardware: hardware() };
+    let wish = Wish { code: code.trim(), version: env!("CARGO_PKG_VERSION"), hardware: hardware::facts() };
     let granted: Granted = transport.post_json("/enroll/v1", &wish).await?;
-    let token = token(&granted.token)?;
+    let key = key(&granted.key)?;
     let scopes = granted.scopes.iter().map(|s| Scope::new(s)).collect::<Result<Vec<_>, _>>()?;
     let rules =
         Rules::parse(&granted.rules).map_err(|e| Error::Rejected(format!("its rules cannot be read here: {e}")))?;
@@ -48,7 +50,7 @@ pub async fn enroll(store: &Store, hub_url: &str, code: &str) -> Result<String, 
         tx.set_rules(Arc::new(rules))?;
         let mut state = tx.state()?;
         state.device = Device(granted.device);
-        state.token = token;
+        (state.key, state.turn) = (key, 0);
         state.epoch = Epoch(granted.epoch);
         state.scopes = scopes;
         state.source = Source(granted.source);
@@ -65,23 +67,8 @@ pub async fn enroll(store: &Store, hub_url: &str, code: &str) -> Result<String, 
     Ok(name)
 }
 
-fn token(hex: &str) -> Result<[u8; 8], Error> {
-    let number = u64::from_str_radix(hex, 16).ok().filter(|_| hex.len() == 16);
-    number
-        .map(u64::to_be_bytes)
-        .ok_or_else(|| Error::Rejected("its token is not in a form that this version reads".to_owned()))
-}
-
-/// What tells this box from another: for the hub's admin, when two boxes turn up under one identity.
-fn hardware() -> std::collections::BTreeMap<&'static str, String> {
-    let places = [
-        ("board", "/proc/device-tree/serial-number"),
-        ("card", "/sys/block/mmcblk0/device/cid"),
-        ("machine", "/etc/machine-id"),
-    ];
-    let read = |(name, path): (&'static str, &str)| {
-        let text = std::fs::read_to_string(path).ok()?;
-        Some((name, text.trim_matches(|c: char| c.is_whitespace() || c == '\0').chars().take(128).collect()))
-    };
-    places.into_iter().filter_map(read).collect()
+fn key(hex: &str) -> Result<DeviceKey, Error> {
+    let digits = hex.as_bytes().chunks(2).map(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok());
+    let key = digits.collect::<Option<Vec<u8>>>().and_then(|bytes| bytes.try_into().ok());
+    key.map(DeviceKey).ok_or_else(|| Error::Rejected("its key is not in a form that this version reads".to_owned()))
 }

@@ -28,7 +28,6 @@ use crate::clock::now_ms;
 use crate::error::{HubError, StoreError};
 use crate::hub::Hub;
 use crate::problem::Problem;
-use crate::secret;
 use crate::store::{Contact, Tx};
 
 const CONTENT_TYPE: &str = "application/vnd.outpost.sync";
@@ -204,7 +203,6 @@ impl Talk<'_> {
     }
 
     async fn answer(&self, with: Box<Conversation>) -> Result<Answer, HubError> {
-        let token = secret::token()?;
         let mut packer = self.hub.packer()?;
         let contact = self.contact.clone();
         let act = move |tx: &mut Tx<'_>| {
@@ -212,7 +210,7 @@ impl Talk<'_> {
                 heed(tx, with.gateway.device, plea)?;
             }
             let now_ms = u64::try_from(tx.now_ms).unwrap_or(0);
-            let granted = grant(tx, &with, token, now_ms)?;
+            let granted = grant(tx, &with, now_ms)?;
             tx.note_contact(&contact)?;
             Ok::<_, StoreError>((with.request, granted))
         };

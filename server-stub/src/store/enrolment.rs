@@ -1,10 +1,11 @@
 //! From a name to a gateway that may speak: codes, their hashes, and what a gateway gets for one.
 
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 use subtle::ConstantTimeEq;
 use sync_protocol::digest::content_hash;
 use sync_protocol::hub::{Gateway, Snapshot, Store, ViewNews};
 use sync_protocol::id::{Device, HubSeq, Origin, Scope, Source};
+use sync_protocol::identity::DeviceKey;
 use sync_protocol::message::Short;
 
 use super::Tx;
@@ -86,14 +87,14 @@ impl Tx<'_> {
         }
     }
 
-    /// Takes a code and gives the gateway a new origin and its first token. A gateway that had been enrolled before, on a
+    /// Takes a code and gives the gateway a new origin and its key. A gateway that had been enrolled before, on a
     /// card that is gone, is so again: whoever still has the old card is shut out, and a revocation ends.
     pub(crate) fn redeem(
         &mut self,
         code: &str,
         hardware: &str,
         version: &str,
-        token: Short,
+        key: DeviceKey,
     ) -> Result<Enrolled, HubError> {
         let device = self.device_of_code(code)?;
         let (name, origin, scopes, source) = self.enrolment_of(device)?;
@@ -101,8 +102,10 @@ impl Tx<'_> {
         let gateway = Gateway {
             device,
             origin,
-            token,
-            token_before: token,
+            key,
+            turn: 0,
+            turn_before: 0,
+            print: Short::default(),
             scopes,
             source,
             is_revoked: false,
@@ -150,7 +153,7 @@ impl Tx<'_> {
 
     pub(super) fn gateway_state(&mut self, device: Device) -> Result<Option<Gateway>, StoreError> {
         let mut select = self.sql(
-            "SELECT origin, token, token_before, scopes, source, is_revoked, view, backfill, echo_until
+            "SELECT origin, key, turn, scopes, source, is_revoked, view, backfill, echo_until, turn_before, print
              FROM gateways WHERE device = ?1 AND origin > 0",
         )?;
         let mut rows = select.query([device.0])?;
@@ -163,8 +166,10 @@ impl Tx<'_> {
         Ok(Some(Gateway {
             device,
             origin: Origin(small(row.get(0)?)),
-            token: super::tx::short(&row.get::<_, Vec<u8>>(1)?),
-            token_before: super::tx::short(&row.get::<_, Vec<u8>>(2)?),
+            key: DeviceKey(row.get::<_, Vec<u8>>(1)?.try_into().unwrap_or_default()),
+            turn: super::tx::number(row.get(2)?),
+            turn_before: super::tx::number(row.get(9)?),
+            print: super::tx::short(&row.get::<_, Vec<u8>>(10)?),
             scopes: scopes_of(&row.get::<_, String>(3)?)?,
             source: Source(row.get(4)?),
             is_revoked: row.get(5)?,
@@ -181,22 +186,58 @@ impl Tx<'_> {
             ViewNews::Told => 2,
         };
         let mut update = self.sql(
-            "UPDATE gateways SET origin = ?2, token = ?3, token_before = ?4, scopes = ?5, source = ?6, is_revoked = ?7,
-             view = ?8, backfill = ?9, echo_until = ?10 WHERE device = ?1",
+            "UPDATE gateways SET origin = ?2, key = ?3, turn = ?4, scopes = ?5, source = ?6, is_revoked = ?7,
+             view = ?8, backfill = ?9, echo_until = ?10, turn_before = ?11, print = ?12 WHERE device = ?1",
         )?;
         update.execute(params![
             gateway.device.0,
             gateway.origin.0,
-            gateway.token,
-            gateway.token_before,
+            gateway.key.0,
+            bits(gateway.turn),
             scopes_text(&gateway.scopes),
             gateway.source.0,
             gateway.is_revoked,
             view,
             gateway.backfill,
-            bits(gateway.echo_until.0)
+            bits(gateway.echo_until.0),
+            bits(gateway.turn_before),
+            gateway.print,
         ])?;
         Ok(())
+    }
+
+    /// A gateway of its own for a box that runs with a copy of another one's card.
+    pub(super) fn part_twin(&mut self, of: &Gateway, after: Origin, print: Short) -> Result<Gateway, StoreError> {
+        let known: Option<i64> = self
+            .sql("SELECT device FROM gateways WHERE twin_of = ?1 AND print = ?2 AND turn = 0 AND origin > 0")?
+            .query_row(params![of.device.0, print], |row| row.get(0))
+            .optional()?;
+        if let Some(device) = known {
+            return self.gateway_state(Device(small(device)))?.ok_or(StoreError::Closed);
+        }
+        let (name, ..) = self.enrolment_of(of.device)?;
+        let nth = self.count("SELECT count(*) FROM gateways WHERE name LIKE ?1 || '-twin-%'", &name)? + 1;
+        let device: i64 = self
+            .sql(
+                "INSERT INTO gateways (name, added_ms, scopes, source, twin_of, enrolled_ms, last_error, last_error_ms)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?2, ?6, ?2) RETURNING device",
+            )?
+            .query_row(
+                params![
+                    format!("{name}-twin-{nth}"),
+                    self.now_ms,
+                    scopes_text(&of.scopes),
+                    of.source.0,
+                    of.device.0,
+                    format!("runs with a copy of the card of {name}"),
+                ],
+                |row| row.get(0),
+            )?;
+        let device = Device(small(device));
+        let origin = self.new_origin(device, after)?;
+        let twin = Gateway { device, origin, key: of.key.part(device.0), turn: 0, turn_before: 0, print, ..of.clone() };
+        self.set_gateway_state(&twin)?;
+        Ok(twin)
     }
 
     /// Subscribes a gateway to these scopes. It hears of it with the next sync.
@@ -227,7 +268,6 @@ impl Tx<'_> {
     }
 
     fn device_named(&mut self, name: &str) -> Result<Device, HubError> {
-        use rusqlite::OptionalExtension;
         let mut select = self.sql("SELECT device FROM gateways WHERE name = ?1")?;
         let device: Option<i64> = select.query_row([name], |row| row.get(0)).optional().map_err(StoreError::from)?;
         device.map(|device| Device(small(device))).ok_or_else(|| HubError::Missing(format!("gateway named {name}")))

@@ -61,6 +61,10 @@ pub(crate) struct FleetRow {
     pub(crate) disk_free: u64,
     pub(crate) records: u64,
     pub(crate) repairs: u64,
+    /// The gateway from whose card its card was copied.
+    pub(crate) twin_of: Option<String>,
+    /// Gateways that run with a copy of its card.
+    pub(crate) twins: Option<String>,
     pub(crate) last_error: String,
     pub(crate) last_error_ms: i64,
     /// Ops that it had at its last contact and that have not arrived.
@@ -73,7 +77,8 @@ pub(crate) struct FleetRow {
 
 const FLEET: &str = "SELECT device, name, origin, scopes, source, is_revoked, code_until_ms,
     code_hash <> x'' AND NOT code_used, enrolled_ms, hardware, contact_ms, skew_ms, version, disk_free, records, repairs,
-    last_error, last_error_ms, coalesce(held, 0) FROM gateways
+    last_error, last_error_ms, coalesce(held, 0), (SELECT o.name FROM gateways o WHERE o.device = gateways.twin_of),
+    (SELECT group_concat(t.name, ', ') FROM gateways t WHERE t.twin_of = gateways.device) FROM gateways
     LEFT JOIN (SELECT device, count(*) held FROM quarantine GROUP BY device) USING (device)";
 
 impl Tx<'_> {
@@ -170,6 +175,8 @@ fn fleet_row(row: &Row<'_>) -> rusqlite::Result<(FleetRow, String)> {
         unsent: 0,
         oldest_ms: 0,
         held: number(row.get(18)?),
+        twin_of: row.get(19)?,
+        twins: row.get(20)?,
     };
     Ok((fleet, row.get(3)?))
 }

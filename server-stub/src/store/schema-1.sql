@@ -13,8 +13,11 @@ CREATE TABLE gateways (
     name           TEXT NOT NULL UNIQUE,
     added_ms       INTEGER NOT NULL,
     origin         INTEGER NOT NULL DEFAULT 0,     -- 0: not enrolled yet
-    token          BLOB NOT NULL DEFAULT x'',
-    token_before   BLOB NOT NULL DEFAULT x'',
+    key            BLOB NOT NULL DEFAULT x'',      -- secret of the enrolment
+    turn           INTEGER NOT NULL DEFAULT 0,     -- the number of its next exchange, as given last
+    turn_before    INTEGER NOT NULL DEFAULT 0,     -- the one it showed when it was given that
+    print          BLOB NOT NULL DEFAULT x'',      -- what tells its box from others, as told last
+    twin_of        INTEGER NOT NULL DEFAULT 0,     -- the device from whose card its card was copied; 0: none
     scopes         TEXT NOT NULL,                  -- JSON list; the first is its home
     source         INTEGER NOT NULL,
     is_revoked     INTEGER NOT NULL DEFAULT 0,

@@ -212,6 +212,10 @@ impl Store for Tx<'_> {
         Ok(Origin(small(origin)))
     }
 
+    fn part(&mut self, gateway: &Gateway, after: Origin, print: Short) -> Result<Gateway, StoreError> {
+        self.part_twin(gateway, after, print)
+    }
+
     fn set_gateway(&mut self, gateway: &Gateway) -> Result<(), StoreError> {
         self.set_gateway_state(gateway)
     }

@@ -3,6 +3,7 @@
 use serde_json::json;
 use sync_protocol::frame::{Effort, Packer};
 use sync_protocol::hub::{Conversation, Grant, Opened, Snapshot as _, grant, open, pull, receive};
+use sync_protocol::identity::DeviceKey;
 use sync_protocol::message::{Request, body};
 use sync_protocol::payload::Payload;
 use tempfile::TempDir;
@@ -35,18 +36,18 @@ impl Two {
     fn clinic(&mut self, name: &str) -> Clinic {
         let enrol = |tx: &mut Tx<'_>| {
             add_gateway(tx, &new_gateway(name, &["mw"], "clinic")?, CODE, 1)?;
-            tx.redeem(&normal_code(CODE), "{}", "", [name.as_bytes()[0]; 8])
+            tx.redeem(&normal_code(CODE), "{}", "", DeviceKey([name.as_bytes()[0]; 32]))
         };
         let gateway = self.writer.write(NOW_MS, enrol).unwrap().gateway;
         Clinic::new(&json!({
             "device": gateway.device.0, "origin": gateway.origin.0, "epoch": 1, "source": gateway.source.0,
-            "token": format!("{:016x}", u64::from_be_bytes(gateway.token)), "scopes": ["mw"],
+            "key": crate::secret::hex(&gateway.key.0), "scopes": ["mw"],
             "rules": "version = 0\n", "hub_ms": NOW_MS,
         }))
     }
 
     /// The writing part of an exchange.
-    fn say(&mut self, clinic: &mut Clinic, token: u8) -> (Request, Grant) {
+    fn say(&mut self, clinic: &mut Clinic) -> (Request, Grant) {
         let outgoing = clinic.request();
         let packer = &mut self.packer;
         let ops = outgoing.frames.iter().map(|frame| {
@@ -61,7 +62,7 @@ impl Two {
             let Opened::Ready(mut with) = open(tx, outgoing.head.clone(), 0)? else { panic!("refused") };
             ops.iter().try_for_each(|ops| receive(tx, &mut with, ops).map(drop))?;
             let Conversation { request, .. } = &*with;
-            Ok::<_, StoreError>((request.clone(), grant(tx, &with, [token; 8], 0)?))
+            Ok::<_, StoreError>((request.clone(), grant(tx, &with, 0)?))
         };
         self.writer.write(NOW_MS, act).unwrap()
     }
@@ -93,12 +94,12 @@ fn what_is_committed_before_or_after_the_snapshot_of_a_pull_does_not_tear_it() {
     let (mut a, mut b) = (two.clinic("a"), two.clinic("b"));
     a.put("patient/p1", json!({ "name": "Asha", "visits": 1 }));
     b.put("patient/p2", json!({ "name": "Bwalo" }));
-    let said = two.say(&mut b, 11);
+    let said = two.say(&mut b);
     // Between the grant and the snapshot: it comes down at once.
-    let of_a = two.say(&mut a, 21);
+    let of_a = two.say(&mut a);
     two.hear(&mut a, of_a, |_| {});
     a.put("patient/p2", json!({ "name": "Bwalo Phiri" }));
-    let of_a = two.say(&mut a, 22);
+    let of_a = two.say(&mut a);
     // Within the snapshot: it comes with the next exchange.
     two.hear(&mut b, said, |writer| {
         let key = sync_protocol::id::RecordKey::parse("patient/p3").unwrap();
@@ -111,7 +112,7 @@ fn what_is_committed_before_or_after_the_snapshot_of_a_pull_does_not_tear_it() {
     assert_eq!(b.body("patient/p2")["name"], "Bwalo Phiri");
     assert_eq!(b.body("patient/p3"), json!(null));
     two.hear(&mut a, of_a, |_| {});
-    let said = two.say(&mut b, 12);
+    let said = two.say(&mut b);
     two.hear(&mut b, said, |_| {});
     assert_eq!(b.body("patient/p3")["name"], "Chikondi");
 }

@@ -5,6 +5,7 @@ use sync_protocol::digest::item;
 use sync_protocol::gateway::{self, Store as _};
 use sync_protocol::hub::Snapshot as _;
 use sync_protocol::id::Scope;
+use sync_protocol::identity::DeviceKey;
 use sync_protocol::message::{Plea, Response, Status, body, split_head};
 
 use super::{SYNC, World, logged};
@@ -261,7 +262,7 @@ async fn a_revoked_gateway_and_a_stranger_are_denied_in_the_protocol() {
     assert_eq!(shown["last_contact_at"], "");
     let mut stranger = world.clinic("b", "mw/zomba").await;
     let mut state = stranger.store.state().unwrap();
-    state.token = [9; 8];
+    state.key = DeviceKey([9; 32]);
     stranger.store.set_state(&state).unwrap();
     assert_eq!(world.exchange(&mut stranger).await.status, Status::Denied);
 }
@@ -289,13 +290,8 @@ async fn a_restored_card_gets_a_new_origin_and_loses_nothing() {
     world.sync(&mut a).await;
     let image = a.store.clone();
     a.put("patient/p2", json!({ "name": "Bina" }));
-    let token = |clinic: &mut super::Clinic| clinic.store.state().unwrap().token;
     world.sync(&mut a).await;
-    let newest = token(&mut a);
     a.store = image;
-    let mut state = a.store.state().unwrap();
-    state.token = newest;
-    a.store.set_state(&state).unwrap();
     a.put("patient/p3", json!({ "name": "Chisomo" }));
     assert_eq!(world.exchange(&mut a).await.status, Status::NewOrigin);
     world.sync(&mut a).await;
@@ -379,7 +375,7 @@ async fn no_value_and_no_secret_reaches_the_log() {
     a.put("patient/canary-id", json!({ "name": "canary-name" }));
     a.put("patient/canary-bad", json!({ "nickname": "canary-nickname" }));
     world.exchange(&mut a).await;
-    let token = a.store.state().unwrap().token;
+    let key = a.store.state().unwrap().key;
     let mut outgoing = a.request();
     outgoing.frames.push(vec![9; 10]);
     world.ask("POST", "/sync/v1", &[SYNC], &body(&outgoing.head.encode(), outgoing.frames)).await;
@@ -388,7 +384,7 @@ async fn no_value_and_no_secret_reaches_the_log() {
     world.admin("PUT", "/records/patient/canary-admin", json!({ "nickname": "canary-name" })).await;
     let told = logged();
     assert!(told.contains("ops.new=2") && told.contains("ops.held=1") && told.contains("damaged frame"), "{told}");
-    for secret in ["canary", "CANA", &crate::secret::hex(&token), world.hub.admin_token()] {
+    for secret in ["canary", "CANA", &crate::secret::hex(&key.0), world.hub.admin_token()] {
         assert!(!told.contains(secret), "{secret} in {told}");
     }
 }

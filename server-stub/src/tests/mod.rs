@@ -16,6 +16,7 @@ use sync_protocol::clock::TimeQuality;
 use sync_protocol::frame::{Effort, Packer, split};
 use sync_protocol::gateway::{self, Capture, Intent, Store as _, WallClock};
 use sync_protocol::id::{Device, Epoch, Origin, RecordKey, Scope, Source};
+use sync_protocol::identity::DeviceKey;
 use sync_protocol::memory::MemoryGateway;
 use sync_protocol::message::{Request, Response, body, split_head};
 use sync_protocol::payload::Payload;
@@ -187,7 +188,7 @@ impl Clinic {
         let mut store = MemoryGateway::default();
         let mut state = store.state().unwrap();
         state.device = Device(number("device"));
-        state.token = u64::from_str_radix(granted["token"].as_str().unwrap(), 16).unwrap().to_be_bytes();
+        state.key = key_of(granted["key"].as_str().unwrap());
         state.epoch = Epoch(number("epoch"));
         let scopes = granted["scopes"].as_array().unwrap();
         state.scopes = scopes.iter().map(|scope| Scope::new(scope.as_str().unwrap()).unwrap()).collect();
@@ -238,6 +239,12 @@ impl Clinic {
     fn body(&self, key: &str) -> Json {
         self.record(key).map_or(Json::Null, |record| Json::Object(sync_protocol::edit::render(record)))
     }
+}
+
+/// A key from its hex digits.
+fn key_of(hex: &str) -> DeviceKey {
+    let digits = hex.as_bytes().chunks(2).map(|two| u8::from_str_radix(str::from_utf8(two).unwrap(), 16).unwrap());
+    DeviceKey(digits.collect::<Vec<u8>>().try_into().unwrap())
 }
 
 fn object(body: Json) -> Map<String, Json> {

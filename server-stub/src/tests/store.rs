@@ -2,6 +2,7 @@
 
 use sync_protocol::hub::{Snapshot, Store};
 use sync_protocol::id::HubSeq;
+use sync_protocol::identity::DeviceKey;
 
 use crate::HubError;
 use crate::error::StoreError;
@@ -21,7 +22,8 @@ fn a_code_expires() {
     let new = new_gateway("a", &["mw"], "clinic").unwrap();
     database.write(NOW_MS, |tx| add_gateway(tx, &new, "ABCD-EFGH-JKMN", 24)).unwrap();
     let late = NOW_MS + 24 * 3_600_000;
-    let redeem = |tx: &mut Tx<'_>| tx.redeem("ABCDEFGHJKMN", "{}", "", [1; 8]).map(|enrolled| enrolled.name);
+    let redeem =
+        |tx: &mut Tx<'_>| tx.redeem("ABCDEFGHJKMN", "{}", "", DeviceKey([1; 32])).map(|enrolled| enrolled.name);
     assert!(matches!(database.write(late, redeem), Err(HubError::Code("this code has expired"))));
     assert_eq!(database.write(late - 1, redeem).unwrap(), "a");
 }

@@ -7,6 +7,7 @@ use sync_protocol::clock::TimeQuality;
 use sync_protocol::gateway::{self, Capture, Intent};
 use sync_protocol::hub::{Gateway, LogLine, Snapshot};
 use sync_protocol::id::{HubSeq, RecordKey, Scope, Source};
+use sync_protocol::identity::DeviceKey;
 use sync_protocol::loopback::{Link, exchange};
 use sync_protocol::memory::{MemoryGateway, MemoryHub};
 use sync_protocol::rules::Rules;
@@ -84,8 +85,8 @@ impl Walk {
         let mut plain = MemoryHub::default();
         plain.publish(Arc::new(Rules::parse(RULES).unwrap()));
         let mut gateways = Vec::new();
-        for (token, scope) in (1u8..).zip(SCOPES) {
-            let gateway = plain.enroll(vec![Scope::new(scope).unwrap()], Source::CLINIC, [token; 8]);
+        for (key, scope) in (1u8..).zip(SCOPES) {
+            let gateway = plain.enroll(vec![Scope::new(scope).unwrap()], Source::CLINIC, DeviceKey([key; 32]));
             disk.write(NOW_MS, |tx| add_like(tx, &gateway)).unwrap();
             let store = enrolled(&gateway);
             gateways.push((store.clone(), store));
@@ -128,7 +129,7 @@ fn add_like(tx: &mut Tx<'_>, gateway: &Gateway) -> Result<(), HubError> {
     let scopes: Vec<_> = gateway.scopes.iter().map(Scope::as_str).collect();
     let code = "ABCD-EFGH-JKMN";
     add_gateway(tx, &new_gateway(&name, &scopes, "clinic")?, code, 1)?;
-    let enrolled = tx.redeem(&crate::secret::normal_code(code), "{}", "", gateway.token)?;
+    let enrolled = tx.redeem(&crate::secret::normal_code(code), "{}", "", gateway.key)?;
     assert_eq!(enrolled.gateway, *gateway);
     Ok(())
 }
@@ -139,7 +140,7 @@ fn enrolled(gateway: &Gateway) -> MemoryGateway {
     store.set_rules(Arc::new(Rules::parse(RULES).unwrap())).unwrap();
     let mut state = store.state().unwrap();
     state.device = gateway.device;
-    state.token = gateway.token;
+    state.key = gateway.key;
     state.scopes = gateway.scopes.clone();
     store.set_state(&state).unwrap();
     gateway::adopt_origin(&mut store, gateway.origin).unwrap();

@@ -70,7 +70,8 @@ where
     let head = Request {
         device: state.device,
         origin: state.origin,
-        token: state.token,
+        turn: state.turn,
+        proof: state.key.proof(state.turn),
         epoch: state.epoch,
         cursor: state.cursor,
         streams,

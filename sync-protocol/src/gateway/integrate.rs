@@ -32,12 +32,16 @@ pub fn integrate_head<S: Store>(store: &mut S, request: &Request, response: &Res
     let mut state = store.state()?;
     let mut result = Integrated::default();
     state.unsure = false;
-    if let Some(token) = response.token {
-        state.token = token;
+    if let Some(turn) = response.turn {
+        state.turn = turn;
     }
     match response.status {
         Status::Ok => {}
         Status::NewOrigin => {
+            if let Some(device) = response.device {
+                (state.device, state.key, state.turn) = (device, state.key.part(device.0), 0);
+                state.told = false;
+            }
             store.set_state(&state)?;
             if let Some(origin) = response.origin {
                 adopt_origin(store, origin)?;

@@ -23,6 +23,7 @@ pub use integrate::{Integrated, adopt_origin, finish, integrate_head, integrate_
 use crate::clock::Hlc;
 use crate::digest::Chain;
 use crate::id::{Device, Dot, Epoch, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream};
+use crate::identity::DeviceKey;
 use crate::merge::{self, Superseded};
 use crate::message::{About, Plea, Short};
 use crate::record::{Op, Record};
@@ -38,8 +39,10 @@ pub struct GatewayState {
     pub device: Device,
     /// Its incarnation, or [`UNENROLLED`].
     pub origin: Origin,
-    /// What it shows the hub next time.
-    pub token: Short,
+    /// The secret of its enrolment.
+    pub key: DeviceKey,
+    /// The number of its next exchange.
+    pub turn: u64,
     /// The hub's epoch as last heard.
     pub epoch: Epoch,
     /// Everything in view up to here is integrated.
@@ -84,7 +87,8 @@ impl Default for GatewayState {
         GatewayState {
             device: Device(0),
             origin: UNENROLLED,
-            token: [0; 8],
+            key: DeviceKey::NONE,
+            turn: 0,
             epoch: Epoch(0),
             cursor: HubSeq::NONE,
             backfill: None,

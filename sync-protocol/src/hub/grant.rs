@@ -1,10 +1,10 @@
-//! What the hub writes down before it answers: the next token, and what the gateway is told of itself.
+//! What the hub writes down before it answers: the next turn, and what the gateway is told of itself.
 //!
 //! It is kept apart from [`pull`](super::pull()), which reads and compresses thousands of rows, so that nobody waits at the
 //! writer meanwhile. What is promised here is on disk before the first row is read.
 
 use super::{Conversation, Gateway, Store, ViewNews};
-use crate::message::{Response, Short, Status, View};
+use crate::message::{Response, Status, View};
 
 /// What the hub has committed itself to; the pull makes the answer of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,12 +15,11 @@ pub struct Grant {
     pub head: Response,
 }
 
-/// Ends the writing part of an exchange, after its ops were received. `token` is the next one, fresh from a source of
-/// randomness.
+/// Ends the writing part of an exchange, after its ops were received.
 ///
 /// # Errors
 /// What the store reports.
-pub fn grant<S: Store>(store: &mut S, with: &Conversation, token: Short, now_ms: u64) -> Result<Grant, S::Error> {
+pub fn grant<S: Store>(store: &mut S, with: &Conversation, now_ms: u64) -> Result<Grant, S::Error> {
     let request = &with.request;
     let mut gateway = store.gateway(with.gateway.device)?.unwrap_or_else(|| with.gateway.clone());
     let mut head = Response::new(Status::Ok, store.epoch()?, now_ms, request.cursor);
@@ -29,9 +28,9 @@ pub fn grant<S: Store>(store: &mut S, with: &Conversation, token: Short, now_ms:
         head.status = Status::NewOrigin;
         head.origin = Some(gateway.origin);
     }
-    head.token = Some(token);
-    gateway.token_before = request.token;
-    gateway.token = token;
+    gateway.turn_before = request.turn;
+    gateway.turn = gateway.turn.saturating_add(1);
+    head.turn = Some(gateway.turn);
     let rules = store.rules()?;
     if request.rules != rules.hash() {
         head.rules = Some(rules.text().into());

@@ -26,6 +26,7 @@ pub use write::{Written, write};
 
 use crate::digest::Chain;
 use crate::id::{Device, Dot, Epoch, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream};
+use crate::identity::DeviceKey;
 use crate::merge::Superseded;
 use crate::message::{AckRange, Short};
 use crate::payload::News;
@@ -39,10 +40,14 @@ pub struct Gateway {
     pub device: Device,
     /// Its present incarnation.
     pub origin: Origin,
-    /// The token it was given last.
-    pub token: Short,
-    /// The one before, for an answer that was lost.
-    pub token_before: Short,
+    /// The secret of its enrolment.
+    pub key: DeviceKey,
+    /// The turn it was given last.
+    pub turn: u64,
+    /// The turn it showed when it was given that: it shows it again if the answer was lost.
+    pub turn_before: u64,
+    /// What it last said tells its box from others; zeros if it said nothing.
+    pub print: Short,
     /// What it is subscribed to; the first is its home.
     pub scopes: Vec<Scope>,
     /// What kind of place it is.
@@ -188,6 +193,9 @@ pub trait Store: Snapshot {
     fn next(&mut self) -> Result<HubSeq, Self::Error>;
     /// A new origin number, never given before.
     fn new_origin(&mut self, device: Device, after: Origin) -> Result<Origin, Self::Error>;
+    /// Parts a twin from a gateway: a new enrolment with the same view, the key of [`DeviceKey::part`], this print, and an
+    /// origin after `after`. One that was made for the same print and never spoke is given again.
+    fn part(&mut self, gateway: &Gateway, after: Origin, print: Short) -> Result<Gateway, Self::Error>;
     /// Replaces what is known of a gateway.
     fn set_gateway(&mut self, gateway: &Gateway) -> Result<(), Self::Error>;
     /// Moves a stream on.

@@ -4,7 +4,7 @@ use super::judge::admit;
 use super::{Arrived, Gateway, Mark, Snapshot, Store, ViewNews};
 use crate::digest::op_hash;
 use crate::id::{Dot, HubSeq, Origin, Seq, Stream};
-use crate::message::{Ack, Request, Response, Status, StreamHead};
+use crate::message::{Ack, Request, Response, Short, Status, StreamHead};
 use crate::record::Op;
 
 /// An exchange under way.
@@ -52,19 +52,34 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
     let Some(mut gateway) = store.gateway(request.device)? else {
         return refuse(Status::Denied, "this gateway is not enrolled here");
     };
-    let knows_token = same(&request.token, &gateway.token) | same(&request.token, &gateway.token_before);
-    if !knows_token {
-        return refuse(Status::Denied, "the token is not the one this gateway was given");
+    if !gateway.key.proves(request.turn, &request.proof) {
+        return refuse(Status::Denied, "this is not the key that this gateway was given");
     }
     if gateway.is_revoked {
         return refuse(Status::Denied, "this gateway has been revoked");
     }
+    if request.turn > gateway.turn {
+        // Genuine and from the future: this hub was put back to an older state.
+        (gateway.turn, gateway.turn_before) = (request.turn, request.turn);
+        store.set_gateway(&gateway)?;
+    } else if request.turn != gateway.turn && request.turn != gateway.turn_before {
+        return stale(store, gateway, &request, now_ms);
+    }
     if gateway.view == ViewNews::Told {
-        // The newest token came with the news; whoever shows it has heard them.
-        let heard = same(&request.token, &gateway.token);
+        // The newest turn came with the news; whoever shows it has heard them.
+        let heard = request.turn == gateway.turn;
         gateway.view = if heard { ViewNews::Known } else { ViewNews::Changed };
         gateway.backfill &= !heard;
         store.set_gateway(&gateway)?;
+    }
+    if let Some(about) = request.about.as_ref().filter(|about| about.print != gateway.print) {
+        let is_first = gateway.print == Short::default();
+        gateway.print = about.print;
+        store.set_gateway(&gateway)?;
+        if !is_first {
+            // The card is in another box; the one it came from may still run with a copy.
+            return new_origin(store, gateway, now_ms, request.origin);
+        }
     }
     if request.origin != gateway.origin {
         return new_origin(store, gateway, now_ms, request.origin);
@@ -91,9 +106,21 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
     Ok(Opened::Ready(Box::new(Conversation { gateway, request, is_forked: false })))
 }
 
-/// Compares secrets in a time that does not depend on where they differ.
-fn same(a: &[u8; 8], b: &[u8; 8]) -> bool {
-    a.iter().zip(b).fold(0u8, |differs, (x, y)| differs | (x ^ y)) == 0
+/// A genuine turn that was given long ago: the card is an older image of itself, or there are two of it. In the box that
+/// spoke last it was put back, and goes on under another origin. In any other box it is a twin, and becomes a gateway of
+/// its own: nothing that either writes is lost, and the admins see two.
+fn stale<S: Store>(store: &mut S, gateway: Gateway, request: &Request, now_ms: u64) -> Result<Opened, S::Error> {
+    let print = request.about.as_ref().map(|about| about.print).unwrap_or_default();
+    if print == gateway.print {
+        return new_origin(store, Gateway { turn_before: request.turn, ..gateway }, now_ms, request.origin);
+    }
+    let twin = store.part(&gateway, request.origin, print)?;
+    Ok(Opened::Refused(Box::new(Response {
+        origin: Some(twin.origin),
+        device: Some(twin.device),
+        reason: Some("another box speaks under this identity: two have copies of one card".to_owned()),
+        ..Response::new(Status::NewOrigin, store.epoch()?, now_ms, store.head()?)
+    })))
 }
 
 /// Whether what the gateway says of a stream agrees with what arrived here: the chain where it was acknowledged, and

@@ -29,6 +29,7 @@ pub struct MemoryGateway {
     own: BTreeMap<Dot, Own>,
     replaced: Vec<(RecordKey, Superseded)>,
     pleas: Vec<Plea>,
+    print: Short,
 }
 
 impl MemoryGateway {
@@ -59,6 +60,11 @@ impl MemoryGateway {
     /// Loses an own op, as a card with a damaged row does.
     pub fn lose(&mut self, dot: Dot) {
         self.own.remove(&dot);
+    }
+
+    /// Moves it into another box.
+    pub fn set_print(&mut self, print: Short) {
+        self.print = print;
     }
 
     /// Asks for an op in quarantine to be tried again or dropped.
@@ -190,6 +196,6 @@ impl Store for MemoryGateway {
     }
 
     fn about(&mut self) -> Result<About, MemoryError> {
-        Ok(About { version: "memory".to_owned(), disk_free: 0, records: self.records.len() as u64 })
+        Ok(About { version: "memory".to_owned(), disk_free: 0, records: self.records.len() as u64, print: self.print })
     }
 }

@@ -7,6 +7,7 @@ use super::MemoryError;
 use crate::digest::{Chain, item, op_hash};
 use crate::hub::{Arrived, Gateway, HeldOp, LogLine, Logged, Mark, Snapshot, Store, ViewNews};
 use crate::id::{Device, Dot, Epoch, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream};
+use crate::identity::DeviceKey;
 use crate::merge::Superseded;
 use crate::message::{AckRange, Short};
 use crate::record::{Op, Record};
@@ -43,15 +44,17 @@ pub struct MemoryHub {
 }
 
 impl MemoryHub {
-    /// Enrolls a gateway: gives it a device number, an origin and its first token.
-    pub fn enroll(&mut self, scopes: Vec<Scope>, source: Source, token: Short) -> Gateway {
+    /// Enrolls a gateway: gives it a device number and an origin. The key is the caller's, fresh from a source of randomness.
+    pub fn enroll(&mut self, scopes: Vec<Scope>, source: Source, key: DeviceKey) -> Gateway {
         let device = Device(self.gateways.len() as u32 + 1);
         let origin = self.mint_origin(device);
         let gateway = Gateway {
             device,
             origin,
-            token,
-            token_before: token,
+            key,
+            turn: 0,
+            turn_before: 0,
+            print: Short::default(),
             scopes,
             source,
             is_revoked: false,
@@ -205,6 +208,18 @@ impl Store for MemoryHub {
 
     fn new_origin(&mut self, device: Device, _after: Origin) -> Result<Origin, MemoryError> {
         Ok(self.mint_origin(device))
+    }
+
+    fn part(&mut self, gateway: &Gateway, _after: Origin, print: Short) -> Result<Gateway, MemoryError> {
+        let is_it =
+            |twin: &&Gateway| twin.key == gateway.key.part(twin.device.0) && twin.print == print && twin.turn == 0;
+        if let Some(twin) = self.gateways.values().find(is_it) {
+            return Ok(twin.clone());
+        }
+        let mut twin = self.enroll(gateway.scopes.clone(), gateway.source, gateway.key);
+        (twin.key, twin.print) = (gateway.key.part(twin.device.0), print);
+        self.gateways.insert(twin.device, twin.clone());
+        Ok(twin)
     }
 
     fn set_gateway(&mut self, gateway: &Gateway) -> Result<(), MemoryError> {

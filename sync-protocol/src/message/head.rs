@@ -39,7 +39,7 @@ impl Keys {
 }
 
 /// Items of a request before the map, and of a response.
-const REQUEST_ITEMS: usize = 8;
+const REQUEST_ITEMS: usize = 9;
 const RESPONSE_ITEMS: usize = 4;
 
 impl Request {
@@ -47,7 +47,7 @@ impl Request {
     pub fn encode(&self) -> Vec<u8> {
         let mut head = Out::new();
         head.array(REQUEST_ITEMS + 1).uint(PROTOCOL);
-        head.uint(u64::from(self.device.0)).uint(u64::from(self.origin.0)).bytes(&self.token);
+        head.uint(u64::from(self.device.0)).uint(u64::from(self.origin.0)).uint(self.turn).bytes(&self.proof);
         head.uint(u64::from(self.epoch.0)).uint(self.cursor.0).bytes(&self.rules);
         head.list(self.streams.iter(), encode_stream_head);
         let mut keys = Keys::new();
@@ -68,7 +68,8 @@ impl Request {
             });
         });
         if let Some(about) = &self.about {
-            keys.key(5).array(3).text(&about.version).uint(about.disk_free).uint(about.records);
+            let out = keys.key(5).array(4).text(&about.version).uint(about.disk_free).uint(about.records);
+            out.bytes(&about.print);
         }
         keys.key_if(self.repairs != 0, 6, |out| out.uint(self.repairs).done());
         keys.finish(head)
@@ -90,7 +91,8 @@ impl Request {
         let mut head = Request {
             device: Device(input.u32()?),
             origin: Origin(input.u32()?),
-            token: exactly(&mut input)?,
+            turn: input.uint()?,
+            proof: exactly(&mut input)?,
             epoch: Epoch(input.u32()?),
             cursor: HubSeq(input.uint()?),
             rules: exactly(&mut input)?,
@@ -116,9 +118,10 @@ impl Request {
                     })?;
                 }
                 5 => {
-                    input.tuple(3)?;
+                    input.tuple(4)?;
                     let version = input.text()?.chars().take(VERSION_CHARS_MAX).collect();
-                    head.about = Some(About { version, disk_free: input.uint()?, records: input.uint()? });
+                    let (disk_free, records) = (input.uint()?, input.uint()?);
+                    head.about = Some(About { version, disk_free, records, print: exactly(&mut input)? });
                 }
                 6 => head.repairs = input.uint()?,
                 _ => input.skip()?,
@@ -186,8 +189,8 @@ impl Response {
         head.array(RESPONSE_ITEMS + 1).uint(self.status.number()).uint(u64::from(self.epoch.0));
         head.uint(self.hub_ms).uint(self.cursor.0);
         let mut keys = Keys::new();
-        if let Some(token) = &self.token {
-            keys.key(0).bytes(token);
+        if let Some(turn) = self.turn {
+            keys.key(0).uint(turn);
         }
         keys.key_if(!self.acks.is_empty(), 1, |out| out.list(self.acks.iter(), encode_ack).done());
         if let Some(digest) = self.digest {
@@ -214,6 +217,9 @@ impl Response {
         if let Some(reason) = &self.reason {
             keys.key(9).text(reason);
         }
+        if let Some(device) = self.device {
+            keys.key(10).uint(u64::from(device.0));
+        }
         keys.finish(head)
     }
 
@@ -228,7 +234,7 @@ impl Response {
         let mut head = Response::new(status, epoch, input.uint()?, HubSeq(input.uint()?));
         for _ in 0..input.map()? {
             match input.uint()? {
-                0 => head.token = Some(exactly(&mut input)?),
+                0 => head.turn = Some(input.uint()?),
                 1 => head.acks = input.list(decode_ack)?,
                 2 => head.digest = Some(u64::from_le_bytes(exactly(&mut input)?)),
                 3 => head.more = input.bool()?,
@@ -246,6 +252,7 @@ impl Response {
                 7 => head.drop = input.list(|input| exactly(input).map(u64::from_le_bytes))?,
                 8 => head.symbols = Some(input.u32()?),
                 9 => head.reason = Some(input.text()?.to_owned()),
+                10 => head.device = Some(Device(input.u32()?)),
                 _ => input.skip()?,
             }
         }

@@ -29,15 +29,17 @@ pub struct Request {
     pub device: Device,
     /// Item 2: which incarnation of it.
     pub origin: Origin,
-    /// Item 3: the token from the last response, or from enrolment.
-    pub token: Short,
-    /// Item 4: the hub's epoch as last heard.
+    /// Item 3: the number that the hub gave it for this exchange ([`crate::identity`]).
+    pub turn: u64,
+    /// Item 4: that it is who it says.
+    pub proof: Short,
+    /// Item 5: the hub's epoch as last heard.
     pub epoch: Epoch,
-    /// Item 5: everything in view up to here has been integrated.
+    /// Item 6: everything in view up to here has been integrated.
     pub cursor: HubSeq,
-    /// Item 6: hash of the rules it works by.
+    /// Item 7: hash of the rules it works by.
     pub rules: RulesHash,
-    /// Item 7: one for each stream that was ever used.
+    /// Item 8: one for each stream that was ever used.
     pub streams: Vec<StreamHead>,
     /// Key 0: how far its wall clock was ahead of the hub's at the last answer, seconds; absent if there was none since it
     /// started.
@@ -90,6 +92,8 @@ pub struct About {
     pub disk_free: u64,
     /// Records held.
     pub records: u64,
+    /// A hash of what tells this box from another; zeros if nothing does.
+    pub print: Short,
 }
 
 /// What the hub answers first: the items, and a map with the keys.
@@ -103,8 +107,8 @@ pub struct Response {
     pub hub_ms: u64,
     /// Item 3: where the gateway stands once all frames of this response are applied.
     pub cursor: HubSeq,
-    /// Key 0: the token for the next request; absent keeps the present one.
-    pub token: Option<Short>,
+    /// Key 0: the turn of the next request; absent keeps the present one.
+    pub turn: Option<u64>,
     /// Key 1: streams about which there is news.
     pub acks: Vec<Ack>,
     /// Key 2: digest of the gateway's view at the hub's head; only if the frames reach it.
@@ -123,6 +127,8 @@ pub struct Response {
     pub symbols: Option<u32>,
     /// Key 9: a sentence for the log when the status is not ok.
     pub reason: Option<String>,
+    /// Key 10: the enrolment to go on as; with [`Status::NewOrigin`], if another box speaks under the present one.
+    pub device: Option<Device>,
 }
 
 /// How an exchange ended.
@@ -205,7 +211,7 @@ impl Response {
         Response {
             status,
             epoch,
-            token: None,
+            turn: None,
             acks: Vec::new(),
             hub_ms,
             cursor,
@@ -217,6 +223,7 @@ impl Response {
             drop: Vec::new(),
             symbols: None,
             reason: None,
+            device: None,
         }
     }
 }

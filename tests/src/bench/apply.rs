@@ -10,6 +10,7 @@ use sync_protocol::frame::{Effort, Packer, split};
 use sync_protocol::gateway::{self, Store as _, WallClock};
 use sync_protocol::hub::{Answer, Opened, grant, open, pull};
 use sync_protocol::id::{HubSeq, RecordKey, Scope, Seq, Source, Stream};
+use sync_protocol::identity::DeviceKey;
 use sync_protocol::loopback::{Link, settle};
 use sync_protocol::memory::{MemoryGateway, MemoryHub};
 use sync_protocol::merge;
@@ -27,7 +28,7 @@ const RECORDS: usize = 10_000;
 const RAW_GROUP: usize = 1_000;
 const NOW_MS: u64 = 1_772_400_000_000;
 const CLOCK: WallClock = WallClock { now_ms: NOW_MS, ahead_seconds: Some(0) };
-const TOKEN: [u8; 8] = *b"2nd-code";
+const KEY: DeviceKey = DeviceKey([2; 32]);
 
 /// Frames as a hub sends them, with the number of rows in each, and the ops that they come from.
 struct Down {
@@ -76,9 +77,9 @@ fn frames_of(records: &[Sample]) -> Result<Down> {
     let mut hub = MemoryHub::default();
     let scopes = vec![Scope::root()];
     let mut author = MemoryGateway::default();
-    let known = hub.enroll(scopes.clone(), Source::CLINIC, *b"1st-code");
+    let known = hub.enroll(scopes.clone(), Source::CLINIC, DeviceKey([1; 32]));
     let mut state = author.state()?;
-    (state.device, state.origin, state.token, state.scopes) = (known.device, known.origin, known.token, known.scopes);
+    (state.device, state.origin, state.key, state.scopes) = (known.device, known.origin, known.key, known.scopes);
     author.set_state(&state)?;
     capture(&mut author, records)?;
     let mut link = Link { up_bytes: 16 << 20, ..Link::new()? };
@@ -88,17 +89,17 @@ fn frames_of(records: &[Sample]) -> Result<Down> {
         ops.extend(author.own_ops(stream, Seq(0), records.len())?);
     }
 
-    let identity = hub.enroll(scopes, Source::CLINIC, TOKEN);
+    let identity = hub.enroll(scopes, Source::CLINIC, KEY);
     let mut reader = MemoryGateway::default();
     let mut state = reader.state()?;
-    (state.device, state.origin, state.token) = (identity.device, identity.origin, identity.token);
+    (state.device, state.origin, state.key) = (identity.device, identity.origin, identity.key);
     reader.set_state(&state)?;
     let mut packer = Packer::new(Effort::Quick)?;
     let mut request = gateway::request(&mut reader, &mut packer, CLOCK, 0, 16 << 20)?.head;
     let mut frames = Vec::new();
     loop {
         let Opened::Ready(with) = open(&mut hub, request.clone(), NOW_MS)? else { anyhow::bail!("the hub refused") };
-        let granted = grant(&mut hub, &with, TOKEN, NOW_MS)?;
+        let granted = grant(&mut hub, &with, NOW_MS)?;
         let Answer { head, frames: more, .. } = pull(&mut hub, &mut packer, &with.request, granted)?;
         for frame in more {
             let (inside, _) = split(&frame)?.context("a whole frame")?;
@@ -126,8 +127,8 @@ fn applied_a_second(dir: &Path, down: &Down, group: usize) -> Result<f64> {
     let identity = down.identity.clone();
     store.blocking_write(move |tx| {
         let mut state = tx.state()?;
-        (state.device, state.origin, state.token, state.scopes) =
-            (identity.device, identity.origin, identity.token, identity.scopes);
+        (state.device, state.origin, state.key, state.scopes) =
+            (identity.device, identity.origin, identity.key, identity.scopes);
         tx.set_state(&state)
     })?;
     let mut commits: Vec<Vec<Vec<u8>>> = Vec::new();

@@ -6,6 +6,7 @@ use sync_protocol::clock::TimeQuality;
 use sync_protocol::frame::{Effort, Packer};
 use sync_protocol::gateway::{self, Capture, Intent, Outgoing, Store, WallClock};
 use sync_protocol::id::{Device, Epoch, Origin, RecordKey, Scope};
+use sync_protocol::identity::DeviceKey;
 use sync_protocol::memory::MemoryGateway;
 use sync_protocol::message::{Request, Response, Status, body, split_head};
 
@@ -45,12 +46,12 @@ impl Pusher {
         let number = |key: &str| {
             granted.get(key).and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok()).context(key.to_owned())
         };
-        let token = granted.get("token").and_then(Value::as_str).context("a token")?;
+        let key = granted.get("key").and_then(Value::as_str).context("a key")?;
         let mut memory = MemoryGateway::default();
         let mut state = memory.state()?;
         (state.device, state.origin, state.epoch) =
             (Device(number("device")?), Origin(number("origin")?), Epoch(number("epoch")?));
-        state.token = u64::from_str_radix(token, 16)?.to_be_bytes();
+        state.key = key_of(key)?;
         state.scopes = vec![Scope::new(scope)?];
         memory.set_state(&state)?;
         let client = Client::connect(&hub.url().replace("http://", ""))?;
@@ -76,7 +77,7 @@ impl Pusher {
         Ok(answer)
     }
 
-    /// Takes the head of the answer: token, acknowledgements and cursor. Rows are not looked at. Tells whether more waits.
+    /// Takes the head of the answer: turn, acknowledgements and cursor. Rows are not looked at. Tells whether more waits.
     pub(crate) fn take(&mut self, message: &Message, answer: &[u8]) -> Result<bool> {
         let (head, _) = split_head(answer)?.context("an answer with a head")?;
         let head = Response::decode(head)?;
@@ -111,4 +112,11 @@ pub(crate) fn capture(memory: &mut MemoryGateway, samples: &[Sample]) -> Result<
         gateway::capture(memory, wish)?;
     }
     Ok(())
+}
+
+/// A key from its hex digits.
+fn key_of(hex: &str) -> Result<DeviceKey> {
+    let digits = hex.as_bytes().chunks(2).map(|two| Ok(u8::from_str_radix(std::str::from_utf8(two)?, 16)?));
+    let bytes = digits.collect::<Result<Vec<u8>>>()?;
+    Ok(DeviceKey(bytes.try_into().map_err(|_| anyhow::anyhow!("a key of another length"))?))
 }

@@ -7,6 +7,7 @@ use sync_protocol::digest::{Chain, item};
 use sync_protocol::gateway::{Fate, GatewayState, Held};
 use sync_protocol::hub::Gateway as Enrolled;
 use sync_protocol::id::{Dot, Seq, Source, Stream};
+use sync_protocol::identity::DeviceKey;
 use sync_protocol::memory::MemoryGateway;
 use sync_protocol::merge::Superseded;
 use sync_protocol::message::{About, Plea, Short};
@@ -140,7 +141,7 @@ struct World {
 /// is kept again.
 fn adopt<S: gateway::Store<Error: std::fmt::Debug>>(store: &mut S, known: &Enrolled) {
     let mut state = store.state().unwrap();
-    (state.device, state.token, state.scopes) = (known.device, known.token, known.scopes.clone());
+    (state.device, state.key, state.scopes) = (known.device, known.key, known.scopes.clone());
     store.set_state(&state).unwrap();
     gateway::adopt_origin(store, known.origin).unwrap();
 }
@@ -198,7 +199,7 @@ fn it_answers_as_the_store_in_memory_does() {
         let mut hub = MemoryHub::default();
         hub.publish(Arc::new(Rules::parse(RULES).unwrap()));
         let (memory, mut other) = (MemoryGateway::default(), MemoryGateway::default());
-        adopt(&mut other, &hub.enroll(vec![Scope::root()], Source::CLINIC, [7; 8]));
+        adopt(&mut other, &hub.enroll(vec![Scope::root()], Source::CLINIC, DeviceKey([7; 32])));
         let mut world = World { memory, other, hub, now_ms: NOW_MS, random: 0x9e37_79b9_7f4a_7c15 ^ seed };
         for round in 0..30 {
             world = clinic
@@ -208,7 +209,7 @@ fn it_answers_as_the_store_in_memory_does() {
                         world.step(tx);
                     }
                     if round == 3 {
-                        let known = world.hub.enroll(vec![Scope::root()], Source::CLINIC, [7; 8]);
+                        let known = world.hub.enroll(vec![Scope::root()], Source::CLINIC, DeviceKey([7; 32]));
                         adopt(tx, &known);
                         adopt(&mut world.memory, &known);
                     }

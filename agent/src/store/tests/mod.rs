@@ -15,6 +15,7 @@ use sync_protocol::clock::TimeQuality;
 use sync_protocol::edit::render;
 use sync_protocol::gateway::{self, Capture, Captured, Intent, Refusal, Store as _};
 use sync_protocol::id::{Author, RecordKey, Scope};
+use sync_protocol::identity::DeviceKey;
 use sync_protocol::loopback::{Link, Traffic, settle};
 use sync_protocol::memory::MemoryHub;
 use sync_protocol::record::Record;
@@ -49,10 +50,10 @@ impl Clinic {
 
     fn enrol(&self, hub: &mut MemoryHub, scope: &str) {
         let scopes = vec![Scope::new(scope).unwrap()];
-        let known = hub.enroll(scopes.clone(), sync_protocol::id::Source::CLINIC, [7; 8]);
+        let known = hub.enroll(scopes.clone(), sync_protocol::id::Source::CLINIC, DeviceKey([7; 32]));
         let adopt = move |tx: &mut super::Tx<'_>| -> Result<(), Error> {
             let mut state = tx.state()?;
-            (state.device, state.token, state.scopes) = (known.device, [7; 8], scopes);
+            (state.device, state.key, state.scopes) = (known.device, known.key, scopes);
             tx.set_state(&state)?;
             gateway::adopt_origin(tx, known.origin)
         };

@@ -1,0 +1,86 @@
+//! Cards are copied, put back and moved, and nobody loses a record.
+
+use std::path::Path;
+
+use outpost_tests::process::{Gateway, Hub};
+use serde_json::{Value, json};
+
+/// What lies on a card: the whole folder, with the program switched off.
+fn copy(from: &Path, to: &Path) {
+    if to.exists() {
+        std::fs::remove_dir_all(to).unwrap();
+    }
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+fn save(gateway: &Gateway, box_name: &str, from: usize, count: usize) {
+    for n in from..from + count {
+        gateway.put(&format!("form/{box_name}-{n}"), &json!({"n": n}));
+    }
+}
+
+fn names(hub: &Hub) -> Vec<String> {
+    let listed = hub.command(&["gateway", "list", "--json"]);
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    let rows = listed.as_array().or_else(|| listed["items"].as_array()).unwrap();
+    rows.iter().map(|row| row["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_card_copied_and_used_in_two_boxes_loses_no_record_of_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Hub::start(&folder.path().join("hub"));
+    let (first, second) = (folder.path().join("a"), folder.path().join("b"));
+    let mut a = Gateway::enrolled(&first, &hub, "a", "mw");
+    save(&a, "both", 0, 5);
+    a.sync();
+    // Work that only the card knows of goes onto both.
+    save(&a, "unsent", 0, 3);
+    a.kill();
+    copy(&first, &second);
+    a.restart();
+    let b = Gateway::start(&second);
+    for round in 0..4 {
+        save(&a, "a", round * 5, 5);
+        a.sync();
+        save(&b, "b", round * 5, 5);
+        b.sync();
+    }
+    a.sync();
+    b.sync();
+    let central = hub.export("form");
+    assert_eq!(central.lines().count(), 5 + 3 + 20 + 20);
+    assert_eq!(a.export("form"), central);
+    assert_eq!(b.export("form"), central);
+    assert_eq!(names(&hub).len(), 2, "the admins see two: {:?}", names(&hub));
+}
+
+#[test]
+fn yesterdays_card_put_back_loses_nothing_and_gets_back_what_it_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Hub::start(&folder.path().join("hub"));
+    let (card, image) = (folder.path().join("a"), folder.path().join("image"));
+    let mut a = Gateway::enrolled(&card, &hub, "a", "mw");
+    save(&a, "old", 0, 5);
+    a.sync();
+    a.kill();
+    copy(&card, &image);
+    a.restart();
+    for day in 0..3 {
+        save(&a, "today", day * 5, 5);
+        a.sync();
+    }
+    a.kill();
+    copy(&image, &card);
+    a.restart();
+    save(&a, "after", 0, 5);
+    a.sync();
+    let central = hub.export("form");
+    assert_eq!(central.lines().count(), 5 + 15 + 5);
+    assert_eq!(a.export("form"), central);
+    assert_eq!(names(&hub), ["a"], "it is one box, and stays one");
+}
