@@ -178,7 +178,7 @@ mod tests {
     fn small_exchanges() {
         let (mut clinic, mut make) = settled(3, 40);
         let idle = step(&mut clinic);
-        hold("idle exchange, both ways", idle.up_bytes + idle.down_bytes, 110, 80);
+        hold("idle exchange, both ways", idle.up_bytes + idle.down_bytes, 110, 72);
         clinic.save(&moved(make.reference_coded(), 41)).unwrap();
         let one = step(&mut clinic);
         println!("  of which one: {} B, and {} B of response", one.up_bytes, one.down_bytes);
@@ -248,7 +248,7 @@ mod tests {
             clinic.save(&record).unwrap();
         }
         let traffic = settle(&mut clinic.gateway, &mut clinic.hub, &mut link(), clinic.now_ms as u64, 50).unwrap();
-        hold("1,000 visits up, per mille of their JSON", traffic.up_bytes * 1_000 / json, 220, 191);
+        hold("1,000 visits up, per mille of their JSON", traffic.up_bytes * 1_000 / json, 220, 195);
     }
 
     #[test]

@@ -27,7 +27,7 @@ const TRAINING_SEEDS: Range<u64> = 10_000..10_060;
 const CONTROL_SEEDS: Range<u64> = 20_000..20_003;
 const DICTIONARY_BYTES: usize = 64 * 1024;
 /// Whole frames of one op of each shape at its end.
-const EXAMPLES_OF_A_SHAPE: usize = 2;
+const EXAMPLES_OF_A_SHAPE: usize = 3;
 /// Longer ones are free text for the most part, of which fragments do better.
 const EXAMPLE_BYTES_MAX: usize = 900;
 /// Ops in a frame, with the name of that size.
