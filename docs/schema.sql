@@ -21,7 +21,10 @@ CREATE TABLE sync_state (
   repair_symbols INTEGER NOT NULL, -- coded symbols to send next, because digests disagreed; -1 if they agree
   repairs INTEGER NOT NULL, -- digest repairs so far
   is_unsure INTEGER NOT NULL, -- an exchange with ops began and no answer was heard
-  is_told INTEGER NOT NULL -- the hub knows version, free space and number of records
+  is_told INTEGER NOT NULL, -- the hub knows version, free space and number of records
+  recovers INTEGER NOT NULL, -- the hub was put back: the last hub sequence both states share; -1 otherwise
+  wanted BLOB NOT NULL, -- digest items of records that it asked for meanwhile, 8 bytes each
+  bounds TEXT NOT NULL -- own ops under numbers of an epoch that is gone: lines of stream, last of them, last shared number
 ) STRICT;
 
 -- Where the gateway stands with each stream; written in every commit that captures something.

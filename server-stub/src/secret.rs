@@ -7,7 +7,7 @@ use std::path::Path;
 use subtle::ConstantTimeEq;
 use sync_protocol::identity::DeviceKey;
 
-use crate::error::HubError;
+use crate::error::{HubError, StoreError};
 
 /// Crockford's base 32: no I, L, O, U, so that a code survives a telephone.
 const LETTERS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
@@ -23,6 +23,11 @@ fn random<const N: usize>() -> Result<[u8; N], HubError> {
 /// The key of a new gateway.
 pub(crate) fn device_key() -> Result<DeviceKey, HubError> {
     random().map(DeviceKey)
+}
+
+/// A number for an epoch.
+pub(crate) fn epoch() -> Result<u32, StoreError> {
+    random::<4>().map(u32::from_be_bytes).map_err(|_| StoreError::Closed)
 }
 
 /// A new enrolment code such as `ABCD-EFGH-JKMN`: 60 bits.

@@ -21,6 +21,15 @@ pub struct Device(pub u32);
 pub struct Origin(pub u32);
 
 impl Origin {
+    /// What is below all origins that are given in an epoch. A hub from a backup does not know which numbers the lost one
+    /// gave, so each epoch after the first has numbers of its own, by the lower half of its number.
+    pub fn before(epoch: Epoch) -> Origin {
+        match epoch.0 {
+            0 | 1 => Origin::HUB,
+            epoch => Origin((epoch & 0xffff) << 16),
+        }
+    }
+
     /// The hub itself, as the author of central edits.
     pub const HUB: Origin = Origin(0);
 }

@@ -55,3 +55,5 @@ pub const PLEAS_MAX: usize = 1_000;
 pub const SYMBOLS_FIRST: usize = 208;
 /// Coded symbols that the hub reads at most.
 pub const SYMBOLS_MAX: usize = 16_384;
+/// Records that a hub which was put back asks a gateway for at a time.
+pub const WANTED_MAX: usize = 500;

@@ -110,6 +110,7 @@ where
         || head.status != Status::Ok
         || state.unsent() > 0
         || state.repair_symbols.is_some()
+        || !state.wanted.is_empty()
         || state.backfill.is_some();
     Ok(traffic)
 }
@@ -125,8 +126,9 @@ where
         hub::Opened::Refused(response) => return Ok(body(&response.encode(), [])),
     };
     while let Some((frame, taken)) = split(request.get(at..).unwrap_or_default())? {
-        if let Payload::Ops(ops) = Payload::decode(&link.down.unpack(frame)?)? {
-            hub::receive(hub, &mut with, &ops).map_err(LoopError::Hub)?;
+        match Payload::decode(&link.down.unpack(frame)?)? {
+            Payload::Ops(ops) => drop(hub::receive(hub, &mut with, &ops).map_err(LoopError::Hub)?),
+            Payload::Rows(rows) => hub::receive_offers(hub, &mut with, &rows).map_err(LoopError::Hub)?,
         }
         at += taken;
     }

@@ -17,7 +17,7 @@ use sync_protocol::error::DecodeError;
 use sync_protocol::frame::{Effort, Packer, split};
 use sync_protocol::id::{Author, Device, Dot, Epoch, FieldName, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream};
 use sync_protocol::message::{
-    About, Ack, AckRange, Plea, Request, Response, Status, StreamHead, View, body, split_head,
+    About, Ack, AckRange, Bound, Plea, Request, Response, Status, StreamHead, View, body, split_head,
 };
 use sync_protocol::payload::{News, Notice, Payload, Reach, Row, Rows};
 use sync_protocol::record::{Cell, Change, CounterState, Entry, LogState, Op, Record, SetState, Stamp, State, Touch};
@@ -200,6 +200,8 @@ fn idle() -> Request {
         pleas: Vec::new(),
         about: None,
         repairs: 0,
+        bounds: Vec::new(),
+        offers: None,
     }
 }
 
@@ -210,6 +212,7 @@ fn symbols() -> Vec<u8> {
 
 fn requests() -> Vec<(&'static str, Request)> {
     let stream = |stream, last, age_seconds| StreamHead { stream, acked: Seq(20), chain: [0xc0; 8], last, age_seconds };
+    let bound = Bound { stream: Stream::Normal, upto: Seq(25), common: HubSeq(39_000) };
     let about = About { version: "0.1.0".to_owned(), disk_free: 12_000_000_000, records: 5_000, print: [0xd0; 8] };
     let heads = vec![stream(Stream::Urgent, Seq(20), 0), stream(Stream::Normal, Seq(25), 90_000)];
     vec![
@@ -225,6 +228,7 @@ fn requests() -> Vec<(&'static str, Request)> {
                 ..idle()
             },
         ),
+        ("request-recovery", Request { bounds: vec![bound], offers: Some(HubSeq(39_000)), ..idle() }),
         ("request-about", Request { about: Some(about), ..idle() }),
     ]
 }
@@ -258,6 +262,7 @@ fn responses() -> Vec<(&'static str, Response)> {
         ("response-view", Response { view: Some(View { scopes, source: Source(2), backfill: true }), ..ok() }),
         ("response-rules", Response { rules: Some(Arc::from("version = 1\n")), ..ok() }),
         ("response-drop", Response { drop: vec![1, 0x0123_4567_89ab_cdef], ..ok() }),
+        ("response-want", Response { want: vec![1, 0x0123_4567_89ab_cdef], symbols: Some(208), more: true, ..ok() }),
         ("response-symbols", Response { symbols: Some(832), ..ok() }),
     ]
 }

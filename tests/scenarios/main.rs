@@ -7,4 +7,5 @@ mod clinical;
 mod conflicts;
 mod cut;
 mod kill;
+mod restore;
 mod tidy;

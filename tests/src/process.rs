@@ -130,7 +130,8 @@ impl Hub {
         self.running = Some(running);
     }
 
-    fn data_dir(&self) -> String {
+    /// Its data folder.
+    pub fn data_dir(&self) -> String {
         self.dir.to_string_lossy().into_owned()
     }
 

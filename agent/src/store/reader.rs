@@ -22,6 +22,7 @@ use super::model::{FeedItem, Filter, Query, Stored};
 use super::name::{IdText, id_value};
 use super::number::lane_end;
 use super::row::{GONE, Row, etag_text, presence_of};
+use super::side;
 use crate::error::Error;
 
 /// Rows read at once while a list is filtered.
@@ -239,7 +240,7 @@ pub(super) fn read_state(db: &Connection) -> Result<GatewayState, Error> {
     let mut state = GatewayState::default();
     let mut statement = db.prepare_cached(
         "SELECT device, origin, key, epoch, cursor, backfill, scopes, source, repair_symbols, repairs, is_unsure, \
-         is_told, turn FROM sync_state",
+         is_told, turn, recovers, wanted, bounds FROM sync_state",
     )?;
     let mut rows = statement.query([])?;
     if let Some(row) = rows.next()? {
@@ -258,6 +259,11 @@ pub(super) fn read_state(db: &Connection) -> Result<GatewayState, Error> {
         state.repairs = repairs as u64;
         state.unsure = row.get(10)?;
         state.told = row.get(11)?;
+        state.recovers = u64::try_from(row.get::<_, i64>(13)?).ok().map(HubSeq);
+        let (wanted, bounds): (Vec<u8>, String) = (row.get(14)?, row.get(15)?);
+        state.wanted =
+            wanted.chunks_exact(8).filter_map(|item| Some(u64::from_le_bytes(item.try_into().ok()?))).collect();
+        state.bounds = bounds.lines().filter_map(side::read_bound).collect();
     }
     read_streams(db, &mut state)?;
     Ok(state)

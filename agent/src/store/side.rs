@@ -2,8 +2,8 @@
 
 use rusqlite::{Connection, OptionalExtension};
 use sync_protocol::gateway::GatewayState;
-use sync_protocol::id::{Dot, Origin, Scope, Seq, Stream};
-use sync_protocol::message::Plea;
+use sync_protocol::id::{Dot, HubSeq, Origin, Scope, Seq, Stream};
+use sync_protocol::message::{Bound, Plea};
 
 use super::model::{Answer, Enrolment, SyncReport};
 use super::reader::Reader;
@@ -17,7 +17,8 @@ const EXPIRED_AT_ONCE: i64 = 8;
 pub(super) fn write_state(db: &Connection, state: &GatewayState) -> Result<(), Error> {
     let mut insert = db.prepare_cached(
         "INSERT OR REPLACE INTO sync_state (one, device, origin, key, turn, epoch, cursor, backfill, scopes, source, \
-         repair_symbols, repairs, is_unsure, is_told) VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+         repair_symbols, repairs, is_unsure, is_told, recovers, wanted, bounds) \
+         VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
     )?;
     let scopes: Vec<&str> = state.scopes.iter().map(Scope::as_str).collect();
     insert.execute(rusqlite::params![
@@ -34,8 +35,23 @@ pub(super) fn write_state(db: &Connection, state: &GatewayState) -> Result<(), E
         state.repairs as i64,
         state.unsure,
         state.told,
+        state.recovers.map_or(-1, |common| common.0 as i64),
+        state.wanted.iter().flat_map(|item| item.to_le_bytes()).collect::<Vec<u8>>(),
+        state.bounds.iter().map(bound_text).collect::<Vec<_>>().join("\n"),
     ])?;
     Ok(())
+}
+
+fn bound_text(bound: &Bound) -> String {
+    format!("{} {} {}", bound.stream.number(), bound.upto.0, bound.common.0)
+}
+
+/// Reads what is kept of a bound.
+pub(super) fn read_bound(text: &str) -> Option<Bound> {
+    let mut parts = text.split(' ');
+    let stream = Stream::from_number(parts.next()?.parse().ok()?).ok()?;
+    let (upto, common) = (Seq(parts.next()?.parse().ok()?), HubSeq(parts.next()?.parse().ok()?));
+    Some(Bound { stream, upto, common })
 }
 
 /// Writes the streams and the clock. They change with every capture, so they have a page of their own.

@@ -179,13 +179,21 @@ impl Store for Tx<'_> {
 
     /// Looks through the whole table: it is asked after a digest disagreed, which is a bug somewhere and rare, and an index
     /// would cost a page in every commit.
-    fn key_of_item(&mut self, item: u64) -> Result<Option<RecordKey>, Error> {
+    fn keys_of_items(&mut self, items: &[u64]) -> Result<Vec<RecordKey>, Error> {
         self.flush()?;
+        let wanted: std::collections::BTreeSet<i64> = items.iter().map(|item| *item as i64).collect();
         let mut statement = self.db.prepare_cached(
-            "SELECT (SELECT name FROM types WHERE n = type), id FROM records WHERE item = ?1 AND is_confirmed = 1",
+            "SELECT (SELECT name FROM types WHERE n = type), id, item FROM records WHERE is_confirmed = 1",
         )?;
-        let found = statement.query_row([item as i64], reader::names).optional()?;
-        found.map(|(record_type, id)| Ok(RecordKey::new(&record_type, &id)?)).transpose()
+        let mut rows = statement.query([])?;
+        let mut keys = Vec::new();
+        while let Some(row) = rows.next()? {
+            if wanted.contains(&row.get(2)?) {
+                let (record_type, id) = reader::names(row)?;
+                keys.push(RecordKey::new(&record_type, &id)?);
+            }
+        }
+        Ok(keys)
     }
 
     fn outside(&mut self, scopes: &[Scope], limit: usize) -> Result<Vec<RecordKey>, Error> {

@@ -164,7 +164,7 @@ impl Courier {
         let finish = self.store.write(move |tx| {
             let agrees = gateway::finish(tx, &request, &head)?;
             let state = tx.state()?;
-            let goes_on = state.repair_symbols.is_some() || state.backfill.is_some();
+            let goes_on = state.repair_symbols.is_some() || !state.wanted.is_empty() || state.backfill.is_some();
             Ok::<_, Error>((agrees, head.more || head.status != Status::Ok || goes_on, state.unsent()))
         });
         (report.agrees, report.again, report.unsent) = finish.await?;

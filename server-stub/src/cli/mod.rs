@@ -1,5 +1,6 @@
 //! The command line. Commands work on the database itself, whether or not the hub is being served from it.
 
+mod backup;
 mod conflicts;
 mod gateway;
 mod quarantine;
@@ -65,6 +66,16 @@ enum Command {
     /// Changes that the rules hold back
     #[command(subcommand)]
     Quarantine(quarantine::Command),
+    /// Copy the database, also while the hub is running
+    Backup {
+        /// Where to; a good copy replaces one that is there
+        file: PathBuf,
+    },
+    /// Put a backup in the place of the database; stop the hub before
+    Restore {
+        /// What `backup` made
+        file: PathBuf,
+    },
     /// The configuration file
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -130,6 +141,8 @@ pub fn run(cli: Cli, out: &mut dyn Write) -> Result<(), HubError> {
         Command::Records(command) => records::run(&mut place, command),
         Command::Conflicts(command) => conflicts::run(&mut place, command),
         Command::Quarantine(command) => quarantine::run(&mut place, &command),
+        Command::Backup { file } => backup::back_up(&mut place, &file),
+        Command::Restore { file } => backup::restore(&mut place, &file),
         Command::Config(_) => Ok(()),
     }
 }
@@ -153,6 +166,7 @@ fn serve_command(place: &mut Place<'_>, listen: Option<SocketAddr>) -> Result<()
     runtime.block_on(async {
         let hub = Hub::open_with(&place.data_dir, place.config.clone())?;
         let listener = tokio::net::TcpListener::bind(address).await.map_err(refused)?;
+        hub.write(|tx| tx.note_start()).await?;
         let bound = listener.local_addr().map_err(refused)?;
         tracing::info!(address = %bound, data_dir = %place.data_dir.display(), "serving");
         place.say(format!("listening on http://{bound}"));

@@ -15,12 +15,13 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use sync_protocol::error::DecodeError;
-use sync_protocol::hub::{Answer, Conversation, Opened, Received, Snapshot, discard, grant, open, pull, receive};
+use sync_protocol::hub::{
+    Answer, Conversation, Opened, Received, Snapshot, discard, grant, open, pull, receive, receive_offers,
+};
 use sync_protocol::id::Device;
 use sync_protocol::limits::PLEAS_MAX;
 use sync_protocol::message::{self, Plea, Request, Status, body};
 use sync_protocol::payload::Payload;
-use sync_protocol::record::Op;
 use tokio::time::timeout;
 
 use self::incoming::{Broken, Incoming};
@@ -163,14 +164,13 @@ impl Talk<'_> {
     }
 
     /// Unpacks frames, up to the first that is damaged.
-    async fn decode(&self, frames: Vec<Vec<u8>>) -> Result<(Vec<Vec<Op>>, Option<DecodeError>), StoreError> {
+    async fn decode(&self, frames: Vec<Vec<u8>>) -> Result<(Vec<Payload>, Option<DecodeError>), StoreError> {
         let mut packer = self.hub.packer()?;
         let work = tokio::task::spawn_blocking(move || {
             let mut batches = Vec::with_capacity(frames.len());
             for frame in &frames {
                 match packer.unpack(frame).and_then(|bytes| Payload::decode(&bytes)) {
-                    Ok(Payload::Ops(ops)) => batches.push(ops),
-                    Ok(Payload::Rows(_)) => return (packer, batches, Some(DecodeError::Shape("rows from a gateway"))),
+                    Ok(payload) => batches.push(payload),
                     Err(error) => return (packer, batches, Some(error)),
                 }
             }
@@ -184,13 +184,15 @@ impl Talk<'_> {
     async fn receive(
         &mut self,
         mut with: Box<Conversation>,
-        batches: Vec<Vec<Op>>,
+        batches: Vec<Payload>,
     ) -> Result<Box<Conversation>, StoreError> {
         let act = move |tx: &mut Tx<'_>| {
             let mut sum = Received::default();
-            for ops in &batches {
-                let got = receive(tx, &mut with, ops)?;
-                sum = add(sum, got);
+            for payload in &batches {
+                match payload {
+                    Payload::Ops(ops) => sum = add(sum, receive(tx, &mut with, ops)?),
+                    Payload::Rows(rows) => receive_offers(tx, &mut with, rows)?,
+                }
                 if with.is_forked {
                     break;
                 }

@@ -112,6 +112,7 @@ impl Tx<'_> {
             view: ViewNews::Known,
             backfill: false,
             echo_until: HubSeq::NONE,
+            recovers: false,
         };
         self.set_gateway(&gateway)?;
         let mut update = self.sql(
@@ -153,7 +154,7 @@ impl Tx<'_> {
 
     pub(super) fn gateway_state(&mut self, device: Device) -> Result<Option<Gateway>, StoreError> {
         let mut select = self.sql(
-            "SELECT origin, key, turn, scopes, source, is_revoked, view, backfill, echo_until, turn_before, print
+            "SELECT origin, key, turn, scopes, source, is_revoked, view, backfill, echo_until, turn_before, print, recovers
              FROM gateways WHERE device = ?1 AND origin > 0",
         )?;
         let mut rows = select.query([device.0])?;
@@ -176,6 +177,7 @@ impl Tx<'_> {
             view,
             backfill: row.get(7)?,
             echo_until: HubSeq(super::tx::number(row.get(8)?)),
+            recovers: row.get(11)?,
         }))
     }
 
@@ -187,7 +189,7 @@ impl Tx<'_> {
         };
         let mut update = self.sql(
             "UPDATE gateways SET origin = ?2, key = ?3, turn = ?4, scopes = ?5, source = ?6, is_revoked = ?7,
-             view = ?8, backfill = ?9, echo_until = ?10, turn_before = ?11, print = ?12 WHERE device = ?1",
+             view = ?8, backfill = ?9, echo_until = ?10, turn_before = ?11, print = ?12, recovers = ?13 WHERE device = ?1",
         )?;
         update.execute(params![
             gateway.device.0,
@@ -202,6 +204,7 @@ impl Tx<'_> {
             bits(gateway.echo_until.0),
             bits(gateway.turn_before),
             gateway.print,
+            gateway.recovers,
         ])?;
         Ok(())
     }

@@ -26,6 +26,16 @@ pub(crate) struct Past {
 }
 
 impl Tx<'_> {
+    /// Notes that ops up to these marks are in a backup.
+    pub(crate) fn note_durable(&mut self, marks: &[(i64, i64, i64)]) -> Result<(), StoreError> {
+        let mut update =
+            self.sql("UPDATE marks SET durable = ?3 WHERE origin = ?1 AND stream = ?2 AND durable < ?3")?;
+        for mark in marks {
+            update.execute(*mark)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn append_history(
         &mut self,
         arrived: &Arrived<'_>,

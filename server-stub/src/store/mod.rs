@@ -4,7 +4,9 @@
 //! it. A [`Tx`] is one transaction, and is the hub's [`sync_protocol::hub::Store`]. Nothing is remembered outside of a
 //! transaction but parsed rules by their version, because commands of the same program write the file while it is served.
 
+mod backup;
 mod enrolment;
+mod epoch;
 mod fleet;
 mod history;
 mod log;
@@ -22,6 +24,7 @@ use std::time::Duration;
 use rusqlite::{Connection, TransactionBehavior};
 use sync_protocol::rules::Rules;
 
+pub(crate) use backup::put_back;
 pub(crate) use enrolment::NewGateway;
 pub(crate) use fleet::{Contact, FleetRow};
 pub(crate) use quarantine::HeldRow;
@@ -108,7 +111,7 @@ fn migrate(conn: &mut Connection) -> Result<(), StoreError> {
         if version(&tx)? < step {
             tx.execute_batch(sql)?;
             if step == 1 {
-                tx.execute("INSERT INTO hub (one, epoch, head, lineage) VALUES (1, 1, 0, '[[1,0]]')", [])?;
+                tx.execute("INSERT INTO hub (one, epoch, head, lineage, started) VALUES (1, 1, 0, '[[1,0]]', 0)", [])?;
             }
             tx.pragma_update(None, "user_version", step)?;
         }

@@ -5,7 +5,8 @@ CREATE TABLE hub (
     one     INTEGER PRIMARY KEY CHECK (one = 1),
     epoch   INTEGER NOT NULL,
     head    INTEGER NOT NULL,  -- the last hub sequence number that was given
-    lineage TEXT NOT NULL      -- JSON list of [epoch, head at which it began]
+    lineage TEXT NOT NULL,     -- JSON list of [epoch, head at which it began]
+    started INTEGER NOT NULL   -- the head when the hub was last started to serve
 ) STRICT;
 
 CREATE TABLE gateways (
@@ -24,6 +25,7 @@ CREATE TABLE gateways (
     view           INTEGER NOT NULL DEFAULT 0,     -- 0 known, 1 changed, 2 told
     backfill       INTEGER NOT NULL DEFAULT 0,
     echo_until     INTEGER NOT NULL DEFAULT 0,
+    recovers       INTEGER NOT NULL DEFAULT 0,     -- this hub was put back since it last spoke
     code_hash      BLOB NOT NULL DEFAULT x'',      -- of the enrolment code; empty: none was given
     code_until_ms  INTEGER NOT NULL DEFAULT 0,
     code_used      INTEGER NOT NULL DEFAULT 0,

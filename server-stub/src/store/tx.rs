@@ -117,6 +117,10 @@ impl Snapshot for Tx<'_> {
         Ok(Epoch(small(epoch)))
     }
 
+    fn common(&mut self, epoch: Epoch) -> Result<HubSeq, StoreError> {
+        self.common_with(epoch)
+    }
+
     fn head(&mut self) -> Result<HubSeq, StoreError> {
         self.head_number().map(HubSeq)
     }
@@ -204,12 +208,18 @@ impl Store for Tx<'_> {
     }
 
     fn new_origin(&mut self, device: Device, after: Origin) -> Result<Origin, StoreError> {
+        let before = Origin::before(self.epoch()?);
         let mut insert = self.sql(
             "INSERT INTO origins (origin, device, after)
-             SELECT coalesce(max(origin), 0) + 1, ?1, ?2 FROM origins RETURNING origin",
+             SELECT max(coalesce(max(origin), 0), ?3) + 1, ?1, ?2 FROM origins
+             WHERE origin < ?3 + 65536 RETURNING origin",
         )?;
-        let origin: i64 = insert.query_row(params![device.0, after.0], |row| row.get(0))?;
+        let origin: i64 = insert.query_row(params![device.0, after.0, before.0], |row| row.get(0))?;
         Ok(Origin(small(origin)))
+    }
+
+    fn new_epoch(&mut self) -> Result<Epoch, StoreError> {
+        self.begin_epoch()
     }
 
     fn part(&mut self, gateway: &Gateway, after: Origin, print: Short) -> Result<Gateway, StoreError> {

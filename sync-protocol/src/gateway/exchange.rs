@@ -8,7 +8,7 @@ use crate::frame::Packer;
 use crate::id::{Seq, Stream};
 use crate::limits::{FRAME_BYTES_MAX, FRAME_BYTES_TARGET, FRAME_ITEMS_MAX, FRAME_UNPACKED_BYTES_LIMIT};
 use crate::message::{Request, StreamHead};
-use crate::payload::Payload;
+use crate::payload::{Payload, Reach, Row, Rows};
 use crate::record::Op;
 
 /// A request that is ready to go.
@@ -58,7 +58,8 @@ where
             streams.push(StreamHead { stream, acked: at.acked, chain, last: at.last, age_seconds });
         }
     }
-    let repair = match state.repair_symbols {
+    // What is offered is compared again once it has been joined.
+    let repair = match state.repair_symbols.filter(|_| state.wanted.is_empty()) {
         Some(count) => {
             let items = store.items(&state.scopes)?;
             let mut encoder = Encoder::new(u64::from(count), items);
@@ -83,11 +84,14 @@ where
         pleas: store.pleas()?,
         about: if state.told { None } else { Some(store.about()?) },
         repairs: state.repairs,
+        bounds: state.bounds.clone(),
+        offers: state.recovers.filter(|_| !state.wanted.is_empty()),
     };
     let (mut frames, mut ops) = (Vec::new(), 0);
     if !state.unsure {
         push_frames(store, packer, &state, up_bytes, &mut frames, &mut ops)?;
     }
+    offer_frames(store, packer, &state.wanted, &mut frames)?;
     Ok(Outgoing { head, frames, ops })
 }
 
@@ -123,6 +127,37 @@ where
             after = tail.get(taken.saturating_sub(1)).map_or(after, |op| op.stamp.dot.seq);
             frames.push(frame);
         }
+    }
+    Ok(())
+}
+
+/// Records that the hub asked for, whole. It asks for few enough at a time to fit one exchange.
+fn offer_frames<S: Store>(
+    store: &mut S,
+    packer: &mut Packer,
+    wanted: &[u64],
+    frames: &mut Vec<Vec<u8>>,
+) -> Result<(), S::Error>
+where
+    S::Error: From<io::Error>,
+{
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let mut rows = Vec::new();
+    for key in store.keys_of_items(wanted)? {
+        if let Some(record) = store.held(&key)?.and_then(|held| held.confirmed) {
+            rows.push(Row::Cells { key, record, whole: true });
+        }
+    }
+    let mut guess = 16;
+    while !rows.is_empty() {
+        let (frame, taken) = cut_frame(packer, rows.len().min(guess), |count| {
+            Payload::Rows(Rows { reaches: Reach::default(), rows: rows.iter().take(count).cloned().collect() })
+        })?;
+        guess = next_guess(taken, frame.len());
+        rows.drain(..taken);
+        frames.push(frame);
     }
     Ok(())
 }

@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Fate, GatewayState, Held, Store, show};
+use super::{Fate, GatewayState, Held, Store, UNENROLLED, bounded, show};
 use crate::digest::Chain;
-use crate::id::{Dot, FieldName, HubSeq, Origin, RecordKey, Seq, Stream};
+use crate::id::{Dot, FieldName, HubSeq, Origin, RecordKey, Scope, Seq, Stream};
 use crate::limits::SYMBOLS_FIRST;
 use crate::merge::{self, Superseded, Why};
-use crate::message::{Ack, Request, Response, Status, View};
+use crate::message::{Ack, Bound, Request, Response, Status, View};
 use crate::payload::{News, Notice, Row, Rows};
 use crate::record::{Cell, Change, Op, Record, State};
 use crate::rules::Rules;
+use crate::value::Value;
 
 /// What an answer brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -76,17 +77,26 @@ pub fn integrate_head<S: Store>(store: &mut S, request: &Request, response: &Res
     if let Some(view) = &response.view {
         take_view(store, &mut state, view, &mut result)?;
     }
-    for item in &response.drop {
-        drop_unknown(store, *item, &rules, &mut result)?;
+    if !response.drop.is_empty() {
+        for key in store.keys_of_items(&response.drop)? {
+            drop_unknown(store, &key, &rules, &mut result)?;
+        }
     }
+    state.wanted.clone_from(&response.want);
     match (response.symbols, request.repair.is_some()) {
         (Some(more), _) => state.repair_symbols = Some(more),
         (None, true) => {
             state.repair_symbols = None;
-            state.repairs += 1;
+            // What a restored hub makes different is no bug of anybody's.
+            state.repairs += u64::from(state.recovers.is_none());
+            state.recovers = None;
         }
         (None, false) => {}
     }
+    let streams = state.streams;
+    state
+        .bounds
+        .retain(|bound| streams.get(usize::from(bound.stream.number())).is_some_and(|at| at.acked < bound.upto));
     store.set_state(&state)?;
     Ok(result)
 }
@@ -199,7 +209,10 @@ fn evict<S: Store>(store: &mut S, key: &RecordKey) -> Result<bool, S::Error> {
 fn take_notice<S: Store>(store: &mut S, notice: &Notice, rules: &Rules) -> Result<(), S::Error> {
     match &notice.news {
         News::Held(reason) => store.settle_fate(notice.dot, &Fate::Parked(reason.clone())),
-        News::Released(hseq) => confirm(store, notice.dot, *hseq, rules),
+        News::Released(hseq) => {
+            let bounds = store.state()?.bounds;
+            confirm(store, notice.dot, *hseq, rules, &bounds)
+        }
         News::Discarded(reason) => {
             store.settle_fate(notice.dot, &Fate::Discarded(reason.clone()))?;
             refresh(store, &notice.key, rules)
@@ -219,10 +232,11 @@ fn refresh<S: Store>(store: &mut S, key: &RecordKey, rules: &Rules) -> Result<()
 }
 
 /// The hub has applied an own op: it becomes part of the confirmed record.
-fn confirm<S: Store>(store: &mut S, dot: Dot, hseq: HubSeq, rules: &Rules) -> Result<(), S::Error> {
+fn confirm<S: Store>(store: &mut S, dot: Dot, hseq: HubSeq, rules: &Rules, bounds: &[Bound]) -> Result<(), S::Error> {
     let op = store.own_op(dot.stream, dot.seq)?;
     store.settle_fate(dot, &Fate::Confirmed(hseq))?;
     let Some(op) = op.filter(|op| op.stamp.dot == dot) else { return Ok(()) };
+    let op = bounded(&op, bounds).unwrap_or(op);
     let held = store.held(&op.key)?.unwrap_or_default();
     let mut confirmed = held.confirmed.unwrap_or_default();
     // The same function on the same input as at the hub; where the input differed, the hub sends its cells.
@@ -244,7 +258,7 @@ fn acknowledge<S: Store>(store: &mut S, state: &mut GatewayState, ack: &Ack, rul
             Some(HubSeq(range.hseq.0.saturating_add(nth)))
         });
         match number {
-            Some(hseq) => confirm(store, dot, hseq, rules)?,
+            Some(hseq) => confirm(store, dot, hseq, rules, &state.bounds)?,
             None => store.settle_fate(dot, &Fate::Parked("waiting at the hub".to_owned()))?,
         }
         touched.push(seq);
@@ -291,25 +305,39 @@ fn take_view<S: Store>(
 
 /// The hub does not have a record that is confirmed here. What is confirmed and covered by the cursor but absent at the hub
 /// is not ours to keep; own unsent writes on it stay.
-fn drop_unknown<S: Store>(store: &mut S, item: u64, rules: &Rules, result: &mut Integrated) -> Result<(), S::Error> {
-    let Some(key) = store.key_of_item(item)? else { return Ok(()) };
-    let Some(held) = store.held(&key)? else { return Ok(()) };
+fn drop_unknown<S: Store>(
+    store: &mut S,
+    key: &RecordKey,
+    rules: &Rules,
+    result: &mut Integrated,
+) -> Result<(), S::Error> {
+    let Some(held) = store.held(key)? else { return Ok(()) };
     match held.is_pending {
         false => {
             result.evicted += 1;
-            store.forget(&key)
+            store.forget(key)
         }
         true => {
-            store.keep(&key, &Held { confirmed: None, ..held })?;
-            refresh(store, &key, rules)
+            store.keep(key, &Held { confirmed: None, ..held })?;
+            refresh(store, key, rules)
         }
     }
 }
 
-/// The hub went back in time: what it no longer has is unsent again, and the pull begins where both agree.
+/// The hub went back in time: what it no longer has is unsent again, what it lost of others is offered to it, and then the
+/// pull begins where both agree.
 fn rebase(state: &mut GatewayState, response: &Response) {
     state.epoch = response.epoch;
     state.cursor = state.cursor.min(response.cursor);
+    state.recovers = Some(response.cursor);
+    state.repair_symbols = Some(SYMBOLS_FIRST as u32);
+    state.wanted.clear();
+    for stream in Stream::ALL {
+        let (upto, common) = (state.stream(stream).last, response.cursor);
+        if upto > Seq(0) {
+            state.bounds.push(Bound { stream, upto, common });
+        }
+    }
     for ack in &response.acks {
         let stream = state.stream_mut(ack.stream);
         if ack.acked < stream.acked {
@@ -333,6 +361,7 @@ pub fn adopt_origin<S: Store>(store: &mut S, origin: Origin) -> Result<(), S::Er
     let mut names = BTreeMap::new();
     let mut totals: BTreeMap<(RecordKey, FieldName), (u64, u64)> = BTreeMap::new();
     let mut keys = BTreeSet::new();
+    let (bounds, home) = (std::mem::take(&mut state.bounds), state.home());
     for stream_id in Stream::ALL {
         let after = state.stream(stream_id).acked;
         let (mut seq, mut chain) = (Seq(0), Chain::default());
@@ -343,6 +372,10 @@ pub fn adopt_origin<S: Store>(store: &mut S, origin: Origin) -> Result<(), S::Er
             from = last.stamp.dot.seq;
             for mut op in ops {
                 seq = seq.next();
+                op = bounded(&op, &bounds).unwrap_or(op);
+                if old == UNENROLLED {
+                    settle_in(&mut op, &home);
+                }
                 let dot = Dot { origin, stream: stream_id, seq };
                 names.insert(op.stamp.dot, dot);
                 op.stamp.dot = dot;
@@ -365,6 +398,14 @@ pub fn adopt_origin<S: Store>(store: &mut S, origin: Origin) -> Result<(), S::Er
         refresh(store, &key, &rules)?;
     }
     Ok(())
+}
+
+/// A record that was written before the gateway knew where it stands belongs to where it stands.
+fn settle_in(op: &mut Op, home: &Scope) {
+    let Some(Change::Put { value: Some(scope), .. }) = op.changes.get_mut(&FieldName::scope()) else { return };
+    if scope.as_text() == Some(Scope::root().as_str()) {
+        *scope = Value::Text(home.as_str().to_owned());
+    }
 }
 
 /// Moves what an op says in terms of its origin's own numbers over to the new origin.

@@ -25,8 +25,8 @@ use crate::digest::Chain;
 use crate::id::{Device, Dot, Epoch, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream};
 use crate::identity::DeviceKey;
 use crate::merge::{self, Superseded};
-use crate::message::{About, Plea, Short};
-use crate::record::{Op, Record};
+use crate::message::{About, Bound, Plea, Short};
+use crate::record::{Op, Record, Stamp};
 use crate::rules::Rules;
 
 /// The origin of a gateway that is not enrolled yet. Nothing leaves it; at enrolment its ops are renumbered.
@@ -65,6 +65,13 @@ pub struct GatewayState {
     pub unsure: bool,
     /// Whether the hub knows the present [`About`].
     pub told: bool,
+    /// The hub was put back to an older state: what it lost is compared with what is here, before anything is taken. The last
+    /// number that both states share.
+    pub recovers: Option<HubSeq>,
+    /// Items of records that the hub asked for meanwhile.
+    pub wanted: Vec<u64>,
+    /// Own ops that were written under the numbers of an epoch that is gone.
+    pub bounds: Vec<Bound>,
 }
 
 /// Where the gateway stands with one stream.
@@ -100,6 +107,9 @@ impl Default for GatewayState {
             repairs: 0,
             unsure: false,
             told: false,
+            recovers: None,
+            wanted: Vec::new(),
+            bounds: Vec::new(),
         }
     }
 }
@@ -204,8 +214,8 @@ pub trait Store {
     fn digest(&mut self, scopes: &[Scope]) -> Result<u64, Self::Error>;
     /// All digest items of confirmed records in these scopes.
     fn items(&mut self, scopes: &[Scope]) -> Result<Vec<u64>, Self::Error>;
-    /// The record of a digest item.
-    fn key_of_item(&mut self, item: u64) -> Result<Option<RecordKey>, Self::Error>;
+    /// The confirmed records of some digest items.
+    fn keys_of_items(&mut self, items: &[u64]) -> Result<Vec<RecordKey>, Self::Error>;
     /// Confirmed records outside of these scopes, at most `limit`.
     fn outside(&mut self, scopes: &[Scope], limit: usize) -> Result<Vec<RecordKey>, Self::Error>;
     /// Wishes about parked ops that the hub has not been told.
@@ -214,6 +224,14 @@ pub trait Store {
     fn clear_pleas(&mut self, told: &[Plea]) -> Result<(), Self::Error>;
     /// What to tell the admins.
     fn about(&mut self) -> Result<About, Self::Error>;
+}
+
+/// An op as it counts: where it says what it had seen in the numbers of an epoch that is gone, only what both epochs share.
+pub(crate) fn bounded(op: &Op, bounds: &[Bound]) -> Option<Op> {
+    let is_under = |bound: &&Bound| bound.stream == op.stamp.dot.stream && op.stamp.dot.seq <= bound.upto;
+    let common = bounds.iter().filter(is_under).map(|bound| bound.common).min()?;
+    let seen = op.stamp.seen.min(common);
+    Some(Op { stamp: Stamp { seen, ..op.stamp.clone() }, ..op.clone() })
 }
 
 /// The record that is shown: `confirmed` with `pending` on top.

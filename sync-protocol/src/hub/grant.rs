@@ -4,6 +4,7 @@
 //! writer meanwhile. What is promised here is on disk before the first row is read.
 
 use super::{Conversation, Gateway, Store, ViewNews};
+use crate::id::RecordKey;
 use crate::message::{Response, Status, View};
 
 /// What the hub has committed itself to; the pull makes the answer of it.
@@ -13,6 +14,8 @@ pub struct Grant {
     pub gateway: Gateway,
     /// The head, as far as no rows are needed for it.
     pub head: Response,
+    /// Records that the gateway offered: it gets them back whole.
+    pub joined: Vec<RecordKey>,
 }
 
 /// Ends the writing part of an exchange, after its ops were received.
@@ -42,5 +45,5 @@ pub fn grant<S: Store>(store: &mut S, with: &Conversation, now_ms: u64) -> Resul
         gateway.view = ViewNews::Told;
     }
     store.set_gateway(&gateway)?;
-    Ok(Grant { gateway, head })
+    Ok(Grant { gateway, head, joined: with.joined.clone() })
 }

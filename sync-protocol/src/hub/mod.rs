@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 pub use grant::{Grant, grant};
 pub use judge::{admit, discard, release, review_all};
-pub use open::{Conversation, Opened, Received, open, receive};
+pub use open::{Conversation, Opened, Received, open, receive, receive_offers};
 pub use pull::{Answer, pull};
 pub use write::{Written, write};
 
@@ -60,6 +60,8 @@ pub struct Gateway {
     pub backfill: bool,
     /// Own writes up to here are sent back to it, because it merged by other rules than the hub.
     pub echo_until: HubSeq,
+    /// The hub was put back since it last spoke: what it holds is compared with ours before anything is sent to it.
+    pub recovers: bool,
 }
 
 /// Whether a gateway knows its view.
@@ -152,6 +154,8 @@ pub trait Snapshot {
 
     /// The present epoch.
     fn epoch(&mut self) -> Result<Epoch, Self::Error>;
+    /// The last number that this lineage shares with an epoch; none for one that is not of this lineage.
+    fn common(&mut self, epoch: Epoch) -> Result<HubSeq, Self::Error>;
     /// The number of the last change.
     fn head(&mut self) -> Result<HubSeq, Self::Error>;
     /// The rules in force.
@@ -189,6 +193,9 @@ pub trait Snapshot {
 
 /// What the hub remembers on disk. Calls between two commits of the caller are one transaction.
 pub trait Store: Snapshot {
+    /// Begins another epoch, because this hub was put back to an older state and nobody said so. It began where this program
+    /// found the numbers when it was started.
+    fn new_epoch(&mut self) -> Result<Epoch, Self::Error>;
     /// Takes the next number.
     fn next(&mut self) -> Result<HubSeq, Self::Error>;
     /// A new origin number, never given before.

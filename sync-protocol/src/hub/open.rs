@@ -3,8 +3,12 @@
 use super::judge::admit;
 use super::{Arrived, Gateway, Mark, Snapshot, Store, ViewNews};
 use crate::digest::op_hash;
-use crate::id::{Dot, HubSeq, Origin, Seq, Stream};
+use crate::edit::render;
+use crate::gateway::bounded;
+use crate::id::{Dot, HubSeq, Origin, RecordKey, Seq, Stream};
+use crate::merge::{Joining, join};
 use crate::message::{Ack, Request, Response, Short, Status, StreamHead};
+use crate::payload::{Row, Rows};
 use crate::record::Op;
 
 /// An exchange under way.
@@ -16,6 +20,8 @@ pub struct Conversation {
     pub request: Request,
     /// Set when its history turned out not to fit in the middle of it.
     pub is_forked: bool,
+    /// Records that it offered and that were joined with ours.
+    pub joined: Vec<RecordKey>,
 }
 
 /// How an exchange begins.
@@ -43,7 +49,7 @@ pub struct Received {
 /// # Errors
 /// What the store reports.
 pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Opened, S::Error> {
-    let epoch = store.epoch()?;
+    let mut epoch = store.epoch()?;
     let head = store.head()?;
     let refuse = |status, reason: &str| {
         let response = Response { reason: Some(reason.to_owned()), ..Response::new(status, epoch, now_ms, head) };
@@ -62,6 +68,9 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
         // Genuine and from the future: this hub was put back to an older state.
         (gateway.turn, gateway.turn_before) = (request.turn, request.turn);
         store.set_gateway(&gateway)?;
+        if request.epoch == epoch {
+            epoch = store.new_epoch()?;
+        }
     } else if request.turn != gateway.turn && request.turn != gateway.turn_before {
         return stale(store, gateway, &request, now_ms);
     }
@@ -84,8 +93,16 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
     if request.origin != gateway.origin {
         return new_origin(store, gateway, now_ms, request.origin);
     }
-    if request.epoch != epoch || request.cursor > head {
-        return rebase(store, &gateway, &request, now_ms);
+    if request.epoch == epoch && request.cursor > head {
+        epoch = store.new_epoch()?;
+    }
+    if request.epoch != epoch {
+        return rebase(store, gateway, &request, now_ms);
+    }
+    if gateway.recovers && request.repair.is_none() && request.offers.is_none() {
+        // It has heard that nothing more is wanted of it.
+        gateway.recovers = false;
+        store.set_gateway(&gateway)?;
     }
     for stream in Stream::ALL {
         let mark = store.mark(gateway.origin, stream)?;
@@ -97,13 +114,14 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
             continue;
         };
         if at.acked > mark.acked {
-            return rebase(store, &gateway, &request, now_ms);
+            store.new_epoch()?;
+            return rebase(store, gateway, &request, now_ms);
         }
         if !fits(store, &gateway, at, &mark)? {
             return new_origin(store, gateway, now_ms, request.origin);
         }
     }
-    Ok(Opened::Ready(Box::new(Conversation { gateway, request, is_forked: false })))
+    Ok(Opened::Ready(Box::new(Conversation { gateway, request, is_forked: false, joined: Vec::new() })))
 }
 
 /// A genuine turn that was given long ago: the card is an older image of itself, or there are two of it. In the box that
@@ -147,11 +165,13 @@ fn new_origin<S: Store>(store: &mut S, gateway: Gateway, now_ms: u64, after: Ori
     })))
 }
 
-fn rebase<S: Snapshot>(store: &mut S, gateway: &Gateway, request: &Request, now_ms: u64) -> Result<Opened, S::Error> {
-    let mut response = Response::new(Status::Rebase, store.epoch()?, now_ms, request.cursor.min(store.head()?));
+fn rebase<S: Store>(store: &mut S, gateway: Gateway, request: &Request, now_ms: u64) -> Result<Opened, S::Error> {
+    let common = store.common(request.epoch)?;
+    let mut response = Response::new(Status::Rebase, store.epoch()?, now_ms, common);
     for at in &request.streams {
-        response.acks.push(ack(store, gateway, at.stream, at.acked, false)?);
+        response.acks.push(ack(store, &gateway, at.stream, at.acked, false)?);
     }
+    store.set_gateway(&Gateway { recovers: true, ..gateway })?;
     response.reason = Some("the hub is of another epoch than this gateway last spoke with".to_owned());
     Ok(Opened::Refused(Box::new(response)))
 }
@@ -204,7 +224,10 @@ pub fn receive<S: Store>(store: &mut S, with: &mut Conversation, ops: &[Op]) -> 
             with.is_forked = true;
             break;
         }
-        let arrived = Arrived::after(mark.chain, op);
+        // The chain is over what was written; what it says it saw counts as far as that still means the same.
+        let written = Arrived::after(mark.chain, op);
+        let counted = bounded(op, &with.request.bounds);
+        let arrived = Arrived { op: counted.as_ref().unwrap_or(op), ..written };
         (mark.acked, mark.chain) = (dot.seq, arrived.chain);
         let is_held = admit(store, Some(with.gateway.device), &arrived)?;
         result.new += 1;
@@ -214,4 +237,32 @@ pub fn receive<S: Store>(store: &mut S, with: &mut Conversation, ops: &[Op]) -> 
         store.set_mark(origin, stream, &mark)?;
     }
     Ok(result)
+}
+
+/// Takes one frame of records that this hub asked for after it was put back: what the gateway holds of the time that was lost
+/// is joined with what is here. Others may have written since, and whose it is may never come back.
+///
+/// # Errors
+/// What the store reports; the caller rolls back then.
+pub fn receive_offers<S: Store>(store: &mut S, with: &mut Conversation, rows: &Rows) -> Result<(), S::Error> {
+    let Some(common) = with.request.offers.filter(|_| with.gateway.recovers) else { return Ok(()) };
+    let rules = store.rules()?;
+    for row in &rows.rows {
+        let Row::Cells { key, record: offered, .. } = row else { continue };
+        let mut record = store.record(key)?.unwrap_or_default();
+        let scope = if record.cells.is_empty() { offered.scope() } else { record.scope() };
+        if !with.gateway.is_in_view(&scope) {
+            continue;
+        }
+        let type_rules = rules.of(&key.record_type);
+        let hseq = store.next()?;
+        let merged = join(&mut record, key, offered, Joining { hseq, common }, type_rules);
+        store.remember(key, &merged.superseded)?;
+        if merged.changed {
+            let parents = rules.parents(&key.record_type, &render(&record));
+            store.keep(key, record, &parents)?;
+        }
+        with.joined.push(key.clone());
+    }
+    Ok(())
 }

@@ -15,7 +15,7 @@ use crate::difference::{Encoder, decode, unpack};
 use crate::frame::Packer;
 use crate::gateway::{cut_frame, next_guess};
 use crate::id::{FieldName, HubSeq, RecordKey, Seq, Stream};
-use crate::limits::{ANSWER_BYTES_MAX, ANSWER_CHANGES_MAX, FRAME_BYTES_MAX, SYMBOLS_MAX};
+use crate::limits::{ANSWER_BYTES_MAX, ANSWER_CHANGES_MAX, FRAME_BYTES_MAX, SYMBOLS_FIRST, SYMBOLS_MAX, WANTED_MAX};
 use crate::message::{Request, Response, Status, View};
 use crate::payload::{Notice, Payload, Reach, Row, Rows};
 use crate::record::{Cell, Record, Stamp, State, Touch};
@@ -46,7 +46,7 @@ pub fn pull<S: Snapshot>(
 where
     S::Error: From<io::Error>,
 {
-    let Grant { gateway, mut head } = grant;
+    let Grant { gateway, mut head, joined } = grant;
     if head.status != Status::Ok {
         return Ok(Answer { head, frames: Vec::new(), rows: 0 });
     }
@@ -67,6 +67,13 @@ where
         rows: 0,
         budget: budget(request.budget_frames),
     };
+    if gateway.recovers {
+        pull.whole(joined)?;
+        pull.compare(request.repair.as_deref(), &mut head)?;
+        let Pull { frames, rows, .. } = pull;
+        head.more = true;
+        return Ok(Answer { head, frames, rows });
+    }
     if let Some(symbols) = &request.repair {
         pull.repair(symbols, &mut head)?;
     }
@@ -248,26 +255,61 @@ where
         own && cell.changed > self.gateway.echo_until
     }
 
+    /// Asks a gateway for what it holds and we do not, after this hub was put back; nothing is sent to it before.
+    fn compare(&mut self, packed: Option<&[u8]>, head: &mut Response) -> Result<(), S::Error> {
+        let Some(packed) = packed else {
+            head.symbols = Some(SYMBOLS_FIRST as u32);
+            return Ok(());
+        };
+        match self.differences(packed)? {
+            Differences::Found { theirs, ours } if theirs.is_empty() => self.whole(ours)?,
+            Differences::Found { theirs, .. } => {
+                head.want = theirs.into_iter().take(WANTED_MAX).collect();
+                head.symbols = Some(SYMBOLS_FIRST as u32);
+            }
+            Differences::Unclear(symbols) => head.symbols = Some(symbols),
+            // What nobody else sends again is lost to this hub; the gateway keeps it in its history.
+            Differences::TooMany | Differences::Unreadable => {}
+        }
+        Ok(())
+    }
+
     /// Finds what differs between the gateway's view and ours, and mends it.
     fn repair(&mut self, packed: &[u8], head: &mut Response) -> Result<(), S::Error> {
-        let Some(theirs) = unpack(packed, 0, SYMBOLS_MAX as u32) else { return Ok(()) };
+        match self.differences(packed)? {
+            Differences::Found { theirs, ours } => {
+                head.drop = theirs;
+                self.whole(ours)?;
+            }
+            Differences::Unclear(symbols) => head.symbols = Some(symbols),
+            Differences::TooMany => {
+                // More differs than is worth naming one by one: everything in view is sent again, in the back-fill lane.
+                let (scopes, source) = (self.gateway.scopes.clone(), self.gateway.source);
+                head.view = Some(View { scopes, source, backfill: true });
+            }
+            Differences::Unreadable => {}
+        }
+        Ok(())
+    }
+
+    fn differences(&mut self, packed: &[u8]) -> Result<Differences, S::Error> {
+        let Some(theirs) = unpack(packed, 0, SYMBOLS_MAX as u32) else { return Ok(Differences::Unreadable) };
         let count = theirs.len() as u32;
         let items = self.store.items(&self.gateway.scopes)?;
         let ours = Encoder::new(u64::from(count), items.iter().map(|(item, _)| *item)).symbols(count);
         let Some(difference) = decode(u64::from(count), &ours, &theirs) else {
-            if count >= SYMBOLS_MAX as u32 {
-                // More differs than is worth naming one by one: everything in view is sent again, in the back-fill lane.
-                let (scopes, source) = (self.gateway.scopes.clone(), self.gateway.source);
-                head.view = Some(View { scopes, source, backfill: true });
-            } else {
-                head.symbols = Some(count.saturating_mul(4).clamp(1, SYMBOLS_MAX as u32));
-            }
-            return Ok(());
+            return Ok(match count >= SYMBOLS_MAX as u32 {
+                true => Differences::TooMany,
+                false => Differences::Unclear(count.saturating_mul(4).clamp(1, SYMBOLS_MAX as u32)),
+            });
         };
         let missing: BTreeSet<u64> = difference.local_only.into_iter().collect();
-        let keys: Vec<RecordKey> =
-            items.into_iter().filter(|(item, _)| missing.contains(item)).map(|(_, key)| key).collect();
-        head.drop = difference.remote_only;
+        let ours = items.into_iter().filter(|(item, _)| missing.contains(item)).map(|(_, key)| key).collect();
+        Ok(Differences::Found { theirs: difference.remote_only, ours })
+    }
+
+    /// Sends records whole: whatever else the gateway had confirmed of them is wrong.
+    fn whole(&mut self, keys: Vec<RecordKey>) -> Result<(), S::Error> {
         let mut rows = Vec::new();
         for key in keys {
             if let Some(record) = self.store.record(&key)? {
@@ -280,4 +322,21 @@ where
         }
         Ok(())
     }
+}
+
+/// How the items of two sides differ.
+enum Differences {
+    /// In these.
+    Found {
+        /// Items that only the gateway has.
+        theirs: Vec<u64>,
+        /// Records whose items only the hub has.
+        ours: Vec<RecordKey>,
+    },
+    /// In more than the symbols tell; so many would.
+    Unclear(u32),
+    /// In more than any symbols would tell.
+    TooMany,
+    /// The symbols cannot be read.
+    Unreadable,
 }

@@ -176,9 +176,11 @@ impl Store for MemoryGateway {
         Ok(held.filter_map(|(key, held)| held.confirmed.as_ref().map(|record| item(key, record))).collect())
     }
 
-    fn key_of_item(&mut self, wanted: u64) -> Result<Option<RecordKey>, MemoryError> {
-        let is_it = |(key, held): &(&RecordKey, &Held)| held.confirmed.as_ref().is_some_and(|r| item(key, r) == wanted);
-        Ok(self.records.iter().find(is_it).map(|(key, _)| key.clone()))
+    fn keys_of_items(&mut self, items: &[u64]) -> Result<Vec<RecordKey>, MemoryError> {
+        let is_one = |(key, held): &(&RecordKey, &Held)| {
+            held.confirmed.as_ref().is_some_and(|record| items.contains(&item(key, record)))
+        };
+        Ok(self.records.iter().filter(is_one).map(|(key, _)| key.clone()).collect())
     }
 
     fn outside(&mut self, scopes: &[Scope], limit: usize) -> Result<Vec<RecordKey>, MemoryError> {

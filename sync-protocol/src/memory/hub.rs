@@ -31,6 +31,10 @@ struct Waiting {
 #[derive(Debug, Clone, Default)]
 pub struct MemoryHub {
     epoch: Epoch,
+    /// Epochs that ended, and the last number that each shares with the next.
+    lineage: Vec<(Epoch, HubSeq)>,
+    /// The head when the program was started.
+    started: HubSeq,
     head: HubSeq,
     rules: Arc<Rules>,
     origins: BTreeMap<Origin, Device>,
@@ -61,9 +65,24 @@ impl MemoryHub {
             view: ViewNews::Known,
             backfill: false,
             echo_until: HubSeq::NONE,
+            recovers: false,
         };
         self.gateways.insert(device, gateway.clone());
         gateway
+    }
+
+    /// What a program finds that is started on an older copy of a hub; with `said`, by somebody who says that it is one.
+    pub fn restored(mut self, said: bool, epoch: Epoch) -> MemoryHub {
+        self.started = self.head;
+        if said {
+            self.begin_epoch(epoch);
+        }
+        self
+    }
+
+    fn begin_epoch(&mut self, epoch: Epoch) {
+        self.lineage.push((self.epoch, self.started));
+        self.epoch = epoch;
     }
 
     /// Puts other rules in force.
@@ -87,7 +106,8 @@ impl MemoryHub {
     }
 
     fn mint_origin(&mut self, device: Device) -> Origin {
-        let origin = Origin(self.origins.len() as u32 + 1);
+        let last = self.origins.keys().last().copied().unwrap_or(Origin::HUB);
+        let origin = Origin(last.max(Origin::before(self.epoch)).0 + 1);
         self.origins.insert(origin, device);
         origin
     }
@@ -103,6 +123,11 @@ impl Snapshot for MemoryHub {
 
     fn epoch(&mut self) -> Result<Epoch, MemoryError> {
         Ok(self.epoch)
+    }
+
+    fn common(&mut self, epoch: Epoch) -> Result<HubSeq, MemoryError> {
+        let ends = self.lineage.iter().skip_while(|(known, _)| *known != epoch).map(|(_, end)| *end);
+        Ok(ends.min().unwrap_or(HubSeq::NONE))
     }
 
     fn head(&mut self) -> Result<HubSeq, MemoryError> {
@@ -201,6 +226,12 @@ impl Snapshot for MemoryHub {
 }
 
 impl Store for MemoryHub {
+    fn new_epoch(&mut self) -> Result<Epoch, MemoryError> {
+        let epoch = Epoch(self.epoch.0 + 1_000);
+        self.begin_epoch(epoch);
+        Ok(epoch)
+    }
+
     fn next(&mut self) -> Result<HubSeq, MemoryError> {
         self.head = self.head.next();
         Ok(self.head)

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crdts::orswot::{Op as SetOp, Orswot};
-use crdts::{CmRDT, GSet, VClock};
+use crdts::{CmRDT, CvRDT, GSet, VClock};
 
 use super::Step;
 use crate::id::{Dot, HubSeq, Origin, Writer};
@@ -135,6 +135,13 @@ fn to_orswot(state: &SetState) -> Orswot<Value, Writer> {
         set.apply(SetOp::Add { dot: crdts::Dot::new(writer, seq), members });
     }
     set
+}
+
+/// A set that has seen what both have seen.
+pub(super) fn united_sets(ours: &SetState, theirs: &SetState, touch: Touch) -> SetState {
+    let mut set = to_orswot(ours);
+    set.merge(to_orswot(theirs));
+    from_orswot(&set, touch)
 }
 
 fn from_orswot(set: &Orswot<Value, Writer>, touch: Touch) -> SetState {

@@ -13,9 +13,12 @@
 //! - The result depends on record, op, number and rules only. No clock, no randomness, no map order.
 
 mod collections;
+mod join;
 mod register;
 
 use std::sync::Arc;
+
+pub use join::{Joining, join};
 
 use crate::error::MergeError;
 use crate::id::{FieldName, HubSeq};

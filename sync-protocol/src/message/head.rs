@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{About, Ack, AckRange, PROTOCOL, Plea, Request, Response, Status, StreamHead, View};
+use super::{About, Ack, AckRange, Bound, PROTOCOL, Plea, Request, Response, Status, StreamHead, View};
 use crate::cbor::{In, Out};
 use crate::codec::{decode_dot, encode_dot};
 use crate::error::DecodeError;
@@ -72,6 +72,14 @@ impl Request {
             out.bytes(&about.print);
         }
         keys.key_if(self.repairs != 0, 6, |out| out.uint(self.repairs).done());
+        keys.key_if(!self.bounds.is_empty(), 7, |out| {
+            out.list(self.bounds.iter(), |out, bound| {
+                out.array(3).uint(u64::from(bound.stream.number())).uint(bound.upto.0).uint(bound.common.0);
+            });
+        });
+        if let Some(common) = self.offers {
+            keys.key(8).uint(common.0);
+        }
         keys.finish(head)
     }
 
@@ -104,6 +112,8 @@ impl Request {
             pleas: Vec::new(),
             about: None,
             repairs: 0,
+            bounds: Vec::new(),
+            offers: None,
         };
         for _ in 0..input.map()? {
             match input.uint()? {
@@ -124,12 +134,20 @@ impl Request {
                     head.about = Some(About { version, disk_free, records, print: exactly(&mut input)? });
                 }
                 6 => head.repairs = input.uint()?,
+                7 => head.bounds = input.list(decode_bound)?,
+                8 => head.offers = Some(HubSeq(input.uint()?)),
                 _ => input.skip()?,
             }
         }
         input.end()?;
         Ok(head)
     }
+}
+
+fn decode_bound(input: &mut In<'_>) -> Result<Bound, DecodeError> {
+    input.tuple(3)?;
+    let (stream, upto) = (Stream::from_number(input.u8()?)?, Seq(input.uint()?));
+    Ok(Bound { stream, upto, common: HubSeq(input.uint()?) })
 }
 
 fn exactly<const LEN: usize>(input: &mut In<'_>) -> Result<[u8; LEN], DecodeError> {
@@ -208,9 +226,7 @@ impl Response {
             out.list(view.scopes.iter(), |out, scope| out.text(scope.as_str()).done());
             out.uint(u64::from(view.source.0)).bool(view.backfill);
         }
-        keys.key_if(!self.drop.is_empty(), 7, |out| {
-            out.list(self.drop.iter(), |out, item| out.bytes(&item.to_le_bytes()).done());
-        });
+        keys.key_if(!self.drop.is_empty(), 7, |out| encode_items(out, &self.drop));
         if let Some(symbols) = self.symbols {
             keys.key(8).uint(u64::from(symbols));
         }
@@ -220,6 +236,7 @@ impl Response {
         if let Some(device) = self.device {
             keys.key(10).uint(u64::from(device.0));
         }
+        keys.key_if(!self.want.is_empty(), 11, |out| encode_items(out, &self.want));
         keys.finish(head)
     }
 
@@ -253,12 +270,17 @@ impl Response {
                 8 => head.symbols = Some(input.u32()?),
                 9 => head.reason = Some(input.text()?.to_owned()),
                 10 => head.device = Some(Device(input.u32()?)),
+                11 => head.want = input.list(|input| exactly(input).map(u64::from_le_bytes))?,
                 _ => input.skip()?,
             }
         }
         input.end()?;
         Ok(head)
     }
+}
+
+fn encode_items(out: &mut Out, items: &[u64]) {
+    out.list(items.iter(), |out, item| out.bytes(&item.to_le_bytes()).done());
 }
 
 /// `[stream, acked, chain, durable, [first, count, hseq]…]` with the numbers of a range in one flat list.

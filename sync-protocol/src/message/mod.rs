@@ -57,6 +57,23 @@ pub struct Request {
     pub about: Option<About>,
     /// Key 6: digest repairs so far; absent is 0.
     pub repairs: u64,
+    /// Key 7: own ops that were captured under the numbers of an epoch that is gone.
+    pub bounds: Vec<Bound>,
+    /// Key 8: the frames hold records that the hub asked for after it was put back; the last number that means the same to
+    /// both.
+    pub offers: Option<HubSeq>,
+}
+
+/// Ops of a stream up to one of them were written when the hub was of another epoch. Of what they saw, the numbers up to
+/// `common` mean the same in both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bound {
+    /// The stream.
+    pub stream: Stream,
+    /// The last of these ops.
+    pub upto: Seq,
+    /// The last number that both epochs share.
+    pub common: HubSeq,
 }
 
 /// Where a gateway stands with one stream.
@@ -129,6 +146,8 @@ pub struct Response {
     pub reason: Option<String>,
     /// Key 10: the enrolment to go on as; with [`Status::NewOrigin`], if another box speaks under the present one.
     pub device: Option<Device>,
+    /// Key 11: items whose records the gateway is to send: this hub was put back, and they may be from the time it lost.
+    pub want: Vec<u64>,
 }
 
 /// How an exchange ended.
@@ -224,6 +243,7 @@ impl Response {
             symbols: None,
             reason: None,
             device: None,
+            want: Vec::new(),
         }
     }
 }

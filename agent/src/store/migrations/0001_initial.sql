@@ -12,7 +12,10 @@ CREATE TABLE sync_state (
   repair_symbols INTEGER NOT NULL,
   repairs INTEGER NOT NULL,
   is_unsure INTEGER NOT NULL,
-  is_told INTEGER NOT NULL
+  is_told INTEGER NOT NULL,
+  recovers INTEGER NOT NULL,
+  wanted BLOB NOT NULL,
+  bounds TEXT NOT NULL
 ) STRICT;
 
 CREATE TABLE stream_state (

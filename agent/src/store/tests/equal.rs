@@ -111,8 +111,8 @@ impl gateway::Store for InStep<'_, '_> {
     fn items(&mut self, scopes: &[Scope]) -> Result<Vec<u64>, Error> {
         self.ask("items", |d| sorted(d.items(scopes)), |m| sorted(m.items(scopes)))
     }
-    fn key_of_item(&mut self, wanted: u64) -> Result<Option<RecordKey>, Error> {
-        self.ask("key_of_item", |d| d.key_of_item(wanted), |m| m.key_of_item(wanted))
+    fn keys_of_items(&mut self, items: &[u64]) -> Result<Vec<RecordKey>, Error> {
+        self.ask("keys_of_items", |d| sorted(d.keys_of_items(items)), |m| sorted(m.keys_of_items(items)))
     }
     fn outside(&mut self, scopes: &[Scope], limit: usize) -> Result<Vec<RecordKey>, Error> {
         self.ask("outside", |d| sorted(d.outside(scopes, limit)), |m| sorted(m.outside(scopes, limit)))

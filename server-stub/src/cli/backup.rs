@@ -1,0 +1,30 @@
+//! `outpost-hub backup` and `outpost-hub restore`
+
+use std::path::Path;
+
+use super::Place;
+use crate::clock::now_ms;
+use crate::error::HubError;
+use crate::store::put_back;
+
+/// Copies the database of a hub that may be running.
+pub(super) fn back_up(place: &mut Place<'_>, to: &Path) -> Result<(), HubError> {
+    place.database()?.back_up(to, now_ms())?;
+    place.say(format!("{} holds the hub as it was a moment ago, and was checked", to.display()));
+    Ok(())
+}
+
+/// Puts a backup in the place of the database. Gateways bring back what they know of the time after it.
+pub(super) fn restore(place: &mut Place<'_>, from: &Path) -> Result<(), HubError> {
+    let before = put_back(&place.data_dir, from, now_ms())?;
+    let head = place.write(|tx| {
+        tx.note_start()?;
+        tx.begin_epoch()?;
+        Ok(sync_protocol::hub::Snapshot::head(tx)?)
+    })?;
+    if let Some(before) = before {
+        place.say(format!("what was here is kept as {}", before.display()));
+    }
+    place.say(format!("the hub is as it was at change {}; start it, and each gateway brings back the rest", head.0));
+    Ok(())
+}

@@ -1,0 +1,95 @@
+//! Copies of the whole database, made while it is written to, and put back.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::backup::Backup;
+use rusqlite::{Connection, OpenFlags};
+
+use super::Database;
+use crate::error::{HubError, StoreError};
+
+/// Pages that are copied at a time; the writer gets in between.
+const PAGES_STEP: i32 = 1_000;
+const STEP_PAUSE: Duration = Duration::from_millis(2);
+
+impl Database {
+    /// Makes a copy that is consistent, checked and one file, and notes what in it is safe from the loss of this one. A copy
+    /// that stood there before is replaced only by a good one.
+    pub(crate) fn back_up(&mut self, to: &Path, now_ms: i64) -> Result<(), HubError> {
+        let part = with_suffix(to, ".part");
+        let _ = fs::remove_file(&part);
+        let mut copy = Connection::open(&part).map_err(StoreError::from)?;
+        let backup = Backup::new(&self.conn, &mut copy).map_err(StoreError::from)?;
+        backup.run_to_completion(PAGES_STEP, STEP_PAUSE, None).map_err(StoreError::from)?;
+        drop(backup);
+        copy.pragma_update(None, "journal_mode", "DELETE").map_err(StoreError::from)?;
+        check(&copy, &part)?;
+        let marks = marks_of(&copy)?;
+        drop(copy);
+        persist(&part, to)?;
+        self.write(now_ms, |tx| tx.note_durable(&marks)).map_err(HubError::from)
+    }
+}
+
+/// What the streams of all origins had reached.
+fn marks_of(copy: &Connection) -> Result<Vec<(i64, i64, i64)>, StoreError> {
+    let mut select = copy.prepare("SELECT origin, stream, acked FROM marks")?;
+    let marks = select.query_map([], |row| row.try_into())?.collect::<Result<_, _>>()?;
+    Ok(marks)
+}
+
+/// Puts a backup in the place of the database of `dir`, which is kept beside it under another name. Tells that name, if there
+/// was one.
+pub(crate) fn put_back(dir: &Path, from: &Path, now_ms: i64) -> Result<Option<PathBuf>, HubError> {
+    let backup = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(StoreError::from)?;
+    check(&backup, from)?;
+    drop(backup);
+    let place = dir.join("hub.db");
+    let before = with_suffix(&place, &format!(".before-restore-{now_ms}"));
+    let is_there = place.exists();
+    if is_there {
+        make_one_file(&place)?;
+        fs::rename(&place, &before).map_err(|source| HubError::File { path: place.clone(), source })?;
+    }
+    let part = with_suffix(&place, ".part");
+    fs::copy(from, &part).map_err(|source| HubError::File { path: from.to_owned(), source })?;
+    persist(&part, &place)?;
+    Ok(is_there.then_some(before))
+}
+
+/// Folds the write-ahead log into the database, which nobody else may have open meanwhile.
+fn make_one_file(path: &Path) -> Result<(), HubError> {
+    let conn = Connection::open(path).map_err(StoreError::from)?;
+    conn.busy_timeout(Duration::ZERO).map_err(StoreError::from)?;
+    let mode = conn.pragma_update_and_check(None, "journal_mode", "DELETE", |row| row.get::<_, String>(0));
+    match mode.as_deref() {
+        Ok("delete") => Ok(()),
+        _ => Err(HubError::Conflict("a hub is running on this folder".to_owned())),
+    }
+}
+
+fn check(conn: &Connection, path: &Path) -> Result<(), HubError> {
+    let verdict =
+        conn.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0)).map_err(StoreError::from)?;
+    let known: i64 = conn.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(StoreError::from)?;
+    match verdict == "ok" && known > 0 {
+        true => Ok(()),
+        false => Err(HubError::Invalid(format!("{} is no whole database of a hub", path.display()))),
+    }
+}
+
+fn persist(part: &Path, to: &Path) -> Result<(), HubError> {
+    let file = |source| HubError::File { path: to.to_owned(), source };
+    File::open(part).and_then(|part| part.sync_all()).map_err(file)?;
+    fs::rename(part, to).map_err(file)?;
+    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(file)
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}

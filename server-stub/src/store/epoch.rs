@@ -1,0 +1,52 @@
+//! Epochs: which history of the hub its numbers belong to.
+
+use rusqlite::params;
+use sync_protocol::id::{Epoch, HubSeq};
+
+use super::Tx;
+use super::tx::{bits, number};
+use crate::error::StoreError;
+use crate::secret;
+
+/// Epochs with the head at which each began, oldest first.
+type Lineage = Vec<(u32, u64)>;
+
+impl Tx<'_> {
+    fn lineage(&mut self) -> Result<Lineage, StoreError> {
+        let text: String = self.sql("SELECT lineage FROM hub")?.query_row([], |row| row.get(0))?;
+        Ok(serde_json::from_str(&text).unwrap_or_default())
+    }
+
+    /// Where the first epoch after this one began; the beginning of all numbers if this lineage does not have it.
+    pub(super) fn common_with(&mut self, epoch: Epoch) -> Result<HubSeq, StoreError> {
+        let lineage = self.lineage()?;
+        let later = lineage.iter().skip_while(|(known, _)| *known != epoch.0).skip(1);
+        Ok(later.map(|(_, began)| HubSeq(*began)).min().unwrap_or(HubSeq::NONE))
+    }
+
+    /// Notes where the numbers stand when the program begins to serve: if it turns out that this is an older copy of the
+    /// hub, its new epoch began here.
+    pub(crate) fn note_start(&mut self) -> Result<(), StoreError> {
+        self.sql("UPDATE hub SET started = head")?.execute([])?;
+        Ok(())
+    }
+
+    /// Begins an epoch. Its number is random: a hub that is put back twice to one backup must not give one number twice.
+    pub(crate) fn begin_epoch(&mut self) -> Result<Epoch, StoreError> {
+        let mut lineage = self.lineage()?;
+        let epoch = loop {
+            let epoch = secret::epoch()?;
+            let is_known = lineage.iter().any(|(known, _)| known & 0xffff == epoch & 0xffff);
+            if !is_known && epoch & 0xffff > 1 {
+                break epoch;
+            }
+        };
+        let started: i64 = self.sql("SELECT started FROM hub")?.query_row([], |row| row.get(0))?;
+        lineage.push((epoch, number(started)));
+        let text = serde_json::Value::from(lineage.iter().map(|(e, at)| vec![u64::from(*e), *at]).collect::<Vec<_>>());
+        self.sql("UPDATE hub SET epoch = ?1, lineage = ?2")?
+            .execute(params![bits(u64::from(epoch)), text.to_string()])?;
+        tracing::warn!(epoch, began = started, "this hub was put back to an older state; a new epoch began");
+        Ok(Epoch(epoch))
+    }
+}

@@ -1,0 +1,98 @@
+//! Joining what a gateway holds with what a hub from a backup has: state with state, not op by op, because whose ops they
+//! were may never come back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Merged, apply, collections, fit};
+use crate::id::{FieldName, HubSeq, RecordKey};
+use crate::record::{Cell, Change, Op, Record, Stamp, State, Touch};
+use crate::rules::TypeRules;
+
+/// Under what numbers a record is joined.
+#[derive(Debug, Clone, Copy)]
+pub struct Joining {
+    /// What it becomes here. The numbers that the lost hub gave mean nothing any more.
+    pub hseq: HubSeq,
+    /// The last number that both hubs share: of what a write says it had seen, this much counts.
+    pub common: HubSeq,
+}
+
+/// Joins an offered record into ours. A value of a register takes part as if it was written anew by its author; what merges
+/// by its type is united.
+pub fn join(record: &mut Record, key: &RecordKey, offered: &Record, at: Joining, rules: &TypeRules) -> Merged {
+    let mut merged = Merged::default();
+    for op in writes(key, offered, at) {
+        // A dot that stands with another value is a twin's; it is found where its ops meet.
+        let Ok(one) = apply(record, &op, at.hseq, rules) else { continue };
+        merged.changed |= one.changed;
+        merged.superseded.extend(one.superseded);
+    }
+    for (name, cell) in &offered.cells {
+        let rule = rules.rule(name);
+        let before = record.cells.get(name);
+        let state = before.map(|cell| fit(cell.state.clone(), rule, cell.changed));
+        let Some(united) = unite(state.as_ref(), &cell.state, at) else { continue };
+        merged.changed = true;
+        record.cells.insert(name.clone(), Cell { changed: at.hseq, state: united });
+    }
+    merged
+}
+
+/// The registers of a record as the writes that made them, oldest first.
+fn writes(key: &RecordKey, offered: &Record, at: Joining) -> Vec<Op> {
+    let mut by_dot = BTreeMap::new();
+    for (name, cell) in &offered.cells {
+        let State::Register(entries) = &cell.state else { continue };
+        for entry in entries {
+            let op = by_dot.entry(entry.stamp.marker()).or_insert_with(|| Op {
+                stamp: renumbered(&entry.stamp, at),
+                key: key.clone(),
+                changes: BTreeMap::<FieldName, Change>::new(),
+            });
+            op.changes.insert(name.clone(), Change::Put { value: entry.value.clone(), unseen: Vec::new() });
+        }
+    }
+    by_dot.into_values().collect()
+}
+
+fn renumbered(stamp: &Stamp, at: Joining) -> Stamp {
+    Stamp { hseq: HubSeq::NONE, seen: stamp.seen.min(at.common), ..stamp.clone() }
+}
+
+/// A set, list or counter with what another one knows more; `None` if that is nothing.
+fn unite(ours: Option<&State>, theirs: &State, at: Joining) -> Option<State> {
+    let touch = |touch: &Touch| {
+        let last = Stamp { hseq: at.hseq, ..renumbered(&touch.last, at) };
+        // Nobody else has computed this, so everybody is sent it.
+        Touch { last: Arc::new(last), basis: at.hseq }
+    };
+    let united = match (ours, theirs) {
+        (_, State::Register(_)) => return None,
+        (Some(State::Set(ours)), State::Set(theirs)) => {
+            State::Set(collections::united_sets(ours, theirs, touch(&theirs.touch)))
+        }
+        (Some(State::Log(ours)), State::Log(theirs)) => {
+            let entries = ours.entries.union(&theirs.entries).cloned().collect();
+            State::Log(crate::record::LogState { touch: touch(&theirs.touch), entries })
+        }
+        (Some(State::Counter(ours)), State::Counter(theirs)) => {
+            let mut totals = ours.totals.clone();
+            for (origin, (plus, minus)) in &theirs.totals {
+                let known = totals.entry(*origin).or_default();
+                *known = (known.0.max(*plus), known.1.max(*minus));
+            }
+            State::Counter(crate::record::CounterState { touch: touch(&theirs.touch), totals })
+        }
+        (None, theirs) => theirs.clone(),
+        // The rules of the field were changed in between: ours stands, and theirs is in the history of its gateway.
+        (Some(_), _) => return None,
+    };
+    let is_more = match (ours, &united) {
+        (Some(State::Set(a)), State::Set(b)) => (&a.clock, &a.members) != (&b.clock, &b.members),
+        (Some(State::Log(a)), State::Log(b)) => a.entries != b.entries,
+        (Some(State::Counter(a)), State::Counter(b)) => a.totals != b.totals,
+        _ => true,
+    };
+    is_more.then_some(united)
+}
