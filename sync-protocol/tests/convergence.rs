@@ -595,6 +595,11 @@ fn an_edit_made_after_a_restore_meets_the_lost_one_as_a_rival() {
     w.put(0, "patient/p1", json!({"phone": "1"}));
     w.sync_all();
     let backup = w.hub.clone();
+    for n in 0..20 {
+        w.put(1, &format!("note/n{n}"), json!({"n": n}));
+    }
+    w.sync_all();
+    // Had seen numbers that the hub will give again, for other changes.
     w.edit(0, "patient/p1", json!({"phone": "2"}));
     w.sync_all();
     w.hub = backup.restored(true, sync_protocol::id::Epoch(77));
