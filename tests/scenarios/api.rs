@@ -167,6 +167,20 @@ fn receipts_tell_here_from_at_the_hub() {
 }
 
 #[test]
+fn an_app_is_told_when_a_record_belongs_to_another_catchment() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Hub::start(&folder.path().join("hub"));
+    hub.publish("version = 1\n[types.patient]\nscope = \"facility\"\n");
+    let gateway = Gateway::enrolled(&folder.path().join("a"), &hub, "a", "mw/zomba");
+    let here = gateway.put("patient/p1", &json!({"name": "Asha", "facility": "mw/zomba/chingale"}));
+    let mistyped = gateway.put("patient/p2", &json!({"name": "Bina", "facility": "mw/zmoba/chingale"}));
+    assert_eq!((here.get("leaves_for"), mistyped["leaves_for"].as_str()), (None, Some("mw/zmoba/chingale")));
+    gateway.sync();
+    assert!(gateway.get("patient/p1").is_some() && gateway.get("patient/p2").is_none());
+    assert_eq!(hub.export("patient").lines().count(), 2, "it is not lost");
+}
+
+#[test]
 fn the_document_names_every_path_that_answers() {
     let (_folder, gateway) = alone();
     let (_, text) = gateway.ask("GET", "/openapi.json", &[], None);

@@ -4,7 +4,7 @@ use axum::http::{HeaderMap, header};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use sync_protocol::edit::render;
-use sync_protocol::gateway::{Capture, Captured, Intent, capture};
+use sync_protocol::gateway::{Capture, Captured, Intent, Store as _, capture};
 use sync_protocol::id::{Author, RecordKey};
 use sync_protocol::merge::Presence;
 use utoipa::ToSchema;
@@ -51,6 +51,10 @@ pub(crate) struct Receipt {
     /// and the other value is kept.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conflicts: Vec<String>,
+    /// The catchment that the record belongs to, if that is not this gateway's: it is on disk and goes to the hub, and
+    /// leaves this gateway when it is there. A mistyped facility shows here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leaves_for: Option<String>,
 }
 
 /// What a write did.
@@ -131,7 +135,10 @@ pub(crate) fn perform(
     let deletes = intent == Intent::Delete;
     let Moment { now_ms, quality } = now;
     let done = capture(tx, Capture { key: key.clone(), intent, base, author: terms.author, now_ms, quality })?;
-    Ok(receipt(&key, &done, deletes))
+    let scope = done.record.scope();
+    let stays = tx.state()?.scopes.iter().any(|ours| ours.covers(&scope));
+    let leaves_for = (!stays).then(|| scope.to_string());
+    Ok(Receipt { leaves_for, ..receipt(&key, &done, deletes) })
 }
 
 fn check_existence(current: Option<&Stored>, terms: &Terms, wish: &Wish) -> Result<(), Problem> {
@@ -160,5 +167,6 @@ fn receipt(key: &RecordKey, done: &Captured, deletes: bool) -> Receipt {
         etag: done.etag.clone(),
         result,
         conflicts: done.conflicts.iter().map(ToString::to_string).collect(),
+        leaves_for: None,
     }
 }
