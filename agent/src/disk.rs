@@ -1,5 +1,5 @@
 //! Room on the card. Intake stops politely before the database has to: what is acknowledged, and the sync that makes room,
-//! keep a reserve.
+//! keep a reserve. Where a quota or another program makes SQLite itself find no room, the writer says so with the same answer.
 
 use std::path::{Path, PathBuf};
 
@@ -24,14 +24,19 @@ impl Disk {
         Some(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
-    /// Fails if the reserve is touched.
+    /// Whether what is free is no more than the reserve. Looked at anew each time, so intake goes on as soon as there is room.
+    pub fn is_nearly_full(&self) -> bool {
+        self.free_bytes().is_some_and(|free| free < self.reserve_bytes)
+    }
+
+    /// Fails if the reserve is touched. For what apps bring: sync may use the reserve.
     ///
     /// # Errors
     /// A 507 problem that says what to do.
     pub fn check_room(&self) -> Result<(), Problem> {
-        match self.free_bytes() {
-            Some(free) if free < self.reserve_bytes => Err(Problem::disk_full()),
-            _ => Ok(()),
+        match self.is_nearly_full() {
+            true => Err(Problem::disk_full()),
+            false => Ok(()),
         }
     }
 }

@@ -193,6 +193,11 @@ impl Error {
         }
     }
 
+    /// The disk was too full for what somebody else wrote in the same commit.
+    pub(crate) fn no_room() -> Error {
+        Error::DiskFull(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), None))
+    }
+
     /// The same failure once more, for each of those that it befell together.
     pub(crate) fn again(&self) -> Error {
         let copy = |error: &rusqlite::Error| match error {
@@ -212,6 +217,10 @@ impl Error {
 
 impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
+        if error.sqlite_error().is_some_and(|code| code.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE) {
+            // The file by which connections share what they know of the log could not grow.
+            return Error::DiskFull(error);
+        }
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Error::DiskFull(error),
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Error::Locked(error),

@@ -8,6 +8,7 @@ use serde::Serialize;
 use sync_protocol::id::Stream;
 use utoipa::ToSchema;
 
+use crate::disk::Disk;
 use crate::store;
 
 /// The state of a gateway.
@@ -53,6 +54,8 @@ pub struct Status {
     pub database_bytes: u64,
     /// Free space on the card.
     pub disk_free_bytes: Option<u64>,
+    /// Nothing new is taken, because the card is nearly full.
+    pub disk_nearly_full: bool,
 }
 
 /// How many records of a type are held.
@@ -79,7 +82,7 @@ pub struct StreamCount {
 
 impl Status {
     /// Puts the facts together.
-    pub fn new(facts: &store::Status, disk_free_bytes: Option<u64>, now_ms: i64) -> Status {
+    pub fn new(facts: &store::Status, disk: &Disk, now_ms: i64) -> Status {
         let oldest_ms = facts.streams.iter().filter(|s| s.unsent > 0).filter_map(|s| s.oldest_ms).min();
         let streams = facts.streams.iter().filter(|s| s.last > 0);
         Status {
@@ -106,7 +109,8 @@ impl Status {
             repairs: facts.state.repairs,
             rules_version: facts.rules_version,
             database_bytes: facts.database_bytes,
-            disk_free_bytes,
+            disk_free_bytes: disk.free_bytes(),
+            disk_nearly_full: disk.is_nearly_full() || facts.is_full,
         }
     }
 
@@ -150,6 +154,12 @@ impl Status {
         }
         let free = self.disk_free_bytes.map_or("unknown".to_owned(), bytes);
         let _ = writeln!(out, "database   {}, {free} free", bytes(self.database_bytes));
+        if self.disk_nearly_full {
+            let _ = writeln!(
+                out,
+                "FULL       nothing new is taken; free space, or connect the gateway   see: outpost doctor"
+            );
+        }
         out
     }
 }

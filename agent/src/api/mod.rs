@@ -90,13 +90,16 @@ fn openapi(document: String) -> Response {
 async fn status(State(app): State<App>) -> Result<Json<Status>, Problem> {
     let now_ms = app.clock.now().now_ms;
     let facts = app.store.read(|reader| reader.status()).await.map_err(Problem::from)?;
-    Ok(Json(Status::new(&facts, app.disk.free_bytes(), now_ms)))
+    Ok(Json(Status::new(&facts, &app.disk, now_ms)))
 }
 
 /// Answers 200 while the database takes writes.
 #[utoipa::path(get, path = "/healthz", responses((status = 200, description = "The gateway takes records")))]
 async fn healthz(State(app): State<App>) -> Result<&'static str, Problem> {
     app.disk.check_room()?;
+    if app.store.is_full() {
+        return Err(Problem::disk_full());
+    }
     app.store.write(|_tx| Ok::<_, Problem>(())).await?;
     Ok("ok\n")
 }

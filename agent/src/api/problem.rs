@@ -8,6 +8,7 @@ use sync_protocol::gateway::Refusal;
 use utoipa::ToSchema;
 
 use crate::error::{Class, Error};
+use crate::store::Failure;
 
 /// A problem document (RFC 9457), `application/problem+json`.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -109,6 +110,12 @@ impl From<EditError> for Problem {
                 Problem::new(StatusCode::UNPROCESSABLE_ENTITY, kind, title, format!("Correct and send again: {other}."))
             }
         }
+    }
+}
+
+impl Failure for Problem {
+    fn is_disk_full(&self) -> bool {
+        self.status == StatusCode::INSUFFICIENT_STORAGE.as_u16()
     }
 }
 

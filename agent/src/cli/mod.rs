@@ -108,7 +108,7 @@ pub async fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Error> {
             let name = answer.get("name").and_then(serde_json::Value::as_str).unwrap_or_default();
             writeln!(out, "enrolled as {name} at {hub_url}").map_err(Error::from)
         }
-        Command::Status { json } => status(&folder, json, out),
+        Command::Status { json } => status(&folder, &load().unwrap_or_default(), json, out),
         Command::Sync => sync(&mut Client::connect(&folder, &load()?)?, out).await,
         Command::Import(import) => import.execute(&mut Client::connect(&folder, &load()?)?, out).await,
         Command::Records(records) => records.execute(&mut Client::connect(&folder, &load()?)?, out).await,
@@ -124,10 +124,10 @@ pub async fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Error> {
 }
 
 /// From the database alone: the same with or without a daemon.
-fn status(folder: &std::path::Path, json: bool, out: &mut dyn Write) -> Result<(), Error> {
+fn status(folder: &std::path::Path, config: &Config, json: bool, out: &mut dyn Write) -> Result<(), Error> {
     let facts = Store::open_read_only(folder)?.read(|reader| reader.status())?;
     let now_ms = unix_ms();
-    let status = Status::new(&facts, Disk::new(folder, 0).free_bytes(), now_ms);
+    let status = Status::new(&facts, &Disk::new(folder, config.disk_reserve_bytes()), now_ms);
     match json {
         true => {
             let text = serde_json::to_string_pretty(&status).map_err(|e| Error::Config(e.to_string()))?;

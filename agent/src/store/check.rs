@@ -2,6 +2,7 @@
 
 use sync_protocol::id::RecordKey;
 
+use super::health::Place;
 use super::history::{FROM_HUB, read_op};
 use super::reader::{Reader, names};
 use super::row::Row;
@@ -24,7 +25,7 @@ impl Reader<'_> {
         while let Some(row) = rows.next()? {
             let (number, fate): (i64, i64) = (row.get(0)?, row.get(1)?);
             let blob = |column| row.get_ref(column).map(|value| value.as_blob().unwrap_or_default());
-            let place = || format!("history {number}");
+            let place = Place::History(number);
             let is_op_whole = fate == FROM_HUB || read_op(self.db, self.codec, blob(2)?, number)?.is_some();
             let is_rest_whole =
                 self.codec.record(blob(3)?, place).is_some() && self.codec.record(blob(4)?, place).is_some();

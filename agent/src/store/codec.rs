@@ -10,7 +10,6 @@
 //! An op is packed without its dot, because its row's number says it: see [`super::history::read_op`].
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use sync_protocol::id::{Dot, Origin, Seq, Stream};
@@ -21,6 +20,7 @@ use zstd::bulk::{Compressor, Decompressor};
 use zstd::dict::DecoderDictionary;
 use zstd::zstd_safe::CParameter;
 
+use super::health::{Health, Place};
 use crate::error::Error;
 
 const DICTIONARY_1: &[u8] = include_bytes!("dictionary-1.bin");
@@ -38,19 +38,19 @@ pub(super) struct Codec {
     /// Made when it is first needed: connections for reading never pack, and it is large.
     packer: RefCell<Option<Compressor<'static>>>,
     unpacker: RefCell<Decompressor<'static>>,
-    damaged: Arc<AtomicU64>,
+    health: Arc<Health>,
 }
 
 impl Codec {
-    /// Prepares the dictionary. `damaged` counts the blobs that could not be read.
-    pub(super) fn new(damaged: Arc<AtomicU64>) -> Result<Codec, Error> {
+    /// Prepares the dictionary. `health` is told of blobs that cannot be read.
+    pub(super) fn new(health: Arc<Health>) -> Result<Codec, Error> {
         let unpacker = Decompressor::with_prepared_dictionary(&PREPARED)?;
-        Ok(Codec { packer: RefCell::new(None), unpacker: RefCell::new(unpacker), damaged })
+        Ok(Codec { packer: RefCell::new(None), unpacker: RefCell::new(unpacker), health })
     }
 
-    /// Damaged blobs met so far.
-    pub(super) fn damaged(&self) -> u64 {
-        self.damaged.load(Ordering::Relaxed)
+    /// What was met of damage.
+    pub(super) fn health(&self) -> &Health {
+        &self.health
     }
 
     /// Packs canonical bytes.
@@ -80,8 +80,8 @@ impl Codec {
         }
     }
 
-    /// Reads a record; `None` if it is damaged. `place` names the row in the log.
-    pub(super) fn record(&self, blob: &[u8], place: impl FnOnce() -> String) -> Option<Record> {
+    /// Reads a record; `None` if it is damaged. `place` names the row.
+    pub(super) fn record(&self, blob: &[u8], place: Place) -> Option<Record> {
         if blob.is_empty() {
             return Some(Record::default());
         }
@@ -93,13 +93,12 @@ impl Codec {
     pub(super) fn op(&self, blob: &[u8], dot: Option<Dot>, number: i64) -> Option<Op> {
         let op = self.unpack(blob).and_then(|bytes| Op::from_canonical(&bytes).ok());
         let op = op.zip(dot).map(|(op, dot)| with_dot(op, dot));
-        self.counted(op, || format!("history {number}"))
+        self.counted(op, Place::History(number))
     }
 
-    fn counted<T>(&self, value: Option<T>, place: impl FnOnce() -> String) -> Option<T> {
-        if value.is_none() {
-            self.damaged.fetch_add(1, Ordering::Relaxed);
-            warn!(row = place(), "a stored row is damaged and was skipped");
+    fn counted<T>(&self, value: Option<T>, place: Place) -> Option<T> {
+        if value.is_none() && self.health.met_damage(place) {
+            warn!(row = %place, "a stored row is damaged and was skipped");
         }
         value
     }
@@ -160,21 +159,23 @@ mod tests {
         let blob = codec.pack_op(&op()).unwrap();
         assert_eq!(codec.op(&blob, Some(DOT), 1), Some(op()));
         assert_eq!(codec.op(&blob, None, 1), None);
-        assert_eq!(codec.damaged(), 1);
+        assert_eq!(*codec.health().damaged(), [Place::History(1)].into());
     }
 
     #[test]
     fn any_damaged_byte_is_noticed() {
         let codec = Codec::new(Arc::default()).unwrap();
         let blob = codec.pack_op(&op()).unwrap();
+        let mut noticed = 0;
         for at in 0..blob.len() {
             let mut damaged = blob.clone();
             damaged[at] ^= 0x10;
             // A bit of the frame's header may say nothing about the content; then the content is as it was.
             let read = codec.op(&damaged, Some(DOT), 1);
             assert!(read.is_none() || read == Some(op()), "byte {at}");
+            noticed += usize::from(read.is_none());
         }
-        assert!(codec.damaged() as usize > blob.len() - 3);
+        assert!(noticed > blob.len() - 3);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use sync_protocol::gateway::GatewayState;
 use sync_protocol::id::{Dot, FieldName, Origin, RecordKey, Scope, Seq, Stream};
 use sync_protocol::record::{self, Op, Record, State};
 
+use super::health::Place;
 use super::history::{
     CONFIRMED, DISCARDED, FROM_HUB, HistoryRow, PARKED, Walk, apply_backwards, is_unsettled, read_op, unpack_superseded,
 };
@@ -53,7 +54,7 @@ impl Reader<'_> {
     }
 
     fn part(&self, blob: &[u8], row: &HistoryRow) -> Option<Record> {
-        self.codec.record(blob, || format!("history {}", row.number))
+        self.codec.record(blob, Place::History(row.number))
     }
 
     fn reason(&self, number: i64) -> Result<String, Error> {
@@ -194,7 +195,8 @@ impl Reader<'_> {
             parked: count("SELECT count(*) FROM notes WHERE fate = 2")?,
             conflicts: count("SELECT count(*) FROM records WHERE conflicts > 0 OR presence = 1")?,
             database_bytes: self.database_bytes(),
-            damaged: self.codec.damaged(),
+            damaged: self.codec.health().damaged().len() as u64,
+            is_full: self.codec.health().is_full(),
             captured: state.streams.iter().map(|stream| stream.last.0).sum(),
             feed: self.feed()?,
             rules_version: self.rules()?.version,

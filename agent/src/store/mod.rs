@@ -12,6 +12,7 @@
 
 mod check;
 mod codec;
+mod health;
 mod history;
 mod keep;
 mod lists;
@@ -41,6 +42,7 @@ use sync_protocol::rules::Rules;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use self::codec::Codec;
+use self::health::Health;
 pub use self::model::{
     Answer, Conflict, Enrolment, Entry, FeedItem, Filter, HubEntry, OpState, OwnEntry, Parked, Query, Receipt, Status,
     Stored, StreamStatus, SyncReport,
@@ -50,6 +52,7 @@ pub use self::pool::ReadOnly;
 use self::pool::{Pool, ReadConnection};
 pub use self::reader::Reader;
 pub use self::tx::Tx;
+pub use self::writer::Failure;
 use self::writer::{Job, News, Work, Writer};
 use crate::error::Error;
 
@@ -97,6 +100,7 @@ struct Inner {
     outbox: watch::Receiver<u64>,
     rules: watch::Receiver<Arc<Rules>>,
     commits: Arc<AtomicU64>,
+    health: Arc<Health>,
 }
 
 impl std::fmt::Debug for Store {
@@ -113,14 +117,14 @@ impl Store {
     /// [`Error::NewerDatabase`], [`Error::NotOurs`], [`Error::Locked`], or what SQLite and the file system report.
     pub fn open(dir: &Path, options: Options) -> Result<Store, Error> {
         let db = open::for_writing(dir)?;
-        let damaged = Arc::new(AtomicU64::new(0));
+        let health = Arc::new(Health::default());
         let commits = Arc::new(AtomicU64::new(0));
         let (news, receivers) = News::channels();
-        let codec = Codec::new(Arc::clone(&damaged))?;
+        let codec = Codec::new(Arc::clone(&health))?;
         let writer = Writer::new(db, codec, dir, options, news, Arc::clone(&commits))?;
         let (queue, jobs) = mpsc::channel();
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || writer.run(&jobs))?;
-        let readers = Pool::open(dir, options.readers.max(1), &damaged)?;
+        let readers = Pool::open(dir, options.readers.max(1), &health)?;
         let inner = Inner {
             path: dir.join(FILE_NAME),
             queue: Some(queue),
@@ -131,6 +135,7 @@ impl Store {
             outbox: receivers.outbox,
             rules: receivers.rules,
             commits,
+            health,
         };
         Ok(Store { inner: Arc::new(inner) })
     }
@@ -140,7 +145,7 @@ impl Store {
     /// # Errors
     /// As [`Store::open`]; what SQLite reports if there is no database.
     pub fn open_read_only(dir: &Path) -> Result<ReadOnly, Error> {
-        Ok(ReadOnly::new(ReadConnection::open(dir, &Arc::new(AtomicU64::new(0)))?))
+        Ok(ReadOnly::new(ReadConnection::open(dir, &Arc::default())?))
     }
 
     /// Runs a closure in a transaction of its own, and returns when it is on the disk, together with those that came at
@@ -152,7 +157,7 @@ impl Store {
     where
         F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
         T: Send + 'static,
-        E: From<Error> + Send + 'static,
+        E: Failure + Send + 'static,
     {
         let permit = Arc::clone(&self.inner.room).acquire_owned().await.map_err(|_| Error::Closed)?;
         let (reply, answer) = oneshot::channel();
@@ -168,7 +173,7 @@ impl Store {
     where
         F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
         T: Send + 'static,
-        E: From<Error> + Send + 'static,
+        E: Failure + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
         self.send(Box::new(Work { f, reply, permit: None }))?;
@@ -221,6 +226,11 @@ impl Store {
     /// Commits since it was opened.
     pub fn commits(&self) -> u64 {
         self.inner.commits.load(Ordering::Relaxed)
+    }
+
+    /// Whether there was no room for what was written last. The next write may find room again.
+    pub fn is_full(&self) -> bool {
+        self.inner.health.is_full()
     }
 
     /// The database file.

@@ -236,6 +236,8 @@ pub struct Status {
     pub database_bytes: u64,
     /// Damaged rows met since the program started.
     pub damaged: u64,
+    /// There was no room for what was written last; always `false` for a program that does not write.
+    pub is_full: bool,
     /// Ops captured in all under the present origin.
     pub captured: u64,
     /// The latest position of the change feed.

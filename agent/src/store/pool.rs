@@ -1,13 +1,13 @@
 //! Connections for reading, beside the writer.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
 use super::codec::Codec;
+use super::health::Health;
 use super::open;
 use super::reader::Reader;
 use crate::error::Error;
@@ -45,8 +45,8 @@ pub(super) struct ReadConnection {
 }
 
 impl ReadConnection {
-    pub(super) fn open(dir: &Path, damaged: &Arc<AtomicU64>) -> Result<ReadConnection, Error> {
-        let (db, codec) = (open::for_reading(dir)?, Codec::new(Arc::clone(damaged))?);
+    pub(super) fn open(dir: &Path, health: &Arc<Health>) -> Result<ReadConnection, Error> {
+        let (db, codec) = (open::for_reading(dir)?, Codec::new(Arc::clone(health))?);
         Ok(ReadConnection { db, codec, dir: dir.to_owned() })
     }
 
@@ -64,14 +64,14 @@ pub(super) struct Pool {
     size: usize,
     room: Arc<Semaphore>,
     dir: PathBuf,
-    damaged: Arc<AtomicU64>,
+    health: Arc<Health>,
 }
 
 impl Pool {
-    pub(super) fn open(dir: &Path, size: usize, damaged: &Arc<AtomicU64>) -> Result<Pool, Error> {
-        let first = ReadConnection::open(dir, damaged)?;
+    pub(super) fn open(dir: &Path, size: usize, health: &Arc<Health>) -> Result<Pool, Error> {
+        let first = ReadConnection::open(dir, health)?;
         let room = Arc::new(Semaphore::new(size));
-        Ok(Pool { idle: Mutex::new(vec![first]), size, room, dir: dir.to_owned(), damaged: Arc::clone(damaged) })
+        Ok(Pool { idle: Mutex::new(vec![first]), size, room, dir: dir.to_owned(), health: Arc::clone(health) })
     }
 
     /// Bounds how many read at once, for callers that are async.
@@ -89,7 +89,7 @@ impl Pool {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let connection = match idle {
             Some(connection) => connection,
-            None => ReadConnection::open(&self.dir, &self.damaged)?,
+            None => ReadConnection::open(&self.dir, &self.health)?,
         };
         let result = connection.read(f);
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);

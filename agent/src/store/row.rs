@@ -13,6 +13,7 @@ use sync_protocol::merge::Presence;
 use sync_protocol::record::{Cell, Change, Entry, Op, Record, Stamp, State};
 
 use super::codec::Codec;
+use super::health::Place;
 use super::history::read_op;
 use super::name::id_value;
 use crate::error::Error;
@@ -88,7 +89,7 @@ impl Row {
             return Ok(None);
         }
         if !self.is_only_op() {
-            return Ok(codec.record(&self.body, || format!("record {}", self.feed)));
+            return Ok(codec.record(&self.body, Place::Record(self.feed)));
         }
         let mut statement = db.prepare_cached("SELECT op FROM history WHERE number = ?1")?;
         let blob: Option<Vec<u8>> = statement.query_row([self.newest], |row| row.get(0)).optional()?;
@@ -102,7 +103,7 @@ impl Row {
         let confirmed = match (self.is_confirmed, self.confirmed.is_empty()) {
             (false, _) => None,
             (true, true) => Some(visible.clone()),
-            (true, false) => codec.record(&self.confirmed, || format!("record {}", self.feed)),
+            (true, false) => codec.record(&self.confirmed, Place::Record(self.feed)),
         };
         Ok(Some(Held { confirmed, visible, is_pending: self.is_pending }))
     }

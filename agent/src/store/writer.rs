@@ -12,6 +12,7 @@ use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 use rusqlite::Connection;
+use sync_protocol::gateway::Refusal;
 use sync_protocol::rules::Rules;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tracing::error;
@@ -20,6 +21,24 @@ use super::Options;
 use super::codec::Codec;
 use super::tx::{Cache, Tx};
 use crate::error::Error;
+
+/// What a closure can fail with.
+pub trait Failure: From<Error> {
+    /// Whether it failed because nothing more fits on the disk. Those whose writes were undone with it are told the same.
+    fn is_disk_full(&self) -> bool;
+}
+
+impl Failure for Error {
+    fn is_disk_full(&self) -> bool {
+        matches!(self, Error::DiskFull(_))
+    }
+}
+
+impl Failure for Refusal<Error> {
+    fn is_disk_full(&self) -> bool {
+        matches!(self, Refusal::Store(error) if error.is_disk_full())
+    }
+}
 
 /// A closure that waits for the writer.
 pub(super) trait Job: Send {
@@ -33,6 +52,8 @@ pub(super) trait Job: Send {
 pub(super) struct Outcome {
     /// Whether what it did shall stay.
     is_kept: bool,
+    /// Whether it failed because there was no room.
+    is_disk_full: bool,
     /// Sends the closure's result, or this failure instead.
     answer: Box<dyn FnOnce(Option<Error>) + Send>,
 }
@@ -49,12 +70,13 @@ impl<F, T, E> Job for Work<F, T, E>
 where
     F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send,
     T: Send + 'static,
-    E: From<Error> + Send + 'static,
+    E: Failure + Send + 'static,
 {
     fn run(self: Box<Self>, tx: &mut Tx<'_>) -> Outcome {
         let Work { f, reply, permit } = *self;
         let result = f(tx);
         let is_kept = result.is_ok();
+        let is_disk_full = result.as_ref().is_err_and(Failure::is_disk_full);
         let answer = move |failure: Option<Error>| {
             drop(permit);
             // A caller that went away does not undo its write.
@@ -63,7 +85,7 @@ where
                 _ => result,
             });
         };
-        Outcome { is_kept, answer: Box::new(answer) }
+        Outcome { is_kept, is_disk_full, answer: Box::new(answer) }
     }
 
     fn refuse(self: Box<Self>, error: Error) {
@@ -185,16 +207,19 @@ impl Writer {
                 return;
             }
         };
+        let written = self.db.total_changes();
         let mut done = Vec::with_capacity(group.len());
-        let mut failure = None;
+        let (mut failure, mut is_full) = (None, false);
         while let Some(job) = group.pop_front() {
             match self.run_one(job, &mut cache) {
-                Ok(answer) => done.extend(answer),
+                Ok(Ran::Kept(answer)) => done.push(answer),
+                Ok(Ran::Undone) => {}
+                Ok(Ran::NoRoom) => is_full = true,
                 Err(error) => failure = Some(error),
             }
             if self.db.is_autocommit() {
-                // A full disk makes SQLite undo the whole transaction at once.
-                failure.get_or_insert(Error::GroupLost);
+                // A full or failing disk makes SQLite undo the whole transaction at once.
+                failure.get_or_insert_with(|| if is_full { Error::no_room() } else { Error::GroupLost });
             }
             if failure.is_some() {
                 break;
@@ -207,11 +232,17 @@ impl Writer {
         };
         match result {
             Ok(()) => {
+                if is_full || self.db.total_changes() > written {
+                    self.codec.health().set_full(is_full);
+                }
                 self.news.publish(&cache);
                 self.cache = Some(cache);
                 done.into_iter().for_each(|answer| answer(None));
             }
             Err(error) => {
+                if error.is_disk_full() {
+                    self.codec.health().set_full(true);
+                }
                 error!(error = &error as &dyn std::error::Error, lost = done.len(), "a commit failed");
                 if !self.db.is_autocommit() {
                     let _ = self.db.execute_batch("ROLLBACK");
@@ -221,20 +252,20 @@ impl Writer {
         }
     }
 
-    /// Runs a closure under a savepoint. `Ok(None)` if it failed by itself and was answered; an error if the savepoint could
-    /// not be handled, in which case the closure's caller has been told so.
-    fn run_one(&self, job: Box<dyn Job>, cache: &mut Cache) -> Result<Option<Answer>, Error> {
+    /// Runs a closure under a savepoint. An error if the savepoint could not be handled, in which case the closure's caller
+    /// has been told so.
+    fn run_one(&self, job: Box<dyn Job>, cache: &mut Cache) -> Result<Ran, Error> {
         let before = cache.clone();
         if let Err(error) = self.sql("SAVEPOINT one") {
             job.refuse(error.again());
             return Err(error);
         }
         let mut tx = Tx::new(&self.db, &self.codec, cache, &self.dir, self.options.version);
-        let Outcome { is_kept, answer } = job.run(&mut tx);
+        let Outcome { is_kept, mut is_disk_full, answer } = job.run(&mut tx);
         let flushed = if is_kept { tx.end() } else { Ok(()) };
         let failure = match (is_kept, flushed) {
             (true, Ok(())) => match self.sql("RELEASE one") {
-                Ok(()) => return Ok(Some(answer)),
+                Ok(()) => return Ok(Ran::Kept(answer)),
                 Err(error) => {
                     answer(Some(error.again()));
                     return Err(error);
@@ -247,8 +278,13 @@ impl Writer {
             true => Ok(()),
             false => self.sql("ROLLBACK TO one").and_then(|()| self.sql("RELEASE one")),
         };
+        is_disk_full |= failure.as_ref().is_some_and(Failure::is_disk_full);
+        if is_disk_full {
+            // Before the answer: whoever is told finds the same in the status.
+            self.codec.health().set_full(true);
+        }
         answer(failure);
-        undone.map(|()| None)
+        undone.map(|()| if is_disk_full { Ran::NoRoom } else { Ran::Undone })
     }
 
     fn begin(&mut self) -> Result<Cache, Error> {
@@ -280,6 +316,16 @@ impl Writer {
     fn sql(&self, sql: &str) -> Result<(), Error> {
         Ok(self.db.prepare_cached(sql)?.execute([]).map(|_| ())?)
     }
+}
+
+/// What became of one closure.
+enum Ran {
+    /// It waits for the commit, and then for this.
+    Kept(Answer),
+    /// It failed by itself and was answered.
+    Undone,
+    /// The same, because there was no room for what it wrote.
+    NoRoom,
 }
 
 type Answer = Box<dyn FnOnce(Option<Error>) + Send>;

@@ -3,6 +3,7 @@
 mod damage;
 mod durable;
 mod equal;
+mod full;
 mod group;
 mod history;
 mod reading;
