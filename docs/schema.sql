@@ -150,3 +150,21 @@ CREATE TABLE sync_report (
   bytes_down INTEGER NOT NULL, -- bytes received in all
   exchanges INTEGER NOT NULL -- exchanges in all
 ) STRICT;
+
+-- How the last checks and the last backup went.
+CREATE TABLE upkeep (
+  one INTEGER PRIMARY KEY CHECK (one = 1), -- there is one row
+  checked_ms INTEGER NOT NULL, -- when SQLite's own check of the file last ended; 0 if never
+  faults TEXT NOT NULL, -- what it found, one a line; empty if nothing
+  scrubbed_ms INTEGER NOT NULL, -- when every row was last read and hashed again; 0 if never
+  backup_ms INTEGER NOT NULL, -- when the last backup was complete; 0 if there was none
+  backup_error TEXT NOT NULL -- why the last attempt made none; empty if it did
+) STRICT;
+
+-- Rows that could not be read. One that can be again, or is gone, does not count any more.
+CREATE TABLE damage (
+  place INTEGER NOT NULL, -- 0 `records`, 1 `history`
+  number INTEGER NOT NULL, -- `records.feed` or `history.number`
+  found_ms INTEGER NOT NULL, -- when it was met first
+  PRIMARY KEY (place, number)
+) STRICT, WITHOUT ROWID;

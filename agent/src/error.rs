@@ -182,14 +182,25 @@ impl Error {
             Error::DiskFull(_) | Error::GroupLost => "Free some space on the card and write again.",
             Error::Locked(_) => "Close other programs that have the database open, and try again.",
             Error::Corrupt(_) => {
-                "Run `outpost check`; keep the card, what it still holds can be pushed with `outpost rescue`."
+                "Keep the card. When outpost is started, it sets a broken database aside and says how to rescue it; see `outpost doctor`."
             }
             Error::NewerDatabase { .. } => {
                 "Install the newer outpost again; the older one must not touch this database."
             }
             Error::Closed => "The program is stopping; try again when it has started.",
             Error::Database(_) | Error::Io(_) => "Check the card and its free space, then try again.",
-            Error::Decode(_) => "Run `outpost check`; if it finds nothing, report this with the log.",
+            Error::Decode(_) => "Run `outpost doctor`; if it finds nothing, report this with the log.",
+        }
+    }
+
+    /// Whether the database file itself is no good, so that opening it again will not help.
+    pub(crate) fn is_broken_file(&self) -> bool {
+        use rusqlite::ffi::{SQLITE_IOERR_CORRUPTFS, SQLITE_IOERR_DATA, SQLITE_IOERR_READ, SQLITE_IOERR_SHORT_READ};
+        let unreadable = [SQLITE_IOERR_READ, SQLITE_IOERR_SHORT_READ, SQLITE_IOERR_DATA, SQLITE_IOERR_CORRUPTFS];
+        match self {
+            Error::Corrupt(_) | Error::Decode(_) => true,
+            Error::Database(error) => error.sqlite_error().is_some_and(|code| unreadable.contains(&code.extended_code)),
+            _ => false,
         }
     }
 
@@ -220,6 +231,14 @@ impl From<rusqlite::Error> for Error {
         if error.sqlite_error().is_some_and(|code| code.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE) {
             // The file by which connections share what they know of the log could not grow.
             return Error::DiskFull(error);
+        }
+        if let rusqlite::Error::InvalidColumnType(..)
+        | rusqlite::Error::FromSqlConversionFailure(..)
+        | rusqlite::Error::IntegralValueOutOfRange(..)
+        | rusqlite::Error::Utf8Error(..) = &error
+        {
+            // The tables are strict: a value that is not of its column's type was not written by us.
+            return Error::Corrupt(error);
         }
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Error::DiskFull(error),

@@ -8,6 +8,7 @@ use std::future::Future;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use tokio::net::TcpListener;
@@ -17,11 +18,15 @@ use crate::api::{App, router, serve};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::disk::Disk;
-use crate::error::Error;
-use crate::store::{Options, Store};
+use crate::error::{Class, Error};
+use crate::store::{Options, Store, set_aside};
 use crate::sync::{SyncLoop, sync_loop};
+use crate::upkeep::{Caretaker, Ending};
 
 const LOCK_FILE: &str = "outpost.lock";
+/// How often, and how many times, it is looked whether the database is in use before it is set aside.
+const CLOSE_LOOK: Duration = Duration::from_millis(50);
+const CLOSE_LOOKS: u32 = 600;
 
 /// The right to work on a data folder. Given back when it is dropped, also by a crash.
 #[derive(Debug)]
@@ -59,6 +64,8 @@ pub struct Gateway {
     pub app: App,
     /// The sync loop, to be run.
     pub sync: SyncLoop,
+    /// Looks after the database, to be run.
+    pub caretaker: Caretaker,
 }
 
 impl Gateway {
@@ -71,19 +78,32 @@ impl Gateway {
         let clock = Clock::default();
         let (handle, sync) = sync_loop(store.clone(), clock.clone(), config.sync_interval());
         let disk = Disk::new(data_dir, config.disk_reserve_bytes());
-        Ok(Gateway { app: App { store, clock, disk, sync: handle }, sync })
+        let caretaker = Caretaker::new(store.clone(), clock.clone());
+        Ok(Gateway { app: App { store, clock, disk, sync: handle }, sync, caretaker })
     }
 
-    /// Serves apps and syncs until `shutdown`.
-    pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+    /// Serves apps and syncs until `shutdown`, or until the database must not be used any more.
+    pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Ending {
         let (stop, stopped) = watch::channel(false);
-        let mut told = stopped;
+        let mut told = stopped.clone();
         let sync = tokio::spawn(self.sync.run(async move {
             let _ = told.changed().await;
         }));
-        serve(listener, router(self.app), shutdown).await;
+        let mut care = tokio::spawn(self.caretaker.run(stopped));
+        let mut ending = Ending::Asked;
+        let until = async {
+            tokio::select! {
+                () = shutdown => {}
+                ended = &mut care => ending = ended.unwrap_or(Ending::Asked),
+            }
+        };
+        serve(listener, router(self.app), until).await;
         let _ = stop.send(true);
         let _ = sync.await;
+        if ending == Ending::Asked && !care.is_finished() {
+            let _ = care.await;
+        }
+        ending
     }
 }
 
@@ -102,10 +122,36 @@ pub async fn run(
     };
     let listener = TcpListener::bind(config.listen).await;
     let listener = listener.map_err(|e| Error::Config(format!("cannot listen on {}: {e}", config.listen)))?;
-    let address = listener.local_addr()?;
-    let gateway = Gateway::open(data_dir, config)?;
+    let (address, listener) = (listener.local_addr()?, listener.into_std()?);
+    let mut gateway = Gateway::open(data_dir, config)?;
     lock.publish(address)?;
     announce(address);
-    gateway.serve(listener, shutdown).await;
-    Ok(())
+    tokio::pin!(shutdown);
+    loop {
+        let store = gateway.app.store.clone();
+        // The address stays ours while the database is changed: apps that come then wait a moment.
+        let ending = gateway.serve(TcpListener::from_std(listener.try_clone()?)?, &mut shutdown).await;
+        if ending == Ending::Asked {
+            return Ok(());
+        }
+        close(store).await?;
+        set_aside(data_dir)?;
+        gateway = Gateway::open(data_dir, config)?;
+    }
+}
+
+/// Closes a store that others may still be working with. SQLite removes its log by name when the last connection goes, so
+/// the files must not have other names by then.
+async fn close(store: Store) -> Result<(), Error> {
+    for _ in 0..CLOSE_LOOKS {
+        if store.is_last() {
+            drop(store);
+            return Ok(());
+        }
+        tokio::time::sleep(CLOSE_LOOK).await;
+    }
+    Err(Error::Told {
+        class: Class::Broken,
+        detail: "the database must not be used any more, and something still uses it; start outpost again".to_owned(),
+    })
 }

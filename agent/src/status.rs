@@ -46,6 +46,10 @@ pub struct Status {
     pub error: Option<String>,
     /// Rows of the database that cannot be read.
     pub damaged_rows: u64,
+    /// What SQLite's own check found at the last start: parts of the file that cannot be read.
+    pub database_faults: u64,
+    /// Broken databases that were set aside. They may hold changes that the hub does not have.
+    pub set_aside: Vec<String>,
     /// Repairs after the digests of gateway and hub disagreed.
     pub repairs: u64,
     /// Version of the rules in force.
@@ -106,6 +110,8 @@ impl Status {
             error_class: facts.report.error_class.clone(),
             error: facts.report.error.clone(),
             damaged_rows: facts.damaged,
+            database_faults: facts.upkeep.faults.len() as u64,
+            set_aside: facts.aside.iter().map(|file| file.display().to_string()).collect(),
             repairs: facts.state.repairs,
             rules_version: facts.rules_version,
             database_bytes: facts.database_bytes,
@@ -119,6 +125,9 @@ impl Status {
         let mut out = String::new();
         let _ = match (&self.gateway, &self.hub) {
             (Some(name), Some(hub)) => writeln!(out, "{name} -> {hub}   ({})", self.scopes.join(", ")),
+            _ if !self.set_aside.is_empty() => {
+                writeln!(out, "a new database, not enrolled: ask for a new code, then outpost enroll <hub-url> <code>")
+            }
             _ => writeln!(out, "not enrolled yet: outpost enroll <hub-url> <code>"),
         };
         let total: u64 = self.records.iter().map(|t| t.count).sum();
@@ -151,6 +160,16 @@ impl Status {
         }
         if self.damaged_rows > 0 {
             let _ = writeln!(out, "damaged    {} rows cannot be read   see: outpost doctor", self.damaged_rows);
+        }
+        if self.database_faults > 0 {
+            let _ = writeln!(
+                out,
+                "damaged    the database file, in {} place(s)   see: outpost doctor",
+                self.database_faults
+            );
+        }
+        for file in &self.set_aside {
+            let _ = writeln!(out, "SET ASIDE  a broken database; it may hold unsent records   outpost rescue {file}");
         }
         let free = self.disk_free_bytes.map_or("unknown".to_owned(), bytes);
         let _ = writeln!(out, "database   {}, {free} free", bytes(self.database_bytes));

@@ -31,7 +31,7 @@ impl Client {
             Err(Some(address)) => Ok(Client::Daemon(address)),
             Err(None) => Err(Error::refused("another outpost is just starting or working here; try again in a moment")),
             Ok(lock) => {
-                let Gateway { app, sync } = Gateway::open(folder, config)?;
+                let Gateway { app, sync, .. } = Gateway::open(folder, config)?;
                 Ok(Client::Here { router: router(app), sync: Box::new(sync), _lock: lock })
             }
         }

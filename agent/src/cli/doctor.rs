@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::disk::Disk;
 use crate::error::{Class, Error};
 use crate::status::{bytes, duration};
-use crate::store::Store;
+use crate::store::{Store, files_aside};
 
 /// 2026-01-01: no clock that is right says less.
 const EARLIEST_MS: i64 = 1_767_225_600_000;
@@ -78,6 +78,7 @@ fn database(folder: &Path, exam: &mut Examination<'_>) -> Result<(), Error> {
         Ok(store) => store,
         Err(error) => {
             let hint = error.hint();
+            set_aside(folder, exam)?;
             return exam.bad("database", error, hint);
         }
     };
@@ -89,6 +90,7 @@ fn database(folder: &Path, exam: &mut Examination<'_>) -> Result<(), Error> {
             exam.bad("database", error, "Keep this card. What can be read is served; ask the hub's admin for help.")?;
         }
     }
+    set_aside(folder, exam)?;
     let oldest = facts.streams.iter().filter(|s| s.unsent > 0).filter_map(|s| s.oldest_ms).min();
     let age = oldest.map(|ms| u64::try_from(unix_ms().saturating_sub(ms) / 1000).unwrap_or(0));
     let unsent: u64 = facts.streams.iter().map(|s| s.unsent).sum();
@@ -99,6 +101,20 @@ fn database(folder: &Path, exam: &mut Examination<'_>) -> Result<(), Error> {
         }
         _ => exam.good("outbox", &format!("{unsent} changes wait")),
     }
+}
+
+fn set_aside(folder: &Path, exam: &mut Examination<'_>) -> Result<(), Error> {
+    for file in files_aside(folder) {
+        let error =
+            Error::refused(format!("{} was broken; it may hold records that the hub does not have", file.display()));
+        let advice = format!(
+            "It is never deleted. To send what it holds: outpost rescue {}\n      The database in its place is a new one: it \
+             needs `outpost enroll` with a new code of the hub's admin.",
+            file.display()
+        );
+        exam.bad("set aside", error, &advice)?;
+    }
+    Ok(())
 }
 
 async fn hub(folder: &Path, config: &Config, exam: &mut Examination<'_>) -> Result<(), Error> {

@@ -6,6 +6,7 @@ use super::health::Place;
 use super::history::{FROM_HUB, read_op};
 use super::reader::{Reader, names};
 use super::row::Row;
+use super::soundness::quick_check;
 use super::tx::Tx;
 use crate::error::Error;
 
@@ -16,10 +17,8 @@ impl Reader<'_> {
     /// What SQLite reports if it cannot even look.
     pub fn quick_check(&self) -> Result<Vec<String>, Error> {
         let mut found: Vec<String> = Vec::new();
-        let mut check = self.db.prepare("PRAGMA quick_check(20)")?;
-        for line in check.query_map([], |row| row.get::<_, String>(0))? {
-            found.extend(Some(line?).filter(|line| line != "ok").map(|line| format!("sqlite: {line}")));
-        }
+        quick_check(self.db, &mut found)?;
+        found.iter_mut().for_each(|line| line.insert_str(0, "sqlite: "));
         let mut statement = self.db.prepare("SELECT number, fate, op, before, superseded FROM history")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {

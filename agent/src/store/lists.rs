@@ -4,6 +4,7 @@ use sync_protocol::gateway::GatewayState;
 use sync_protocol::id::{Dot, FieldName, Origin, RecordKey, Scope, Seq, Stream};
 use sync_protocol::record::{self, Op, Record, State};
 
+use super::aside::files_aside;
 use super::health::Place;
 use super::history::{
     CONFIRMED, DISCARDED, FROM_HUB, HistoryRow, PARKED, Walk, apply_backwards, is_unsettled, read_op, unpack_superseded,
@@ -196,6 +197,8 @@ impl Reader<'_> {
             conflicts: count("SELECT count(*) FROM records WHERE conflicts > 0 OR presence = 1")?,
             database_bytes: self.database_bytes(),
             damaged: self.codec.health().damaged().len() as u64,
+            upkeep: self.upkeep()?,
+            aside: files_aside(self.dir),
             is_full: self.codec.health().is_full(),
             captured: state.streams.iter().map(|stream| stream.last.0).sum(),
             feed: self.feed()?,

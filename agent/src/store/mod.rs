@@ -6,10 +6,12 @@
 //!
 //! # Invariants
 //! - What was answered with `Ok` is on the disk. What failed, alone or with its commit, left nothing behind.
-//! - A row that is damaged is skipped, counted and logged. Opening succeeds whenever SQLite can open the file.
+//! - A row that is damaged is skipped, counted and logged. A file that takes no writes any more is set aside whole, never
+//!   deleted, and a new one begins under no identity: opening succeeds whenever the disk can be written.
 //! - The digest of a scope is the sum over its confirmed records, in the same transaction as those.
 //! - It decides nothing about merging: that is `sync_protocol`, which calls back through [`sync_protocol::gateway::Store`].
 
+mod aside;
 mod check;
 mod codec;
 mod health;
@@ -24,16 +26,18 @@ mod pool;
 mod reader;
 mod row;
 mod side;
+mod soundness;
 mod sync;
 mod tail;
 mod tx;
+mod upkeep;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -41,6 +45,7 @@ use std::time::Duration;
 use sync_protocol::rules::Rules;
 use tokio::sync::{Semaphore, oneshot, watch};
 
+pub use self::aside::{files_aside, set_aside};
 use self::codec::Codec;
 use self::health::Health;
 pub use self::model::{
@@ -51,7 +56,9 @@ pub use self::open::FILE_NAME;
 pub use self::pool::ReadOnly;
 use self::pool::{Pool, ReadConnection};
 pub use self::reader::Reader;
+pub use self::soundness::Verdict;
 pub use self::tx::Tx;
+pub use self::upkeep::Upkeep;
 pub use self::writer::Failure;
 use self::writer::{Job, News, Work, Writer};
 use crate::error::Error;
@@ -111,20 +118,36 @@ impl std::fmt::Debug for Store {
 
 impl Store {
     /// Opens the store in a directory and starts its writer. Directory and database are made if they are not there, and an
-    /// older database is brought up to date.
+    /// older database is brought up to date. One that is broken is set aside ([`set_aside`]) and a new one begins; so nobody
+    /// else may be working in the directory.
     ///
     /// # Errors
     /// [`Error::NewerDatabase`], [`Error::NotOurs`], [`Error::Locked`], or what SQLite and the file system report.
     pub fn open(dir: &Path, options: Options) -> Result<Store, Error> {
+        aside::keep_orphaned_log(dir)?;
+        // Twice: a card that had a hiccup must not cost a clinic its database.
+        for _ in 0..2 {
+            match Store::open_as_it_is(dir, options) {
+                Err(error) if error.is_broken_file() => {
+                    tracing::error!(error = &error as &dyn std::error::Error, "the database cannot be used");
+                }
+                other => return other,
+            }
+        }
+        set_aside(dir)?;
+        Store::open_as_it_is(dir, options)
+    }
+
+    fn open_as_it_is(dir: &Path, options: Options) -> Result<Store, Error> {
         let db = open::for_writing(dir)?;
         let health = Arc::new(Health::default());
         let commits = Arc::new(AtomicU64::new(0));
         let (news, receivers) = News::channels();
         let codec = Codec::new(Arc::clone(&health))?;
         let writer = Writer::new(db, codec, dir, options, news, Arc::clone(&commits))?;
+        let readers = Pool::open(dir, options.readers.max(1), &health)?;
         let (queue, jobs) = mpsc::channel();
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || writer.run(&jobs))?;
-        let readers = Pool::open(dir, options.readers.max(1), &health)?;
         let inner = Inner {
             path: dir.join(FILE_NAME),
             queue: Some(queue),
@@ -231,6 +254,23 @@ impl Store {
     /// Whether there was no room for what was written last. The next write may find room again.
     pub fn is_full(&self) -> bool {
         self.inner.health.is_full()
+    }
+
+    /// SQLite's own check of the whole file, on a connection of its own: takes seconds, blocks nobody, ends when `stop` is set.
+    ///
+    /// # Errors
+    /// What SQLite reports, other than damage.
+    pub fn check(&self, stop: &Arc<AtomicBool>) -> Result<Verdict, Error> {
+        soundness::check(self.dir(), stop)
+    }
+
+    /// Whether this is the only clone: when it goes, the files are closed.
+    pub fn is_last(&self) -> bool {
+        Arc::strong_count(&self.inner) == 1
+    }
+
+    fn dir(&self) -> &Path {
+        self.inner.path.parent().unwrap_or(&self.inner.path)
     }
 
     /// The database file.

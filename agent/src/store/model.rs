@@ -1,10 +1,14 @@
 //! What the store tells: plain values for the API, the command line and the sync loop.
 
+use std::path::PathBuf;
+
 use serde_json::Value as Json;
 use sync_protocol::gateway::GatewayState;
 use sync_protocol::id::{Dot, FieldName, HubSeq, RecordId, RecordKey, RecordType, Scope, Stream};
 use sync_protocol::merge::{Presence, Superseded};
 use sync_protocol::record::{self, Op, Record};
+
+use super::upkeep::Upkeep;
 
 /// A record as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -238,6 +242,10 @@ pub struct Status {
     pub damaged: u64,
     /// There was no room for what was written last; always `false` for a program that does not write.
     pub is_full: bool,
+    /// How the last checks and the last backup went.
+    pub upkeep: Upkeep,
+    /// Databases that were broken and set aside.
+    pub aside: Vec<PathBuf>,
     /// Ops captured in all under the present origin.
     pub captured: u64,
     /// The latest position of the change feed.

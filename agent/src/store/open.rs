@@ -20,7 +20,7 @@ pub const FILE_NAME: &str = "outpost.db";
 const APPLICATION_ID: i64 = 0x4f75_7470;
 
 /// One step a file, numbered; each runs in one transaction. A released step is never changed.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_initial.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("migrations/0001_initial.sql"), include_str!("migrations/0002_upkeep.sql")];
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const STATEMENTS_CACHED: usize = 64;
@@ -79,8 +79,17 @@ fn refuse_strangers(db: &Connection, path: &Path) -> Result<(), Error> {
         (APPLICATION_ID, found) if found > known => Err(Error::NewerDatabase { found, known }),
         (APPLICATION_ID, _) => Ok(()),
         (0, 0) if tables == 0 => Ok(()),
+        // A file of ours whose header lost a few bytes.
+        (_, found) if found <= known && has_our_tables(db)? => Ok(()),
         _ => not_ours(),
     }
+}
+
+fn has_our_tables(db: &Connection) -> Result<bool, Error> {
+    let ours =
+        "SELECT count(*) FROM sqlite_schema WHERE name IN ('records', 'history', 'incarnations', 'stream_state')";
+    let found: i64 = db.query_row(ours, [], |row| row.get(0))?;
+    Ok(found == 4)
 }
 
 fn migrate(db: &mut Connection, path: &Path) -> Result<(), Error> {

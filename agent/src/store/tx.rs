@@ -134,6 +134,11 @@ impl Cache {
         self.feed as u64
     }
 
+    /// The last number in the lane of the hub's changes.
+    pub(super) fn hub_seq(&self) -> u64 {
+        self.hub_seq
+    }
+
     /// The next position of the change feed.
     pub(super) fn next_feed(&mut self) -> i64 {
         self.feed += 1;

@@ -19,6 +19,7 @@ use tracing::error;
 
 use super::Options;
 use super::codec::Codec;
+use super::soundness::try_writing;
 use super::tx::{Cache, Tx};
 use crate::error::Error;
 
@@ -162,6 +163,7 @@ impl Writer {
         let mut writer =
             Writer { db, codec, dir: dir.to_owned(), options, news, commits, cache: None, data_version: 0 };
         let cache = writer.fresh_cache()?;
+        try_writing(&writer.db, &cache)?;
         writer.news.publish(&cache);
         writer.cache = Some(cache);
         Ok(writer)
