@@ -182,7 +182,7 @@ impl Error {
             Error::DiskFull(_) | Error::GroupLost => "Free some space on the card and write again.",
             Error::Locked(_) => "Close other programs that have the database open, and try again.",
             Error::Corrupt(_) => {
-                "Keep the card. When outpost is started, it sets a broken database aside and says how to rescue it; see `outpost doctor`."
+                "Keep the card. When outpost is started, it sets a broken database aside and goes on with a new one; see `outpost doctor`."
             }
             Error::NewerDatabase { .. } => {
                 "Install the newer outpost again; the older one must not touch this database."

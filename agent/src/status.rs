@@ -44,8 +44,12 @@ pub struct Status {
     pub error_class: Option<String>,
     /// The same in words.
     pub error: Option<String>,
-    /// Rows of the database that cannot be read.
+    /// Rows of the database that were met and still cannot be read.
     pub damaged_rows: u64,
+    /// Those of them that hold a change that the hub does not have.
+    pub damaged_unsent: u64,
+    /// When every row was last read and hashed again, milliseconds since 1970.
+    pub last_scrub_ms: Option<i64>,
     /// What SQLite's own check found at the last start: parts of the file that cannot be read.
     pub database_faults: u64,
     /// Broken databases that were set aside. They may hold changes that the hub does not have.
@@ -109,7 +113,9 @@ impl Status {
             last_attempt_ms: Some(facts.report.attempt_ms).filter(|ms| *ms != 0),
             error_class: facts.report.error_class.clone(),
             error: facts.report.error.clone(),
-            damaged_rows: facts.damaged,
+            damaged_rows: facts.damage.rows,
+            damaged_unsent: facts.damage.unsent,
+            last_scrub_ms: Some(facts.upkeep.scrubbed_ms).filter(|ms| *ms != 0),
             database_faults: facts.upkeep.faults.len() as u64,
             set_aside: facts.aside.iter().map(|file| file.display().to_string()).collect(),
             repairs: facts.state.repairs,
@@ -159,7 +165,11 @@ impl Status {
             let _ = writeln!(out, "           still loading the records of a new catchment");
         }
         if self.damaged_rows > 0 {
-            let _ = writeln!(out, "damaged    {} rows cannot be read   see: outpost doctor", self.damaged_rows);
+            let _ = writeln!(
+                out,
+                "damaged    {} rows cannot be read, {} of them unsent   see: outpost doctor",
+                self.damaged_rows, self.damaged_unsent
+            );
         }
         if self.database_faults > 0 {
             let _ = writeln!(
@@ -169,8 +179,9 @@ impl Status {
             );
         }
         for file in &self.set_aside {
-            let _ = writeln!(out, "SET ASIDE  a broken database; it may hold unsent records   outpost rescue {file}");
+            let _ = writeln!(out, "SET ASIDE  a broken database; it may hold unsent records: keep {file}");
         }
+        let _ = writeln!(out, "scrubbed   {}", self.last_scrub_ms.map_or("never".to_owned(), ago));
         let free = self.disk_free_bytes.map_or("unknown".to_owned(), bytes);
         let _ = writeln!(out, "database   {}, {free} free", bytes(self.database_bytes));
         if self.disk_nearly_full {

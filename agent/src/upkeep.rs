@@ -1,21 +1,35 @@
-//! Looking after the database beside serving: SQLite's own check at every start.
+//! Looking after the database beside serving: SQLite's own check at every start, a scrub of every row once a month, and mending
+//! what was met damaged.
 //!
 //! Nobody waits for it: what takes long runs on a thread for blocking work, on a connection of its own, and ends when the
 //! program stops. What it finds is kept in the database, for status and doctor.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::error::Error;
-use crate::store::{Store, Upkeep, Verdict};
+use crate::store::{ScanAt, Store, Upkeep, Verdict};
+use crate::sync::SyncHandle;
+
+/// How often every row is read again.
+const SCRUB_EVERY: Duration = Duration::from_secs(30 * 24 * 3_600);
+/// Rows that are read at once, and the pause after them: 100,000 records take some minutes, and nobody notices.
+const SCRUB_ROWS: usize = 256;
+const SCRUB_PAUSE: Duration = Duration::from_millis(200);
+/// How often it is looked what is due.
+const LOOK_EVERY: Duration = Duration::from_secs(600);
+/// Damage seldom comes alone: what is met in a moment is mended together.
+const MEND_LINGER: Duration = Duration::from_millis(500);
 
 /// Looks after one store.
 #[derive(Debug)]
 pub struct Caretaker {
     store: Store,
+    sync: SyncHandle,
     clock: Clock,
     /// Set when long work has to end.
     stop: Arc<AtomicBool>,
@@ -32,8 +46,8 @@ pub enum Ending {
 
 impl Caretaker {
     /// A caretaker for an open store.
-    pub fn new(store: Store, clock: Clock) -> Caretaker {
-        Caretaker { store, clock, stop: Arc::default() }
+    pub fn new(store: Store, sync: SyncHandle, clock: Clock) -> Caretaker {
+        Caretaker { store, sync, clock, stop: Arc::default() }
     }
 
     /// Works until told to stop, or until the database must not be used any more.
@@ -54,16 +68,63 @@ impl Caretaker {
         match self.check().await {
             Ok(Verdict::Unsafe(_)) => return Ending::Unsafe,
             Ok(_) => {}
-            Err(error) => tracing::error!("the check of the database failed: {error}. {}", error.hint()),
+            Err(error) => complain("the check of the database", &error),
         }
-        std::future::pending().await
+        loop {
+            if let Err(error) = self.scrub_if_due().await {
+                complain("the scrub of the database", &error);
+            }
+            if let Err(error) = self.mend().await {
+                complain("the mending of damaged rows", &error);
+            }
+            tokio::select! {
+                () = self.store.damage_met() => tokio::time::sleep(MEND_LINGER).await,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+
+    /// Mends what was met damaged, and lets the hub send again what it has.
+    async fn mend(&self) -> Result<(), Error> {
+        let now_ms = self.clock.now().now_ms;
+        let again = self.beside(move |store| store.mend(now_ms)).await?;
+        if !again.is_empty() {
+            tracing::warn!(
+                records = again.len(),
+                "damaged records were mended; the hub is asked for what it has of them"
+            );
+            self.sync.nudge();
+        }
+        Ok(())
+    }
+
+    /// Reads every row and hashes it again, once a month, slowly.
+    async fn scrub_if_due(&self) -> Result<(), Error> {
+        let now_ms = self.clock.now().now_ms;
+        let last_ms = self.store.read(|reader| reader.upkeep()).await?.scrubbed_ms;
+        if !is_due(last_ms, now_ms, SCRUB_EVERY) {
+            return Ok(());
+        }
+        let mut at = Some(ScanAt::default());
+        while let Some(from) = at {
+            at = self.store.read(move |reader| reader.scan(from, SCRUB_ROWS)).await?;
+            tokio::time::sleep(SCRUB_PAUSE).await;
+        }
+        if !self.store.read(|reader| reader.sums_agree()).await? {
+            tracing::warn!("the sum of a digest was wrong and is made anew");
+            self.beside(|store| store.recount()).await?;
+        }
+        self.mend().await?;
+        let damage = self.store.read(|reader| reader.damage()).await?;
+        tracing::info!(scrub.damaged = damage.rows, "every row of the database has been read");
+        let scrubbed_ms = self.clock.now().now_ms;
+        self.note(move |upkeep| Upkeep { scrubbed_ms, ..upkeep }).await
     }
 
     /// Checks the whole file, and keeps what was found.
     async fn check(&self) -> Result<Verdict, Error> {
-        let (store, stop) = (self.store.clone(), Arc::clone(&self.stop));
-        let check = tokio::task::spawn_blocking(move || store.check(&stop));
-        let verdict = check.await.unwrap_or(Err(Error::Closed))?;
+        let stop = Arc::clone(&self.stop);
+        let verdict = self.beside(move |store| store.check(&stop)).await?;
         let faults = match &verdict {
             Verdict::Stopped => return Ok(verdict),
             Verdict::Sound => Vec::new(),
@@ -81,6 +142,15 @@ impl Caretaker {
         Ok(verdict)
     }
 
+    /// Does something on a thread for blocking work.
+    async fn beside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let store = self.store.clone();
+        tokio::task::spawn_blocking(move || work(&store)).await.unwrap_or(Err(Error::Closed))
+    }
+
     async fn note(&self, change: impl FnOnce(Upkeep) -> Upkeep + Send + 'static) -> Result<(), Error> {
         let note = self.store.write(move |tx| {
             let before = tx.reader()?.upkeep()?;
@@ -88,4 +158,13 @@ impl Caretaker {
         });
         note.await
     }
+}
+
+/// Whether something is due that was done at `last_ms`. A clock that went back makes it due: better twice than never.
+fn is_due(last_ms: i64, now_ms: i64, every: Duration) -> bool {
+    last_ms == 0 || u128::from(now_ms.abs_diff(last_ms)) >= every.as_millis()
+}
+
+fn complain(what: &str, error: &Error) {
+    tracing::error!(error.class = error.class().name(), "{what} failed: {error}. {}", error.hint());
 }

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::disk::Disk;
 use crate::error::{Class, Error};
 use crate::status::{bytes, duration};
-use crate::store::{Store, files_aside};
+use crate::store::{self, Store, files_aside};
 
 /// 2026-01-01: no clock that is right says less.
 const EARLIEST_MS: i64 = 1_767_225_600_000;
@@ -91,6 +91,7 @@ fn database(folder: &Path, exam: &mut Examination<'_>) -> Result<(), Error> {
         }
     }
     set_aside(folder, exam)?;
+    scrub(&facts, exam)?;
     let oldest = facts.streams.iter().filter(|s| s.unsent > 0).filter_map(|s| s.oldest_ms).min();
     let age = oldest.map(|ms| u64::try_from(unix_ms().saturating_sub(ms) / 1000).unwrap_or(0));
     let unsent: u64 = facts.streams.iter().map(|s| s.unsent).sum();
@@ -103,16 +104,32 @@ fn database(folder: &Path, exam: &mut Examination<'_>) -> Result<(), Error> {
     }
 }
 
+fn scrub(facts: &store::Status, exam: &mut Examination<'_>) -> Result<(), Error> {
+    if facts.damage.rows > 0 {
+        let error =
+            Error::refused(format!("{} cannot be read, {} of them unsent", facts.damage.rows, facts.damage.unsent));
+        exam.bad(
+            "rows",
+            error,
+            "What the hub has is sent again at the next sync. Keep this card, and replace it soon.",
+        )?;
+    }
+    match facts.upkeep.scrubbed_ms {
+        0 => exam.good("scrub", "never; the first one runs beside `outpost run`"),
+        at => {
+            let age = u64::try_from(unix_ms().saturating_sub(at) / 1000).unwrap_or(0);
+            exam.good("scrub", &format!("every row was read {} ago", duration(age)))
+        }
+    }
+}
+
 fn set_aside(folder: &Path, exam: &mut Examination<'_>) -> Result<(), Error> {
     for file in files_aside(folder) {
         let error =
             Error::refused(format!("{} was broken; it may hold records that the hub does not have", file.display()));
-        let advice = format!(
-            "It is never deleted. To send what it holds: outpost rescue {}\n      The database in its place is a new one: it \
-             needs `outpost enroll` with a new code of the hub's admin.",
-            file.display()
-        );
-        exam.bad("set aside", error, &advice)?;
+        let advice = "It is never deleted; keep it and the card, because sending what only it holds takes a later version of outpost.\n      \
+             The database in its place is a new one: it needs `outpost enroll` with a new code of the hub's admin.";
+        exam.bad("set aside", error, advice)?;
     }
     Ok(())
 }

@@ -29,9 +29,7 @@ pub fn set_aside(dir: &Path) -> Result<PathBuf, Error> {
     fs::File::open(dir)?.sync_all()?;
     error!(
         file = %to.display(),
-        "the database was broken and has been set aside; it may hold records that the hub does not have: \
-         outpost rescue {}",
-        to.display()
+        "the database was broken and has been set aside; it may hold records that the hub does not have: keep it"
     );
     Ok(to)
 }

@@ -159,7 +159,7 @@ mod tests {
         let blob = codec.pack_op(&op()).unwrap();
         assert_eq!(codec.op(&blob, Some(DOT), 1), Some(op()));
         assert_eq!(codec.op(&blob, None, 1), None);
-        assert_eq!(*codec.health().damaged(), [Place::History(1)].into());
+        assert_eq!(codec.health().places(), [Place::History(1)]);
     }
 
     #[test]

@@ -6,7 +6,9 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::Notify;
 
 /// Damaged rows that are remembered at most; beyond, the card is beyond counting.
 const PLACES_MAX: usize = 10_000;
@@ -33,19 +35,34 @@ impl fmt::Display for Place {
 #[derive(Default)]
 pub(super) struct Health {
     damaged: Mutex<BTreeSet<Place>>,
+    news: Notify,
     is_full: AtomicBool,
 }
 
 impl Health {
-    /// Remembers a row that could not be read. Tells whether it is the first time.
+    /// Remembers a row that could not be read, and wakes who mends. Tells whether it is the first time.
     pub(super) fn met_damage(&self, place: Place) -> bool {
-        let mut damaged = self.damaged();
-        damaged.len() < PLACES_MAX && damaged.insert(place)
+        let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = damaged.len() < PLACES_MAX && damaged.insert(place);
+        if is_new {
+            self.news.notify_one();
+        }
+        is_new
     }
 
     /// The rows that could not be read.
-    pub(super) fn damaged(&self) -> MutexGuard<'_, BTreeSet<Place>> {
-        self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn places(&self) -> Vec<Place> {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+    }
+
+    /// A row can be read again, or is gone.
+    pub(super) fn forget(&self, place: Place) {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner).remove(&place);
+    }
+
+    /// Waits until a row is met that could not be read.
+    pub(super) async fn news(&self) {
+        self.news.notified().await;
     }
 
     /// Remembers whether there was room for what was written last.

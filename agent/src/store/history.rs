@@ -118,11 +118,17 @@ pub(super) struct Walk<'a> {
     next: i64,
     /// Ends a list that a damaged row made into a ring.
     left: u32,
+    is_whole: bool,
 }
 
 impl<'a> Walk<'a> {
     pub(super) fn new(db: &'a Connection, newest: i64) -> Walk<'a> {
-        Walk { db, next: newest, left: 1_000_000 }
+        Walk { db, next: newest, left: 1_000_000, is_whole: true }
+    }
+
+    /// Whether the oldest row was reached, and not one that is missing.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.is_whole && self.next == 0
     }
 
     pub(super) fn step(&mut self) -> Result<Option<HistoryRow>, Error> {
@@ -130,6 +136,7 @@ impl<'a> Walk<'a> {
             return Ok(None);
         }
         let row = HistoryRow::find(self.db, self.next)?;
+        self.is_whole &= row.is_some();
         self.next = row.as_ref().map_or(0, |row| row.older);
         self.left -= 1;
         Ok(row)

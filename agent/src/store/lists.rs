@@ -196,7 +196,7 @@ impl Reader<'_> {
             parked: count("SELECT count(*) FROM notes WHERE fate = 2")?,
             conflicts: count("SELECT count(*) FROM records WHERE conflicts > 0 OR presence = 1")?,
             database_bytes: self.database_bytes(),
-            damaged: self.codec.health().damaged().len() as u64,
+            damage: self.damage()?,
             upkeep: self.upkeep()?,
             aside: files_aside(self.dir),
             is_full: self.codec.health().is_full(),

@@ -18,6 +18,7 @@ mod health;
 mod history;
 mod keep;
 mod lists;
+mod mend;
 mod model;
 mod name;
 mod number;
@@ -46,6 +47,7 @@ use sync_protocol::rules::Rules;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 pub use self::aside::{files_aside, set_aside};
+pub use self::check::{Damage, ScanAt};
 use self::codec::Codec;
 use self::health::Health;
 pub use self::model::{
@@ -262,6 +264,11 @@ impl Store {
     /// What SQLite reports, other than damage.
     pub fn check(&self, stop: &Arc<AtomicBool>) -> Result<Verdict, Error> {
         soundness::check(self.dir(), stop)
+    }
+
+    /// Waits until a row is met that cannot be read.
+    pub async fn damage_met(&self) {
+        self.inner.health.news().await;
     }
 
     /// Whether this is the only clone: when it goes, the files are closed.

@@ -8,6 +8,7 @@ use sync_protocol::id::{Dot, FieldName, HubSeq, RecordId, RecordKey, RecordType,
 use sync_protocol::merge::{Presence, Superseded};
 use sync_protocol::record::{self, Op, Record};
 
+use super::check::Damage;
 use super::upkeep::Upkeep;
 
 /// A record as it is stored.
@@ -238,8 +239,8 @@ pub struct Status {
     pub conflicts: u64,
     /// Size of the database and its log.
     pub database_bytes: u64,
-    /// Damaged rows met since the program started.
-    pub damaged: u64,
+    /// Rows that cannot be read.
+    pub damage: Damage,
     /// There was no room for what was written last; always `false` for a program that does not write.
     pub is_full: bool,
     /// How the last checks and the last backup went.

@@ -53,7 +53,8 @@ impl ReadConnection {
     fn read<T, E: From<Error>>(&self, f: impl FnOnce(&Reader<'_>) -> Result<T, E>) -> Result<T, E> {
         let snapshot = self.db.unchecked_transaction().map_err(Error::from)?;
         let result = f(&Reader::new(&snapshot, &self.codec, &self.dir));
-        snapshot.commit().map_err(Error::from)?;
+        // Nothing was written; and after a page that could not be read, SQLite would not commit.
+        drop(snapshot);
         result
     }
 }

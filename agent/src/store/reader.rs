@@ -72,8 +72,9 @@ impl<'a> Reader<'a> {
                 break;
             }
             for (IdText(id), row) in &rows {
+                after = id_value(&RecordId::new(id)?);
+                let Some(row) = row else { continue };
                 let key = RecordKey { record_type: query.record_type.clone(), id: RecordId::new(id)? };
-                after = id_value(&key.id);
                 let stored = self.stored(key, row)?.filter(|stored| matches(stored, &query.filters));
                 found.extend(stored);
                 if found.len() == limit {
@@ -84,13 +85,19 @@ impl<'a> Reader<'a> {
         Ok(found)
     }
 
-    fn rows_after(&self, record_type: &RecordType, after: &Column, limit: i64) -> Result<Vec<(IdText, Row)>, Error> {
+    fn rows_after(
+        &self,
+        record_type: &RecordType,
+        after: &Column,
+        limit: i64,
+    ) -> Result<Vec<(IdText, Option<Row>)>, Error> {
         let mut statement = self.db.prepare_cached(
             "SELECT feed, scope, etag, presence, conflicts, is_confirmed, item, changed, is_pending, unsettled, newest, \
              body, confirmed, id FROM records WHERE type = (SELECT n FROM types WHERE name = ?1) AND id > ?2 AND presence < 2 ORDER BY id LIMIT ?3",
         )?;
+        // A row that is not what its columns say is left out, and not a reason to list nothing.
         let rows =
-            statement.query_map((record_type.as_str(), after, limit), |row| Ok((row.get(13)?, Row::read(row)?)))?;
+            statement.query_map((record_type.as_str(), after, limit), |row| Ok((row.get(13)?, Row::read(row).ok())))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 

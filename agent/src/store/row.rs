@@ -15,7 +15,7 @@ use sync_protocol::record::{Cell, Change, Entry, Op, Record, Stamp, State};
 use super::codec::Codec;
 use super::health::Place;
 use super::history::read_op;
-use super::name::id_value;
+use super::name::{IdText, id_value};
 use crate::error::Error;
 
 const FIND: &str = "SELECT feed, scope, etag, presence, conflicts, is_confirmed, item, changed, is_pending, \
@@ -71,6 +71,19 @@ impl Row {
     pub(super) fn find(db: &Connection, key: &RecordKey) -> Result<Option<Row>, Error> {
         let mut statement = db.prepare_cached(FIND)?;
         Ok(statement.query_row((key.record_type.as_str(), id_value(&key.id)), Row::read).optional()?)
+    }
+
+    /// The row at a position of the feed, with its record's name.
+    pub(super) fn at(db: &Connection, feed: i64) -> Result<Option<(RecordKey, Row)>, Error> {
+        let mut statement = db.prepare_cached(
+            "SELECT feed, scope, etag, presence, conflicts, is_confirmed, item, changed, is_pending, unsettled, newest, \
+             body, confirmed, id, (SELECT name FROM types WHERE n = type) FROM records WHERE feed = ?1",
+        )?;
+        let read = |row: &rusqlite::Row<'_>| -> rusqlite::Result<(String, IdText, Row)> {
+            Ok((row.get(14)?, row.get(13)?, Row::read(row)?))
+        };
+        let found = statement.query_row([feed], read).optional()?;
+        found.map(|(record_type, IdText(id), row)| Ok((RecordKey::new(&record_type, &id)?, row))).transpose()
     }
 
     /// Whether the record is the only op in its history.

@@ -5,7 +5,7 @@ use sync_protocol::gateway::Store as _;
 use sync_protocol::id::Stream;
 
 use super::*;
-use crate::store::Entry;
+use crate::store::{Damage, Entry, ScanAt};
 
 impl Clinic {
     /// Changes bytes behind the store's back.
@@ -16,6 +16,26 @@ impl Clinic {
         assert!(rusqlite::Connection::open(&path).unwrap().execute(sql, []).unwrap() > 0);
         let store = Store::open(dir.path(), Options::default()).unwrap();
         Clinic { dir, store, now_ms }
+    }
+}
+
+impl Clinic {
+    /// What the caretaker does once damage was met.
+    fn mend(&self) -> Vec<RecordKey> {
+        self.store.mend(NOW_MS).unwrap()
+    }
+
+    /// What it does once a month.
+    fn scrub(&self) -> Vec<RecordKey> {
+        let mut at = Some(ScanAt::default());
+        while let Some(from) = at {
+            at = self.store.blocking_read(|reader| reader.scan(from, 7)).unwrap();
+        }
+        self.mend()
+    }
+
+    fn count(&self) -> Damage {
+        self.store.blocking_read(|reader| reader.damage()).unwrap()
     }
 }
 
@@ -37,7 +57,7 @@ fn a_damaged_op_is_skipped_and_counted() {
     assert_eq!(damaged, None);
     let history = clinic.store.blocking_read(|reader| reader.history(&key_of("Visit/a"), 10)).unwrap();
     assert!(matches!(history[2], Entry::Damaged { .. }) && history.len() == 5);
-    assert!(clinic.store.blocking_read(|reader| reader.status()).unwrap().damaged > 0);
+    assert!(clinic.store.blocking_read(|reader| reader.damage()).unwrap() == Damage { rows: 1, unsent: 1 });
     let found = clinic.store.blocking_read(|reader| reader.quick_check()).unwrap();
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(clinic.body("Visit/a"), json!({"n": 4}));
@@ -52,7 +72,7 @@ fn a_damaged_record_comes_back_from_the_hub() {
     clinic.sync(&mut hub);
     let mut clinic = clinic.damage(&format!("UPDATE history SET op = CAST({FLIP} AS BLOB) WHERE number % 2 = 1"));
     assert!(clinic.get("Visit/a").is_none());
-    assert_eq!(clinic.store.blocking_write(|tx| tx.scrub()).unwrap(), [key_of("Visit/a")]);
+    assert_eq!(clinic.mend(), [key_of("Visit/a")]);
     clinic.sync(&mut hub);
     assert_eq!(clinic.body("Visit/a"), json!({"n": 1}));
     assert_eq!(clinic.body("Visit/b"), json!({"n": 2}));
@@ -67,4 +87,130 @@ fn a_damaged_record_can_be_written_anew() {
     let mut clinic = clinic.damage(&format!("UPDATE history SET op = CAST({FLIP} AS BLOB)"));
     clinic.put("Visit/a", json!({"n": 2}));
     assert_eq!(clinic.body("Visit/a"), json!({"n": 2}));
+}
+
+#[test]
+fn what_was_met_is_mended_and_the_count_goes_back() {
+    let mut hub = MemoryHub::default();
+    let mut clinic = Clinic::enrolled(&mut hub, "mw");
+    clinic.put("Visit/a", json!({"n": 1}));
+    clinic.edit("Visit/a", json!({"n": 2}));
+    clinic.put("Visit/b", json!({"n": 3}));
+    clinic.sync(&mut hub);
+    let mut clinic = clinic.damage(&format!(
+        "UPDATE records SET body = CAST({} AS BLOB) WHERE length(body) > 0",
+        FLIP.replace("op", "body")
+    ));
+    assert_eq!(clinic.count(), Damage::default(), "nobody has met it yet");
+    assert!(clinic.get("Visit/a").is_none());
+    assert_eq!(clinic.count(), Damage { rows: 1, unsent: 0 });
+    // Its history is whole and all of it is ours, so it is shown again before the hub is there.
+    assert_eq!(clinic.mend(), [key_of("Visit/a")]);
+    assert_eq!((clinic.body("Visit/a"), clinic.count()), (json!({"n": 2}), Damage::default()));
+    clinic.sync(&mut hub);
+    clinic.sync(&mut hub);
+    assert_eq!((clinic.body("Visit/a"), clinic.scrub()), (json!({"n": 2}), vec![]));
+    let clinic = clinic.reopen();
+    assert_eq!(clinic.store.blocking_read(|reader| reader.quick_check()).unwrap(), Vec::<String>::new());
+    assert!(clinic.get("Visit/a").unwrap().is_confirmed);
+}
+
+#[test]
+fn a_record_that_is_shown_stays_shown_while_the_hub_is_asked_for_what_it_confirmed() {
+    let mut hub = MemoryHub::default();
+    let mut clinic = Clinic::enrolled(&mut hub, "mw");
+    clinic.put("Visit/a", json!({"n": 1}));
+    clinic.sync(&mut hub);
+    clinic.edit("Visit/a", json!({"n": 2}));
+    let spoilt = format!("UPDATE records SET confirmed = CAST({} AS BLOB)", FLIP.replace("op", "confirmed"));
+    let mut clinic = clinic.damage(&spoilt);
+    assert_eq!(clinic.scrub(), [key_of("Visit/a")]);
+    assert_eq!((clinic.body("Visit/a"), clinic.count()), (json!({"n": 2}), Damage::default()));
+    clinic.sync(&mut hub);
+    clinic.sync(&mut hub);
+    let stored = clinic.get("Visit/a").unwrap();
+    assert!(stored.is_confirmed && !stored.is_pending);
+    assert_eq!((clinic.body("Visit/a"), clinic.scrub()), (json!({"n": 2}), vec![]));
+}
+
+#[test]
+fn numbers_that_are_not_what_the_record_says_are_found_and_made_anew() {
+    let mut hub = MemoryHub::default();
+    let mut clinic = Clinic::enrolled(&mut hub, "mw");
+    for n in 0..20 {
+        clinic.put(&format!("Visit/v{n}"), json!({"n": n}));
+    }
+    clinic.sync(&mut hub);
+    for spoilt in [
+        "UPDATE records SET item = item + 1 WHERE feed % 7 = 0",
+        "UPDATE records SET etag = x'00' WHERE feed = (SELECT min(feed) FROM records)",
+    ] {
+        clinic = clinic.damage(spoilt);
+        assert!(!clinic.scrub().is_empty(), "{spoilt}");
+        clinic.sync(&mut hub);
+        clinic.sync(&mut hub);
+        assert_eq!((clinic.scrub(), clinic.count()), (vec![], Damage::default()), "{spoilt}");
+        assert!((0..20).all(|n| clinic.body(&format!("Visit/v{n}")) == json!({"n": n})));
+    }
+    let mut clinic = clinic.damage("UPDATE scopes SET sum = sum + 1");
+    assert!(!clinic.store.blocking_read(|reader| reader.sums_agree()).unwrap());
+    clinic.store.recount().unwrap();
+    assert!(clinic.store.blocking_read(|reader| reader.sums_agree()).unwrap());
+    let repairs = clinic.store.blocking_write(|tx| tx.state()).unwrap().repairs;
+    clinic.sync(&mut hub);
+    assert_eq!(clinic.store.blocking_write(|tx| tx.state()).unwrap().repairs, repairs);
+}
+
+#[test]
+fn an_unsent_change_that_cannot_be_read_stays_and_stays_counted() {
+    let mut hub = MemoryHub::default();
+    let mut clinic = Clinic::enrolled(&mut hub, "mw");
+    clinic.put("Visit/a", json!({"n": 1}));
+    clinic.put("Visit/b", json!({"n": 2}));
+    let first = "(SELECT min(number) FROM history)";
+    let clinic = clinic.damage(&format!("UPDATE history SET op = CAST({FLIP} AS BLOB) WHERE number = {first}"));
+    let broken: Vec<u8> = clinic.sql("SELECT op FROM history ORDER BY number LIMIT 1");
+    assert_eq!(clinic.scrub(), []);
+    assert_eq!(clinic.count(), Damage { rows: 2, unsent: 1 });
+    // Status is true without the program that found it, and nothing has been thrown away.
+    let mut clinic = clinic.reopen();
+    assert_eq!(clinic.count(), Damage { rows: 2, unsent: 1 });
+    assert_eq!(clinic.sql::<Vec<u8>>("SELECT op FROM history ORDER BY number LIMIT 1"), broken);
+    clinic.sync(&mut hub);
+    clinic.sync(&mut hub);
+    assert_eq!(
+        (clinic.body("Visit/b"), clinic.store.blocking_write(|tx| tx.state()).unwrap().unsent()),
+        (json!({"n": 2}), 0)
+    );
+    assert_eq!(clinic.count().rows, 2);
+    assert_eq!(clinic.sql::<i64>("SELECT count(*) FROM damage"), 2);
+}
+
+#[test]
+fn damage_that_an_app_meets_is_mended_by_the_running_program() {
+    let mut hub = MemoryHub::default();
+    let mut clinic = Clinic::enrolled(&mut hub, "mw");
+    clinic.put("Visit/a", json!({"n": 1}));
+    clinic.edit("Visit/a", json!({"n": 2}));
+    let spoilt = format!("UPDATE records SET body = CAST({} AS BLOB)", FLIP.replace("op", "body"));
+    let clinic = clinic.damage(&spoilt);
+    let store = clinic.store.clone();
+    let clock = crate::clock::Clock::default();
+    let (sync, _loop) = crate::sync::sync_loop(store.clone(), clock.clone(), std::time::Duration::from_secs(300));
+    let care = crate::upkeep::Caretaker::new(store.clone(), sync, clock);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    runtime.block_on(async {
+        let care = tokio::spawn(care.run(stopped));
+        let read = || store.read(|reader| reader.get(&key_of("Visit/a")));
+        while read().await.unwrap().is_none() {
+            tokio::task::yield_now().await;
+        }
+        while store.read(|reader| reader.status()).await.unwrap().upkeep.scrubbed_ms == 0 {
+            tokio::task::yield_now().await;
+        }
+        stop.send(true).unwrap();
+        care.await.unwrap();
+    });
+    assert_eq!((clinic.body("Visit/a"), clinic.count()), (json!({"n": 2}), Damage::default()));
 }

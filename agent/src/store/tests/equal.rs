@@ -233,6 +233,8 @@ fn same_in_the_end(clinic: &Clinic, world: &World, seed: u64) {
     }
     assert_eq!(digest, sum, "seed {seed}: the digest is not the sum over the confirmed records");
     assert_eq!(clinic.store.blocking_read(|reader| reader.quick_check()).unwrap(), Vec::<String>::new());
+    let found = clinic.store.mend(NOW_MS).unwrap();
+    assert_eq!(found, [], "seed {seed}: nothing was damaged");
     let state = clinic.store.blocking_read(|reader| reader.state()).unwrap();
     let mut memory = world.memory.clone();
     assert_eq!(state, memory.state().unwrap(), "seed {seed}");
