@@ -26,6 +26,38 @@ pub struct Config {
     pub disk_reserve_megabytes: u64,
     /// What is written to the log.
     pub log_level: LogLevel,
+    /// Copies of the database on a second medium.
+    pub backup: BackupConfig,
+}
+
+/// Copies of the database on a second medium.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BackupConfig {
+    /// A folder on it; empty for no copies.
+    pub path: PathBuf,
+    /// How many copies are kept; 1 to 100.
+    pub keep: usize,
+    /// How often one is made, hours; 1 to 8,760.
+    pub interval_hours: u64,
+}
+
+impl Default for BackupConfig {
+    fn default() -> Self {
+        BackupConfig { path: PathBuf::new(), keep: 3, interval_hours: 24 }
+    }
+}
+
+impl BackupConfig {
+    /// Where copies go, if they are wanted.
+    pub fn folder(&self) -> Option<&Path> {
+        Some(self.path.as_path()).filter(|path| !path.as_os_str().is_empty())
+    }
+
+    /// How often one is made.
+    pub fn interval(&self) -> Duration {
+        Duration::from_secs(self.interval_hours.saturating_mul(3_600))
+    }
 }
 
 /// How much is written to the log.
@@ -51,6 +83,7 @@ impl Default for Config {
             sync_interval_seconds: 300,
             disk_reserve_megabytes: 64,
             log_level: LogLevel::Info,
+            backup: BackupConfig::default(),
         }
     }
 }
@@ -64,6 +97,12 @@ impl Config {
         let config: Config = toml::from_str(text).map_err(|e| Error::Config(e.to_string().trim_end().to_owned()))?;
         if !(10..=86_400).contains(&config.sync_interval_seconds) {
             return Err(Error::Config("sync_interval_seconds must be from 10 to 86400".to_owned()));
+        }
+        if !(1..=100).contains(&config.backup.keep) {
+            return Err(Error::Config("backup.keep must be from 1 to 100".to_owned()));
+        }
+        if !(1..=8_760).contains(&config.backup.interval_hours) {
+            return Err(Error::Config("backup.interval_hours must be from 1 to 8760".to_owned()));
         }
         Ok(config)
     }
@@ -124,6 +163,15 @@ mod tests {
     #[test]
     fn the_sample_is_the_defaults() {
         assert_eq!(Config::parse(SAMPLE).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn limits_are_said_with_the_key() {
+        for (text, key) in
+            [("[backup]\nkeep = 0", "backup.keep"), ("[backup]\ninterval_hours = 0", "backup.interval_hours")]
+        {
+            assert!(Config::parse(text).unwrap_err().to_string().contains(key), "{text}");
+        }
     }
 
     #[test]

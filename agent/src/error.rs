@@ -209,6 +209,11 @@ impl Error {
         Error::DiskFull(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), None))
     }
 
+    /// A copy of the database has faults.
+    pub(crate) fn unsound_copy() -> Error {
+        Error::Corrupt(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT), None))
+    }
+
     /// The same failure once more, for each of those that it befell together.
     pub(crate) fn again(&self) -> Error {
         let copy = |error: &rusqlite::Error| match error {

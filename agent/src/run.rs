@@ -78,7 +78,7 @@ impl Gateway {
         let clock = Clock::default();
         let (handle, sync) = sync_loop(store.clone(), clock.clone(), config.sync_interval());
         let disk = Disk::new(data_dir, config.disk_reserve_bytes());
-        let caretaker = Caretaker::new(store.clone(), handle.clone(), clock.clone());
+        let caretaker = Caretaker::new(store.clone(), handle.clone(), clock.clone(), config.backup.clone());
         Ok(Gateway { app: App { store, clock, disk, sync: handle }, sync, caretaker })
     }
 

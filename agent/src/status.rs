@@ -54,6 +54,10 @@ pub struct Status {
     pub database_faults: u64,
     /// Broken databases that were set aside. They may hold changes that the hub does not have.
     pub set_aside: Vec<String>,
+    /// When the database was last copied to the second medium, milliseconds since 1970.
+    pub last_backup_ms: Option<i64>,
+    /// Why it could not be at the last attempt. A warning.
+    pub backup_error: Option<String>,
     /// Repairs after the digests of gateway and hub disagreed.
     pub repairs: u64,
     /// Version of the rules in force.
@@ -118,6 +122,8 @@ impl Status {
             last_scrub_ms: Some(facts.upkeep.scrubbed_ms).filter(|ms| *ms != 0),
             database_faults: facts.upkeep.faults.len() as u64,
             set_aside: facts.aside.iter().map(|file| file.display().to_string()).collect(),
+            last_backup_ms: Some(facts.upkeep.backup_ms).filter(|ms| *ms != 0),
+            backup_error: facts.upkeep.backup_error.clone(),
             repairs: facts.state.repairs,
             rules_version: facts.rules_version,
             database_bytes: facts.database_bytes,
@@ -182,6 +188,12 @@ impl Status {
             let _ = writeln!(out, "SET ASIDE  a broken database; it may hold unsent records: keep {file}");
         }
         let _ = writeln!(out, "scrubbed   {}", self.last_scrub_ms.map_or("never".to_owned(), ago));
+        if self.last_backup_ms.is_some() || self.backup_error.is_some() {
+            let _ = writeln!(out, "backup     {}", self.last_backup_ms.map_or("never".to_owned(), ago));
+        }
+        if let Some(error) = &self.backup_error {
+            let _ = writeln!(out, "           no newer one could be made: {error}");
+        }
         let free = self.disk_free_bytes.map_or("unknown".to_owned(), bytes);
         let _ = writeln!(out, "database   {}, {free} free", bytes(self.database_bytes));
         if self.disk_nearly_full {

@@ -1,5 +1,5 @@
-//! Looking after the database beside serving: SQLite's own check at every start, a scrub of every row once a month, and mending
-//! what was met damaged.
+//! Looking after the database beside serving: SQLite's own check at every start, a scrub of every row once a month, mending what
+//! was met damaged, and copies on a second medium.
 //!
 //! Nobody waits for it: what takes long runs on a thread for blocking work, on a connection of its own, and ends when the
 //! program stops. What it finds is kept in the database, for status and doctor.
@@ -11,8 +11,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
+use crate::config::BackupConfig;
 use crate::error::Error;
-use crate::store::{ScanAt, Store, Upkeep, Verdict};
+use crate::store::{BackupOutcome, Medium, ScanAt, Store, Upkeep, Verdict};
 use crate::sync::SyncHandle;
 
 /// How often every row is read again.
@@ -31,6 +32,7 @@ pub struct Caretaker {
     store: Store,
     sync: SyncHandle,
     clock: Clock,
+    backup: BackupConfig,
     /// Set when long work has to end.
     stop: Arc<AtomicBool>,
 }
@@ -46,8 +48,8 @@ pub enum Ending {
 
 impl Caretaker {
     /// A caretaker for an open store.
-    pub fn new(store: Store, sync: SyncHandle, clock: Clock) -> Caretaker {
-        Caretaker { store, sync, clock, stop: Arc::default() }
+    pub fn new(store: Store, sync: SyncHandle, clock: Clock, backup: BackupConfig) -> Caretaker {
+        Caretaker { store, sync, clock, backup, stop: Arc::default() }
     }
 
     /// Works until told to stop, or until the database must not be used any more.
@@ -73,6 +75,9 @@ impl Caretaker {
         loop {
             if let Err(error) = self.scrub_if_due().await {
                 complain("the scrub of the database", &error);
+            }
+            if let Err(error) = self.back_up_if_due().await {
+                complain("noting how the backup went", &error);
             }
             if let Err(error) = self.mend().await {
                 complain("the mending of damaged rows", &error);
@@ -119,6 +124,33 @@ impl Caretaker {
         tracing::info!(scrub.damaged = damage.rows, "every row of the database has been read");
         let scrubbed_ms = self.clock.now().now_ms;
         self.note(move |upkeep| Upkeep { scrubbed_ms, ..upkeep }).await
+    }
+
+    /// Copies the database to the second medium. That it is absent or fails is a warning: nothing here depends on it.
+    async fn back_up_if_due(&self) -> Result<(), Error> {
+        let before = self.store.read(|reader| reader.upkeep()).await?;
+        let now_ms = self.clock.now().now_ms;
+        let Some(folder) = self.backup.folder() else { return Ok(()) };
+        if before.backup_error.is_none() && !is_due(before.backup_ms, now_ms, self.backup.interval()) {
+            return Ok(());
+        }
+        let medium = Medium { folder: folder.to_owned(), may_be_the_same: false };
+        let (keep, stop) = (self.backup.keep, Arc::clone(&self.stop));
+        let error = match self.beside(move |store| store.back_up(&medium, keep, now_ms, &stop)).await {
+            Ok(BackupOutcome::Made(file)) => {
+                tracing::info!(file = %file.display(), "the database has been copied to the second medium");
+                return self.note(move |upkeep| Upkeep { backup_ms: now_ms, backup_error: None, ..upkeep }).await;
+            }
+            Ok(BackupOutcome::Stopped) => return Ok(()),
+            Ok(BackupOutcome::Absent(reason)) => reason,
+            Err(Error::Corrupt(_)) => "the copy is not sound, so older ones are kept; see: outpost doctor".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        if before.backup_error.as_ref() == Some(&error) {
+            return Ok(());
+        }
+        tracing::warn!("no backup could be made: {error}");
+        self.note(move |upkeep| Upkeep { backup_error: Some(error), ..upkeep }).await
     }
 
     /// Checks the whole file, and keeps what was found.

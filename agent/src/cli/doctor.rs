@@ -27,6 +27,10 @@ impl Examination<'_> {
         writeln!(self.out, "ok    {what}: {told}").map_err(Error::from)
     }
 
+    fn warn(&mut self, what: &str, told: &str, advice: &str) -> Result<(), Error> {
+        writeln!(self.out, "warn  {what}: {told}\n      {advice}").map_err(Error::from)
+    }
+
     fn bad(&mut self, what: &str, error: Error, advice: &str) -> Result<(), Error> {
         writeln!(self.out, "BAD   {what}: {error}\n      {advice}")?;
         self.worst.get_or_insert(error);
@@ -39,7 +43,7 @@ pub(crate) async fn examine(folder: &Path, config: &Config, out: &mut dyn Write)
     let mut exam = Examination { out, worst: None };
     disk(folder, config, &mut exam)?;
     clock(&mut exam)?;
-    database(folder, &mut exam)?;
+    database(folder, config, &mut exam)?;
     hub(folder, config, &mut exam).await?;
     match exam.worst {
         None => Ok(()),
@@ -73,7 +77,7 @@ fn clock(exam: &mut Examination<'_>) -> Result<(), Error> {
     }
 }
 
-fn database(folder: &Path, exam: &mut Examination<'_>) -> Result<(), Error> {
+fn database(folder: &Path, config: &Config, exam: &mut Examination<'_>) -> Result<(), Error> {
     let store = match Store::open_read_only(folder) {
         Ok(store) => store,
         Err(error) => {
@@ -92,6 +96,7 @@ fn database(folder: &Path, exam: &mut Examination<'_>) -> Result<(), Error> {
     }
     set_aside(folder, exam)?;
     scrub(&facts, exam)?;
+    backup(&facts, config, exam)?;
     let oldest = facts.streams.iter().filter(|s| s.unsent > 0).filter_map(|s| s.oldest_ms).min();
     let age = oldest.map(|ms| u64::try_from(unix_ms().saturating_sub(ms) / 1000).unwrap_or(0));
     let unsent: u64 = facts.streams.iter().map(|s| s.unsent).sum();
@@ -120,6 +125,26 @@ fn scrub(facts: &store::Status, exam: &mut Examination<'_>) -> Result<(), Error>
             let age = u64::try_from(unix_ms().saturating_sub(at) / 1000).unwrap_or(0);
             exam.good("scrub", &format!("every row was read {} ago", duration(age)))
         }
+    }
+}
+
+/// A second medium that is absent is worth a warning, and no failure: records are safe without it.
+fn backup(facts: &store::Status, config: &Config, exam: &mut Examination<'_>) -> Result<(), Error> {
+    let Some(folder) = config.backup.folder() else { return exam.good("backup", "none is configured") };
+    let seconds = u64::try_from(unix_ms().saturating_sub(facts.upkeep.backup_ms) / 1000).unwrap_or(0);
+    let age = match facts.upkeep.backup_ms {
+        0 => "never made".to_owned(),
+        _ => format!("made {} ago", duration(seconds)),
+    };
+    let is_late = facts.upkeep.backup_ms == 0 || seconds > 2 * config.backup.interval().as_secs();
+    match &facts.upkeep.backup_error {
+        Some(error) => exam.warn(
+            "backup",
+            &format!("{age}; {error}"),
+            "Connect or replace the second medium; a copy follows by itself.",
+        ),
+        None if is_late => exam.warn("backup", &age, "One is made beside `outpost run`."),
+        None => exam.good("backup", &format!("{age}, in {}", folder.display())),
     }
 }
 

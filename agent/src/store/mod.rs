@@ -12,6 +12,7 @@
 //! - It decides nothing about merging: that is `sync_protocol`, which calls back through [`sync_protocol::gateway::Store`].
 
 mod aside;
+mod backup;
 mod check;
 mod codec;
 mod health;
@@ -47,6 +48,7 @@ use sync_protocol::rules::Rules;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 pub use self::aside::{files_aside, set_aside};
+pub use self::backup::{Medium, Outcome as BackupOutcome};
 pub use self::check::{Damage, ScanAt};
 use self::codec::Codec;
 use self::health::Health;

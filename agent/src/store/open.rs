@@ -59,6 +59,13 @@ pub(super) fn for_reading(dir: &Path) -> Result<Connection, Error> {
     Ok(db)
 }
 
+/// Opens a copy of a database, to look whether it is one.
+pub(super) fn copy_for_reading(path: &Path) -> Result<Connection, Error> {
+    let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    refuse_strangers(&db, path)?;
+    Ok(db)
+}
+
 fn settle(db: &Connection) -> Result<(), Error> {
     db.pragma_update(None, "temp_store", "memory")?;
     db.pragma_update(None, "foreign_keys", false)?;

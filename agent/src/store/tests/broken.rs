@@ -17,7 +17,7 @@ const PAGE: usize = 1_024;
 
 impl Clinic {
     /// Closes the store, changes the bytes of the file, and opens it again.
-    fn with_file(self, change: impl FnOnce(&mut Vec<u8>)) -> Clinic {
+    pub(super) fn with_file(self, change: impl FnOnce(&mut Vec<u8>)) -> Clinic {
         let Clinic { dir, store, now_ms } = self;
         drop(store);
         let path = dir.path().join(FILE_NAME);
@@ -227,7 +227,7 @@ fn a_broken_page_in_the_middle_keeps_nobody_from_working() {
 }
 
 /// Lets two places of a table's tree lead to one page: a write in one place would change the other.
-fn cross_link(bytes: &mut [u8]) {
+pub(super) fn cross_link(bytes: &mut [u8]) {
     let is_branch = |page: &&mut [u8]| page[0] == 0x05 && u16::from_be_bytes([page[3], page[4]]) > 3;
     let page = bytes.chunks_mut(PAGE).skip(1).find(is_branch).unwrap();
     let cell = |n: usize| usize::from(u16::from_be_bytes([page[12 + 2 * n], page[13 + 2 * n]]));

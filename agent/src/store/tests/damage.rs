@@ -197,7 +197,7 @@ fn damage_that_an_app_meets_is_mended_by_the_running_program() {
     let store = clinic.store.clone();
     let clock = crate::clock::Clock::default();
     let (sync, _loop) = crate::sync::sync_loop(store.clone(), clock.clone(), std::time::Duration::from_secs(300));
-    let care = crate::upkeep::Caretaker::new(store.clone(), sync, clock);
+    let care = crate::upkeep::Caretaker::new(store.clone(), sync, clock, Default::default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (stop, stopped) = tokio::sync::watch::channel(false);
     runtime.block_on(async {

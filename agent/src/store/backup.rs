@@ -1,0 +1,142 @@
+//! Copies of the database on a second medium, a few generations of them.
+//!
+//! The copy is made by SQLite's backup in small steps from one snapshot, so that neither writers wait nor the copy begins anew
+//! when they write. It is one file without a log.
+//!
+//! # Invariants
+//! - A copy has its name only when it is complete, on the medium, and was opened and checked.
+//! - No older generation goes before that; and only copies of this gateway go.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rusqlite::Connection;
+use rusqlite::backup::{Backup, StepResult};
+
+use super::aside::file_stamp;
+use super::soundness::quick_check;
+use super::{Store, open};
+use crate::error::Error;
+
+/// Pages in one step, and the pause after it.
+const STEP_PAGES: i32 = 256;
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Where copies go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Medium {
+    /// A folder on it; it is not made if it is not there.
+    pub folder: PathBuf,
+    /// Whether it may be the medium of the database itself, as a mount point is when nothing is mounted.
+    pub may_be_the_same: bool,
+}
+
+/// What became of a backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is complete.
+    Made(PathBuf),
+    /// The medium is not there, for this reason. Older copies are as they were.
+    Absent(String),
+    /// It was told to stop. Older copies are as they were.
+    Stopped,
+}
+
+impl Store {
+    /// Copies the database to the medium and keeps the newest `keep` copies. For a thread for blocking work.
+    ///
+    /// # Errors
+    /// What SQLite and the file system report; [`Error::Corrupt`] if the copy is not sound. Older copies are as they were.
+    pub fn back_up(&self, to: &Medium, keep: usize, now_ms: i64, stop: &AtomicBool) -> Result<Outcome, Error> {
+        if let Some(reason) = absence(to, self.dir()) {
+            return Ok(Outcome::Absent(reason));
+        }
+        let device = self.blocking_read(|reader| reader.state())?.device;
+        let prefix = format!("outpost-backup-{}-", device.0);
+        let made = to.folder.join(format!("{prefix}{}.db", file_stamp(now_ms)));
+        let part = to.folder.join(format!("{prefix}new.part"));
+        remove(&part)?;
+        // It holds what the database holds, so nobody else may read it either.
+        fs::File::options().write(true).create_new(true).mode(0o600).open(&part)?;
+        let is_whole = copy(self.dir(), &part, stop).and_then(|is_whole| {
+            if is_whole {
+                verify(&part)?;
+            }
+            Ok(is_whole)
+        });
+        if !matches!(is_whole, Ok(true)) {
+            remove(&part)?;
+            return is_whole.map(|_| Outcome::Stopped);
+        }
+        fs::File::open(&part)?.sync_all()?;
+        fs::rename(&part, &made)?;
+        // Not every file system of a stick can do this for a folder.
+        let _ = fs::File::open(&to.folder).and_then(|folder| folder.sync_all());
+        rotate(&to.folder, &prefix, &made, keep)?;
+        Ok(Outcome::Made(made))
+    }
+}
+
+/// Why the medium cannot be used, if it is not there.
+fn absence(to: &Medium, data: &Path) -> Option<String> {
+    let there = fs::metadata(&to.folder).ok().filter(fs::Metadata::is_dir);
+    let Some(there) = there else { return Some(format!("{} is not there", to.folder.display())) };
+    let is_same = fs::metadata(data).is_ok_and(|data| data.dev() == there.dev());
+    (is_same && !to.may_be_the_same)
+        .then(|| format!("{} is on the medium of the database itself; is the other one mounted?", to.folder.display()))
+}
+
+/// Tells whether it came to the end.
+fn copy(dir: &Path, part: &Path, stop: &AtomicBool) -> Result<bool, Error> {
+    let source = open::for_reading(dir)?;
+    // A snapshot that is held: without it, every commit meanwhile would begin the copy anew.
+    let snapshot = source.unchecked_transaction()?;
+    snapshot.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+    let mut target = Connection::open(part)?;
+    let backup = Backup::new(&snapshot, &mut target)?;
+    loop {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        if backup.step(STEP_PAGES)? == StepResult::Done {
+            break;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    drop(backup);
+    target.pragma_update(None, "journal_mode", "delete")?;
+    target.close().map_err(|(_, error)| error)?;
+    Ok(true)
+}
+
+fn verify(part: &Path) -> Result<(), Error> {
+    let db = open::copy_for_reading(part)?;
+    let mut faults = Vec::new();
+    quick_check(&db, &mut faults)?;
+    match faults.is_empty() {
+        true => Ok(()),
+        false => Err(Error::unsound_copy()),
+    }
+}
+
+/// The new copy stays whatever its name says: the clock may have been anywhere.
+fn rotate(folder: &Path, prefix: &str, made: &Path, keep: usize) -> Result<(), Error> {
+    let is_older = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name.starts_with(prefix) && name.ends_with(".db") && path != made
+    };
+    let mut older: Vec<PathBuf> = fs::read_dir(folder)?.flatten().map(|entry| entry.path()).filter(is_older).collect();
+    older.sort();
+    let surplus = (older.len() + 1).saturating_sub(keep.max(1));
+    older.iter().take(surplus).try_for_each(|path| remove(path))
+}
+
+fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
