@@ -1,18 +1,17 @@
 //! What a gateway does with an answer: acknowledgements first, then the rows, frame by frame.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Fate, GatewayState, Held, Store, UNENROLLED, bounded, show};
-use crate::digest::Chain;
-use crate::id::{Dot, FieldName, HubSeq, Origin, RecordKey, Scope, Seq, Stream};
+use super::adopt::{adopt_origin, rebase};
+use super::{Fate, GatewayState, Held, Store, bounded, show};
+use crate::id::{Dot, FieldName, HubSeq, RecordKey, Seq};
 use crate::limits::SYMBOLS_FIRST;
 use crate::merge::{self, Superseded, Why};
 use crate::message::{Ack, Bound, Request, Response, Status, View};
 use crate::payload::{News, Notice, Row, Rows};
-use crate::record::{Cell, Change, Op, Record, State};
+use crate::record::{Cell, Record, State};
 use crate::rules::Rules;
-use crate::value::Value;
 
 /// What an answer brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -221,7 +220,7 @@ fn take_notice<S: Store>(store: &mut S, notice: &Notice, rules: &Rules) -> Resul
 }
 
 /// Shows a record anew after its pending ops changed.
-fn refresh<S: Store>(store: &mut S, key: &RecordKey, rules: &Rules) -> Result<(), S::Error> {
+pub(super) fn refresh<S: Store>(store: &mut S, key: &RecordKey, rules: &Rules) -> Result<(), S::Error> {
     let Some(held) = store.held(key)? else { return Ok(()) };
     let pending = store.pending(key)?;
     if held.confirmed.is_none() && pending.is_empty() {
@@ -320,131 +319,6 @@ fn drop_unknown<S: Store>(
         true => {
             store.keep(key, &Held { confirmed: None, ..held })?;
             refresh(store, key, rules)
-        }
-    }
-}
-
-/// The hub went back in time: what it no longer has is unsent again, what it lost of others is offered to it, and then the
-/// pull begins where both agree.
-fn rebase(state: &mut GatewayState, response: &Response) {
-    state.epoch = response.epoch;
-    state.cursor = state.cursor.min(response.cursor);
-    state.recovers = Some(response.cursor);
-    state.repair_symbols = Some(SYMBOLS_FIRST as u32);
-    state.wanted.clear();
-    for stream in Stream::ALL {
-        let (upto, common) = (state.stream(stream).last, response.cursor);
-        if upto > Seq(0) {
-            state.bounds.push(Bound { stream, upto, common });
-        }
-    }
-    for ack in &response.acks {
-        let stream = state.stream_mut(ack.stream);
-        if ack.acked < stream.acked {
-            stream.acked = ack.acked;
-            stream.acked_chain = ack.chain;
-        }
-        stream.durable = stream.durable.min(ack.acked);
-    }
-}
-
-/// Goes on under another origin: everything that the hub has not acknowledged is renumbered under it, from 1. Nobody has
-/// seen those ops, so nothing is lost and nothing doubled.
-///
-/// # Errors
-/// What the store reports; the caller rolls back then.
-pub fn adopt_origin<S: Store>(store: &mut S, origin: Origin) -> Result<(), S::Error> {
-    let mut state = store.state()?;
-    let rules = store.rules()?;
-    let old = state.origin;
-    let mut renumbered = Vec::new();
-    let mut names = BTreeMap::new();
-    let mut totals: BTreeMap<(RecordKey, FieldName), (u64, u64)> = BTreeMap::new();
-    let mut keys = BTreeSet::new();
-    let (bounds, home) = (std::mem::take(&mut state.bounds), state.home());
-    for stream_id in Stream::ALL {
-        let after = state.stream(stream_id).acked;
-        let (mut seq, mut chain) = (Seq(0), Chain::default());
-        let mut from = after;
-        loop {
-            let ops = store.own_ops(stream_id, from, 1_000)?;
-            let Some(last) = ops.last() else { break };
-            from = last.stamp.dot.seq;
-            for mut op in ops {
-                seq = seq.next();
-                op = bounded(&op, &bounds).unwrap_or(op);
-                if old == UNENROLLED {
-                    settle_in(&mut op, &home);
-                }
-                let dot = Dot { origin, stream: stream_id, seq };
-                names.insert(op.stamp.dot, dot);
-                op.stamp.dot = dot;
-                op.stamp.source = state.source;
-                keys.insert(op.key.clone());
-                let confirmed = store.held(&op.key)?.and_then(|held| held.confirmed);
-                rename(&mut op, old, origin, &names, confirmed.as_ref(), &mut totals);
-                chain = chain.extend(&op.canonical());
-                renumbered.push((op, chain));
-            }
-        }
-        let durable = Seq(0);
-        *state.stream_mut(stream_id) =
-            super::StreamState { acked: Seq(0), acked_chain: Chain::default().short(), durable, last: seq, chain };
-    }
-    state.origin = origin;
-    store.set_state(&state)?;
-    store.replace_tail(&renumbered)?;
-    for key in keys {
-        refresh(store, &key, &rules)?;
-    }
-    Ok(())
-}
-
-/// A record that was written before the gateway knew where it stands belongs to where it stands.
-fn settle_in(op: &mut Op, home: &Scope) {
-    let Some(Change::Put { value: Some(scope), .. }) = op.changes.get_mut(&FieldName::scope()) else { return };
-    if scope.as_text() == Some(Scope::root().as_str()) {
-        *scope = Value::Text(home.as_str().to_owned());
-    }
-}
-
-/// Moves what an op says in terms of its origin's own numbers over to the new origin.
-fn rename(
-    op: &mut Op,
-    old: Origin,
-    new: Origin,
-    names: &BTreeMap<Dot, Dot>,
-    confirmed: Option<&Record>,
-    totals: &mut BTreeMap<(RecordKey, FieldName), (u64, u64)>,
-) {
-    let renamed = |dot: Dot| names.get(&dot).copied().unwrap_or(dot);
-    for (name, change) in &mut op.changes {
-        match change {
-            Change::Put { unseen, .. } => unseen.iter_mut().for_each(|dot| *dot = renamed(*dot)),
-            Change::Members { remove, .. } => {
-                for (_, dots) in remove {
-                    *dots = std::mem::take(dots)
-                        .into_iter()
-                        .filter_map(|((origin, stream), seq)| {
-                            let dot = Dot { origin, stream: Stream::from_number(stream).ok()?, seq: Seq(seq) };
-                            let dot = renamed(dot);
-                            Some((dot.writer(), dot.seq.0))
-                        })
-                        .collect();
-                }
-            }
-            Change::Count { plus, minus } => {
-                // Totals count from what the old origin had confirmed; the new one begins at nothing.
-                let base = match confirmed.and_then(|r| r.cells.get(name)).map(|c| &c.state) {
-                    Some(State::Counter(counter)) => counter.totals.get(&old).copied().unwrap_or_default(),
-                    _ => (0, 0),
-                };
-                let known = totals.entry((op.key.clone(), name.clone())).or_insert(base);
-                *plus = plus.saturating_sub(known.0);
-                *minus = minus.saturating_sub(known.1);
-                debug_assert_ne!(old, new);
-            }
-            Change::Append(_) => {}
         }
     }
 }

@@ -8,17 +8,19 @@
 //! Nothing here touches a disk, a clock or a network: a [`Store`] remembers, the caller passes the time and carries the
 //! bytes. Each call that writes is one transaction of the caller.
 
+mod adopt;
 mod capture;
 mod exchange;
 mod integrate;
 
 use std::sync::Arc;
 
+pub use adopt::adopt_origin;
 pub(crate) use capture::changes_of;
 pub use capture::{Capture, Captured, Intent, Refusal, capture};
 pub use exchange::{Outgoing, WallClock, request};
 pub(crate) use exchange::{cut_frame, next_guess};
-pub use integrate::{Integrated, adopt_origin, finish, integrate_head, integrate_rows};
+pub use integrate::{Integrated, finish, integrate_head, integrate_rows};
 
 use crate::clock::Hlc;
 use crate::digest::Chain;
