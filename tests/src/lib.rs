@@ -5,4 +5,5 @@ pub mod bench;
 pub mod generator;
 pub mod process;
 pub mod proxy;
+pub mod sim;
 pub mod wire;

@@ -48,6 +48,11 @@ impl MemoryGateway {
         &self.replaced
     }
 
+    /// All own ops, of every origin it ever had, with what became of them.
+    pub fn own(&self) -> impl Iterator<Item = (&Op, Option<&Fate>)> {
+        self.own.values().map(|own| (&own.op, own.fate.as_ref()))
+    }
+
     /// Own ops that the hub keeps in quarantine, with the reasons.
     pub fn parked(&self) -> Vec<(&Op, &str)> {
         let parked = self.own.values().filter_map(|own| match &own.fate {

@@ -95,6 +95,21 @@ impl MemoryHub {
         self.records.iter().map(|(key, (record, _))| (key, record))
     }
 
+    /// All ops that ever arrived, by dot, those in quarantine included.
+    pub fn history(&self) -> impl Iterator<Item = &Op> {
+        self.history.values().map(|kept| &kept.op)
+    }
+
+    /// Those of them that went into quarantine when they arrived, whatever became of them.
+    pub fn once_held(&self) -> impl Iterator<Item = &Op> {
+        self.history.values().filter(|kept| kept.is_held).map(|kept| &kept.op)
+    }
+
+    /// Goes on in another epoch, as a hub does that was restored from a backup.
+    pub fn set_epoch(&mut self, epoch: Epoch) {
+        self.epoch = epoch;
+    }
+
     /// Ops in quarantine.
     pub fn quarantine(&self) -> Vec<&HeldOp> {
         self.quarantine.iter().map(|w| &w.held).collect()

@@ -18,7 +18,7 @@ mod notes;
 mod person;
 mod phrases;
 mod places;
-mod random;
+pub(crate) mod random;
 mod records;
 mod reference;
 mod visits;

@@ -5,16 +5,16 @@
 
 /// A stream of numbers that its seed determines.
 #[derive(Clone, Debug)]
-pub(super) struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
     /// The stream of `seed`.
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// The stream that belongs to `text`, whoever asks: the seed is its FNV-1a hash.
-    pub(super) fn of_text(text: &str) -> Self {
+    pub(crate) fn of_text(text: &str) -> Self {
         let hash = text
             .bytes()
             .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
@@ -22,7 +22,7 @@ impl Random {
     }
 
     /// The next 64 bits.
-    pub(super) fn bits(&mut self) -> u64 {
+    pub(crate) fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -30,7 +30,7 @@ impl Random {
     }
 
     /// A number from `low` to `high`, both included; `low` where the two are the wrong way round.
-    pub(super) fn between(&mut self, low: i64, high: i64) -> i64 {
+    pub(crate) fn between(&mut self, low: i64, high: i64) -> i64 {
         let span = u128::from(high.saturating_sub(low).max(0).unsigned_abs()) + 1;
         // The upper half of the product spreads 64 bits evenly over the span, without a division.
         let offset = (u128::from(self.bits()) * span) >> 64;
@@ -38,17 +38,17 @@ impl Random {
     }
 
     /// True in `percent` of a hundred cases.
-    pub(super) fn chance(&mut self, percent: i64) -> bool {
+    pub(crate) fn chance(&mut self, percent: i64) -> bool {
         self.between(1, 100) <= percent
     }
 
     /// One of the list; the default of the type where the list is empty.
-    pub(super) fn pick<T: Clone + Default>(&mut self, list: &[T]) -> T {
+    pub(crate) fn pick<T: Clone + Default>(&mut self, list: &[T]) -> T {
         self.index(list.len()).and_then(|index| list.get(index).cloned()).unwrap_or_default()
     }
 
     /// Puts the list in a random order (Fisher and Yates).
-    pub(super) fn shuffle<T>(&mut self, list: &mut [T]) {
+    pub(crate) fn shuffle<T>(&mut self, list: &mut [T]) {
         for last in (1..list.len()).rev() {
             if let Some(index) = self.index(last + 1) {
                 list.swap(index, last);
@@ -57,7 +57,7 @@ impl Random {
     }
 
     /// `pattern` with each `#` replaced by a digit and each `@` by a letter that nobody takes for a digit.
-    pub(super) fn fill(&mut self, pattern: &str) -> String {
+    pub(crate) fn fill(&mut self, pattern: &str) -> String {
         const LETTERS: &[char] = &['A', 'C', 'E', 'F', 'H', 'J', 'K', 'M', 'N', 'P', 'R', 'T', 'W', 'X'];
         const DIGITS: &[char] = &['0', '1', '2', '3', '4', '5', '6', '7', '8', '9'];
         pattern

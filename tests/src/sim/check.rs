@@ -1,0 +1,55 @@
+//! What must hold after every event.
+
+use sync_protocol::gateway::Store as _;
+use sync_protocol::id::RecordKey;
+
+use super::oracle::{self, Standing, bit, id_of, told};
+use super::world::World;
+use super::{Failure, Fault, Kind};
+
+impl World<'_> {
+    /// Nothing acknowledged is lost, nothing is applied twice, nothing came that was never safe.
+    pub(super) fn check_step(&mut self) -> Result<(), Failure> {
+        let mut arrived = 0;
+        for op in self.hub.store.history() {
+            let Some(id) = id_of(&op.stamp) else { continue };
+            if arrived & bit(id) != 0 {
+                return Err(Failure::new(Kind::Twice, format!("w{id} is at the hub under two numbers")));
+            }
+            arrived |= bit(id);
+        }
+        let early = arrived & self.oracle.with(Standing::Asked);
+        if early != 0 {
+            return Err(Failure::new(Kind::Early, format!("{} left before it was safe", told(early))));
+        }
+        let mut safe = arrived;
+        for site in &mut self.sites {
+            safe |= match self.was_restored {
+                // What the hub lost is in the histories of the gateways, until they hear of it.
+                true => oracle::writes(site.store.own().map(|(op, _)| op)),
+                false => site.unsent(),
+            };
+        }
+        let lost = self.oracle.with(Standing::Kept) & !safe;
+        match lost {
+            0 => Ok(()),
+            lost => Err(Failure::new(Kind::Lost, format!("{}: neither at the hub nor about to be sent", told(lost)))),
+        }
+    }
+
+    /// After a sync: no record outside of the scopes, unless own writes on it are pending.
+    pub(super) fn check_view(&mut self, at: usize) -> Result<(), Failure> {
+        let store = &mut self.sites[at].store;
+        let state = store.state().unwrap();
+        let was_held = |key: &RecordKey| self.hub.store.once_held().any(|op| op.key == *key);
+        let is_excused = |key: &RecordKey| !self.faults.has(Fault::Freed) && was_held(key);
+        for (key, held) in store.records() {
+            let Some(confirmed) = &held.confirmed else { continue };
+            if !state.is_in_view(&confirmed.scope()) && !held.is_pending && !is_excused(key) {
+                let what = format!("gateway {at} holds {key}, which is in {}", confirmed.scope());
+                return Err(Failure::new(Kind::View, what));
+            }
+        }
+        Ok(())
+    }
+}

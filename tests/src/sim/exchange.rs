@@ -1,0 +1,164 @@
+//! Exchanges, in the steps that a link has: ask, serve, take. As `agent` and `server-stub` do them.
+
+use sync_protocol::gateway::{self, Store as _, WallClock};
+use sync_protocol::message::{Response, Status, body, split_head};
+use sync_protocol::payload::Payload;
+
+use super::centre::Heard;
+use super::event::Shape;
+use super::site::{Asked, keep};
+use super::wire;
+use super::world::World;
+use super::{Failure, Fault, Kind};
+
+/// Bytes of a link that carries a lot.
+const WIDE_BYTES: usize = 256 * 1024;
+/// Exchanges after which a gateway must have come to an end.
+const EXCHANGES_MAX: usize = 40;
+
+impl World<'_> {
+    /// Exchanges until there is no news.
+    pub(super) fn sync(&mut self, at: usize) -> Result<(), Failure> {
+        for _ in 0..EXCHANGES_MAX {
+            self.ask(at, false)?;
+            self.serve(at, 0, Shape::Whole, None)?;
+            if self.take(at, 0, Shape::Whole, None)? != Some(true) {
+                return Ok(());
+            }
+        }
+        Err(Failure::new(Kind::Endless, format!("gateway {at} does not come to an end")))
+    }
+
+    pub(super) fn ask(&mut self, at: usize, is_thin: bool) -> Result<(), Failure> {
+        self.commit(at);
+        let up_bytes = if is_thin { 1 } else { WIDE_BYTES };
+        let down_bytes = if is_thin && self.faults.has(Fault::Parts) { 1 } else { WIDE_BYTES as u64 };
+        let site = &mut self.sites[at];
+        let now_ms = u64::try_from(self.now_ms + site.clock_off_ms).unwrap_or(0);
+        let clock = WallClock { now_ms, ahead_seconds: None };
+        let outgoing = gateway::request(&mut site.store, &mut self.packers.up, clock, up_bytes, down_bytes).unwrap();
+        if outgoing.ops > 0 {
+            let mut state = site.store.state().unwrap();
+            state.unsure = true;
+            site.store.set_state(&state).unwrap();
+        }
+        let message = body(&outgoing.head.encode(), outgoing.frames);
+        wire::is_bounded(&mut self.packers.down, &message, Some(up_bytes))?;
+        self.requests += 1;
+        self.tally.exchanges += 1;
+        keep(&mut site.requests, self.requests, message);
+        site.asked = Some(Asked { number: self.requests, head: outgoing.head });
+        Ok(())
+    }
+
+    pub(super) fn serve(&mut self, at: usize, nth: usize, shape: Shape, pause: Option<u8>) -> Result<(), Failure> {
+        let requests = &self.sites[at].requests;
+        let Some((number, request)) = requests.iter().rev().nth(nth).cloned() else { return Ok(()) };
+        if !self.faults.has(Fault::Late) {
+            // Its last connection is dead, and the hub has noticed.
+            self.hub.paused.retain(|hearing| hearing.at != at);
+        }
+        let now_ms = self.now_ms as u64;
+        let heard = self.hub.hear(&mut self.packers.down, (at, number), (&request, shape), now_ms, pause);
+        self.heard(at, number, heard)
+    }
+
+    pub(super) fn go_on(&mut self, at: usize) -> Result<(), Failure> {
+        let Some(place) = self.hub.paused.iter().position(|hearing| hearing.at == at) else { return Ok(()) };
+        let hearing = self.hub.paused.remove(place);
+        let number = hearing.number;
+        let heard = self.hub.go_on(&mut self.packers.down, hearing, self.now_ms as u64, None);
+        self.heard(at, number, heard)
+    }
+
+    fn heard(&mut self, at: usize, number: u32, heard: Heard) -> Result<(), Failure> {
+        match heard {
+            Heard::Nothing => Ok(()),
+            Heard::Paused(hearing) => {
+                self.hub.paused.push(*hearing);
+                Ok(())
+            }
+            Heard::Answer(answer) => {
+                wire::is_bounded(&mut self.packers.up, &answer, None)?;
+                keep(&mut self.sites[at].answers, number, answer);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes an answer, if it is one to the request that the gateway made last. Tells whether it asks again at once; `None`
+    /// if nothing came to an end.
+    pub(super) fn take(
+        &mut self,
+        at: usize,
+        nth: usize,
+        shape: Shape,
+        cut: Option<u8>,
+    ) -> Result<Option<bool>, Failure> {
+        let site = &mut self.sites[at];
+        let Some(asked) = site.asked.clone() else { return Ok(None) };
+        let mut answers = site.answers.iter().rev().filter(|(number, _)| *number == asked.number);
+        let Some((_, answer)) = answers.nth(nth).cloned() else { return Ok(None) };
+        self.commit(at);
+        self.sites[at].asked = None;
+        let (bytes, is_cut) = wire::arrive(&answer, shape);
+        let Ok(Some((head, start))) = split_head(&bytes) else { return Ok(None) };
+        let Ok(head) = Response::decode(head) else { return Ok(None) };
+        self.look_at(at, &head)?;
+        let store = &mut self.sites[at].store;
+        gateway::integrate_head(store, &asked.head, &head).unwrap();
+        let (frames, is_whole) = wire::frames(&bytes[start..]);
+        let mut read = |frame: &Vec<u8>| self.packers.up.unpack(frame).and_then(|bytes| Payload::decode(&bytes)).ok();
+        let mut parts: Vec<Option<Payload>> = frames.iter().map(&mut read).collect();
+        let is_partial = is_cut || cut.is_some() || parts.contains(&None);
+        if is_partial && !self.faults.has(Fault::Parts) {
+            parts.clear();
+        }
+        for (commits, payload) in (1..).zip(parts) {
+            if cut == Some(commits) {
+                self.power_cut(at);
+                return Ok(None);
+            }
+            let Some(Payload::Rows(rows)) = payload else { return Ok(None) };
+            gateway::integrate_rows(&mut self.sites[at].store, &rows).unwrap();
+        }
+        // HTTP tells a body that was cut from one that is whole, even where the cut is between two frames.
+        if is_partial || !is_whole {
+            return Ok(None);
+        }
+        let store = &mut self.sites[at].store;
+        let agrees = gateway::finish(store, &asked.head, &head).unwrap();
+        let state = store.state().unwrap();
+        if !agrees && self.mismatch.is_none() {
+            self.mismatch = Some(self.difference(at));
+        }
+        let goes_on = state.unsent() > 0 || state.repair_symbols.is_some() || state.backfill.is_some();
+        let again = goes_on || head.more || head.status != Status::Ok;
+        if !again {
+            self.check_view(at)?;
+        }
+        Ok(Some(again && head.status != Status::Denied))
+    }
+
+    /// A gateway that did nothing wrong is neither shut out nor sent back.
+    fn look_at(&mut self, at: usize, head: &Response) -> Result<(), Failure> {
+        let site = &mut self.sites[at];
+        match head.status {
+            Status::Ok => {}
+            Status::NewOrigin => self.tally.new_origins += 1,
+            Status::Rebase => self.tally.rebases += 1,
+            Status::Denied | Status::Upgrade => site.is_denied = true,
+        }
+        let reason = head.reason.as_deref().unwrap_or("no reason");
+        match head.status {
+            Status::Denied | Status::Upgrade if !site.is_suspect => {
+                Err(Failure::new(Kind::ShutOut, format!("gateway {at} is shut out: {reason}")))
+            }
+            Status::NewOrigin | Status::Rebase if !site.is_suspect => {
+                self.tally.needless += 1;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}

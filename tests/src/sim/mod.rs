@@ -1,0 +1,202 @@
+//! The seeded simulator: a fleet of gateways and a hub on the real cores, with everything that goes wrong in the field.
+//!
+//! A [`Plan`] is a list of events that a seed decides ([`Plan::of`]). [`Plan::play`] plays it on stores in memory, without a
+//! runtime and in virtual time; then the links heal, everybody syncs, and all is compared. A plan that fails is made
+//! shorter event by event ([`Plan::shrunk`]) and told as a story.
+//!
+//! The stores stand for what is committed: each call of the core is one transaction, so a crash falls between two calls. The
+//! simulator says nothing about SQLite, files or sockets; `agent/src/store/tests/equal.rs` and
+//! `server-stub/src/tests/walk.rs` hold the stores on disk equal to those in memory, and `tests/scenarios` kills processes.
+//!
+//! # What is checked
+//! After each event ([`check`]): every acknowledged write is at the hub or about to be sent; none is there twice; none left
+//! its box before it was safe; a gateway that has synced holds nothing outside of its scopes; messages are bounded; who did
+//! nothing wrong is not shut out. After healing ([`heal`], [`verdict`]): the fleet comes to rest, gateways and hub are equal,
+//! digests agree, and every promise was kept, told from what was promised and not by the rules of merging.
+//!
+//! `tests/simulate` plays as many schedules as one likes.
+
+mod app;
+mod centre;
+mod check;
+pub mod event;
+mod exchange;
+pub mod faults;
+pub mod fleet;
+mod heal;
+mod oracle;
+mod schedule;
+mod shrink;
+mod site;
+mod verdict;
+mod wire;
+mod world;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+pub use event::Event;
+pub use faults::{Fault, Faults};
+pub use wire::Packers;
+use world::World;
+
+/// A schedule: gateways with what they are subscribed to, and what happens to them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// For each gateway which of [`fleet::VIEWS`].
+    pub views: Vec<usize>,
+    /// What happens.
+    pub events: Vec<Event>,
+    /// What may happen by itself.
+    pub faults: Faults,
+}
+
+/// What a schedule came to, if nothing failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Writes that were taken.
+    pub writes: u64,
+    /// Requests made.
+    pub exchanges: u64,
+    /// Repairs by difference. Each is a bug somewhere.
+    pub repairs: u64,
+    /// Ops in quarantine at the end.
+    pub held: u64,
+    /// Times that a gateway went on under a new origin.
+    pub new_origins: u64,
+    /// Times that a gateway went back to where the hub is.
+    pub rebases: u64,
+    /// New origins and rebases of gateways whose card and hub had never been put back.
+    pub needless: u64,
+    /// Gateways that a person had to enrol anew.
+    pub enrolled: u64,
+    /// Values that stand in conflict with one whose author had seen them.
+    pub needless_rivals: u64,
+}
+
+impl Tally {
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Tally) -> Tally {
+        Tally {
+            writes: self.writes + other.writes,
+            exchanges: self.exchanges + other.exchanges,
+            repairs: self.repairs + other.repairs,
+            held: self.held + other.held,
+            new_origins: self.new_origins + other.new_origins,
+            rebases: self.rebases + other.rebases,
+            needless: self.needless + other.needless,
+            enrolled: self.enrolled + other.enrolled,
+            needless_rivals: self.needless_rivals + other.needless_rivals,
+        }
+    }
+}
+
+/// What failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// An acknowledged write is gone.
+    Lost,
+    /// A write was applied twice.
+    Twice,
+    /// A write left its box before it was on the card.
+    Early,
+    /// A value, an entry or a part of a sum is gone, or too many of them are there.
+    Vanished,
+    /// A write replaced what its author had never seen.
+    Claim,
+    /// A deleted record is back, or one is deleted that should not be.
+    Presence,
+    /// A gateway holds what is outside of its scopes.
+    View,
+    /// A message is larger than any may be.
+    Bounds,
+    /// The fleet does not come to rest.
+    Endless,
+    /// Gateway and hub differ in the end.
+    Diverged,
+    /// A gateway that did nothing wrong is shut out.
+    ShutOut,
+    /// The core would not take a write, although nothing is wrong with it.
+    Refused,
+    /// The core panicked.
+    Panic,
+    /// Records had to be repaired. Fails only where that is asked for.
+    Repair,
+    /// A gateway had to go on under a new origin, or back, without a reason. Fails only where that is asked for.
+    Needless,
+    /// A conflict that is none. Fails only where that is asked for.
+    Rival,
+}
+
+/// A failure: what, and at which event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Which promise was broken.
+    pub kind: Kind,
+    /// In words.
+    pub what: String,
+    /// After so many events; all of them if it was in the end.
+    pub after: usize,
+}
+
+impl Failure {
+    fn new(kind: Kind, what: String) -> Failure {
+        Failure { kind, what, after: 0 }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.kind, self.what)
+    }
+}
+
+impl Plan {
+    /// Plays the schedule, and fails also for what costs nothing but bytes if `is_strict`.
+    ///
+    /// # Errors
+    /// The first [`Failure`].
+    pub fn play(&self, packers: &mut Packers, is_strict: bool) -> Result<Tally, Failure> {
+        let mut after = 0;
+        let played = catch_unwind(AssertUnwindSafe(|| self.play_through(packers, &mut after)));
+        let result = played.unwrap_or_else(|panic| {
+            let said = panic.downcast_ref::<String>().cloned();
+            let said = said.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            Err(Failure::new(Kind::Panic, said.unwrap_or_default()))
+        });
+        let with_place = |failure| Failure { after, ..failure };
+        let (tally, mismatch) = result.map_err(with_place)?;
+        let fail = |kind, what: String| Err(with_place(Failure::new(kind, what)));
+        match (mismatch, tally) {
+            (Some(what), _) if is_strict => fail(Kind::Repair, what),
+            (_, Tally { needless: 1.., .. }) if is_strict => fail(Kind::Needless, "without a reason".to_owned()),
+            (_, Tally { needless_rivals: 1.., .. }) if is_strict => fail(Kind::Rival, "not a conflict".to_owned()),
+            _ => Ok(tally),
+        }
+    }
+
+    fn play_through(&self, packers: &mut Packers, after: &mut usize) -> Result<(Tally, Option<String>), Failure> {
+        let mut world = World::new(&self.views, self.faults, packers);
+        for event in &self.events {
+            *after += 1;
+            world.step(event)?;
+        }
+        world.heal()?;
+        world.check_equal()?;
+        world.check_records()?;
+        Ok((world.tally, world.mismatch))
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, view) in self.views.iter().enumerate() {
+            writeln!(f, "  gateway {at} has {}", fleet::VIEWS[view % fleet::VIEWS.len()].join(" "))?;
+        }
+        self.events.iter().try_for_each(|event| writeln!(f, "  {event}"))
+    }
+}

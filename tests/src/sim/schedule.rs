@@ -1,0 +1,188 @@
+//! A schedule from a seed.
+
+use super::Plan;
+use super::event::{Act, Event, Shape};
+use super::faults::{Fault, Faults};
+use super::fleet::{KEYS, PLACES, SETTLED, TEXTS, VIEWS};
+use super::oracle::WRITES_MAX;
+use crate::generator::random::Random;
+
+impl Plan {
+    /// The schedule of a seed. The same for ever, until this file changes.
+    pub fn of(seed: u64, faults: Faults) -> Plan {
+        let mut dice = Dice { random: Random::new(seed), faults, ids: 0, sites: 0 };
+        dice.sites = 1 + dice.below(4);
+        let views = (0..dice.sites).map(|_| dice.view()).collect();
+        let length = 20 + dice.below(61);
+        let mut events = Vec::with_capacity(length);
+        while events.len() < length {
+            dice.next(&mut events);
+        }
+        Plan { views, events, faults }
+    }
+}
+
+struct Dice {
+    random: Random,
+    faults: Faults,
+    ids: u8,
+    sites: usize,
+}
+
+/// Days after 1970 to which a clock can jump: 1970, 2020, 2026, 2038, 2099.
+const DAYS: [u32; 5] = [0, 18_262, 20_600, 24_837, 47_117];
+
+impl Dice {
+    fn below(&mut self, n: usize) -> usize {
+        self.random.between(0, n as i64 - 1) as usize
+    }
+
+    fn in_100(&mut self, percent: i64) -> bool {
+        self.random.chance(percent)
+    }
+
+    fn id(&mut self) -> u8 {
+        self.ids = (self.ids + 1).min(WRITES_MAX);
+        self.ids
+    }
+
+    fn key(&mut self) -> usize {
+        match self.below(KEYS.len()) {
+            child @ 2..=3 if !self.faults.has(Fault::Children) => child - 2,
+            key => key,
+        }
+    }
+
+    fn view(&mut self) -> usize {
+        let any = self.below(VIEWS.len());
+        if self.in_100(30) || !self.faults.has(Fault::Views) { VIEWS.len() - 1 } else { any }
+    }
+
+    fn at(&mut self) -> usize {
+        self.below(self.sites)
+    }
+
+    /// One event, or a few that belong together.
+    fn next(&mut self, events: &mut Vec<Event>) {
+        let at = self.at();
+        match self.below(100) {
+            0..=43 => events.push(self.write(at)),
+            44..=48 => {
+                let (id, key) = (self.id(), self.key());
+                events.push(Event::HubWrite { id, key, act: self.act(key) });
+            }
+            49..=62 => events.push(Event::Sync { at }),
+            63..=87 => self.exchange(at, events),
+            88.. => events.extend(self.accident(at)),
+        }
+    }
+
+    fn write(&mut self, at: usize) -> Event {
+        let (id, key) = (self.id(), self.key());
+        let is_synced = !self.faults.has(Fault::Power) || self.in_100(70);
+        Event::Write { at, id, key, act: self.act(key), is_stale: self.in_100(12), is_synced }
+    }
+
+    fn act(&mut self, key: usize) -> Act {
+        let is_patient = KEYS[key].starts_with("patient");
+        let text = if is_patient { self.below(4) } else { 4 };
+        match self.below(100) {
+            0..=27 => Act::Set(TEXTS[text]),
+            28..=33 if is_patient => Act::Pick("alive", self.below(3) as u8),
+            34..=42 if is_patient => {
+                let field = ["top", "low", "stage"][self.below(3)];
+                Act::Pick(field, self.below(4) as u8)
+            }
+            43..=47 => Act::Clear(if is_patient { "phone" } else { "note" }),
+            48..=55 => Act::Add,
+            56..=60 => Act::Take(self.below(3) as u8),
+            61..=68 => Act::Append,
+            69..=76 => Act::Count(self.below(9) as i8 - 4),
+            77..=79 => Act::Long,
+            80..=84 if self.faults.has(Fault::Scopes) => Act::Move(self.below(PLACES.len())),
+            85..=90 if self.faults.has(Fault::Deletes) => Act::Delete,
+            91..=95 if self.faults.has(Fault::Settles) && is_patient => Act::Settle(SETTLED[self.below(SETTLED.len())]),
+            96..=97 if self.faults.has(Fault::Settles) && self.faults.has(Fault::Deletes) => {
+                Act::SettleDelete(self.in_100(50))
+            }
+            _ => Act::Set(TEXTS[text]),
+        }
+    }
+
+    /// An exchange, or a part of one, and what comes between its steps.
+    fn exchange(&mut self, at: usize, events: &mut Vec<Event>) {
+        let late = self.faults.has(Fault::Late);
+        if !(late && self.in_100(15)) {
+            events.push(Event::Ask { at, is_thin: self.in_100(40) });
+        }
+        self.meanwhile(at, events);
+        if self.faults.has(Fault::Loss) && self.in_100(12) {
+            return;
+        }
+        let pause = (self.faults.has(Fault::Beside) && self.in_100(20)).then(|| self.below(4) as u8);
+        let nth = if late && self.in_100(15) { 1 + self.below(2) } else { 0 };
+        events.push(Event::Serve { at, nth, shape: self.shape(), pause });
+        if late && self.in_100(12) {
+            events.push(Event::Serve { at, nth: 0, shape: self.shape(), pause: None });
+        }
+        self.meanwhile(at, events);
+        if pause.is_some() {
+            events.push(Event::GoOn { at });
+        }
+        if self.faults.has(Fault::Loss) && self.in_100(15) {
+            return;
+        }
+        let cut = (self.faults.has(Fault::Power) && self.in_100(12)).then(|| 1 + self.below(3) as u8);
+        let nth = if late && self.in_100(20) { 1 } else { 0 };
+        events.push(Event::Take { at, nth, shape: self.shape(), cut });
+    }
+
+    /// While one exchange is under way others speak and write.
+    fn meanwhile(&mut self, at: usize, events: &mut Vec<Event>) {
+        while self.in_100(25) {
+            let other = self.at();
+            match self.below(4) {
+                0 if other != at => events.push(Event::Sync { at: other }),
+                1 if self.faults.has(Fault::Power) && self.in_100(30) => events.push(Event::HubPowerCut),
+                _ => {
+                    let writer = if self.in_100(50) { at } else { other };
+                    events.push(self.write(writer));
+                }
+            }
+        }
+    }
+
+    fn shape(&mut self) -> Shape {
+        let part = self.below(1_000) as u16;
+        match self.below(100) {
+            0..=11 if self.faults.has(Fault::Torn) => Shape::Torn(part),
+            12..=15 if self.faults.has(Fault::Torn) => Shape::Flipped(part),
+            _ => Shape::Whole,
+        }
+    }
+
+    fn accident(&mut self, at: usize) -> Option<Event> {
+        let has = |fault| self.faults.has(fault);
+        let (power, clocks, rules) = (has(Fault::Power), has(Fault::Clocks), has(Fault::Rules));
+        let (scopes, rollback, clones) = (has(Fault::Scopes), has(Fault::Rollback), has(Fault::Clones));
+        let restores = has(Fault::Restores) || has(Fault::Forgotten);
+        match self.below(20) {
+            0..=4 if power => Some(Event::PowerCut { at }),
+            5..=6 if clocks => Some(Event::Clock { at, days: DAYS[self.below(DAYS.len())] }),
+            7..=8 if rules => Some(Event::Publish { nth: self.below(3) }),
+            9..=11 if scopes => Some(Event::Assign { at, view: self.view() }),
+            12..=13 if rollback || clones => Some(Event::Image { at }),
+            14 if rollback => Some(Event::PutBack { at }),
+            15 if clones => Some(Event::Clone { at }),
+            16..=17 if restores => Some(Event::Backup),
+            18..=19 if restores => {
+                let is_told = match (self.faults.has(Fault::Restores), self.faults.has(Fault::Forgotten)) {
+                    (true, true) => self.in_100(50),
+                    (is_told, _) => is_told,
+                };
+                Some(Event::Restore { is_told })
+            }
+            _ => None,
+        }
+    }
+}

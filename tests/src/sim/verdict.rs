@@ -1,0 +1,181 @@
+//! What must be true of the records in the end, told from the promises and not from the rules of merging.
+//!
+//! - Every value that was acknowledged stands in its field, or was replaced by a write whose author had seen it, or lost by
+//!   the rule and is in the history.
+//! - Lists have each entry exactly once; a member stays in a set unless somebody took it out; a counter is the sum.
+//! - What merges by size is the largest, smallest, furthest.
+//! - A record is deleted exactly if somebody deleted it who knew of every write to it.
+
+use std::collections::BTreeMap;
+
+use sync_protocol::hub::Snapshot as _;
+use sync_protocol::id::{FieldName, RecordKey};
+use sync_protocol::merge::{Presence, Why, presence};
+use sync_protocol::record::{Cell, Change, Record, State};
+use sync_protocol::rules::{DeleteRule, TypeRules};
+use sync_protocol::value::Value;
+
+use super::oracle::{Promise, Standing, Writes, bit, id_of, number, writes};
+use super::world::World;
+use super::{Failure, Kind, fleet};
+
+/// A record and the writes that the hub has applied to it.
+struct Case<'a> {
+    key: &'a RecordKey,
+    record: &'a Record,
+    applied: Vec<(u8, &'a Promise)>,
+}
+
+impl World<'_> {
+    /// Judges every record at the hub; the gateways were compared with it before.
+    pub(super) fn check_records(&mut self) -> Result<(), Failure> {
+        let rules = self.hub.store.rules().unwrap();
+        let arrived = writes(self.hub.store.history());
+        let missing = self.oracle.with(Standing::Kept) & !arrived;
+        if missing != 0 {
+            return Err(Failure::new(Kind::Lost, format!("{} never arrived", super::oracle::told(missing))));
+        }
+        let held = writes(self.hub.store.quarantine().into_iter().map(|held| &held.op));
+        self.tally.held += u64::from(held.count_ones());
+        for (key, record) in self.hub.store.records() {
+            let applied = self.oracle.all().filter(|(id, p)| p.key == *key && arrived & !held & bit(*id) != 0);
+            let case = Case { key, record, applied: applied.collect() };
+            for (name, cell) in &record.cells {
+                self.judge(&case, name, cell).map_err(|what| Failure::new(Kind::Vanished, what))?;
+            }
+            self.judge_presence(&case, rules.of(&key.record_type))?;
+            self.tally.needless_rivals += self.needless(record);
+        }
+        self.check_claims()
+    }
+
+    fn judge(&self, case: &Case<'_>, name: &FieldName, cell: &Cell) -> Result<(), String> {
+        let of_field = || case.applied.iter().filter_map(|(id, p)| Some((*id, *p, p.changes.get(name)?)));
+        let field = format!("{}, {name}", case.key);
+        match &cell.state {
+            State::Register(entries) => {
+                let put = |change: &Change| match change {
+                    Change::Put { value: Some(value), .. } => Some(value.clone()),
+                    _ => None,
+                };
+                let lost = |value: &Value| {
+                    let replaced = self.hub.store.replaced().iter();
+                    let mut here = replaced.filter(|(key, s)| key == case.key && s.field == *name);
+                    here.any(|(_, s)| s.entry.value.as_ref() == Some(value))
+                };
+                for (id, value) in of_field().filter_map(|(id, _, change)| Some((id, put(change)?))) {
+                    if !entries.iter().any(|e| e.value.as_ref() == Some(&value)) && !lost(&value) {
+                        return Err(format!("{field}: the value of w{id} is neither there nor in the history"));
+                    }
+                }
+                self.judge_size(&field, name, cell.value(), of_field().filter_map(|(.., change)| put(change)))
+            }
+            State::Log(log) => {
+                let mut times: BTreeMap<u8, usize> = BTreeMap::new();
+                log.entries.iter().filter_map(|(.., v)| number(v)).for_each(|id| *times.entry(id).or_default() += 1);
+                let wanted = of_field().map(|(id, ..)| (id, 1)).collect();
+                if times != wanted { Err(format!("{field}: entries {times:?} instead of {wanted:?}")) } else { Ok(()) }
+            }
+            State::Set(set) => {
+                let is: Vec<u8> = set.members.keys().filter_map(number).collect();
+                let mut wanted: Vec<u8> = Vec::new();
+                let mut taken: Vec<u8> = Vec::new();
+                for (_, _, change) in of_field() {
+                    let Change::Members { add, remove } = change else { continue };
+                    wanted.extend(add.iter().filter_map(number));
+                    taken.extend(remove.iter().filter_map(|(member, _)| number(member)));
+                }
+                wanted.retain(|id| !taken.contains(id));
+                let (mut is, mut wanted) = (is, wanted);
+                is.sort_unstable();
+                wanted.sort_unstable();
+                if is != wanted { Err(format!("{field}: members {is:?} instead of {wanted:?}")) } else { Ok(()) }
+            }
+            State::Counter(counter) => {
+                let sum: i64 = of_field().map(|(_, p, _)| p.count).sum();
+                if counter.sum() != sum {
+                    return Err(format!("{field}: {} instead of {sum}", counter.sum()));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn judge_size(
+        &self,
+        field: &str,
+        name: &FieldName,
+        shown: Option<Value>,
+        values: impl Iterator<Item = Value>,
+    ) -> Result<(), String> {
+        if !fleet::BY_SIZE.contains(&name.as_str()) {
+            return Ok(());
+        }
+        let wanted = if name.as_str() == "low" { values.min() } else { values.max() };
+        if shown != wanted {
+            return Err(format!("{field}: shows {shown:?} instead of {wanted:?}"));
+        }
+        Ok(())
+    }
+
+    fn judge_presence(&self, case: &Case<'_>, rules: &TypeRules) -> Result<(), Failure> {
+        let is_delete = |p: &Promise| p.changes.get(FieldName::DELETED).is_some_and(|c| is_put(c, true));
+        let is_edit = |p: &Promise| p.changes.keys().any(|name| !name.is_reserved());
+        // What lost by the rule does not stand, and does not keep a record either.
+        let has_lost = |id: u8, name: &FieldName| {
+            let mut lost = self.hub.store.replaced().iter().filter(|(key, _)| key == case.key).map(|(_, lost)| lost);
+            lost.any(|s| s.why != Why::Seen && s.field == *name && id_of(&s.entry.stamp) == Some(id))
+        };
+        let stands = |(id, p): &&(u8, &Promise)| p.changes.keys().any(|n| !n.is_reserved() && !has_lost(*id, n));
+        let is_revival = |p: &Promise| p.changes.get(FieldName::DELETED).is_some_and(|c| is_put(c, false));
+        let knew = |id: u8, (edit, p): &(u8, &Promise)| {
+            p.changes
+                .keys()
+                .all(|name| name.as_str() == FieldName::SCOPE || self.oracle.saw(id, name) & bit(*edit) != 0)
+        };
+        let edits = || case.applied.iter().filter(|(_, p)| is_edit(p)).filter(stands);
+        let knew_edits = |id: u8| edits().all(|edit| knew(id, edit));
+        let knew_all = |id: u8| {
+            knew_edits(id) && case.applied.iter().filter(|(_, p)| is_revival(p)).all(|revival| knew(id, revival))
+        };
+        let deletes: Vec<u8> = case.applied.iter().filter(|(_, p)| is_delete(p)).map(|(id, _)| *id).collect();
+        let is_deleted = presence(case.record, rules) == Presence::Deleted;
+        let fail = |what: &str| Err(Failure::new(Kind::Presence, format!("{}: {what}", case.key)));
+        if !deletes.is_empty() && deletes.iter().all(|id| knew_all(*id)) && !is_deleted {
+            return fail("is back, although whoever deleted it knew of every write");
+        }
+        let may_go = rules.delete == DeleteRule::DeleteWins || deletes.iter().any(|id| knew_edits(*id));
+        if is_deleted && !may_go {
+            return fail("is deleted, although nobody who deleted it knew of every write");
+        }
+        Ok(())
+    }
+
+    /// No write replaced as seen what its author had not seen.
+    fn check_claims(&self) -> Result<(), Failure> {
+        for (key, lost) in self.hub.store.replaced().iter().filter(|(_, lost)| lost.why == Why::Seen) {
+            let (Some(old), Some(new)) = (id_of(&lost.entry.stamp), id_of(&lost.by)) else { continue };
+            if self.oracle.saw(new, &lost.field) & bit(old) == 0 {
+                let what = format!("{key}, {}: w{new} replaced w{old}, which its author had never seen", lost.field);
+                return Err(Failure::new(Kind::Claim, what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Values that stand beside one whose author had seen them: a conflict that is none.
+    fn needless(&self, record: &Record) -> u64 {
+        let mut count = 0;
+        for (name, cell) in &record.cells {
+            let State::Register(entries) = &cell.state else { continue };
+            let standing: Vec<u8> = entries.iter().filter_map(|e| id_of(&e.stamp)).collect();
+            let seen: Writes = standing.iter().fold(0, |all, id| all | self.oracle.saw(*id, name));
+            count += standing.iter().filter(|id| seen & bit(**id) != 0).count() as u64;
+        }
+        count
+    }
+}
+
+fn is_put(change: &Change, deleted: bool) -> bool {
+    matches!(change, Change::Put { value: Some(Value::Bool(value)), .. } if *value == deleted)
+}

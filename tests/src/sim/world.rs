@@ -1,0 +1,329 @@
+//! The simulated world, and what each event does to it.
+//!
+//! No runtime, no clock, no randomness: the same events give the same world. Time passes by a second with each event.
+
+use sync_protocol::clock::TimeQuality;
+use sync_protocol::gateway::{self, Capture, Captured, Fate, Intent, Refusal, Store as _};
+use sync_protocol::hub::{self, HeldOp, Snapshot as _, Store as _, ViewNews};
+use sync_protocol::id::{Author, Epoch, FieldName, HubSeq, Origin, RecordKey, Scope, Source};
+use sync_protocol::memory::MemoryGateway;
+use sync_protocol::merge::{Superseded, Why};
+use sync_protocol::record::{Cell, Op, Record};
+
+use super::centre::Centre;
+use super::event::{Act, Event};
+use super::oracle::{self, Oracle, Promise, Standing, bit};
+use super::site::Site;
+use super::wire::Packers;
+use super::{Failure, Fault, Faults, Kind, Tally, app, fleet};
+
+/// When it begins: 2026-05-28.
+const BEGIN_MS: i64 = 1_780_000_000_000;
+const DAY_MS: i64 = 86_400_000;
+/// More gateways than this there are never, clones included.
+const SITES_MAX: usize = 6;
+
+/// A hub, gateways, the links between them, and what was promised.
+#[derive(Debug)]
+pub(super) struct World<'a> {
+    pub(super) hub: Centre,
+    pub(super) sites: Vec<Site>,
+    pub(super) oracle: Oracle,
+    pub(super) packers: &'a mut Packers,
+    pub(super) now_ms: i64,
+    pub(super) tally: Tally,
+    /// Requests made so far.
+    pub(super) requests: u32,
+    /// The hub went back in time at least once.
+    pub(super) was_restored: bool,
+    pub(super) faults: Faults,
+    /// In what a gateway differed from the hub when digests first disagreed.
+    pub(super) mismatch: Option<String>,
+}
+
+impl<'a> World<'a> {
+    /// A world whose gateways have these of [`fleet::VIEWS`].
+    pub(super) fn new(views: &[usize], faults: Faults, packers: &'a mut Packers) -> World<'a> {
+        let mut hub = Centre { version: 1, ..Centre::default() };
+        let rules = fleet::rules(0, 1);
+        hub.store.publish(rules.clone());
+        hub.store.set_epoch(Epoch(1));
+        let mut enrol = |view: &usize| {
+            let key = hub.new_key();
+            let known = hub.store.enroll(fleet::scopes(*view), Source::CLINIC, key);
+            Site::enrolled(&known, Epoch(1), rules.clone())
+        };
+        let sites = views.iter().map(&mut enrol).collect();
+        let (oracle, tally) = (Oracle::default(), Tally::default());
+        let (now_ms, requests, was_restored) = (BEGIN_MS, 0, false);
+        World { hub, sites, oracle, packers, now_ms, tally, requests, was_restored, faults, mismatch: None }
+    }
+
+    /// One event, and the checks that hold after each.
+    pub(super) fn step(&mut self, event: &Event) -> Result<(), Failure> {
+        self.now_ms += 1_000;
+        self.happen(event)?;
+        self.check_step()
+    }
+
+    fn happen(&mut self, event: &Event) -> Result<(), Failure> {
+        let len = self.sites.len();
+        let of = |at: &usize| at % len.max(1);
+        match event {
+            Event::Write { at, id, key, act, is_stale, is_synced } => {
+                self.write(of(at), *id, fleet::key(*key), *act, *is_stale)?;
+                if *is_synced {
+                    self.commit(of(at));
+                }
+            }
+            Event::HubWrite { id, key, act } => self.hub_write(*id, fleet::key(*key), *act)?,
+            Event::Sync { at } => self.sync(of(at))?,
+            Event::Ask { at, is_thin } => self.ask(of(at), *is_thin)?,
+            Event::Serve { at, nth, shape, pause } => self.serve(of(at), *nth, *shape, *pause)?,
+            Event::GoOn { at } => self.go_on(of(at))?,
+            Event::Take { at, nth, shape, cut } => drop(self.take(of(at), *nth, *shape, *cut)?),
+            Event::PowerCut { at } => self.power_cut(of(at)),
+            Event::HubPowerCut => self.hub.paused.clear(),
+            Event::Clock { at, days } => {
+                let now_ms = self.now_ms;
+                let site = &mut self.sites[of(at)];
+                site.clock_off_ms = i64::from(*days) * DAY_MS - now_ms;
+                site.quality = TimeQuality::Unknown;
+            }
+            Event::Publish { nth } => self.publish(*nth),
+            Event::Assign { at, view } => self.assign(of(at), *view),
+            Event::Image { at } => {
+                let site = &mut self.sites[of(at)];
+                site.image = Some(Box::new(site.card().clone()));
+            }
+            Event::PutBack { at } => self.put_back(of(at)),
+            Event::Clone { at } => self.clone_card(of(at)),
+            Event::Backup => self.hub.backup = Some(self.hub.store.clone()),
+            Event::Restore { is_told } => self.restore(*is_told),
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, at: usize, id: u8, key: RecordKey, act: Act, is_stale: bool) -> Result<(), Failure> {
+        let shown = self.sites[at].store.record(&key).map(|held| held.visible.clone());
+        if !self.faults.has(Fault::Blind) && self.is_gone(at, &key) {
+            return Ok(());
+        }
+        if !self.faults.has(Fault::Leaving) && self.is_leaving(at, &key) {
+            return Ok(());
+        }
+        if !self.faults.has(Fault::Fetching) && self.sites[at].store.state().unwrap().backfill.is_some() {
+            return Ok(());
+        }
+        let same = |stale: &Record, field| shown.as_ref().and_then(|r| r.cells.get(field)) == stale.cells.get(field);
+        let puts = !matches!(act, Act::Settle(_) | Act::SettleDelete(_));
+        let is_edit = |stale: &Record| same(stale, FieldName::SCOPE) && same(stale, FieldName::DELETED);
+        let may_use = |stale: &&Record| self.faults.has(Fault::Stale) || (act != Act::Delete && is_edit(stale));
+        let stale = if is_stale && puts { self.sites[at].read.get(&key).filter(may_use).cloned() } else { None };
+        let read = stale.as_ref().or(shown.as_ref());
+        let home = self.sites[at].store.state().unwrap().home();
+        let Some(intent) = app::intent(act, id, &key, read, home.as_str()) else { return Ok(()) };
+        let saw = self.seen_at(at, &key, read);
+        let site = &mut self.sites[at];
+        let wish = wish(id, &key, intent, (self.now_ms + site.clock_off_ms, site.quality), stale);
+        site.begin();
+        let mut store = site.store.clone();
+        let captured = match gateway::capture(&mut store, wish) {
+            Ok(captured) => captured,
+            Err(Refusal::Edit(_)) => return Ok(()),
+            Err(error) => return Err(Failure::new(Kind::Refused, format!("gateway {at}, w{id}: {error}"))),
+        };
+        site.store = store;
+        site.read.extend(shown.map(|record| (key.clone(), record)));
+        if let Some(dot) = captured.op {
+            let op = site.store.own_op(dot.stream, dot.seq).unwrap().expect("the op that was just written");
+            site.waiting.push(id);
+            self.promise(id, op, act, saw, Standing::Asked);
+        }
+        Ok(())
+    }
+
+    /// Whether a gateway does not hold a record any more of which the hub has confirmed writes of its own.
+    fn is_gone(&self, at: usize, key: &RecordKey) -> bool {
+        let store = &self.sites[at].store;
+        let mut own = store.own().filter(|(op, _)| op.key == *key);
+        let is_confirmed = store.record(key).is_some_and(|held| held.confirmed.is_some());
+        !is_confirmed && own.any(|(_, fate)| matches!(fate, Some(Fate::Confirmed(_))))
+    }
+
+    /// Whether a gateway holds a record that is not its own any more and could know it, or holds a part of one because it
+    /// wrote to it without having it.
+    fn is_leaving(&mut self, at: usize, key: &RecordKey) -> bool {
+        let store = &mut self.sites[at].store;
+        let state = store.state().unwrap();
+        let confirmed = store.record(key).and_then(|held| held.confirmed.clone());
+        let (Some(here), Some(there)) = (confirmed, self.hub.store.record(key).unwrap()) else { return false };
+        let is_told = there.cells.get(FieldName::SCOPE).is_none_or(|cell| cell.changed <= state.cursor);
+        let is_part = || {
+            let lacks =
+                |(name, cell): (&FieldName, &Cell)| cell.changed <= state.cursor && !here.cells.contains_key(name);
+            there.cells.iter().any(lacks)
+        };
+        let was_blind = || store.own().any(|(op, _)| op.key == *key && op.stamp.seen == HubSeq::NONE);
+        let is_away = !state.is_in_view(&there.scope());
+        (is_away && (is_told || was_blind())) || (was_blind() && is_part())
+    }
+
+    fn promise(&mut self, id: u8, op: Op, act: Act, saw: Saw, standing: Standing) {
+        self.tally.writes += 1;
+        let count = if let Act::Count(n) = act { i64::from(n) } else { 0 };
+        self.oracle.add(id, Promise { key: op.key, changes: op.changes, count, saw, standing });
+    }
+
+    /// What an author has seen who looks at a copy of a record at a gateway.
+    fn seen_at(&self, at: usize, key: &RecordKey, read: Option<&Record>) -> Saw {
+        let Some(read) = read else { return Saw::new() };
+        let store = &self.sites[at].store;
+        let ops = self.hub.store.history().chain(store.own().map(|(op, _)| op));
+        let ops: Vec<&Op> = ops.filter(|op| op.key == *key).collect();
+        let mut saw = self.oracle.contained(read, &ops);
+        self.with_losers(&mut saw, key, store.replaced());
+        self.with_losers(&mut saw, key, self.hub.store.replaced());
+        saw
+    }
+
+    /// What lost by a rule against something that was seen counts as seen: its author is shown the outcome.
+    fn with_losers(&self, saw: &mut Saw, key: &RecordKey, replaced: &[(RecordKey, Superseded)]) {
+        for (_, lost) in replaced.iter().filter(|(k, lost)| k == key && lost.why != Why::Seen) {
+            let (Some(loser), Some(by)) = (oracle::id_of(&lost.entry.stamp), oracle::id_of(&lost.by)) else { continue };
+            if let Some(seen) = saw.get_mut(&lost.field).filter(|seen| **seen & bit(by) != 0) {
+                *seen |= bit(loser);
+            }
+        }
+    }
+
+    fn hub_write(&mut self, id: u8, key: RecordKey, act: Act) -> Result<(), Failure> {
+        let read = self.hub.store.record(&key).unwrap();
+        let waits = |held: &&HeldOp| held.op.key == key && held.op.stamp.dot.origin == Origin::HUB;
+        if !self.faults.has(Fault::Blind) && self.hub.store.quarantine().iter().any(waits) {
+            return Ok(());
+        }
+        let Some(intent) = app::intent(act, id, &key, read.as_ref(), fleet::PLACES[0]) else { return Ok(()) };
+        let ops: Vec<&Op> = self.hub.store.history().filter(|op| op.key == key).collect();
+        let mut saw = read.as_ref().map(|record| self.oracle.contained(record, &ops)).unwrap_or_default();
+        self.with_losers(&mut saw, &key, self.hub.store.replaced());
+        let wish = wish(id, &key, intent, (self.now_ms, TimeQuality::Good), None);
+        let mut store = self.hub.store.clone();
+        let home = Scope::new(fleet::PLACES[0]).unwrap();
+        let Captured { op, .. } = match hub::write(&mut store, wish, &home) {
+            Ok(written) => written.captured,
+            Err(Refusal::Edit(_)) => return Ok(()),
+            Err(error) => return Err(Failure::new(Kind::Refused, format!("hub, w{id}: {error}"))),
+        };
+        self.hub.store = store;
+        if let Some(dot) = op {
+            let op = self.hub.store.history().find(|op| op.stamp.dot == dot).cloned().expect("the op just written");
+            self.promise(id, op, act, saw, Standing::Kept);
+        }
+        Ok(())
+    }
+
+    /// What a gateway has written is on its card, and the apps are answered.
+    pub(super) fn commit(&mut self, at: usize) {
+        for id in self.sites[at].commit() {
+            self.oracle.set(id, Standing::Kept);
+        }
+    }
+
+    pub(super) fn power_cut(&mut self, at: usize) {
+        for id in self.sites[at].power_cut() {
+            self.oracle.set(id, Standing::Void);
+        }
+    }
+
+    fn publish(&mut self, nth: usize) {
+        self.hub.version += 1;
+        self.hub.store.publish(fleet::rules(nth, self.hub.version));
+        hub::review_all(&mut self.hub.store).unwrap();
+    }
+
+    /// As `server-stub` does it.
+    fn assign(&mut self, at: usize, view: usize) {
+        let device = self.sites[at].store.state().unwrap().device;
+        let Some(mut known) = self.hub.store.gateway(device).unwrap() else { return };
+        let scopes = fleet::scopes(view);
+        known.backfill |= scopes.iter().any(|scope| !known.scopes.iter().any(|old| old.covers(scope)));
+        (known.view, known.scopes) = (ViewNews::Changed, scopes);
+        self.hub.store.set_gateway(&known).unwrap();
+    }
+
+    fn put_back(&mut self, at: usize) {
+        let Some(image) = self.sites[at].image.clone() else { return };
+        self.power_cut(at);
+        let site = &mut self.sites[at];
+        (site.store, site.is_suspect) = (*image, true);
+        self.forgive();
+    }
+
+    fn clone_card(&mut self, at: usize) {
+        let Some(image) = self.sites[at].image.clone() else { return };
+        if self.sites.len() < SITES_MAX {
+            let quality = self.sites[at].quality;
+            self.sites[at].is_suspect = true;
+            self.sites.push(Site::twin(*image, quality));
+        }
+    }
+
+    fn restore(&mut self, is_told: bool) {
+        let Some(store) = self.hub.backup.clone() else { return };
+        let now = self.hub.store.epoch().unwrap().0;
+        self.hub.store = store.restored(is_told, Epoch(now + 1));
+        self.hub.paused.clear();
+        self.was_restored = true;
+        self.sites.iter_mut().for_each(|site| site.is_suspect = true);
+        self.forgive();
+    }
+
+    /// Nobody can be asked to keep what only stood on a card, or at a hub, that is no more.
+    fn forgive(&mut self) {
+        let at_sites = self.sites.iter().map(|site| oracle::writes(site.store.own().map(|(op, _)| op)));
+        let left = at_sites.fold(oracle::writes(self.hub.store.history()), |all, some| all | some);
+        let gone = self.oracle.with(Standing::Kept) & !left;
+        for id in (0..=oracle::WRITES_MAX).filter(|id| gone & bit(*id) != 0) {
+            self.oracle.set(id, Standing::Void);
+        }
+    }
+
+    /// A person gives a gateway a new code. As `server-stub` and `outpost enroll` do it.
+    pub(super) fn enrol_anew(&mut self, at: usize) {
+        let device = self.sites[at].store.state().unwrap().device;
+        let Some(known) = self.hub.store.gateway(device).unwrap() else { return };
+        let key = self.hub.new_key();
+        let origin = self.hub.store.new_origin(device, known.origin).unwrap();
+        let known = hub::Gateway {
+            origin,
+            key,
+            turn: 0,
+            turn_before: 0,
+            view: ViewNews::Known,
+            backfill: false,
+            echo_until: HubSeq::NONE,
+            ..known
+        };
+        self.hub.store.set_gateway(&known).unwrap();
+        let (epoch, rules) = (self.hub.store.epoch().unwrap(), self.hub.store.rules().unwrap());
+        let site = &mut self.sites[at];
+        site.is_denied = false;
+        let store: &mut MemoryGateway = &mut site.store;
+        store.set_rules(rules).unwrap();
+        let mut state = store.state().unwrap();
+        (state.key, state.turn, state.epoch, state.cursor) = (key, 0, epoch, HubSeq::NONE);
+        (state.scopes, state.source, state.told) = (known.scopes, known.source, false);
+        store.set_state(&state).unwrap();
+        gateway::adopt_origin(store, origin).unwrap();
+        self.tally.enrolled += 1;
+    }
+}
+
+type Saw = std::collections::BTreeMap<sync_protocol::id::FieldName, oracle::Writes>;
+
+fn wish(id: u8, key: &RecordKey, intent: Intent, when: (i64, TimeQuality), base: Option<Record>) -> Capture {
+    let author = Some(Author::new(&oracle::author(id)).unwrap());
+    let (now_ms, quality) = when;
+    Capture { key: key.clone(), intent, base, author, now_ms, quality }
+}
