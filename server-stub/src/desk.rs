@@ -68,9 +68,7 @@ pub(crate) fn settle(
     if why.trim().is_empty() || why.len() > NOTE_BYTES_MAX {
         return Err(HubError::Invalid(format!("`why` has 1 to {NOTE_BYTES_MAX} bytes: others will read it")));
     }
-    if present(tx, &key)?.is_none() {
-        return Err(HubError::Missing(format!("record {key}")));
-    }
+    let Some(record) = present(tx, &key)? else { return Err(HubError::Missing(format!("record {key}"))) };
     if let Verdict::Value(field, _) | Verdict::Remove(field) = &verdict {
         if field.is_reserved() {
             return Err(HubError::Invalid(
@@ -78,12 +76,31 @@ pub(crate) fn settle(
             ));
         }
     }
+    is_in_conflict(tx, &key, &record, &verdict)?;
     let intent = match verdict {
         Verdict::Value(field, value) => Intent::Settle { field, value: Some(value), why },
         Verdict::Remove(field) => Intent::Settle { field, value: None, why },
         Verdict::Delete(delete) => Intent::SettleDelete { delete, why },
     };
     write(tx, key, intent, who)
+}
+
+/// Refuses to settle what is not in conflict: that would be an edit, and one that says of itself that it decided something.
+fn is_in_conflict(tx: &mut Tx<'_>, key: &RecordKey, record: &Record, verdict: &Verdict) -> Result<(), HubError> {
+    let rules = hub::Snapshot::rules(tx)?;
+    let fields: Vec<&FieldName> = record.conflicts().into_iter().filter(|field| !field.is_reserved()).collect();
+    let is_review = presence(record, rules.of(&key.record_type)) == Presence::Review;
+    let wanted = match verdict {
+        Verdict::Value(field, _) | Verdict::Remove(field) if fields.contains(&field) => return Ok(()),
+        Verdict::Delete(_) if is_review => return Ok(()),
+        Verdict::Value(field, _) | Verdict::Remove(field) => format!("{field} of {key}"),
+        Verdict::Delete(_) => format!("the deletion of {key}"),
+    };
+    let deletion = is_review.then(|| "its deletion".to_owned());
+    let open: Vec<String> = fields.iter().map(ToString::to_string).chain(deletion).collect();
+    let open =
+        if open.is_empty() { "nothing in it is".to_owned() } else { format!("in conflict: {}", open.join(", ")) };
+    Err(HubError::NotInConflict(format!("{wanted} is not in conflict; {open}")))
 }
 
 /// Applies an op in quarantine although the rules object.

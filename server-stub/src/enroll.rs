@@ -21,6 +21,8 @@ pub(crate) struct Enrolment {
     hardware: serde_json::Map<String, serde_json::Value>,
     #[serde(default)]
     version: String,
+    /// The name that it has and would keep; absent if any will do.
+    known_as: Option<String>,
 }
 
 /// What it gets.
@@ -63,9 +65,14 @@ async fn redeem(hub: &Hub, asked: Enrolment) -> Result<Welcome, HubError> {
     let key = secret::device_key()?;
     let code = secret::normal_code(&asked.code);
     let hardware = serde_json::Value::Object(asked.hardware).to_string();
+    let known_as = asked.known_as;
     let version: String = asked.version.chars().take(64).collect();
     hub.write(move |tx| {
         let enrolled = tx.redeem(&code, &hardware, &version, key)?;
+        if let Some(known_as) = known_as.filter(|name| *name != enrolled.name) {
+            // The code stays good: nothing of this transaction is kept.
+            return Err(HubError::OtherName { wanted: enrolled.name, known_as });
+        }
         let gateway = enrolled.gateway;
         Ok(Welcome {
             device: gateway.device.0,

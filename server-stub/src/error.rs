@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rusqlite::ErrorCode;
 use sync_protocol::edit::EditError;
 use sync_protocol::error::{DecodeError, MergeError};
 use sync_protocol::gateway::Refusal;
@@ -18,6 +19,9 @@ pub enum StoreError {
     /// SQLite itself.
     #[error("the database failed")]
     Sql(#[source] Arc<rusqlite::Error>),
+    /// Somebody else keeps the database for too long.
+    #[error("the database is in use by another program")]
+    Locked(#[source] Arc<rusqlite::Error>),
     /// Bytes on disk that do not decode.
     #[error("the database holds bytes that are not what they should be")]
     Damaged(#[source] Arc<DecodeError>),
@@ -42,7 +46,10 @@ pub enum StoreError {
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
-        StoreError::Sql(Arc::new(error))
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Locked(Arc::new(error)),
+            _ => StoreError::Sql(Arc::new(error)),
+        }
     }
 }
 
@@ -65,7 +72,7 @@ pub enum HubError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A file that cannot be read or written.
-    #[error("{path}: {source}")]
+    #[error("{} cannot be used", path.display())]
     File {
         /// Which.
         path: PathBuf,
@@ -75,6 +82,12 @@ pub enum HubError {
     /// A configuration that cannot be used.
     #[error("configuration: {0}")]
     Config(String),
+    /// The directory holds no hub.
+    #[error("there is no hub in {}", .0.display())]
+    NoHub(PathBuf),
+    /// Another program serves the directory.
+    #[error("another outpost-hub serves {}", .0.display())]
+    Served(PathBuf),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}")]
     Listen {
@@ -88,7 +101,7 @@ pub enum HubError {
     Name(#[from] DecodeError),
     /// A rules document that cannot be used.
     #[error("the rules document was refused:\n{0}")]
-    Rules(#[from] RulesError),
+    Rules(RulesError),
     /// A rules document that is not newer than the one in force.
     #[error("version {given} is not higher than version {present}, which is in force")]
     RulesVersion {
@@ -112,6 +125,20 @@ pub enum HubError {
     /// There is one already, or it is not in the state that was expected.
     #[error("{0}")]
     Conflict(String),
+    /// A gateway of this name is there already.
+    #[error("a gateway named {0} exists already; a new code for it: outpost-hub gateway code {0}")]
+    NameTaken(String),
+    /// The code is for another gateway than the one that shows it.
+    #[error("this code is for the gateway {wanted}, and the one that is to be enrolled is {known_as}")]
+    OtherName {
+        /// Whom the code is for.
+        wanted: String,
+        /// Who shows it.
+        known_as: String,
+    },
+    /// There is nothing to settle there.
+    #[error("{0}")]
+    NotInConflict(String),
     /// A value that cannot be used.
     #[error("{0}")]
     Invalid(String),
@@ -155,8 +182,8 @@ impl HubError {
     /// The class of the error.
     pub fn class(&self) -> Class {
         match self {
-            HubError::Config(_) | HubError::Listen { .. } | HubError::File { .. } => Class::Config,
-            HubError::Store(StoreError::Closed) => Class::Offline,
+            HubError::Config(_) | HubError::Listen { .. } | HubError::File { .. } | HubError::NoHub(_) => Class::Config,
+            HubError::Store(StoreError::Closed | StoreError::Locked(_)) => Class::Offline,
             HubError::Store(_) | HubError::Random(_) => Class::Broken,
             HubError::Code(_) => Class::Denied,
             _ => Class::Rejected,
@@ -170,21 +197,33 @@ impl HubError {
             HubError::Listen { .. } => "choose another --listen address, or stop the program that uses it",
             HubError::File { .. } => "check the path and who may read and write it",
             HubError::Store(StoreError::Newer { .. }) => "use the newer program that wrote the database",
-            HubError::Store(StoreError::Closed) => "try again in a moment",
+            HubError::NoHub(_) => "check --data-dir; `outpost-hub serve` makes a hub in a new folder",
+            HubError::Served(_) => "stop it first, or name another folder with --data-dir",
+            HubError::Store(StoreError::Closed | StoreError::Locked(_)) => "try again in a moment",
             HubError::Store(_) => "check the disk, then restore the newest backup of hub.db if it is damaged",
             HubError::Random(_) => "the operating system is broken; nothing was changed",
-            HubError::Rules(_) => "`outpost-hub rules check FILE` shows the same list",
+            HubError::Rules(_) => "correct what is listed; docs/rules.md tells what there can be",
             HubError::RulesSources(_) => {
                 "put new sources at the end of `sources`; one that is not used any more stays in it"
             }
             HubError::RulesVersion { .. } => "raise `version` in the document",
             HubError::Code(_) => "ask the centre for a new code: outpost-hub gateway code NAME",
             HubError::Missing(_) => "check the spelling; lists show what there is",
+            HubError::NameTaken(_) => "ask for its new code, or choose another name",
+            HubError::OtherName { .. } => "if it shall have the new name: outpost enroll --again; the code still works",
+            HubError::NotInConflict(_) => "lists of conflicts show what waits; other fields are changed by an edit",
             HubError::Conflict(_) => "read it again, then decide",
             HubError::Name(_) | HubError::Edit(_) | HubError::Merge(_) | HubError::Invalid(_) => {
                 "correct it and send it again"
             }
         }
+    }
+}
+
+// Not as a source: what is wrong stands in the message, and a list is read once.
+impl From<RulesError> for HubError {
+    fn from(error: RulesError) -> Self {
+        HubError::Rules(error)
     }
 }
 

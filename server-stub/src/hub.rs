@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use sync_protocol::frame::{Effort, Packer};
@@ -14,6 +15,12 @@ use crate::secret;
 use crate::store::{Database, NewGateway, Readers, Tx, Writer};
 
 const PACKERS_KEPT: usize = 8;
+/// How often it is looked at while a program waits for another.
+const GLANCE: Duration = Duration::from_millis(20);
+/// How long a program waits for another that is making the same database.
+const OPEN_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a command waits for a hub to be made.
+const START_PATIENCE: Duration = Duration::from_secs(2);
 const CODE_WINDOW: Duration = Duration::from_secs(60);
 
 /// A hub over one data directory.
@@ -154,10 +161,29 @@ fn database_path(data_dir: &Path) -> PathBuf {
     data_dir.join("hub.db")
 }
 
-/// Opens the database of a data directory, for the hub and for commands beside it.
+/// Opens the database of a data directory, and makes both if they are not there.
 pub(crate) fn open_database(data_dir: &Path) -> Result<Database, HubError> {
     std::fs::create_dir_all(data_dir).map_err(|source| HubError::File { path: data_dir.to_owned(), source })?;
-    Ok(Database::open(&database_path(data_dir))?)
+    let began = Instant::now();
+    loop {
+        match Database::open(&database_path(data_dir)) {
+            // Two programs on a new file: the change to a log cannot wait for the other's by itself.
+            Err(StoreError::Locked(_)) if began.elapsed() < OPEN_PATIENCE => sleep(GLANCE),
+            opened => return Ok(opened?),
+        }
+    }
+}
+
+/// Opens the database of a hub that is there, for a command beside it. One that was started just before has a moment.
+pub(crate) fn open_existing(data_dir: &Path) -> Result<Database, HubError> {
+    let began = Instant::now();
+    while !database_path(data_dir).is_file() {
+        if began.elapsed() >= START_PATIENCE {
+            return Err(HubError::NoHub(data_dir.to_owned()));
+        }
+        sleep(GLANCE);
+    }
+    open_database(data_dir)
 }
 
 /// Checks what a person said of a new gateway.

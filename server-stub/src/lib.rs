@@ -16,6 +16,7 @@ mod error;
 mod exchange;
 mod fleet;
 mod hub;
+mod lock;
 mod page;
 mod problem;
 mod secret;

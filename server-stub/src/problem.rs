@@ -103,7 +103,12 @@ impl From<HubError> for Problem {
     fn from(error: HubError) -> Self {
         let (status, kind, title) = match &error {
             HubError::Missing(_) => (StatusCode::NOT_FOUND, "not-found", "There is no such thing"),
-            HubError::Conflict(_) | HubError::RulesVersion { .. } | HubError::RulesSources(_) => {
+            HubError::Conflict(_)
+            | HubError::NameTaken(_)
+            | HubError::OtherName { .. }
+            | HubError::NotInConflict(_)
+            | HubError::RulesVersion { .. }
+            | HubError::RulesSources(_) => {
                 (StatusCode::CONFLICT, "conflict", "It is not in the state that was expected")
             }
             HubError::Edit(_) => {
@@ -112,7 +117,7 @@ impl From<HubError> for Problem {
             HubError::Rules(_) => (StatusCode::UNPROCESSABLE_ENTITY, "rules-refused", "The rules document was refused"),
             HubError::Name(_) | HubError::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid", "A value cannot be used"),
             HubError::Code(_) => (StatusCode::FORBIDDEN, "code-refused", "The enrolment code was refused"),
-            HubError::Store(StoreError::Closed) => {
+            HubError::Store(StoreError::Closed | StoreError::Locked(_)) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "busy", "The hub cannot answer now")
             }
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "broken", "The hub is broken"),

@@ -17,8 +17,8 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
         /// At most so many
-        #[arg(long, default_value_t = 100)]
-        limit: usize,
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
         /// Go on after this record: TYPE/ID
         #[arg(long)]
         after: Option<String>,
@@ -57,12 +57,13 @@ pub(super) fn run(place: &mut Place<'_>, command: Command) -> Result<(), HubErro
         Command::List { json, limit, after } => {
             let after = after.map(|after| RecordKey::parse(&after)).transpose()?;
             let told = place.read(|tx| {
-                let found = tx.in_conflict(after.as_ref(), limit)?;
+                let found = tx.in_conflict(after.as_ref(), limit as usize)?;
                 let told = found.iter().map(|(key, record)| view::conflict(tx, key, record));
                 Ok(told.collect::<Result<Vec<_>, _>>()?)
             })?;
             match json {
                 true => place.say_json(&told),
+                false if told.is_empty() => place.say("none"),
                 false => told.iter().for_each(|conflict| place.say(line(conflict))),
             }
         }

@@ -16,8 +16,11 @@ pub(super) enum Command {
         /// Its name: letters, digits, '-', '_', '.'
         name: String,
         /// A scope that it holds, such as mw/zomba/chingale; the first is its home
-        #[arg(long = "scope", required = true)]
+        #[arg(long = "scope", required_unless_present = "everything", conflicts_with = "everything")]
         scopes: Vec<String>,
+        /// Instead of scopes: all records that there are
+        #[arg(long)]
+        everything: bool,
         /// What kind of place it is, as the rules name it
         #[arg(long, default_value = "clinic")]
         source: String,
@@ -52,8 +55,11 @@ pub(super) enum Command {
         /// Its name
         name: String,
         /// A scope that it shall hold; the first is its home
-        #[arg(long = "scope", required = true)]
+        #[arg(long = "scope", required_unless_present = "everything", conflicts_with = "everything")]
         scopes: Vec<String>,
+        /// Instead of scopes: all records that there are
+        #[arg(long)]
+        everything: bool,
     },
     /// Shut a gateway out, for one that was stolen
     Revoke {
@@ -65,8 +71,8 @@ pub(super) enum Command {
 pub(super) fn run(place: &mut Place<'_>, command: Command) -> Result<(), HubError> {
     let hours = place.config.code_hours_valid;
     match command {
-        Command::Add { name, scopes, source, json } => {
-            let new = new_gateway(&name, &scopes, &source)?;
+        Command::Add { name, scopes, everything, source, json } => {
+            let new = new_gateway(&name, &wanted(scopes, everything)?, &source)?;
             let code = secret::code()?;
             place.write(|tx| add_gateway(tx, &new, &code, hours))?;
             say_code(place, &name, &code, json);
@@ -80,6 +86,7 @@ pub(super) fn run(place: &mut Place<'_>, command: Command) -> Result<(), HubErro
             let gateways = place.read(|tx| Ok(fleet::all(tx)?))?;
             match json {
                 true => place.say_json(&gateways),
+                false if gateways.is_empty() => place.say("none"),
                 false => gateways.iter().for_each(|gateway| place.say(line(gateway))),
             }
         }
@@ -90,8 +97,8 @@ pub(super) fn run(place: &mut Place<'_>, command: Command) -> Result<(), HubErro
                 false => say_all(place, &gateway),
             }
         }
-        Command::Scopes { name, scopes } => {
-            let scopes = checked_scopes(&scopes)?;
+        Command::Scopes { name, scopes, everything } => {
+            let scopes = checked_scopes(&wanted(scopes, everything)?)?;
             place.write(|tx| tx.set_scopes(&name, scopes))?;
             place.say(format!("{name} hears of its scopes with its next sync"));
         }
@@ -101,6 +108,17 @@ pub(super) fn run(place: &mut Place<'_>, command: Command) -> Result<(), HubErro
         }
     }
     Ok(())
+}
+
+/// The scopes that were asked for. The empty one holds everything, which nobody gets by a slip.
+fn wanted(scopes: Vec<String>, everything: bool) -> Result<Vec<String>, HubError> {
+    match everything {
+        true => Ok(vec![String::new()]),
+        false if scopes.iter().any(|scope| scope.trim().is_empty()) => Err(HubError::Invalid(
+            "an empty scope would hold all records that there are; say --everything if that is meant".to_owned(),
+        )),
+        false => Ok(scopes),
+    }
 }
 
 fn say_code(place: &mut Place<'_>, name: &str, code: &str, json: bool) {

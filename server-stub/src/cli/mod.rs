@@ -16,7 +16,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::clock::now_ms;
 use crate::config::{Config, SAMPLE};
 use crate::error::HubError;
-use crate::hub::{Hub, open_database};
+use crate::hub::{Hub, open_existing};
+use crate::lock::Lock;
 use crate::server::serve;
 use crate::store::{Database, Tx};
 
@@ -101,7 +102,7 @@ struct Place<'a> {
 
 impl Place<'_> {
     fn database(&self) -> Result<Database, HubError> {
-        open_database(&self.data_dir)
+        open_existing(&self.data_dir)
     }
 
     fn read<T>(&self, look: impl FnOnce(&mut Tx<'_>) -> Result<T, HubError>) -> Result<T, HubError> {
@@ -162,6 +163,7 @@ fn config(command: &ConfigCommand, out: &mut dyn Write) -> Result<(), HubError> 
 fn serve_command(place: &mut Place<'_>, listen: Option<SocketAddr>) -> Result<(), HubError> {
     let address = listen.unwrap_or(place.config.listen);
     let refused = |source| HubError::Listen { address: address.to_string(), source };
+    let _lock = Lock::take(&place.data_dir)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(refused)?;
     runtime.block_on(async {
         let hub = Hub::open_with(&place.data_dir, place.config.clone())?;

@@ -16,8 +16,8 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
         /// At most so many
-        #[arg(long, default_value_t = 100)]
-        limit: usize,
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
     },
     /// Apply a change although the rules object
     Release {
@@ -38,12 +38,13 @@ pub(super) fn run(place: &mut Place<'_>, command: &Command) -> Result<(), HubErr
     match command {
         Command::List { json, limit } => {
             let (held, told) = place.read(|tx| {
-                let held = tx.held_page(HubSeq::NONE, *limit)?;
+                let held = tx.held_page(HubSeq::NONE, *limit as usize)?;
                 let told = held.iter().map(|row| view::held(tx, row)).collect::<Result<Vec<_>, _>>()?;
                 Ok((held, told))
             })?;
             match json {
                 true => place.say_json(&told),
+                false if held.is_empty() => place.say("none"),
                 false => held.iter().for_each(|row| {
                     let name = view::change_name(row.held.op.stamp.dot);
                     place.say(format!("{name}   {}   {}   {}", row.held.op.key, row.gateway, row.held.reason));

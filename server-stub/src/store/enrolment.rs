@@ -47,7 +47,7 @@ impl Tx<'_> {
         let source = self.source_named(&new.source)?;
         let taken = self.count("SELECT count(*) FROM gateways WHERE name = ?1", &new.name)?;
         if taken > 0 {
-            return Err(HubError::Conflict(format!("a gateway named {} exists already", new.name)));
+            return Err(HubError::NameTaken(new.name.clone()));
         }
         let scopes = scopes_text(&new.scopes);
         let mut insert =

@@ -40,6 +40,9 @@ async fn a_gateway_that_a_command_added_is_served_at_once() {
     assert_eq!((shown["origin"].as_u64(), shown["version"].as_str()), (Some(1), Some("memory")));
     assert!(world.run(&["records", "show", "patient/p1"]).unwrap().contains("Asha"));
     assert!(world.run(&["records", "show", "patient/p1", "--history"]).unwrap().contains("applied"));
+    assert!(matches!(world.run(&["gateway", "add", "a", "--scope", "mw"]), Err(HubError::NameTaken(_))));
+    assert!(world.run(&["gateway", "scopes", "a", "--scope", ""]).is_err(), "everything is not given by a slip");
+    world.run(&["gateway", "scopes", "a", "--everything"]).unwrap();
     let missing = world.run(&["gateway", "show", "nobody"]).unwrap_err();
     assert_eq!(missing.class().exit_code(), 4);
     world.run(&["gateway", "revoke", "a"]).unwrap();
@@ -80,10 +83,42 @@ async fn rules_are_checked_tried_on_the_past_and_published_under_a_running_hub()
     assert!(report.contains("field patient.name: 1 shown differently") && report.contains("patient/p1"), "{report}");
     assert!(!report.contains("Asha") && !report.contains("Bina"), "{report}");
 
+    for other in ["village", "nmae"] {
+        let wrong = ["conflicts", "settle", "patient/p1", other, "--value", "x", "--why", "a slip"];
+        let told = world.run(&wrong).unwrap_err();
+        assert!(
+            matches!(told, HubError::NotInConflict(_)) && told.to_string().ends_with("in conflict: name"),
+            "{told}"
+        );
+    }
+    assert!(world.run(&["conflicts", "settle", "patient/p1", "--delete", "--why", "a slip"]).is_err());
     world.run(&["conflicts", "settle", "patient/p1", "name", "--value", "Asha B.", "--why", "asked her"]).unwrap();
-    assert_eq!(world.run(&["conflicts", "list"]).unwrap(), "");
+    assert_eq!(world.run(&["conflicts", "list"]).unwrap(), "none\n");
     world.sync(&mut a).await;
     assert_eq!(a.body("patient/p1")["name"], "Asha B.");
+}
+
+#[test]
+fn a_command_makes_no_hub_where_there_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let nowhere = folder.path().join("hbu");
+    let cli = ["outpost-hub", "--data-dir", nowhere.to_str().unwrap(), "gateway", "list"];
+    let told = run(Cli::try_parse_from(cli).unwrap(), &mut Vec::new()).unwrap_err();
+    assert!(matches!(told, HubError::NoHub(_)) && !nowhere.exists(), "{told}");
+}
+
+#[tokio::test]
+async fn a_code_for_another_name_is_refused_and_stays_good() {
+    let world = World::start().await;
+    let added: Json =
+        serde_json::from_str(&world.run(&["gateway", "add", "b", "--scope", "mw", "--json"]).unwrap()).unwrap();
+    let mut wish = json!({ "code": added["code"], "known_as": "a" });
+    let refused = world.ask("POST", "/enroll/v1", &[], wish.to_string().as_bytes()).await;
+    assert_eq!(refused.status, 409);
+    let told = refused.json()["detail"].to_string();
+    assert!(told.contains("the gateway b") && told.contains("is a"), "{told}");
+    wish["known_as"] = json!("b");
+    assert_eq!(world.ask("POST", "/enroll/v1", &[], wish.to_string().as_bytes()).await.status, 200);
 }
 
 #[tokio::test]
@@ -103,7 +138,7 @@ async fn quarantine_is_decided_by_command() {
     assert!(first.starts_with("1-1-1   p/1   a   name is required"), "{listed}");
     world.run(&["quarantine", "release", "1-1-1"]).unwrap();
     world.run(&["quarantine", "discard", "1-1-2", "--why", "typed twice"]).unwrap();
-    assert_eq!(world.run(&["quarantine", "list"]).unwrap(), "");
+    assert_eq!(world.run(&["quarantine", "list"]).unwrap(), "none\n");
     assert!(world.run(&["quarantine", "release", "1-1-2"]).is_err());
     world.sync(&mut a).await;
     assert_eq!((a.body("p/1"), a.record("p/2")), (json!({ "x": 1 }), None));

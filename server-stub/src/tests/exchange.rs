@@ -51,7 +51,7 @@ async fn a_code_opens_once_and_wrong_ones_are_told_so() {
     assert!(again.json()["detail"].as_str().unwrap().contains("used already"));
     assert!(world.enroll("AAAA-BBBB-CCCC").await.json()["detail"].as_str().unwrap().contains("gateway code"));
     let name_taken = world.hub.add_gateway("zomba", &["mw"], "clinic").await;
-    assert!(matches!(name_taken, Err(HubError::Conflict(_))));
+    assert!(matches!(name_taken, Err(HubError::NameTaken(_))));
     assert!(matches!(world.hub.add_gateway("x", &["mw"], "moon").await, Err(HubError::Invalid(_))));
 }
 
