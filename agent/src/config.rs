@@ -114,7 +114,10 @@ impl Config {
     pub fn load(named: Option<&Path>, data_dir: &Path) -> Result<Config, Error> {
         let path = named.map_or_else(|| data_dir.join(FILE_NAME), Path::to_owned);
         match std::fs::read_to_string(&path) {
-            Ok(text) => Config::parse(&text).map_err(|e| Error::Config(format!("{}: {e}", path.display()))),
+            Ok(text) => Config::parse(&text).map_err(|error| match error {
+                Error::Config(told) => Error::Config(format!("{}: {told}", path.display())),
+                other => other,
+            }),
             Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(Config::default()),
             Err(error) => Err(Error::Config(format!("{}: {error}", path.display()))),
         }
@@ -147,13 +150,13 @@ impl LogLevel {
 /// The data folder: as told, else what systemd made for the service, else the user's own.
 ///
 /// # Errors
-/// [`Error::Config`] if there is none of these.
+/// [`Error::Usage`] if there is none of these.
 pub fn data_dir(told: Option<PathBuf>) -> Result<PathBuf, Error> {
     let by_systemd = || std::env::var_os("STATE_DIRECTORY").map(PathBuf::from);
     let by_user = || ProjectDirs::from("", "", "outpost").map(|dirs| dirs.data_dir().to_owned());
     told.or_else(by_systemd)
         .or_else(by_user)
-        .ok_or_else(|| Error::Config("there is no home folder to keep data in; say where with --data-dir".to_owned()))
+        .ok_or_else(|| Error::Usage("there is no home folder to keep data in; say where with --data-dir".to_owned()))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! code and one kind of HTTP problem; the hint says what a person can do next.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use rusqlite::ErrorCode;
@@ -84,6 +85,44 @@ pub enum Error {
     /// The configuration cannot be used.
     #[error("the configuration cannot be used: {0}")]
     Config(String),
+    /// The command line asks for something that cannot be.
+    #[error("{0}")]
+    Usage(String),
+    /// A file that the command line names cannot be read.
+    #[error("{} cannot be read", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The folder holds no gateway.
+    #[error("there is no gateway in {}", .0.display())]
+    NoGateway(PathBuf),
+    /// Somebody else works on the folder, and goes on doing so.
+    #[error("{} is in use: {who}", data_dir.display())]
+    InUse {
+        /// Which.
+        data_dir: PathBuf,
+        /// By whom.
+        who: String,
+    },
+    /// The gateway's own program does not answer.
+    #[error("the gateway that should listen on {address} does not answer")]
+    NoAnswer {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
     /// Nothing more fits on the disk. What was not confirmed was not stored.
     #[error("the disk is full")]
     DiskFull(#[source] rusqlite::Error),
@@ -142,9 +181,15 @@ impl Error {
         match self {
             Error::Offline(_) | Error::Portal(_) | Error::Busy(_) => Class::Offline,
             Error::Told { class, .. } => *class,
-            Error::Rejected(_) | Error::Upgrade(_) => Class::Rejected,
+            Error::Rejected(_) | Error::Upgrade(_) | Error::InUse { .. } => Class::Rejected,
             Error::Denied(_) | Error::Twin(_) => Class::Denied,
-            Error::Config(_) | Error::NotEnrolled | Error::NotOurs(_) => Class::Config,
+            Error::Config(_)
+            | Error::Usage(_)
+            | Error::File { .. }
+            | Error::NoGateway(_)
+            | Error::Listen { .. }
+            | Error::NotEnrolled
+            | Error::NotOurs(_) => Class::Config,
             Error::DiskFull(_)
             | Error::Locked(_)
             | Error::Corrupt(_)
@@ -152,6 +197,7 @@ impl Error {
             | Error::NewerDatabase { .. }
             | Error::GroupLost
             | Error::Closed
+            | Error::NoAnswer { .. }
             | Error::Io(_)
             | Error::Decode(_) => Class::Broken,
         }
@@ -178,6 +224,14 @@ impl Error {
             Error::Twin(_) => "A card was copied or restored: ask the hub's admin which gateway is the real one.",
             Error::NotEnrolled => "Ask the hub's admin for a code, then: outpost enroll <hub-url> <code>",
             Error::Config(_) => "Correct the configuration file and start again.",
+            Error::Usage(_) => "--help after the command shows how it is used.",
+            Error::File { .. } => "Check the path, and who may read there.",
+            Error::NoGateway(_) => "Check --data-dir. `outpost run` makes a gateway in a new folder.",
+            Error::InUse { .. } => "Wait until it has ended, or stop it, or name another folder with --data-dir.",
+            Error::NoAnswer { .. } => "Stop the program outpost, and start it again: outpost run",
+            Error::Listen { .. } => {
+                "Stop the program that has this address (perhaps another outpost), or name another with --listen."
+            }
             Error::NotOurs(_) => "Give the directory in which outpost keeps its data, or an empty one.",
             Error::DiskFull(_) | Error::GroupLost => "Free some space on the card and write again.",
             Error::Locked(_) => "Close other programs that have the database open, and try again.",

@@ -12,6 +12,7 @@ pub mod disk;
 pub mod error;
 mod hardware;
 pub mod id;
+pub mod lock;
 pub mod run;
 pub mod status;
 pub mod store;

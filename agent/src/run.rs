@@ -1,16 +1,12 @@
 //! The daemon: local API and sync loop on one store, until a signal.
 //!
-//! One daemon runs on a data folder: it holds the lock file, in which it writes where its API listens, so that the commands
-//! of a technician find it.
+//! One daemon runs on a data folder: it holds the [`Lock`].
 
-use std::fs::File;
 use std::future::Future;
-use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -19,43 +15,14 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::disk::Disk;
 use crate::error::{Class, Error};
+use crate::lock::Lock;
 use crate::store::{Options, Store, set_aside};
 use crate::sync::{SyncLoop, sync_loop};
 use crate::upkeep::{Caretaker, Ending};
 
-const LOCK_FILE: &str = "outpost.lock";
 /// How often, and how many times, it is looked whether the database is in use before it is set aside.
 const CLOSE_LOOK: Duration = Duration::from_millis(50);
 const CLOSE_LOOKS: u32 = 600;
-
-/// The right to work on a data folder. Given back when it is dropped, also by a crash.
-#[derive(Debug)]
-pub struct Lock(File);
-
-impl Lock {
-    /// Takes the lock, or tells where the daemon that holds it listens.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if the folder cannot be written.
-    pub fn take(data_dir: &Path) -> Result<Result<Lock, Option<SocketAddr>>, Error> {
-        std::fs::create_dir_all(data_dir)?;
-        let path = data_dir.join(LOCK_FILE);
-        let file = File::options().create(true).read(true).write(true).truncate(false).open(&path)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {
-                file.set_len(0)?;
-                Ok(Ok(Lock(file)))
-            }
-            Err(_) => Ok(Err(std::fs::read_to_string(&path)?.trim().parse().ok())),
-        }
-    }
-
-    fn publish(&mut self, address: SocketAddr) -> Result<(), Error> {
-        self.0.set_len(0)?;
-        writeln!(self.0, "{address}")?;
-        Ok(())
-    }
-}
 
 /// A gateway that is ready to serve: everything but the listener.
 #[derive(Debug)]
@@ -110,18 +77,16 @@ impl Gateway {
 /// Runs the daemon in a data folder. `announce` is told the address before anything is served.
 ///
 /// # Errors
-/// [`Error::Config`] if another daemon runs there or the address is taken; [`Error`] of the store.
+/// [`Error::InUse`] if another daemon runs there; [`Error::Listen`] if the address is taken; [`Error`] of the store.
 pub async fn run(
     data_dir: &Path,
     config: &Config,
     announce: impl FnOnce(SocketAddr),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let Ok(mut lock) = Lock::take(data_dir)? else {
-        return Err(Error::Config(format!("another outpost is running on {}", data_dir.display())));
-    };
+    let mut lock = Lock::for_daemon(data_dir).await?;
     let listener = TcpListener::bind(config.listen).await;
-    let listener = listener.map_err(|e| Error::Config(format!("cannot listen on {}: {e}", config.listen)))?;
+    let listener = listener.map_err(|source| Error::Listen { address: config.listen, source })?;
     let (address, listener) = (listener.local_addr()?, listener.into_std()?);
     let mut gateway = Gateway::open(data_dir, config)?;
     lock.publish(address)?;

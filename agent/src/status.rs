@@ -146,6 +146,10 @@ impl Status {
         let types: Vec<String> = self.records.iter().map(|t| format!("{} {}", t.count, t.record_type)).collect();
         let _ = writeln!(out, "records    {total}   {}", types.join(", "));
         let _ = match (self.unsent, self.oldest_unsent_seconds) {
+            (0, _) if self.hub.is_none() => writeln!(out, "unsent     0   there is no hub yet"),
+            (n, Some(age)) if self.hub.is_none() => {
+                writeln!(out, "unsent     {n}   oldest {}; there is no hub yet", duration(age))
+            }
             (0, _) => writeln!(out, "unsent     0   the hub has everything"),
             (n, Some(age)) => writeln!(out, "unsent     {n}   oldest {}", duration(age)),
             (n, None) => writeln!(out, "unsent     {n}"),

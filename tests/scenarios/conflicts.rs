@@ -81,11 +81,14 @@ fn a_conflict_settled_at_a_clinic_reaches_the_other_and_the_hub() {
     w.patch(&w.b, &json!({"alive": "moved"}));
     w.reconnect();
     assert_eq!(w.a.count("conflicts"), 1);
+    let slip = json!({"type": "patient", "id": "p1", "field": "name", "value": "x", "why": "a slip"});
+    let (status, told) = w.b.ask("POST", "/v1/conflicts/settle", &[], Some(&slip));
+    assert!(status == 409 && told.contains("In conflict: alive."), "{status} {told}");
     w.b.command(&["conflicts", "settle", "patient/p1", "alive", "--value", "\"moved\"", "--why", "visited her"]);
     w.reconnect();
     assert_eq!(w.a.get("patient/p1").unwrap()["alive"], json!("moved"));
     assert_eq!(w.a.count("conflicts"), 0);
-    assert_eq!(w.hub.command(&["conflicts", "list"]).trim(), "");
+    assert_eq!(w.hub.command(&["conflicts", "list"]).trim(), "none");
 }
 
 #[test]

@@ -10,7 +10,8 @@ use utoipa::ToSchema;
 use super::App;
 use super::body::{expect_type, read};
 use super::problem::Problem;
-use crate::sync::{self, Report};
+use crate::error::Error;
+use crate::sync::{self, Report, Transport};
 
 const BODY_BYTES_MAX: usize = 4 * 1024;
 
@@ -26,6 +27,9 @@ pub(crate) async fn sync_now(State(app): State<App>) -> Result<Json<Report>, Pro
 pub(crate) struct Enrolling {
     hub_url: String,
     code: String,
+    /// Whether a gateway that is enrolled may get another name.
+    #[serde(default)]
+    again: bool,
 }
 
 /// The name that the hub knows this gateway by.
@@ -43,7 +47,12 @@ pub(crate) async fn enroll(State(app): State<App>, headers: HeaderMap, body: Bod
     let wish: Enrolling = serde_json::from_slice(&body).map_err(|e| {
         Problem::bad_request(format!("The body is not an object with hub_url and code: see column {}.", e.column()))
     })?;
-    let name = sync::enroll(&app.store, &wish.hub_url, &wish.code).await.map_err(Problem::from_sync)?;
+    let Enrolling { hub_url, code, again } = wish;
+    if matches!(Transport::new(&hub_url), Err(Error::Config(_))) {
+        return Err(Problem::bad_request("hub_url must be an address such as https://hub.example.org."));
+    }
+    let name = sync::enroll(&app.store, &hub_url, &code, again).await;
+    let name = name.map_err(|error| Problem::from_enrolment(error, &hub_url))?;
     app.sync.nudge();
     Ok(Json(Enrolled { name }))
 }

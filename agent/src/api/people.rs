@@ -8,12 +8,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sync_protocol::gateway::{Capture, Intent, capture};
 use sync_protocol::id::{Author, Dot, FieldName, Origin, Seq, Stream};
+use sync_protocol::merge::Presence;
 use utoipa::ToSchema;
 
 use super::App;
 use super::body::{expect_type, key, read};
 use super::problem::Problem;
 use super::view::{entry_view, presence_name, time_text};
+use crate::store::Stored;
 
 /// Most rows of one answer.
 const ROWS_MAX: usize = 1_000;
@@ -126,13 +128,28 @@ pub(crate) async fn settle(State(app): State<App>, headers: HeaderMap, body: Bod
     app.disk.check_room()?;
     let now = app.clock.now();
     let done = app.store.write(move |tx| {
-        if tx.reader()?.get(&key)?.is_none() {
-            return Err(Problem::not_found("The gateway holds no record of this type and id."));
-        }
+        let held = tx.reader()?.get(&key)?;
+        let held = held.ok_or_else(|| Problem::not_found("The gateway holds no record of this type and id."))?;
+        is_in_conflict(&held, &intent)?;
         let (now_ms, quality) = (now.now_ms, now.quality);
-        Ok(capture(tx, Capture { key, intent, base: None, author, now_ms, quality })?)
+        Ok::<_, Problem>(capture(tx, Capture { key, intent, base: None, author, now_ms, quality })?)
     });
     Ok(Json(Settled { etag: done.await?.etag }))
+}
+
+/// Refuses to settle what is not in conflict: that would be an edit, and one that says of itself that it decided something.
+fn is_in_conflict(held: &Stored, intent: &Intent) -> Result<(), Problem> {
+    let fields: Vec<&FieldName> = held.record.conflicts().into_iter().filter(|field| !field.is_reserved()).collect();
+    let is_review = held.presence == Presence::Review;
+    let wanted = match intent {
+        Intent::Settle { field, .. } if fields.contains(&field) => return Ok(()),
+        Intent::SettleDelete { .. } if is_review => return Ok(()),
+        Intent::Settle { field, .. } => format!("{field} of {}", held.key),
+        _ => format!("The deletion of {}", held.key),
+    };
+    let deletion = is_review.then(|| "its deletion".to_owned());
+    let open: Vec<String> = fields.iter().map(ToString::to_string).chain(deletion).collect();
+    Err(Problem::not_in_conflict(&wanted, &open))
 }
 
 /// Changes that the hub keeps but cannot use.

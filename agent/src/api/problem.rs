@@ -81,10 +81,36 @@ impl Problem {
         Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "Wrong kind of body", detail)
     }
 
+    /// 409: there is nothing to settle there. `open` is what is in conflict.
+    pub fn not_in_conflict(wanted: &str, open: &[String]) -> Self {
+        let open = match open {
+            [] => "Nothing in it is; change a field with PATCH.".to_owned(),
+            open => format!("In conflict: {}.", open.join(", ")),
+        };
+        let detail = format!("{wanted} is not in conflict. {open}");
+        Problem::new(StatusCode::CONFLICT, "not-in-conflict", "There is nothing to settle", detail)
+    }
+
     /// 502: the hub was not reached, or refused. The kind is the class of the error.
     pub fn from_sync(error: Error) -> Self {
-        let detail = format!("{error}. {}", error.hint());
+        let detail = format!("{} {}", sentence(&error.to_string()), error.hint());
         Problem::new(StatusCode::BAD_GATEWAY, error.class().name(), "The sync failed", detail)
+    }
+
+    /// 502: the gateway could not join the hub at `hub_url`. What the hub itself says, says what to do next.
+    pub fn from_enrolment(error: Error, hub_url: &str) -> Self {
+        let detail = match &error {
+            Error::Offline(_) => {
+                format!("Nothing answers at {hub_url}. Check the address and the link, and try again.")
+            }
+            Error::Portal(status) => format!(
+                "What answers at {hub_url} is not a hub (HTTP {status}). Check the address; if this network has a sign-in \
+                 page, sign in first."
+            ),
+            Error::Denied(told) | Error::Rejected(told) | Error::Busy(told) => sentence(told),
+            _ => return Problem::from_sync(error),
+        };
+        Problem::new(StatusCode::BAD_GATEWAY, error.class().name(), "The gateway was not enrolled", detail)
     }
 
     /// 507: no room for more.
@@ -93,6 +119,11 @@ impl Problem {
                       Connect the gateway so that it can send, or free space, and try again.";
         Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk-nearly-full", "The disk is nearly full", detail)
     }
+}
+
+/// With one full stop at the end.
+fn sentence(words: &str) -> String {
+    format!("{}.", words.trim_end().trim_end_matches('.'))
 }
 
 impl From<EditError> for Problem {

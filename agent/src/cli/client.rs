@@ -13,7 +13,8 @@ use tower::ServiceExt;
 use crate::api::router;
 use crate::config::Config;
 use crate::error::{Class, Error};
-use crate::run::{Gateway, Lock};
+use crate::lock::{Access, Lock};
+use crate::run::Gateway;
 use crate::sync::{SyncLoop, ask_daemon};
 
 /// Where the handlers are.
@@ -26,11 +27,19 @@ pub(crate) enum Client {
 
 impl Client {
     /// Finds the daemon, or opens the database.
-    pub(crate) fn connect(folder: &Path, config: &Config) -> Result<Client, Error> {
-        match Lock::take(folder)? {
-            Err(Some(address)) => Ok(Client::Daemon(address)),
-            Err(None) => Err(Error::refused("another outpost is just starting or working here; try again in a moment")),
-            Ok(lock) => {
+    pub(crate) async fn connect(folder: &Path, config: &Config) -> Result<Client, Error> {
+        Client::with(Lock::for_command(folder).await?, folder, config)
+    }
+
+    /// The same, and makes a gateway where there is none.
+    pub(crate) async fn make(folder: &Path, config: &Config) -> Result<Client, Error> {
+        Client::with(Lock::for_enrolment(folder).await?, folder, config)
+    }
+
+    fn with(access: Access, folder: &Path, config: &Config) -> Result<Client, Error> {
+        match access {
+            Access::Daemon(address) => Ok(Client::Daemon(address)),
+            Access::Here(lock) => {
                 let Gateway { app, sync, .. } = Gateway::open(folder, config)?;
                 Ok(Client::Here { router: router(app), sync: Box::new(sync), _lock: lock })
             }
@@ -87,7 +96,7 @@ fn refused(status: u16, body: &[u8]) -> Error {
         empty if empty.is_empty() => format!("HTTP {status}"),
         detail => detail,
     };
-    let classes = [Class::Offline, Class::Denied, Class::Broken, Class::Config];
+    let classes = [Class::Offline, Class::Rejected, Class::Denied, Class::Broken, Class::Config];
     let class = classes.into_iter().find(|class| class.name() == kind);
     Error::Told { class: class.unwrap_or(if status >= 500 { Class::Broken } else { Class::Rejected }), detail: told }
 }

@@ -10,6 +10,7 @@ use crate::clock::unix_ms;
 use crate::config::Config;
 use crate::disk::Disk;
 use crate::error::{Class, Error};
+use crate::lock::{Holder, look_patiently};
 use crate::status::{bytes, duration};
 use crate::store::{self, Store, files_aside};
 
@@ -32,7 +33,10 @@ impl Examination<'_> {
     }
 
     fn bad(&mut self, what: &str, error: Error, advice: &str) -> Result<(), Error> {
-        writeln!(self.out, "BAD   {what}: {error}\n      {advice}")?;
+        writeln!(self.out, "BAD   {what}: {error}")?;
+        if !advice.is_empty() {
+            writeln!(self.out, "      {advice}")?;
+        }
         self.worst.get_or_insert(error);
         Ok(())
     }
@@ -40,7 +44,9 @@ impl Examination<'_> {
 
 /// Examines everything, prints what it finds, and fails with the first trouble.
 pub(crate) async fn examine(folder: &Path, config: &Config, out: &mut dyn Write) -> Result<(), Error> {
+    let holder = look_patiently(folder).await?;
     let mut exam = Examination { out, worst: None };
+    running(folder, &holder, &mut exam)?;
     disk(folder, config, &mut exam)?;
     clock(&mut exam)?;
     database(folder, config, &mut exam)?;
@@ -48,6 +54,17 @@ pub(crate) async fn examine(folder: &Path, config: &Config, out: &mut dyn Write)
     match exam.worst {
         None => Ok(()),
         Some(error) => Err(error),
+    }
+}
+
+fn running(folder: &Path, holder: &Holder, exam: &mut Examination<'_>) -> Result<(), Error> {
+    match holder {
+        Holder::Daemon(address) => exam.good("gateway", &format!("listens on http://{address}")),
+        Holder::Somebody => exam.good("gateway", "another command is working on it"),
+        Holder::Nobody => {
+            let advice = format!("No app can save now. Start it: outpost run --data-dir {}", folder.display());
+            exam.bad("gateway", Error::refused("the gateway is not running"), &advice)
+        }
     }
 }
 
@@ -160,7 +177,7 @@ fn set_aside(folder: &Path, exam: &mut Examination<'_>) -> Result<(), Error> {
 }
 
 async fn hub(folder: &Path, config: &Config, exam: &mut Examination<'_>) -> Result<(), Error> {
-    let mut client = match Client::connect(folder, config) {
+    let mut client = match Client::connect(folder, config).await {
         Ok(client) => client,
         Err(error) => {
             let hint = error.hint();

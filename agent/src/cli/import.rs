@@ -1,5 +1,6 @@
 //! `outpost import`: a file of records into the gateway, chunk by chunk, each durable before the next.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
@@ -37,17 +38,19 @@ struct Tally {
     changed: u64,
     same: u64,
     failed: u64,
+    twice: u64,
 }
 
 impl Import {
     pub(crate) async fn execute(self, client: &mut Client, out: &mut dyn Write) -> Result<(), Error> {
-        let told = |e: std::io::Error| Error::Config(format!("{}: {e}", self.file.display()));
+        let told = |source: std::io::Error| Error::File { path: self.file.clone(), source };
         let file = File::open(&self.file).map_err(told)?;
         let bar = ProgressBar::new(file.metadata().map_err(told)?.len());
         if let Ok(style) = ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}  {eta} left") {
             bar.set_style(style);
         }
         let mut tally = Tally::default();
+        let mut seen = BTreeMap::new();
         let mut chunk: Vec<(usize, Vec<u8>)> = Vec::new();
         for (at, line) in BufReader::new(file).lines().enumerate() {
             let line = line.map_err(told)?;
@@ -56,7 +59,12 @@ impl Import {
                 continue;
             }
             match self.wrap(&line) {
-                Ok(wrapped) => chunk.push((at + 1, wrapped)),
+                Ok((id, wrapped)) => {
+                    if let Some(first) = seen.insert(id.clone(), at + 1) {
+                        tally.twice(at + 1, &id, first, out)?;
+                    }
+                    chunk.push((at + 1, wrapped));
+                }
                 Err(reason) => tally.fail(at + 1, &reason, out)?,
             }
             if chunk.len() >= CHUNK_LINES {
@@ -66,18 +74,22 @@ impl Import {
         }
         self.send(client, &mut chunk, &mut tally, out).await?;
         bar.finish_and_clear();
-        let Tally { new, changed, same, failed } = tally;
-        writeln!(out, "{new} new, {changed} changed, {same} the same already, {failed} refused")?;
+        let Tally { new, changed, same, failed, twice } = tally;
+        writeln!(out, "{new} new, {changed} replaced as a whole, {same} the same already, {failed} refused")?;
+        if twice > 0 {
+            writeln!(out, "{twice} line(s) with an id that an earlier line has: the later line stands")?;
+        }
         match failed {
             0 => Ok(()),
             n => Err(Error::refused(format!(
-                "{n} line(s) were refused; correct them and import the file again, which is harmless"
+                "{n} line(s) were refused; correct them and import those lines. The whole file again would replace what \
+                 was edited meanwhile."
             ))),
         }
     }
 
     /// A line of the file as a line of a batch.
-    fn wrap(&self, line: &str) -> Result<Vec<u8>, String> {
+    fn wrap(&self, line: &str) -> Result<(String, Vec<u8>), String> {
         let body: Value = serde_json::from_str(line).map_err(|e| format!("is not JSON: see column {}", e.column()))?;
         let id = match body.get(&self.id_field) {
             Some(Value::String(id)) => id.clone(),
@@ -87,7 +99,7 @@ impl Import {
         let wrapped = json!({"type": self.record_type, "id": id, "body": body, "author": self.author});
         let mut wrapped = wrapped.to_string().into_bytes();
         wrapped.push(b'\n');
-        Ok(wrapped)
+        Ok((id, wrapped))
     }
 
     async fn send(
@@ -123,12 +135,22 @@ impl Import {
         }
         match answered == sent.len() {
             true => Ok(()),
-            false => Err(Error::refused("the gateway stopped in the middle; import the file again, which is harmless")),
+            false => Err(Error::refused(
+                "the gateway stopped in the middle; import the file again soon: what is edited meanwhile is replaced",
+            )),
         }
     }
 }
 
 impl Tally {
+    fn twice(&mut self, line: usize, id: &str, first: usize, out: &mut dyn Write) -> Result<(), Error> {
+        self.twice += 1;
+        if self.twice <= PRINTED_MAX {
+            writeln!(out, "line {line}: {id} is in line {first}, too")?;
+        }
+        Ok(())
+    }
+
     fn fail(&mut self, line: usize, reason: &str, out: &mut dyn Write) -> Result<(), Error> {
         self.failed += 1;
         if self.failed <= PRINTED_MAX {

@@ -17,12 +17,16 @@ use crate::clock::unix_ms;
 use crate::config::{Config, SAMPLE, data_dir};
 use crate::disk::Disk;
 use crate::error::Error;
+use crate::lock::{Holder, look_patiently};
 use crate::run::run;
 use crate::status::Status;
 use crate::store::Store;
 use client::Client;
 
 /// Outpost gateway: keeps a clinic's records safe and syncs them with the hub.
+///
+/// Exit codes: 0 done, 2 configuration or command line, 3 hub not reached (records are safe), 4 refused, 5 denied by the hub,
+/// 6 broken.
 #[derive(Debug, Parser)]
 #[command(name = "outpost", version, max_term_width = 100)]
 pub struct Cli {
@@ -50,6 +54,9 @@ enum Command {
         hub_url: String,
         /// The code, such as ABCD-EFGH-JKMN.
         code: String,
+        /// Join although this gateway is enrolled under another name, which it loses.
+        #[arg(long)]
+        again: bool,
     },
     /// Show what is held, what waits, and what needs a person.
     Status {
@@ -59,7 +66,10 @@ enum Command {
     },
     /// Sync with the hub now.
     Sync,
-    /// Take records of one type from a file, one JSON object a line.
+    /// Take records of one type from a file, one JSON object a line; replaces whole records.
+    ///
+    /// A record that is held already is replaced as a whole by what the file says of it: fields that the file does not have are
+    /// removed, and what somebody edited since the file was made stays in the history only. Of lines with one id the last stands.
     Import(import::Import),
     /// Look at records.
     #[command(subcommand)]
@@ -101,19 +111,23 @@ pub async fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Error> {
             };
             run(&folder, &config, announce, stop_signal()).await
         }
-        Command::Enroll { hub_url, code } => {
-            let mut client = Client::connect(&folder, &load()?)?;
-            let wish = serde_json::json!({"hub_url": hub_url, "code": code});
+        Command::Enroll { hub_url, code, again } => {
+            if !["http://", "https://"].iter().any(|scheme| hub_url.starts_with(scheme)) {
+                let told = format!("{hub_url} is no address of a hub: it begins with http:// or https://");
+                return Err(Error::Usage(told));
+            }
+            let mut client = Client::make(&folder, &load()?).await?;
+            let wish = serde_json::json!({"hub_url": hub_url, "code": code, "again": again});
             let answer = client.ask_json("POST", "/v1/enroll", &wish).await?;
             let name = answer.get("name").and_then(serde_json::Value::as_str).unwrap_or_default();
             writeln!(out, "enrolled as {name} at {hub_url}").map_err(Error::from)
         }
-        Command::Status { json } => status(&folder, &load().unwrap_or_default(), json, out),
-        Command::Sync => sync(&mut Client::connect(&folder, &load()?)?, out).await,
-        Command::Import(import) => import.execute(&mut Client::connect(&folder, &load()?)?, out).await,
-        Command::Records(records) => records.execute(&mut Client::connect(&folder, &load()?)?, out).await,
-        Command::Conflicts(conflicts) => conflicts.execute(&mut Client::connect(&folder, &load()?)?, out).await,
-        Command::Parked(parked) => parked.execute(&mut Client::connect(&folder, &load()?)?, out).await,
+        Command::Status { json } => status(&folder, &load().unwrap_or_default(), json, out).await,
+        Command::Sync => sync(&mut Client::connect(&folder, &load()?).await?, out).await,
+        Command::Import(import) => import.execute(&mut Client::connect(&folder, &load()?).await?, out).await,
+        Command::Records(records) => records.execute(&mut Client::connect(&folder, &load()?).await?, out).await,
+        Command::Conflicts(conflicts) => conflicts.execute(&mut Client::connect(&folder, &load()?).await?, out).await,
+        Command::Parked(parked) => parked.execute(&mut Client::connect(&folder, &load()?).await?, out).await,
         Command::Config(ConfigCommand::Default) => write!(out, "{SAMPLE}").map_err(Error::from),
         Command::Config(ConfigCommand::Check) => {
             load()?;
@@ -123,8 +137,9 @@ pub async fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Error> {
     }
 }
 
-/// From the database alone: the same with or without a daemon.
-fn status(folder: &std::path::Path, config: &Config, json: bool, out: &mut dyn Write) -> Result<(), Error> {
+/// From the database alone: the same with or without a daemon. A person is told if there is none.
+async fn status(folder: &std::path::Path, config: &Config, json: bool, out: &mut dyn Write) -> Result<(), Error> {
+    let holder = look_patiently(folder).await?;
     let facts = Store::open_read_only(folder)?.read(|reader| reader.status())?;
     let now_ms = unix_ms();
     let status = Status::new(&facts, &Disk::new(folder, config.disk_reserve_bytes()), now_ms);
@@ -133,7 +148,12 @@ fn status(folder: &std::path::Path, config: &Config, json: bool, out: &mut dyn W
             let text = serde_json::to_string_pretty(&status).map_err(|e| Error::Config(e.to_string()))?;
             writeln!(out, "{text}").map_err(Error::from)
         }
-        false => write!(out, "{}", status.text(now_ms)).map_err(Error::from),
+        false => {
+            if matches!(holder, Holder::Nobody) {
+                writeln!(out, "the gateway is not running: outpost run --data-dir {}", folder.display())?;
+            }
+            write!(out, "{}", status.text(now_ms)).map_err(Error::from)
+        }
     }
 }
 

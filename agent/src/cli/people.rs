@@ -57,6 +57,9 @@ impl Conflicts {
                 if json {
                     return writeln!(out, "{answer}").map_err(Error::from);
                 }
+                if rows(&answer, "conflicts").next().is_none() {
+                    writeln!(out, "none")?;
+                }
                 for conflict in rows(&answer, "conflicts") {
                     let fields: Vec<&str> = rows(conflict, "fields").map(|f| text(f, "field")).collect();
                     writeln!(
@@ -71,6 +74,7 @@ impl Conflicts {
                 Ok(())
             }
             Conflicts::Show { record } => {
+                type_and_id(&record)?;
                 let answer = client.ask_json("GET", "/v1/conflicts", &Value::Null).await?;
                 let is_it = |c: &&Value| format!("{}/{}", text(c, "type"), text(c, "id")) == record;
                 let found = rows(&answer, "conflicts").find(is_it);
@@ -79,14 +83,13 @@ impl Conflicts {
                 writeln!(out, "{pretty}").map_err(Error::from)
             }
             Conflicts::Settle { record, field, value, remove, delete, keep, why, author } => {
-                let (record_type, id) =
-                    record.split_once('/').ok_or_else(|| Error::Config("name the record as TYPE/ID".to_owned()))?;
+                let (record_type, id) = type_and_id(&record)?;
                 let decision = match (&field, &value) {
                     (Some(field), Some(value)) => json!({"field": field, "value": json_or_text(value)}),
                     (Some(field), None) if remove => json!({"field": field, "value": null}),
                     (None, None) if delete || keep => json!({"delete": delete}),
                     _ => {
-                        return Err(Error::Config(
+                        return Err(Error::Usage(
                             "give a field with --value or --remove, or --delete or --keep for a deleted record"
                                 .to_owned(),
                         ));
@@ -114,7 +117,7 @@ pub(crate) enum Parked {
     },
     /// Show one.
     Show {
-        /// As listed.
+        /// As listed, such as 3-1-42; or TYPE/ID for the first of a record.
         change: String,
     },
     /// Ask the hub to try again.
@@ -137,6 +140,9 @@ impl Parked {
                 if json {
                     return writeln!(out, "{answer}").map_err(Error::from);
                 }
+                if rows(&answer, "parked").next().is_none() {
+                    writeln!(out, "none")?;
+                }
                 for row in rows(&answer, "parked") {
                     writeln!(
                         out,
@@ -151,8 +157,11 @@ impl Parked {
             }
             Parked::Show { change } => {
                 let answer = client.ask_json("GET", "/v1/parked", &Value::Null).await?;
-                let found = rows(&answer, "parked").find(|row| text(row, "change") == change);
-                let found = found.ok_or_else(|| Error::refused(format!("{change} is not parked here")))?;
+                let found = rows(&answer, "parked").find(|row| {
+                    text(row, "change") == change || format!("{}/{}", text(row, "type"), text(row, "id")) == change
+                });
+                let told = || Error::refused(format!("{change} is not parked here; see: outpost parked list"));
+                let found = found.ok_or_else(told)?;
                 let path = format!("/v1/records/{}/{}?meta=true", text(found, "type"), text(found, "id"));
                 let record = client.ask_json("GET", &path, &Value::Null).await?;
                 let pretty =
@@ -162,9 +171,20 @@ impl Parked {
             Parked::Retry { change } => (change, false),
             Parked::Discard { change } => (change, true),
         };
+        if change.contains('/') {
+            let told =
+                format!("{change} names a record; name the change as `outpost parked list` does, such as 3-1-42");
+            return Err(Error::Usage(told));
+        }
         client.ask_json("POST", "/v1/parked", &json!({"change": change, "discard": discard})).await?;
         writeln!(out, "noted; the next sync tells the hub").map_err(Error::from)
     }
+}
+
+/// The two parts of TYPE/ID.
+pub(super) fn type_and_id(record: &str) -> Result<(&str, &str), Error> {
+    let parts = record.split_once('/').filter(|(record_type, id)| !record_type.is_empty() && !id.is_empty());
+    parts.ok_or_else(|| Error::Usage(format!("{record} is not a record's name: it is TYPE/ID, such as patient/p1")))
 }
 
 fn rows<'a>(answer: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {

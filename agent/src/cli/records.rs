@@ -6,6 +6,7 @@ use clap::Subcommand;
 use serde_json::Value;
 
 use super::client::Client;
+use super::people::type_and_id;
 use crate::error::Error;
 
 /// Look at records.
@@ -19,8 +20,8 @@ pub(crate) enum Records {
         #[arg(long = "where", value_name = "FIELD=VALUE")]
         filters: Vec<String>,
         /// At most this many; all if not given.
-        #[arg(long)]
-        limit: Option<usize>,
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: Option<u32>,
     },
     /// Show one record with all that is known of each field.
     Show {
@@ -37,6 +38,7 @@ impl Records {
         match self {
             Records::List { record_type, filters, limit } => list(client, &record_type, &filters, limit, out).await,
             Records::Show { record, history } => {
+                type_and_id(&record)?;
                 let path = match history {
                     true => format!("/v1/records/{record}/history"),
                     false => format!("/v1/records/{record}?meta=true"),
@@ -53,10 +55,10 @@ async fn list(
     client: &mut Client,
     record_type: &str,
     filters: &[String],
-    limit: Option<usize>,
+    limit: Option<u32>,
     out: &mut dyn Write,
 ) -> Result<(), Error> {
-    let mut left = limit.unwrap_or(usize::MAX);
+    let mut left = limit.map_or(usize::MAX, |limit| limit as usize);
     let mut after = String::new();
     while left > 0 {
         let mut path = format!("/v1/records/{record_type}?limit={}", left.min(1_000));
@@ -64,7 +66,9 @@ async fn list(
             path.push_str(&format!("&after={}", encoded(&after)));
         }
         for filter in filters {
-            let (field, value) = filter.split_once('=').unwrap_or((filter, ""));
+            let parts = filter.split_once('=');
+            let told = || Error::Usage(format!("--where {filter} has no value: it is FIELD=VALUE"));
+            let (field, value) = parts.ok_or_else(told)?;
             path.push_str(&format!("&{}={}", encoded(field), encoded(value)));
         }
         let page = client.ask_json("GET", &path, &Value::Null).await?;

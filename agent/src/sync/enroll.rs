@@ -17,6 +17,9 @@ use crate::store::{Enrolment, Store};
 struct Wish<'a> {
     code: &'a str,
     version: &'static str,
+    /// The name that it has, and would keep.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    known_as: Option<String>,
     hardware: std::collections::BTreeMap<&'static str, String>,
 }
 
@@ -33,13 +36,15 @@ struct Granted {
 }
 
 /// Enrols this gateway at the hub, and tells the name it got. A gateway that is enrolled already is enrolled anew: its
-/// unsent records go on under the new identity.
+/// unsent records go on under the new identity. Unless it is `again`, the hub refuses a code that is for another name.
 ///
 /// # Errors
 /// [`Error::Denied`] with the hub's words if the code is wrong, used or too old; [`Error::Offline`] if it cannot be reached.
-pub async fn enroll(store: &Store, hub_url: &str, code: &str) -> Result<String, Error> {
+pub async fn enroll(store: &Store, hub_url: &str, code: &str, again: bool) -> Result<String, Error> {
     let transport = Transport::new(hub_url)?;
-    let wish = Wish { code: code.trim(), version: env!("CARGO_PKG_VERSION"), hardware: hardware::facts() };
+    let enrolment = store.read(|reader| reader.enrolment()).await?;
+    let known_as = enrolment.filter(|_| !again).map(|enrolment| enrolment.name);
+    let wish = Wish { code: code.trim(), version: env!("CARGO_PKG_VERSION"), known_as, hardware: hardware::facts() };
     let granted: Granted = transport.post_json("/enroll/v1", &wish).await?;
     let key = key(&granted.key)?;
     let scopes = granted.scopes.iter().map(|s| Scope::new(s)).collect::<Result<Vec<_>, _>>()?;

@@ -112,6 +112,8 @@ async fn not_a_hub(response: reqwest::Response) -> Error {
     match status.as_u16() {
         401 | 403 => Error::Denied(detail),
         429 | 500..=599 => Error::Busy(detail),
+        // Some other program with an API: a hub has all the paths that are asked for.
+        404 | 405 => Error::Portal(status.as_u16()),
         _ => Error::Rejected(detail),
     }
 }
