@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -19,10 +20,28 @@ pub fn program(name: &str) -> PathBuf {
     found.unwrap_or_else(|| panic!("{name} is not built; run: cargo build --workspace --bins"))
 }
 
+/// All that was started and has not been seen to end: for an end that drops nothing, by a signal.
+static STARTED: Mutex<Vec<Arc<Mutex<Child>>>> = Mutex::new(Vec::new());
+
+/// Ends everything that this program started, without warning, and this program.
+pub fn end_all(exit_code: i32) -> ! {
+    // Held to the end, so that nothing is started any more.
+    let started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
+    started.iter().for_each(|child| end(child));
+    std::process::exit(exit_code)
+}
+
+fn end(child: &Mutex<Child>) {
+    let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
 /// A running program that listens.
 #[derive(Debug)]
 pub struct Running {
-    child: Child,
+    child: Arc<Mutex<Child>>,
+    id: u32,
     /// Where it listens, such as `127.0.0.1:4711`.
     pub address: String,
 }
@@ -36,25 +55,33 @@ impl Running {
         let log = std::fs::File::options().create(true).append(true).open(log).expect("a log file");
         let mut command = Command::new(program(name));
         command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
-        let mut child = command.spawn().expect("the program starts");
-        let stdout = child.stdout.take().expect("its standard output");
+        let (child, id, stdout) = {
+            let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut child = command.spawn().expect("the program starts");
+            let (id, stdout) = (child.id(), child.stdout.take().expect("its standard output"));
+            let child = Arc::new(Mutex::new(child));
+            started.push(Arc::clone(&child));
+            (child, id, stdout)
+        };
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line).expect("its first line");
         let Some((_, address)) = line.trim().split_once("http://") else {
-            panic!("{name} did not say where it listens: {line:?}, {:?}", child.wait());
+            end(&child);
+            panic!("{name} did not say where it listens: {line:?}; see its log");
         };
-        Running { address: address.to_owned(), child }
+        Running { address: address.to_owned(), child, id }
     }
 
     /// Ends it without warning, as a pulled plug does to a program.
     pub fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        end(&self.child);
+        let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
+        started.retain(|child| !Arc::ptr_eq(child, &self.child));
     }
 
     /// Its process id.
     pub fn id(&self) -> u32 {
-        self.child.id()
+        self.id
     }
 }
 

@@ -5,17 +5,24 @@
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use outpost_tests::generator::Generator;
-use outpost_tests::process::{Gateway, Hub};
+use outpost_tests::process::{Gateway, Hub, end_all};
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 
 const RULES: &str = include_str!("../../../docs/rules-sample.toml");
 const DISTRICT: &str = "mw/zomba";
 const PATIENTS: usize = 150;
 
 fn main() -> Result<()> {
-    let stays = !std::env::args().any(|arg| arg == "--once");
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let stays = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => true,
+        ["--once"] => false,
+        _ => bail!("there is only one option: --once"),
+    };
+    end_with_everything()?;
     let folder = Path::new("target/story");
     if folder.exists() {
         std::fs::remove_dir_all(folder).context("the folder of the last story")?;
@@ -26,13 +33,39 @@ fn main() -> Result<()> {
     let patient = outreach_day(&hub, &chingale, &thondwe)?;
     reconnect(&hub, &chingale, &thondwe, &patient)?;
     settle(&hub, &chingale, &thondwe, &patient)?;
-    closing_words(&hub, &chingale, &thondwe, &patient)?;
+    where_things_stand(&hub, &chingale, &thondwe);
     if stays {
+        what_to_try(&hub, &chingale, &thondwe, &patient);
         println!("\nEverything goes on running. Ctrl-C ends it.");
         loop {
             std::thread::park();
         }
     }
+    Ok(())
+}
+
+/// However this program ends, what it started ends with it: by a signal at any moment, and by a failure, which in the released
+/// build unwinds nothing.
+fn end_with_everything() -> Result<()> {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        usual(panic);
+        end_all(101);
+    }));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let _guard = runtime.enter();
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut hangup = signal(SignalKind::hangup())?;
+    std::thread::spawn(move || {
+        let number = runtime.block_on(async {
+            tokio::select! {
+                _ = hangup.recv() => 1,
+                _ = interrupt.recv() => 2,
+                _ = terminate.recv() => 15,
+            }
+        });
+        end_all(128 + number);
+    });
     Ok(())
 }
 
@@ -165,22 +198,24 @@ fn settle(hub: &Hub, chingale: &Gateway, thondwe: &Gateway, patient: &str) -> Re
     Ok(())
 }
 
-fn closing_words(hub: &Hub, chingale: &Gateway, thondwe: &Gateway, patient: &str) -> Result<()> {
+fn where_things_stand(hub: &Hub, chingale: &Gateway, thondwe: &Gateway) {
     say("Where things stand.");
     for gateway in [chingale, thondwe] {
         println!("{}", indent(&gateway.command(&["status"])));
     }
     println!("{}", indent(&hub.command(&["gateway", "list"])));
+}
+
+fn what_to_try(hub: &Hub, chingale: &Gateway, thondwe: &Gateway, patient: &str) {
     say("Try it.");
-    println!("   curl -s {}/v1/records/{patient}?meta=true", chingale.url());
+    println!("   curl -s '{}/v1/records/{patient}?meta=true'", chingale.url());
     println!(
         "   curl -si -X PUT {}/v1/records/form/f1 -H 'content-type: application/json' -d '{{\"note\": \"my first record\"}}'",
         chingale.url()
     );
     println!("   curl -s {}/v1/status", thondwe.url());
     println!("   The API's description: {}/openapi.json", chingale.url());
-    println!("   The hub's status page: {}/  (the password is in target/story/hub/admin.token)", hub.url());
-    Ok(())
+    println!("   The hub's status page: {}/  (user admin; the password is in target/story/hub/admin.token)", hub.url());
 }
 
 fn indent(text: &str) -> String {
