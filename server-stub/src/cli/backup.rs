@@ -5,6 +5,7 @@ use std::path::Path;
 use super::Place;
 use crate::clock::now_ms;
 use crate::error::HubError;
+use crate::lock::Lock;
 use crate::store::put_back;
 
 /// Copies the database of a hub that may be running.
@@ -16,6 +17,8 @@ pub(super) fn back_up(place: &mut Place<'_>, to: &Path) -> Result<(), HubError> 
 
 /// Puts a backup in the place of the database. Gateways bring back what they know of the time after it.
 pub(super) fn restore(place: &mut Place<'_>, from: &Path) -> Result<(), HubError> {
+    // Not while a hub is running on it.
+    let _lock = Lock::take(&place.data_dir)?;
     let before = put_back(&place.data_dir, from, now_ms())?;
     let head = place.write(|tx| {
         tx.note_start()?;
