@@ -53,7 +53,7 @@ pub enum Fault {
 }
 
 /// All of them with their names; the last says whether a run has them if it is not told otherwise. Those that it does not have
-/// find defects that are known: `tests/src/sim/tests.rs` has them by name.
+/// find defects that are known and open; `tests/simulate --faults usual,+late` tells their stories.
 const NAMES: [(Fault, &str, bool); 22] = [
     (Fault::Loss, "loss", true),
     (Fault::Late, "late", false),

@@ -9,9 +9,9 @@
 //! `server-stub/src/tests/walk.rs` hold the stores on disk equal to those in memory, and `tests/scenarios` kills processes.
 //!
 //! # What is checked
-//! After each event ([`check`]): every acknowledged write is at the hub or about to be sent; none is there twice; none left
+//! After each event (`check`): every acknowledged write is at the hub or about to be sent; none is there twice; none left
 //! its box before it was safe; a gateway that has synced holds nothing outside of its scopes; messages are bounded; who did
-//! nothing wrong is not shut out. After healing ([`heal`], [`verdict`]): the fleet comes to rest, gateways and hub are equal,
+//! nothing wrong is not shut out. After healing (`heal`, `verdict`): the fleet comes to rest, gateways and hub are equal,
 //! digests agree, and every promise was kept, told from what was promised and not by the rules of merging.
 //!
 //! `tests/simulate` plays as many schedules as one likes.
