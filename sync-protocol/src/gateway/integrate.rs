@@ -42,6 +42,12 @@ pub fn integrate_head<S: Store>(store: &mut S, request: &Request, response: &Res
                 (state.device, state.key, state.turn) = (device, state.key.part(device.0), 0);
                 state.told = false;
             }
+            let rules = store.rules()?;
+            for ack in &response.acks {
+                if store.chain_at(ack.stream, ack.acked)? == Some(ack.chain) {
+                    result.acknowledged += acknowledge(store, &mut state, ack, &rules)?;
+                }
+            }
             store.set_state(&state)?;
             if let Some(origin) = response.origin {
                 adopt_origin(store, origin)?;

@@ -3,6 +3,7 @@
 //! It is kept apart from [`pull`](super::pull()), which reads and compresses thousands of rows, so that nobody waits at the
 //! writer meanwhile. What is promised here is on disk before the first row is read.
 
+use super::open::proven;
 use super::{Conversation, Gateway, Store, ViewNews};
 use crate::id::RecordKey;
 use crate::message::{Response, Status, View};
@@ -27,6 +28,7 @@ pub fn grant<S: Store>(store: &mut S, with: &Conversation, now_ms: u64) -> Resul
     let mut gateway = store.gateway(with.gateway.device)?.unwrap_or_else(|| with.gateway.clone());
     let mut head = Response::new(Status::Ok, store.epoch()?, now_ms, request.cursor);
     if with.is_forked {
+        head.acks = proven(store, &gateway, request)?;
         gateway.origin = store.new_origin(gateway.device, gateway.origin)?;
         head.status = Status::NewOrigin;
         head.origin = Some(gateway.origin);

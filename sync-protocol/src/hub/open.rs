@@ -5,7 +5,7 @@ use super::{Arrived, Gateway, Mark, Snapshot, Store, ViewNews};
 use crate::digest::op_hash;
 use crate::edit::render;
 use crate::gateway::bounded;
-use crate::id::{Dot, HubSeq, Origin, RecordKey, Seq, Stream};
+use crate::id::{Dot, HubSeq, RecordKey, Seq, Stream};
 use crate::merge::{Joining, join};
 use crate::message::{Ack, Request, Response, Short, Status, StreamHead};
 use crate::payload::{Row, Rows};
@@ -87,11 +87,11 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
         store.set_gateway(&gateway)?;
         if !is_first {
             // The card is in another box; the one it came from may still run with a copy.
-            return new_origin(store, gateway, now_ms, request.origin);
+            return new_origin(store, gateway, &request, now_ms);
         }
     }
     if request.origin != gateway.origin {
-        return new_origin(store, gateway, now_ms, request.origin);
+        return new_origin(store, gateway, &request, now_ms);
     }
     if request.epoch == epoch && request.cursor > head {
         epoch = store.new_epoch()?;
@@ -109,7 +109,7 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
         let Some(at) = request.streams.iter().find(|at| at.stream == stream) else {
             // It says nothing of a stream from which ops arrived: the card is older than they are.
             if mark.acked > Seq(0) {
-                return new_origin(store, gateway, now_ms, request.origin);
+                return new_origin(store, gateway, &request, now_ms);
             }
             continue;
         };
@@ -118,7 +118,7 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
             return rebase(store, gateway, &request, now_ms);
         }
         if !fits(store, &gateway, at, &mark)? {
-            return new_origin(store, gateway, now_ms, request.origin);
+            return new_origin(store, gateway, &request, now_ms);
         }
     }
     Ok(Opened::Ready(Box::new(Conversation { gateway, request, is_forked: false, joined: Vec::new() })))
@@ -130,10 +130,12 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
 fn stale<S: Store>(store: &mut S, gateway: Gateway, request: &Request, now_ms: u64) -> Result<Opened, S::Error> {
     let print = request.about.as_ref().map(|about| about.print).unwrap_or_default();
     if print == gateway.print {
-        return new_origin(store, Gateway { turn_before: request.turn, ..gateway }, now_ms, request.origin);
+        return new_origin(store, Gateway { turn_before: request.turn, ..gateway }, request, now_ms);
     }
+    let acks = proven(store, &gateway, request)?;
     let twin = store.part(&gateway, request.origin, print)?;
     Ok(Opened::Refused(Box::new(Response {
+        acks,
         origin: Some(twin.origin),
         device: Some(twin.device),
         reason: Some("another box speaks under this identity: two have copies of one card".to_owned()),
@@ -155,14 +157,32 @@ fn fits<S: Snapshot>(store: &mut S, gateway: &Gateway, at: &StreamHead, mark: &M
     Ok(known.is_none_or(|chain| chain == at.chain))
 }
 
-fn new_origin<S: Store>(store: &mut S, gateway: Gateway, now_ms: u64, after: Origin) -> Result<Opened, S::Error> {
-    let origin = store.new_origin(gateway.device, after)?;
+fn new_origin<S: Store>(store: &mut S, gateway: Gateway, request: &Request, now_ms: u64) -> Result<Opened, S::Error> {
+    let acks = proven(store, &gateway, request)?;
+    let origin = store.new_origin(gateway.device, request.origin)?;
     store.set_gateway(&Gateway { origin, ..gateway })?;
     Ok(Opened::Refused(Box::new(Response {
         origin: Some(origin),
+        acks,
         reason: Some("the history of this gateway does not fit the hub's".to_owned()),
         ..Response::new(Status::NewOrigin, store.epoch()?, now_ms, store.head()?)
     })))
+}
+
+/// What arrived of the origin under which the gateway speaks. If the chain there is also its own, it has these ops and knows
+/// by this that they need no other number; else it is another card that wrote them.
+pub(super) fn proven<S: Snapshot>(store: &mut S, gateway: &Gateway, request: &Request) -> Result<Vec<Ack>, S::Error> {
+    let mut acks = Vec::new();
+    if request.epoch == store.epoch()? && store.device_of(request.origin)? == Some(gateway.device) {
+        let then = Gateway { origin: request.origin, ..gateway.clone() };
+        for at in &request.streams {
+            let news = ack(store, &then, at.stream, at.acked, true)?;
+            if news.acked > at.acked && news.acked <= at.last {
+                acks.push(news);
+            }
+        }
+    }
+    Ok(acks)
 }
 
 fn rebase<S: Store>(store: &mut S, gateway: Gateway, request: &Request, now_ms: u64) -> Result<Opened, S::Error> {

@@ -122,14 +122,15 @@ fn what_was_written_before_enrolment_stays_with_the_gateway_that_wrote_it() {
 
 #[test]
 fn what_is_behind_a_lost_op_arrives_all_the_same() {
-    let mut w = two();
+    let mut w = World::new("version = 1\n[types.patient.fields]\nlog = \"append-only\"\n", &["mw"]);
     w.put(0, "patient/p0", json!({"name": "n0"}));
     w.sync_all();
     let dots: Vec<_> =
-        (1..6).map(|n| w.put(0, &format!("patient/p{n}"), json!({"name": format!("n{n}")})).op.unwrap()).collect();
+        (1..6).map(|n| w.put(0, &format!("patient/p{n}"), json!({"log": [format!("n{n}")]})).op.unwrap()).collect();
     w.gateways[0].lose(dots[2]);
     w.sync_all();
     let arrived: Vec<String> = w.hub.records().map(|(key, _)| key.to_string()).collect();
     assert_eq!(arrived, ["patient/p0", "patient/p1", "patient/p2", "patient/p4", "patient/p5"]);
     assert_ne!(w.gateways[0].state().unwrap().origin, dots[2].origin, "it goes on under another origin");
+    assert_eq!(w.body(0, "patient/p1")["log"], json!(["n1"]), "what arrived before the gap is not there twice");
 }
