@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value as Json};
 
 use crate::error::DecodeError;
-use crate::id::{FieldName, Origin, RecordType, Scope, Source};
+use crate::id::{Dot, FieldName, Origin, RecordType, Scope, Source};
 use crate::merge::{Presence, presence};
 use crate::record::{Cell, Change, Record, State};
 use crate::rules::{Rule, Rules, ScopeKey, TypeRules, Violation, lookup};
@@ -52,6 +52,9 @@ pub enum EditError {
     /// A key that no field can have.
     #[error("a field name is empty or longer than {} bytes", crate::limits::FIELD_BYTES_MAX)]
     FieldName,
+    /// A delete of a record of which only a part is here.
+    #[error("most of this record is not here: it belongs to another place, which can delete it")]
+    NotHeld,
     /// Too many fields, or nested too deep.
     #[error("{0}")]
     Limit(String),
@@ -180,19 +183,22 @@ impl Desk<'_> {
                     violations.push(Violation { field: name.as_str().to_owned(), message });
                     return None;
                 }
-                let known: Vec<_> = base.map(|c| c.stamps()).unwrap_or_default();
-                let unseen: Vec<_> = current
-                    .map(|c| c.stamps())
-                    .unwrap_or_default()
-                    .into_iter()
-                    .filter(|stamp| !known.iter().any(|k| k.dot == stamp.dot))
-                    .map(|stamp| stamp.dot)
-                    .collect();
+                let unseen = self.unseen(name);
                 let conflict = !unseen.is_empty();
                 return Some((Change::Put { value: wanted.cloned(), unseen }, conflict));
             }
         };
         Some((change, false))
+    }
+
+    /// What stands in a field and was not there when the app read the record.
+    fn unseen(&self, name: &FieldName) -> Vec<Dot> {
+        let dots = |record: Option<&Record>| -> Vec<Dot> {
+            let cell = record.and_then(|r| r.cells.get(name));
+            cell.map(Cell::stamps).unwrap_or_default().iter().map(|stamp| stamp.dot).collect()
+        };
+        let known = dots(self.base);
+        dots(self.current).into_iter().filter(|dot| !known.contains(dot)).collect()
     }
 
     /// Why the rule will not let this value stand: said at the desk, where somebody can still do something about it.
@@ -236,7 +242,9 @@ impl Desk<'_> {
 
     /// The scope of a new record or of one whose scope field changed, and the end of a tombstone.
     fn add_reserved(&self, body: &Map<String, Json>, result: &mut Changes) -> Result<(), EditError> {
-        let standing = self.current.and_then(|r| r.cells.get(&FieldName::scope())).and_then(Cell::value);
+        let scope_of =
+            |record: Option<&Record>| record.and_then(|r| r.cells.get(FieldName::SCOPE)).and_then(Cell::value);
+        let (standing, read) = (scope_of(self.current), scope_of(self.base));
         let declared = match &self.type_rules().scope {
             ScopeKey::Field(field) => match lookup(body, field).and_then(Json::as_str) {
                 Some(text) => match Scope::new(text) {
@@ -253,15 +261,20 @@ impl Desk<'_> {
         };
         let wanted = declared.map(|s| Value::Text(s.as_str().to_owned()));
         let scope = match (wanted, standing) {
-            (Some(wanted), standing) if standing.as_ref() != Some(&wanted) => Some(wanted),
+            // What the app had read and left as it was is no wish to move the record back.
+            (Some(wanted), standing) if standing.as_ref() != Some(&wanted) && read.as_ref() != Some(&wanted) => {
+                Some(wanted)
+            }
             (None, None) => Some(Value::Text(self.home.as_str().to_owned())),
             _ => None,
         };
         if let Some(scope) = scope {
-            result.changes.insert(FieldName::scope(), Change::put(scope));
+            let change = Change::Put { value: Some(scope), unseen: self.unseen(&FieldName::scope()) };
+            result.changes.insert(FieldName::scope(), change);
         }
         if self.current.is_some() && !self.is_present() {
-            result.changes.insert(FieldName::deleted(), Change::put(Value::Bool(false)));
+            let change = Change::Put { value: Some(Value::Bool(false)), unseen: self.unseen(&FieldName::deleted()) };
+            result.changes.insert(FieldName::deleted(), change);
         }
         Ok(())
     }

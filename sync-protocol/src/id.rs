@@ -30,6 +30,12 @@ impl Origin {
         }
     }
 
+    /// Whether it is one of the numbers that are given in an epoch.
+    pub fn is_of(self, epoch: Epoch) -> bool {
+        let before = Origin::before(epoch);
+        self > before && self.0 - before.0 <= 0xffff
+    }
+
     /// The hub itself, as the author of central edits.
     pub const HUB: Origin = Origin(0);
 }

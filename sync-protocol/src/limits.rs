@@ -57,3 +57,6 @@ pub const SYMBOLS_FIRST: usize = 208;
 pub const SYMBOLS_MAX: usize = 16_384;
 /// Records that a hub which was put back asks a gateway for at a time.
 pub const WANTED_MAX: usize = 500;
+/// Numbers of the hub's own writes that are left out when it begins another epoch: more than it can have written in the time
+/// that it lost, so that none is given twice.
+pub const HUB_NUMBERS_SKIPPED: usize = 1024 * 1024;

@@ -201,7 +201,8 @@ fn idle() -> Request {
         about: None,
         repairs: 0,
         bounds: Vec::new(),
-        offers: None,
+        recovers: None,
+        asks: false,
     }
 }
 
@@ -213,7 +214,13 @@ fn symbols() -> Vec<u8> {
 fn requests() -> Vec<(&'static str, Request)> {
     let stream = |stream, last, age_seconds| StreamHead { stream, acked: Seq(20), chain: [0xc0; 8], last, age_seconds };
     let bound = Bound { stream: Stream::Normal, upto: Seq(25), common: HubSeq(39_000) };
-    let about = About { version: "0.1.0".to_owned(), disk_free: 12_000_000_000, records: 5_000, print: [0xd0; 8] };
+    let about = About {
+        version: "0.1.0".to_owned(),
+        disk_free: 12_000_000_000,
+        records: 5_000,
+        print: [0xd0; 8],
+        view: [0xe0; 4],
+    };
     let heads = vec![stream(Stream::Urgent, Seq(20), 0), stream(Stream::Normal, Seq(25), 90_000)];
     vec![
         ("request-idle", idle()),
@@ -228,7 +235,7 @@ fn requests() -> Vec<(&'static str, Request)> {
                 ..idle()
             },
         ),
-        ("request-recovery", Request { bounds: vec![bound], offers: Some(HubSeq(39_000)), ..idle() }),
+        ("request-recovery", Request { bounds: vec![bound], recovers: Some(HubSeq(39_000)), ..idle() }),
         ("request-about", Request { about: Some(about), ..idle() }),
     ]
 }

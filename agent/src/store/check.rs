@@ -162,7 +162,10 @@ impl Reader<'_> {
             return Ok(true);
         }
         let Some(held) = row.held(self.db, self.codec)? else { return Ok(false) };
-        let part = held.confirmed.as_ref().map_or(0, |confirmed| item(key, confirmed));
+        let part = match row.leaving {
+            Some(upto) => upto.0,
+            None => held.confirmed.as_ref().map_or(0, |confirmed| item(key, confirmed)),
+        };
         Ok(held.confirmed.is_some() == row.is_confirmed
             && part == row.item as u64
             && etag_bytes(&etag(&held.visible)) == row.etag)

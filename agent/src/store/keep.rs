@@ -86,7 +86,7 @@ impl Tx<'_> {
     fn move_digest(&mut self, key: &RecordKey, row: &mut Row, held: &Held) -> Result<(), Error> {
         let (db, cache) = (self.db, &mut *self.cache);
         let scope = held.confirmed.as_ref().unwrap_or(&held.visible).scope();
-        if row.is_confirmed {
+        if row.is_confirmed && row.leaving.is_none() {
             let stays = cache.scopes.get(&scope).is_some_and(|sum| sum.n == row.scope);
             let left = || cache.scopes.iter().find(|(_, sum)| sum.n == row.scope).map(|(path, _)| path.clone());
             if let Some(path) = if stays { Some(scope.clone()) } else { left() } {
@@ -98,7 +98,10 @@ impl Tx<'_> {
         let sum = cache.scope_mut(db, &scope)?;
         row.scope = sum.n;
         (row.is_confirmed, row.item, row.changed) = (held.confirmed.is_some(), 0, 0);
-        if let Some(confirmed) = &held.confirmed {
+        row.leaving = held.leaving.filter(|_| row.is_confirmed);
+        if let (Some(upto), Some(confirmed)) = (row.leaving, &held.confirmed) {
+            (row.item, row.changed) = (upto.0 as i64, confirmed.changed().0 as i64);
+        } else if let Some(confirmed) = &held.confirmed {
             let part = item(key, confirmed);
             (sum.sum, sum.records) = (sum.sum.wrapping_add(part), sum.records + 1);
             sum.is_new = true;
@@ -147,7 +150,7 @@ impl Tx<'_> {
             row.etag,
             row.presence,
             row.conflicts,
-            row.is_confirmed,
+            row.confirmation(),
             row.item,
             row.changed,
             row.is_pending,
@@ -179,7 +182,7 @@ impl Tx<'_> {
             row.etag,
             row.presence,
             row.conflicts,
-            row.is_confirmed,
+            row.confirmation(),
             row.item,
             row.changed,
             row.is_pending,

@@ -157,7 +157,7 @@ impl Tx<'_> {
             Some(visible) => {
                 open.row.etag.clear();
                 let is_pending = row.is_pending || !row.is_confirmed;
-                self.keep_record(&key, &Held { confirmed: None, visible, is_pending })?;
+                self.keep_record(&key, &Held { visible, is_pending, ..Held::default() })?;
                 Ok(Some(key))
             }
             None if row.is_confirmed => self.forget_record(&key).map(|()| Some(key)),

@@ -24,6 +24,9 @@ const FIND: &str = "SELECT feed, scope, etag, presence, conflicts, is_confirmed,
 /// `presence` of a record that is not held any more, or not yet: it left our scopes, or nothing of it could be shown.
 pub(super) const GONE: i64 = 3;
 
+/// `is_confirmed` of a record that is leaving.
+const LEAVING: i64 = 2;
+
 /// A row of `records`. `feed` is 0 as long as it is not stored.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Row {
@@ -33,6 +36,8 @@ pub(super) struct Row {
     pub(super) presence: i64,
     pub(super) conflicts: i64,
     pub(super) is_confirmed: bool,
+    /// See [`Held::leaving`]. Such a row has 2 in `is_confirmed`, and the number instead of its part in the digest.
+    pub(super) leaving: Option<HubSeq>,
     pub(super) item: i64,
     pub(super) changed: i64,
     pub(super) is_pending: bool,
@@ -50,14 +55,16 @@ impl Row {
 
     /// Reads the columns of [`FIND`], in their order.
     pub(super) fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+        let (confirmed, item): (i64, i64) = (row.get(5)?, row.get(6)?);
         Ok(Row {
             feed: row.get(0)?,
             scope: row.get(1)?,
             etag: row.get(2)?,
             presence: row.get(3)?,
             conflicts: row.get(4)?,
-            is_confirmed: row.get(5)?,
-            item: row.get(6)?,
+            is_confirmed: confirmed != 0,
+            leaving: (confirmed == LEAVING).then_some(HubSeq(item as u64)),
+            item,
             changed: row.get(7)?,
             is_pending: row.get(8)?,
             unsettled: row.get(9)?,
@@ -91,6 +98,11 @@ impl Row {
         self.presence != GONE && self.body.is_empty() && self.newest != 0
     }
 
+    /// What stands in `is_confirmed`.
+    pub(super) fn confirmation(&self) -> i64 {
+        if self.leaving.is_some() { LEAVING } else { i64::from(self.is_confirmed) }
+    }
+
     /// The number of the hub under which the record is confirmed.
     pub(super) fn hseq(&self) -> HubSeq {
         HubSeq(self.changed as u64)
@@ -118,7 +130,7 @@ impl Row {
             (true, true) => Some(visible.clone()),
             (true, false) => codec.record(&self.confirmed, Place::Record(self.feed)),
         };
-        Ok(Some(Held { confirmed, visible, is_pending: self.is_pending }))
+        Ok(Some(Held { confirmed, visible, is_pending: self.is_pending, leaving: self.leaving }))
     }
 }
 

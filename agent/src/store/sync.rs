@@ -5,13 +5,13 @@ use std::sync::Arc;
 use rusqlite::OptionalExtension;
 use sync_protocol::digest::Chain;
 use sync_protocol::gateway::{Fate, GatewayState, Held, Store};
-use sync_protocol::id::{Dot, RecordKey, Scope, Seq, Stream};
+use sync_protocol::id::{Dot, Origin, RecordKey, Scope, Seq, Stream};
 use sync_protocol::merge::Superseded;
 use sync_protocol::message::{About, Plea, Short};
 use sync_protocol::record::Op;
 use sync_protocol::rules::Rules;
 
-use super::history::{CONFIRMED, DISCARDED, PARKED, PENDING, Walk, is_unsettled, read_op};
+use super::history::{CONFIRMED, DISCARDED, FROM_HUB, PARKED, PENDING, Walk, is_unsettled, read_op};
 use super::number::{is_hub, lane_end, own, seq};
 use super::tx::{Tx, incarnation_of, wall_ms};
 use super::{reader, side};
@@ -87,9 +87,9 @@ impl Store for Tx<'_> {
         Ok(())
     }
 
-    fn own_op(&mut self, stream: Stream, seq: Seq) -> Result<Option<Op>, Error> {
-        let number = own(self.cache.incarnation, stream, seq);
-        Ok(self.op_of_number(number)?.map(|op| (*op).clone()))
+    fn own_op(&mut self, dot: Dot) -> Result<Option<Op>, Error> {
+        let Some(incarnation) = self.incarnation_of(dot.origin)? else { return Ok(None) };
+        Ok(self.op_of_number(own(incarnation, dot.stream, dot.seq))?.map(|op| (*op).clone()))
     }
 
     /// Stops before a row that is missing or damaged; begins behind it if it is the first. So what is returned is
@@ -130,12 +130,22 @@ impl Store for Tx<'_> {
         Ok(ops)
     }
 
+    fn own_of(&mut self, key: &RecordKey) -> Result<Vec<Op>, Error> {
+        self.open(key)?;
+        let newest = self.opened()?.row.newest;
+        let mut walk = Walk::new(self.db, newest);
+        let mut ops = Vec::new();
+        while let Some(row) = walk.step()? {
+            if row.fate != FROM_HUB {
+                ops.extend(read_op(self.db, self.codec, &row.op, row.number)?);
+            }
+        }
+        ops.retain(|op| op.stamp.dot.origin == self.cache.state.origin);
+        Ok(ops)
+    }
+
     fn settle_fate(&mut self, dot: Dot, fate: &Fate) -> Result<(), Error> {
-        let incarnation = match dot.origin == self.cache.state.origin {
-            true => Some(self.cache.incarnation),
-            false => incarnation_of(self.db, dot.origin)?,
-        };
-        match incarnation {
+        match self.incarnation_of(dot.origin)? {
             Some(incarnation) => self.settle(own(incarnation, dot.stream, dot.seq), fate),
             None => Ok(()),
         }
@@ -232,6 +242,7 @@ impl Store for Tx<'_> {
             disk_free: disk.f_bavail.saturating_mul(disk.f_frsize),
             records,
             print: hardware::print(),
+            ..About::default()
         })
     }
 }
@@ -242,6 +253,14 @@ pub(super) fn is_covered(scopes: &[Scope], path: &Scope) -> bool {
 }
 
 impl Tx<'_> {
+    /// The number of an incarnation, the present one or one before it.
+    fn incarnation_of(&self, origin: Origin) -> Result<Option<i64>, Error> {
+        match origin == self.cache.state.origin {
+            true => Ok(Some(self.cache.incarnation)),
+            false => incarnation_of(self.db, origin),
+        }
+    }
+
     /// Writes what was remembered for a record that then did not change.
     pub(super) fn flush_remembered(&mut self) -> Result<(), Error> {
         let Some((key, superseded)) = self.cache.remembered.take() else { return Ok(()) };

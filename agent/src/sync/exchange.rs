@@ -178,7 +178,7 @@ impl Courier {
             Status::NewOrigin | Status::Rebase => {
                 tracing::warn!(sync.status = ?head.status, "the hub asked this gateway to go on differently: {}", head.reason.as_deref().unwrap_or("no reason given"));
             }
-            Status::Ok => {}
+            Status::Ok | Status::Compared => {}
         }
         self.clock.compare(head.hub_ms);
         let (request, head) = (Arc::clone(request), Arc::clone(head));

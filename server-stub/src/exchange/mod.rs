@@ -16,7 +16,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use sync_protocol::error::DecodeError;
 use sync_protocol::hub::{
-    Answer, Conversation, Opened, Received, Snapshot, discard, grant, open, pull, receive, receive_offers,
+    Answer, Conversation, Opened, Received, Snapshot, Standing, discard, grant, open, pull, receive, receive_offers,
 };
 use sync_protocol::id::Device;
 use sync_protocol::limits::PLEAS_MAX;
@@ -144,6 +144,7 @@ impl Talk<'_> {
                 Err(Broken::Malformed(error)) => {
                     tracing::warn!(device = self.device.0, %error, "damaged frame");
                     from.drain().await?;
+                    with.is_cut = true;
                     return Ok(with);
                 }
                 Err(broken) => {
@@ -156,8 +157,9 @@ impl Talk<'_> {
             if let Some(error) = &damage {
                 tracing::warn!(device = self.device.0, %error, "damaged frame");
             }
-            if damage.is_some() || with.is_forked {
+            if damage.is_some() {
                 from.drain().await?;
+                with.is_cut = true;
                 return Ok(with);
             }
         }
@@ -193,9 +195,6 @@ impl Talk<'_> {
                     Payload::Ops(ops) => sum = add(sum, receive(tx, &mut with, ops)?),
                     Payload::Rows(rows) => receive_offers(tx, &mut with, rows)?,
                 }
-                if with.is_forked {
-                    break;
-                }
             }
             Ok::<_, StoreError>((with, sum))
         };
@@ -208,12 +207,17 @@ impl Talk<'_> {
         let mut packer = self.hub.packer()?;
         let contact = self.contact.clone();
         let act = move |tx: &mut Tx<'_>| {
-            for plea in with.request.pleas.iter().take(PLEAS_MAX) {
-                heed(tx, with.gateway.device, plea)?;
+            if with.standing == Standing::Member {
+                for plea in with.request.pleas.iter().take(PLEAS_MAX) {
+                    heed(tx, with.gateway.device, plea)?;
+                }
             }
             let now_ms = u64::try_from(tx.now_ms).unwrap_or(0);
             let granted = grant(tx, &with, now_ms)?;
-            tx.note_contact(&contact)?;
+            match with.standing {
+                Standing::Member => tx.note_contact(&contact)?,
+                Standing::Guest => tx.note_error(with.gateway.device, "an older copy of its card speaks")?,
+            }
             Ok::<_, StoreError>((with.request, granted))
         };
         let (request, granted) = self.hub.write(act).await?;

@@ -4,7 +4,7 @@ use rusqlite::{OptionalExtension, params};
 use subtle::ConstantTimeEq;
 use sync_protocol::digest::content_hash;
 use sync_protocol::hub::{Gateway, Snapshot, Store, ViewNews};
-use sync_protocol::id::{Device, HubSeq, Origin, Scope, Source};
+use sync_protocol::id::{Device, Epoch, HubSeq, Origin, Scope, Source};
 use sync_protocol::identity::DeviceKey;
 use sync_protocol::message::Short;
 
@@ -105,6 +105,7 @@ impl Tx<'_> {
             key,
             turn: 0,
             turn_before: 0,
+            turn_first: 0,
             print: Short::default(),
             scopes,
             source,
@@ -112,7 +113,9 @@ impl Tx<'_> {
             view: ViewNews::Known,
             backfill: false,
             echo_until: HubSeq::NONE,
-            recovers: false,
+            twin_of: None,
+            epoch: self.epoch()?,
+            offered: None,
         };
         self.set_gateway(&gateway)?;
         let mut update = self.sql(
@@ -154,7 +157,8 @@ impl Tx<'_> {
 
     pub(super) fn gateway_state(&mut self, device: Device) -> Result<Option<Gateway>, StoreError> {
         let mut select = self.sql(
-            "SELECT origin, key, turn, scopes, source, is_revoked, view, backfill, echo_until, turn_before, print, recovers
+            "SELECT origin, key, turn, scopes, source, is_revoked, view, backfill, echo_until, turn_before, print, offered, turn_first,
+                    epoch, twin_of
              FROM gateways WHERE device = ?1 AND origin > 0",
         )?;
         let mut rows = select.query([device.0])?;
@@ -177,7 +181,10 @@ impl Tx<'_> {
             view,
             backfill: row.get(7)?,
             echo_until: HubSeq(super::tx::number(row.get(8)?)),
-            recovers: row.get(11)?,
+            offered: row.get::<_, Option<u32>>(11)?.map(Origin),
+            turn_first: super::tx::number(row.get(12)?),
+            epoch: Epoch(row.get(13)?),
+            twin_of: Some(Device(row.get(14)?)).filter(|of| of.0 > 0),
         }))
     }
 
@@ -189,7 +196,8 @@ impl Tx<'_> {
         };
         let mut update = self.sql(
             "UPDATE gateways SET origin = ?2, key = ?3, turn = ?4, scopes = ?5, source = ?6, is_revoked = ?7,
-             view = ?8, backfill = ?9, echo_until = ?10, turn_before = ?11, print = ?12, recovers = ?13 WHERE device = ?1",
+             view = ?8, backfill = ?9, echo_until = ?10, turn_before = ?11, print = ?12, offered = ?13, turn_first = ?14,
+             epoch = ?15 WHERE device = ?1",
         )?;
         update.execute(params![
             gateway.device.0,
@@ -204,7 +212,9 @@ impl Tx<'_> {
             bits(gateway.echo_until.0),
             bits(gateway.turn_before),
             gateway.print,
-            gateway.recovers,
+            gateway.offered.map(|origin| origin.0),
+            bits(gateway.turn_first),
+            gateway.epoch.0,
         ])?;
         Ok(())
     }
@@ -238,7 +248,18 @@ impl Tx<'_> {
             )?;
         let device = Device(small(device));
         let origin = self.new_origin(device, after)?;
-        let twin = Gateway { device, origin, key: of.key.part(device.0), turn: 0, turn_before: 0, print, ..of.clone() };
+        let twin = Gateway {
+            device,
+            origin,
+            key: of.key.part(device.0),
+            turn: 0,
+            turn_before: 0,
+            turn_first: 0,
+            print,
+            offered: None,
+            twin_of: Some(of.device),
+            ..of.clone()
+        };
         self.set_gateway_state(&twin)?;
         Ok(twin)
     }

@@ -1,7 +1,9 @@
 //! Epochs: which history of the hub its numbers belong to.
 
 use rusqlite::params;
-use sync_protocol::id::{Epoch, HubSeq};
+use sync_protocol::digest::Chain;
+use sync_protocol::id::{Epoch, HubSeq, Origin, Stream};
+use sync_protocol::limits::HUB_NUMBERS_SKIPPED;
 
 use super::Tx;
 use super::tx::{bits, number};
@@ -46,6 +48,15 @@ impl Tx<'_> {
         let text = serde_json::Value::from(lineage.iter().map(|(e, at)| vec![u64::from(*e), *at]).collect::<Vec<_>>());
         self.sql("UPDATE hub SET epoch = ?1, lineage = ?2")?
             .execute(params![bits(u64::from(epoch)), text.to_string()])?;
+        // The lost hub wrote under numbers that we do not know, and gateways may still show them.
+        for stream in Stream::ALL {
+            let mut skip = self.sql(
+                "INSERT INTO marks (origin, stream, acked, chain, durable) VALUES (?1, ?2, ?3, ?4, 0)
+                 ON CONFLICT DO UPDATE SET acked = acked + ?3",
+            )?;
+            let chain = Chain::default();
+            skip.execute(params![Origin::HUB.0, stream.number(), bits(HUB_NUMBERS_SKIPPED as u64), chain.0])?;
+        }
         tracing::warn!(epoch, began = started, "this hub was put back to an older state; a new epoch began");
         Ok(Epoch(epoch))
     }

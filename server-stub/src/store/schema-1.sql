@@ -17,6 +17,7 @@ CREATE TABLE gateways (
     key            BLOB NOT NULL DEFAULT x'',      -- secret of the enrolment
     turn           INTEGER NOT NULL DEFAULT 0,     -- the number of its next exchange, as given last
     turn_before    INTEGER NOT NULL DEFAULT 0,     -- the one it showed when it was given that
+    turn_first     INTEGER NOT NULL DEFAULT 0,     -- the first that it was given for that
     print          BLOB NOT NULL DEFAULT x'',      -- what tells its box from others, as told last
     twin_of        INTEGER NOT NULL DEFAULT 0,     -- the device from whose card its card was copied; 0: none
     scopes         TEXT NOT NULL,                  -- JSON list; the first is its home
@@ -25,7 +26,8 @@ CREATE TABLE gateways (
     view           INTEGER NOT NULL DEFAULT 0,     -- 0 known, 1 changed, 2 told
     backfill       INTEGER NOT NULL DEFAULT 0,
     echo_until     INTEGER NOT NULL DEFAULT 0,
-    recovers       INTEGER NOT NULL DEFAULT 0,     -- this hub was put back since it last spoke
+    epoch          INTEGER NOT NULL DEFAULT 0,     -- the epoch in which it last spoke, with nothing left to compare
+    offered        INTEGER,                        -- the origin that who spoke under an older one may go on under
     code_hash      BLOB NOT NULL DEFAULT x'',      -- of the enrolment code; empty: none was given
     code_until_ms  INTEGER NOT NULL DEFAULT 0,
     code_used      INTEGER NOT NULL DEFAULT 0,

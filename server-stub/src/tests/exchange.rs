@@ -293,8 +293,10 @@ async fn a_restored_card_gets_a_new_origin_and_loses_nothing() {
     world.sync(&mut a).await;
     a.store = image;
     a.put("patient/p3", json!({ "name": "Chisomo" }));
-    assert_eq!(world.exchange(&mut a).await.status, Status::NewOrigin);
+    let before = a.store.state().unwrap().origin;
+    assert_eq!(world.exchange(&mut a).await.status, Status::Compared);
     world.sync(&mut a).await;
+    assert_ne!(a.store.state().unwrap().origin, before);
     assert_eq!(a.body("patient/p2")["name"], "Bina");
     assert_eq!(world.hub.read(|tx| tx.counts()).await.unwrap().0, 3);
     assert_digest(&world).await;

@@ -1,5 +1,6 @@
 //! Capture: from an app's wish to a durable op, in one transaction.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
@@ -8,10 +9,10 @@ use super::{Held, Store};
 use crate::clock::TimeQuality;
 use crate::digest::etag;
 use crate::edit::{Changes, Desk, EditError};
-use crate::id::{Author, Dot, FieldName, HubSeq, RecordKey};
+use crate::id::{Author, Dot, FieldName, HubSeq, Origin, RecordKey};
 use crate::limits::RECORD_KEPT_BYTES_MAX;
 use crate::merge::{self, Presence, presence};
-use crate::record::{Op, Record, Stamp};
+use crate::record::{Cell, Change, Op, Record, Stamp, State};
 
 /// What an app wants done to a record.
 #[derive(Debug, Clone, PartialEq)]
@@ -105,8 +106,19 @@ pub fn capture<S: Store>(store: &mut S, wish: Capture) -> Result<Captured, Refus
         current,
         base: wish.base.as_ref().or(current),
     };
-    let (Changes { changes, conflicts }, settles) = changes_of(&desk, &wish.intent)?;
-    let Held { confirmed, mut visible, .. } = held.unwrap_or_default();
+    let (Changes { mut changes, conflicts }, settles) = changes_of(&desk, &wish.intent)?;
+    let held = held.unwrap_or_default();
+    let seen = held.seen(state.cursor);
+    if seen == HubSeq::NONE {
+        let mut own = store.own_of(&wish.key).map_err(Refusal::Store)?;
+        let pending = store.pending(&wish.key).map_err(Refusal::Store)?;
+        own.retain(|op| !pending.iter().any(|waiting| waiting.stamp.dot == op.stamp.dot));
+        if !own.is_empty() && is_delete(&wish.intent) {
+            return Err(EditError::NotHeld.into());
+        }
+        own_up(&mut changes, &own, Some(&held.visible), state.origin);
+    }
+    let Held { confirmed, mut visible, leaving, .. } = held;
     if changes.is_empty() {
         return Ok(Captured { op: None, created: false, etag: etag(&visible), conflicts, record: visible });
     }
@@ -118,8 +130,8 @@ pub fn capture<S: Store>(store: &mut S, wish: Capture) -> Result<Captured, Refus
     let stamp = Stamp {
         dot: Dot { origin: state.origin, stream: stream_id, seq },
         hlc: state.clock,
-        // It must never claim to have seen what it had not: a record that the hub never confirmed here was not seen.
-        seen: if confirmed.is_some() { state.cursor } else { HubSeq::NONE },
+        // It must never claim to have seen what it had not.
+        seen,
         hseq: HubSeq::NONE,
         captured_ms: wish.now_ms,
         quality: wish.quality,
@@ -135,10 +147,48 @@ pub fn capture<S: Store>(store: &mut S, wish: Capture) -> Result<Captured, Refus
         return Err(EditError::Limit(format!("a record takes at most {RECORD_KEPT_BYTES_MAX} bytes")).into());
     }
     store.append(&op, chain, &merged.superseded).map_err(Refusal::Store)?;
-    let held = Held { confirmed, visible, is_pending: true };
+    let held = Held { confirmed, visible, is_pending: true, leaving };
     store.keep(&op.key, &held).map_err(Refusal::Store)?;
     store.set_state(&state).map_err(Refusal::Store)?;
     Ok(Captured { op: Some(op.stamp.dot), created, etag: etag(&held.visible), conflicts, record: held.visible })
+}
+
+fn is_delete(intent: &Intent) -> bool {
+    matches!(intent, Intent::Delete | Intent::SettleDelete { delete: true, .. })
+}
+
+/// Takes into account what this gateway itself wrote to a record that it does not hold any more. Everybody takes for granted
+/// that it knows its own writes: so those that are not to be seen have to be named, and a counter goes on from its own total.
+pub(crate) fn own_up(
+    changes: &mut BTreeMap<FieldName, Change>,
+    unseen: &[Op],
+    visible: Option<&Record>,
+    origin: Origin,
+) {
+    for (field, change) in changes {
+        let cell = visible.and_then(|record| record.cells.get(field));
+        let before = unseen.iter().filter_map(|op| Some((op.stamp.dot, op.changes.get(field)?)));
+        match change {
+            Change::Put { unseen, .. } => {
+                let stands: Vec<Dot> = cell.map(Cell::stamps).unwrap_or_default().iter().map(|s| s.dot).collect();
+                unseen.extend(before.map(|(dot, _)| dot).filter(|dot| !stands.contains(dot)));
+            }
+            Change::Count { plus, minus } => {
+                let here = match cell.map(|cell| &cell.state) {
+                    Some(State::Counter(counter)) => counter.totals.get(&origin).copied().unwrap_or_default(),
+                    _ => (0, 0),
+                };
+                let mut known = here;
+                for (_, change) in before {
+                    if let Change::Count { plus: p, minus: m } = change {
+                        known = (known.0.max(*p), known.1.max(*m));
+                    }
+                }
+                (*plus, *minus) = (plus.saturating_add(known.0 - here.0), minus.saturating_add(known.1 - here.1));
+            }
+            Change::Members { .. } | Change::Append(_) => {}
+        }
+    }
 }
 
 pub(crate) fn changes_of(desk: &Desk<'_>, intent: &Intent) -> Result<(Changes, Option<Arc<str>>), EditError> {

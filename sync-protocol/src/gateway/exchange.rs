@@ -7,7 +7,7 @@ use crate::difference::{Encoder, pack};
 use crate::frame::Packer;
 use crate::id::{Seq, Stream};
 use crate::limits::{FRAME_BYTES_MAX, FRAME_BYTES_TARGET, FRAME_ITEMS_MAX, FRAME_UNPACKED_BYTES_LIMIT};
-use crate::message::{Request, StreamHead};
+use crate::message::{About, Request, StreamHead};
 use crate::payload::{Payload, Reach, Row, Rows};
 use crate::record::Op;
 
@@ -82,13 +82,17 @@ where
         backfill: state.backfill,
         repair,
         pleas: store.pleas()?,
-        about: if state.told { None } else { Some(store.about()?) },
+        about: match state.told {
+            true => None,
+            false => Some(About { view: state.view_hash(), ..store.about()? }),
+        },
         repairs: state.repairs,
         bounds: state.bounds.clone(),
-        offers: state.recovers.filter(|_| !state.wanted.is_empty()),
+        recovers: state.recovers,
+        asks: state.unsure,
     };
     let (mut frames, mut ops) = (Vec::new(), 0);
-    if !state.unsure {
+    if !state.unsure && state.wanted.is_empty() {
         push_frames(store, packer, &state, up_bytes, &mut frames, &mut ops)?;
     }
     offer_frames(store, packer, &state.wanted, &mut frames)?;

@@ -35,18 +35,16 @@ pub fn integrate_head<S: Store>(store: &mut S, request: &Request, response: &Res
     if let Some(turn) = response.turn {
         state.turn = turn;
     }
+    let rules = store.rules()?;
     match response.status {
         Status::Ok => {}
-        Status::NewOrigin => {
+        Status::Compared | Status::NewOrigin => {
             if let Some(device) = response.device {
                 (state.device, state.key, state.turn) = (device, state.key.part(device.0), 0);
-                state.told = false;
             }
-            let rules = store.rules()?;
+            state.told = false;
             for ack in &response.acks {
-                if store.chain_at(ack.stream, ack.acked)? == Some(ack.chain) {
-                    result.acknowledged += acknowledge(store, &mut state, ack, &rules)?;
-                }
+                result.acknowledged += acknowledge(store, &mut state, ack, &rules)?;
             }
             store.set_state(&state)?;
             if let Some(origin) = response.origin {
@@ -56,6 +54,7 @@ pub fn integrate_head<S: Store>(store: &mut S, request: &Request, response: &Res
         }
         Status::Rebase => {
             rebase(&mut state, response);
+            state.told = false;
             store.set_state(&state)?;
             return Ok(result);
         }
@@ -147,7 +146,7 @@ pub fn integrate_rows<S: Store>(store: &mut S, rows: &Rows) -> Result<Integrated
                 result.records += 1;
                 take_cells(store, &mut state, key, record, *whole, &rules)?;
             }
-            Row::Evict(key) => result.evicted += u64::from(evict(store, key)?),
+            Row::Evict(key) => result.evicted += u64::from(evict(store, key, state.cursor)?),
             Row::Notice(notice) => take_notice(store, notice, &rules)?,
         }
     }
@@ -190,7 +189,7 @@ fn take_cells<S: Store>(
     if !superseded.is_empty() {
         store.remember(key, &superseded)?;
     }
-    store.keep(key, &Held { confirmed: Some(confirmed), visible, is_pending: !pending.is_empty() })
+    store.keep(key, &Held { confirmed: Some(confirmed), visible, is_pending: !pending.is_empty(), leaving: None })
 }
 
 /// Values of a cell that the hub's version of it no longer has.
@@ -204,10 +203,24 @@ fn replaced(name: &FieldName, known: &Cell, new: &Cell) -> Vec<Superseded> {
 }
 
 /// A record leaves, unless own writes on it have yet to be sent; then it leaves when they are acknowledged.
-fn evict<S: Store>(store: &mut S, key: &RecordKey) -> Result<bool, S::Error> {
+fn evict<S: Store>(store: &mut S, key: &RecordKey, cursor: HubSeq) -> Result<bool, S::Error> {
     match store.held(key)? {
         Some(held) if !held.is_pending => store.forget(key).map(|()| true),
+        Some(held) if held.confirmed.is_some() && held.leaving.is_none() => {
+            let leaving = Some(held.seen(cursor));
+            store.keep(key, &Held { leaving, ..held }).map(|()| false)
+        }
         _ => Ok(false),
+    }
+}
+
+/// A record leaves because it is outside of the view, if that is known: a part of a record, of which the rest has yet to come,
+/// does not say where it belongs.
+fn leave<S: Store>(store: &mut S, key: &RecordKey, cursor: HubSeq) -> Result<bool, S::Error> {
+    let confirmed = store.held(key)?.and_then(|held| held.confirmed);
+    match confirmed.is_some_and(|record| record.cells.contains_key(FieldName::SCOPE)) {
+        true => evict(store, key, cursor),
+        false => Ok(false),
     }
 }
 
@@ -229,7 +242,7 @@ fn take_notice<S: Store>(store: &mut S, notice: &Notice, rules: &Rules) -> Resul
 pub(super) fn refresh<S: Store>(store: &mut S, key: &RecordKey, rules: &Rules) -> Result<(), S::Error> {
     let Some(held) = store.held(key)? else { return Ok(()) };
     let pending = store.pending(key)?;
-    if held.confirmed.is_none() && pending.is_empty() {
+    if pending.is_empty() && (held.confirmed.is_none() || held.leaving.is_some()) {
         return store.forget(key);
     }
     let (visible, _) = show(held.confirmed.as_ref(), &pending, rules);
@@ -238,7 +251,7 @@ pub(super) fn refresh<S: Store>(store: &mut S, key: &RecordKey, rules: &Rules) -
 
 /// The hub has applied an own op: it becomes part of the confirmed record.
 fn confirm<S: Store>(store: &mut S, dot: Dot, hseq: HubSeq, rules: &Rules, bounds: &[Bound]) -> Result<(), S::Error> {
-    let op = store.own_op(dot.stream, dot.seq)?;
+    let op = store.own_op(dot)?;
     store.settle_fate(dot, &Fate::Confirmed(hseq))?;
     let Some(op) = op.filter(|op| op.stamp.dot == dot) else { return Ok(()) };
     let op = bounded(&op, bounds).unwrap_or(op);
@@ -247,14 +260,24 @@ fn confirm<S: Store>(store: &mut S, dot: Dot, hseq: HubSeq, rules: &Rules, bound
     // The same function on the same input as at the hub; where the input differed, the hub sends its cells.
     let _ = merge::apply(&mut confirmed, &op, hseq, rules.of(&op.key.record_type));
     let pending = store.pending(&op.key)?;
+    if pending.is_empty() && held.leaving.is_some() {
+        return store.forget(&op.key);
+    }
     let (visible, _) = show(Some(&confirmed), &pending, rules);
-    store.keep(&op.key, &Held { confirmed: Some(confirmed), visible, is_pending: !pending.is_empty() })
+    let (is_pending, leaving) = (!pending.is_empty(), held.leaving);
+    store.keep(&op.key, &Held { confirmed: Some(confirmed), visible, is_pending, leaving })
 }
 
 fn acknowledge<S: Store>(store: &mut S, state: &mut GatewayState, ack: &Ack, rules: &Rules) -> Result<u64, S::Error> {
     let before = state.stream(ack.stream).acked;
     let last = state.stream(ack.stream).last;
     let acked = ack.acked.min(last);
+    let chain = store.chain_at(ack.stream, acked)?;
+    if chain.is_some_and(|chain| chain != ack.chain) {
+        // Another card with this identity wrote these. Ours are sent all the same, and the hub sees the difference.
+        return Ok(0);
+    }
+    let chain = chain.unwrap_or(ack.chain);
     let mut touched = Vec::new();
     for seq in before.0 + 1..=acked.0 {
         let dot = Dot { origin: state.origin, stream: ack.stream, seq: Seq(seq) };
@@ -268,7 +291,6 @@ fn acknowledge<S: Store>(store: &mut S, state: &mut GatewayState, ack: &Ack, rul
         }
         touched.push(seq);
     }
-    let chain = store.chain_at(ack.stream, acked)?.unwrap_or(ack.chain);
     let stream = state.stream_mut(ack.stream);
     stream.durable = stream.durable.max(ack.durable);
     if acked > stream.acked {
@@ -278,7 +300,7 @@ fn acknowledge<S: Store>(store: &mut S, state: &mut GatewayState, ack: &Ack, rul
     let scopes = state.scopes.clone();
     if !touched.is_empty() {
         for key in store.outside(&scopes, touched.len() + 64)? {
-            evict(store, &key)?;
+            leave(store, &key, state.cursor)?;
         }
     }
     Ok(touched.len() as u64)
@@ -299,7 +321,7 @@ fn take_view<S: Store>(
         let left = store.outside(&state.scopes, 1_000)?;
         let mut gone = 0;
         for key in &left {
-            gone += u64::from(evict(store, key)?);
+            gone += u64::from(leave(store, key, state.cursor)?);
         }
         result.evicted += gone;
         if gone == 0 {

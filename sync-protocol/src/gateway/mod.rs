@@ -16,8 +16,8 @@ mod integrate;
 use std::sync::Arc;
 
 pub use adopt::adopt_origin;
-pub(crate) use capture::changes_of;
 pub use capture::{Capture, Captured, Intent, Refusal, capture};
+pub(crate) use capture::{changes_of, own_up};
 pub use exchange::{Outgoing, WallClock, request};
 pub(crate) use exchange::{cut_frame, next_guess};
 pub use integrate::{Integrated, finish, integrate_head, integrate_rows};
@@ -27,8 +27,8 @@ use crate::digest::Chain;
 use crate::id::{Device, Dot, Epoch, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream};
 use crate::identity::DeviceKey;
 use crate::merge::{self, Superseded};
-use crate::message::{About, Bound, Plea, Short};
-use crate::record::{Op, Record, Stamp};
+use crate::message::{About, Bound, Plea, Short, ViewHash, view_hash};
+use crate::record::{Cell, Op, Record, Stamp};
 use crate::rules::Rules;
 
 /// The origin of a gateway that is not enrolled yet. Nothing leaves it; at enrolment its ops are renumbered.
@@ -137,6 +137,11 @@ impl GatewayState {
         }
     }
 
+    /// What tells whether both ends have the same view of it in mind.
+    pub fn view_hash(&self) -> ViewHash {
+        view_hash(&self.scopes, self.source)
+    }
+
     /// Whether records of this scope belong here.
     pub fn is_in_view(&self, scope: &Scope) -> bool {
         self.scopes.iter().any(|prefix| prefix.covers(scope))
@@ -162,6 +167,23 @@ pub struct Held {
     pub visible: Record,
     /// Whether there are such ops.
     pub is_pending: bool,
+    /// The record is not in view any more, and only those ops hold it here: it is no part of the digest, and nothing new of it
+    /// comes. All of it up to this number is here.
+    pub leaving: Option<HubSeq>,
+}
+
+impl Held {
+    /// The number up to which everything that the hub had of the record is here, for a gateway that has integrated everything
+    /// up to `cursor`. A write may say that it had seen that much and no more.
+    pub fn seen(&self, cursor: HubSeq) -> HubSeq {
+        let Some(confirmed) = &self.confirmed else { return HubSeq::NONE };
+        // The hub has just confirmed a write to a record that was not here: what else there is of it has yet to come.
+        let is_blind = |stamp: &Stamp| stamp.seen == HubSeq::NONE && stamp.hseq > cursor;
+        if confirmed.cells.values().flat_map(Cell::stamps).any(|stamp| is_blind(stamp)) {
+            return HubSeq::NONE;
+        }
+        self.leaving.map_or(cursor, |upto| upto.min(cursor))
+    }
 }
 
 /// What became of an own op.
@@ -198,12 +220,14 @@ pub trait Store {
     fn append(&mut self, op: &Op, chain: Chain, replaced: &[Superseded]) -> Result<(), Self::Error>;
     /// Adds to the history what a change from the hub replaced here.
     fn remember(&mut self, key: &RecordKey, replaced: &[Superseded]) -> Result<(), Self::Error>;
-    /// An own op of the present origin; `None` if it is not there or damaged.
-    fn own_op(&mut self, stream: Stream, seq: Seq) -> Result<Option<Op>, Self::Error>;
+    /// An own op, of the present origin or one before it; `None` if it is not there or damaged.
+    fn own_op(&mut self, dot: Dot) -> Result<Option<Op>, Self::Error>;
     /// Own ops of the present origin after `after`, in order, at most `limit`.
     fn own_ops(&mut self, stream: Stream, after: Seq, limit: usize) -> Result<Vec<Op>, Self::Error>;
     /// Own ops of one record that are neither confirmed nor discarded, in the order of their stamps.
     fn pending(&mut self, key: &RecordKey) -> Result<Vec<Op>, Self::Error>;
+    /// All own ops of the present origin on one record that are still known, whatever became of them.
+    fn own_of(&mut self, key: &RecordKey) -> Result<Vec<Op>, Self::Error>;
     /// Notes what became of an own op.
     fn settle_fate(&mut self, dot: Dot, fate: &Fate) -> Result<(), Self::Error>;
     /// Replaces all own ops after the acknowledged ones by these, with the chain after each; for a new origin.
@@ -212,19 +236,19 @@ pub trait Store {
     fn chain_at(&mut self, stream: Stream, seq: Seq) -> Result<Option<Short>, Self::Error>;
     /// When the first own op after `after` was captured, milliseconds since 1970.
     fn oldest_ms(&mut self, stream: Stream, after: Seq) -> Result<Option<i64>, Self::Error>;
-    /// Sum of the digest items of all confirmed records in these scopes.
+    /// Sum of the digest items of all confirmed records in these scopes that are not leaving.
     fn digest(&mut self, scopes: &[Scope]) -> Result<u64, Self::Error>;
-    /// All digest items of confirmed records in these scopes.
+    /// All digest items that are in that sum.
     fn items(&mut self, scopes: &[Scope]) -> Result<Vec<u64>, Self::Error>;
     /// The confirmed records of some digest items.
     fn keys_of_items(&mut self, items: &[u64]) -> Result<Vec<RecordKey>, Self::Error>;
-    /// Confirmed records outside of these scopes, at most `limit`.
+    /// Confirmed records outside of these scopes that are not leaving, at most `limit`.
     fn outside(&mut self, scopes: &[Scope], limit: usize) -> Result<Vec<RecordKey>, Self::Error>;
     /// Wishes about parked ops that the hub has not been told.
     fn pleas(&mut self) -> Result<Vec<Plea>, Self::Error>;
     /// The wishes were told.
     fn clear_pleas(&mut self, told: &[Plea]) -> Result<(), Self::Error>;
-    /// What to tell the admins.
+    /// What to tell the admins; the view is filled in by who asks.
     fn about(&mut self) -> Result<About, Self::Error>;
 }
 

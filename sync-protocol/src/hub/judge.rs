@@ -293,7 +293,7 @@ fn let_go<S: Store>(store: &mut S, held: &HeldOp, rules: &Rules) -> Result<(), S
 }
 
 /// Frees what waited for a record, and what waited for that, and so on.
-fn free_waiting<S: Store>(store: &mut S, key: &RecordKey) -> Result<(), S::Error> {
+pub(super) fn free_waiting<S: Store>(store: &mut S, key: &RecordKey) -> Result<(), S::Error> {
     let mut arrived = vec![key.clone()];
     let mut visited = BTreeSet::new();
     while let Some(parent) = arrived.pop() {

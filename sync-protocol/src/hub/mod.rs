@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 pub use grant::{Grant, grant};
 pub use judge::{admit, discard, release, review_all};
-pub use open::{Conversation, Opened, Received, open, receive, receive_offers};
+pub use open::{Conversation, Opened, Received, Standing, open, receive, receive_offers};
 pub use pull::{Answer, pull};
 pub use write::{Written, write};
 
@@ -28,7 +28,7 @@ use crate::digest::Chain;
 use crate::id::{Device, Dot, Epoch, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream};
 use crate::identity::DeviceKey;
 use crate::merge::Superseded;
-use crate::message::{AckRange, Short};
+use crate::message::{AckRange, Short, ViewHash, view_hash};
 use crate::payload::News;
 use crate::record::{Op, Record};
 use crate::rules::Rules;
@@ -46,6 +46,8 @@ pub struct Gateway {
     pub turn: u64,
     /// The turn it showed when it was given that: it shows it again if the answer was lost.
     pub turn_before: u64,
+    /// The first that it was given for showing that one. There are several if answers were lost, or if a message came twice.
+    pub turn_first: u64,
     /// What it last said tells its box from others; zeros if it said nothing.
     pub print: Short,
     /// What it is subscribed to; the first is its home.
@@ -60,8 +62,12 @@ pub struct Gateway {
     pub backfill: bool,
     /// Own writes up to here are sent back to it, because it merged by other rules than the hub.
     pub echo_until: HubSeq,
-    /// The hub was put back since it last spoke: what it holds is compared with ours before anything is sent to it.
-    pub recovers: bool,
+    /// The gateway from whose card its card was copied: what becomes of writes that both have is told to both.
+    pub twin_of: Option<Device>,
+    /// The epoch in which it last spoke, with nothing left to compare. In a later one it may show what this hub has lost.
+    pub epoch: Epoch,
+    /// The origin that was offered to who spoke under an older one. It becomes the present one when it is used.
+    pub offered: Option<Origin>,
 }
 
 /// Whether a gateway knows its view.
@@ -76,6 +82,21 @@ pub enum ViewNews {
 }
 
 impl Gateway {
+    /// Whether its present self may show this turn: one that it was given last, or the one that it showed for it.
+    pub fn expects(&self, turn: u64) -> bool {
+        turn == self.turn_before || (self.turn_first..=self.turn).contains(&turn)
+    }
+
+    /// Whether what becomes of this gateway's writes is news to it.
+    pub fn hears_of(&self, device: Device) -> bool {
+        self.device == device || self.twin_of == Some(device)
+    }
+
+    /// What tells whether both ends have the same in mind.
+    pub fn view_hash(&self) -> ViewHash {
+        view_hash(&self.scopes, self.source)
+    }
+
     /// Whether records of this scope belong to it.
     pub fn is_in_view(&self, scope: &Scope) -> bool {
         self.scopes.iter().any(|prefix| prefix.covers(scope))
@@ -200,6 +221,8 @@ pub trait Store: Snapshot {
     fn next(&mut self) -> Result<HubSeq, Self::Error>;
     /// A new origin number, never given before.
     fn new_origin(&mut self, device: Device, after: Origin) -> Result<Origin, Self::Error>;
+    /// Takes down whose an origin is that was given in a time which this hub has lost.
+    fn claim_origin(&mut self, device: Device, origin: Origin) -> Result<(), Self::Error>;
     /// Parts a twin from a gateway: a new enrolment with the same view, the key of [`DeviceKey::part`], this print, and an
     /// origin after `after`. One that was made for the same print and never spoke is given again.
     fn part(&mut self, gateway: &Gateway, after: Origin, print: Short) -> Result<Gateway, Self::Error>;

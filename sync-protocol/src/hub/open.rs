@@ -1,11 +1,13 @@
 //! The beginning of an exchange, and the ops that come up in it.
 
-use super::judge::admit;
-use super::{Arrived, Gateway, Mark, Snapshot, Store, ViewNews};
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::judge::{admit, free_waiting};
+use super::{Arrived, Gateway, Mark, Snapshot, Store};
 use crate::digest::op_hash;
 use crate::edit::render;
-use crate::gateway::bounded;
-use crate::id::{Dot, HubSeq, RecordKey, Seq, Stream};
+use crate::gateway::{UNENROLLED, bounded};
+use crate::id::{Dot, HubSeq, Origin, RecordKey, Seq, Stream};
 use crate::merge::{Joining, join};
 use crate::message::{Ack, Request, Response, Short, Status, StreamHead};
 use crate::payload::{Row, Rows};
@@ -18,10 +20,27 @@ pub struct Conversation {
     pub gateway: Gateway,
     /// What it said.
     pub request: Request,
-    /// Set when its history turned out not to fit in the middle of it.
-    pub is_forked: bool,
+    /// Whether it speaks as its gateway does at present, or as it once did.
+    pub standing: Standing,
+    /// Streams in which its history turned out not to be ours.
+    pub forked: BTreeSet<Stream>,
+    /// How far each stream is the same at both ends, as far as this exchange has shown.
+    pub agreed: BTreeMap<Stream, Seq>,
+    /// The caller could not read all frames of the request: there was more than was received.
+    pub is_cut: bool,
     /// Records that it offered and that were joined with ours.
     pub joined: Vec<RecordKey>,
+}
+
+/// How who speaks stands to the gateway that the hub knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is its present self.
+    Member,
+    /// It knows the key, but speaks as the gateway was some time ago: a card that was put back or copied, or a message that
+    /// comes late. What it wrote is compared and taken under its old numbers, so that nobody who has a copy of the same
+    /// writes doubles them; then it is told how to go on.
+    Guest,
 }
 
 /// How an exchange begins.
@@ -66,157 +85,166 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
     }
     if request.turn > gateway.turn {
         // Genuine and from the future: this hub was put back to an older state.
-        (gateway.turn, gateway.turn_before) = (request.turn, request.turn);
+        (gateway.turn, gateway.turn_before, gateway.turn_first) = (request.turn, request.turn, request.turn);
         store.set_gateway(&gateway)?;
         if request.epoch == epoch {
             epoch = store.new_epoch()?;
         }
-    } else if request.turn != gateway.turn && request.turn != gateway.turn_before {
-        return stale(store, gateway, &request, now_ms);
     }
-    if gateway.view == ViewNews::Told {
-        // The newest turn came with the news; whoever shows it has heard them.
-        let heard = request.turn == gateway.turn;
-        gateway.view = if heard { ViewNews::Known } else { ViewNews::Changed };
-        gateway.backfill &= !heard;
+    if gateway.offered == Some(request.origin) {
+        // It goes on as it was told. The turn that it shows may be an old one, because nobody gave it another.
+        (gateway.origin, gateway.offered, gateway.turn_before) = (request.origin, None, request.turn);
         store.set_gateway(&gateway)?;
     }
-    if let Some(about) = request.about.as_ref().filter(|about| about.print != gateway.print) {
-        let is_first = gateway.print == Short::default();
-        gateway.print = about.print;
-        store.set_gateway(&gateway)?;
-        if !is_first {
-            // The card is in another box; the one it came from may still run with a copy.
-            return new_origin(store, gateway, &request, now_ms);
-        }
-    }
-    if request.origin != gateway.origin {
-        return new_origin(store, gateway, &request, now_ms);
-    }
+    let is_stale = !gateway.expects(request.turn);
     if request.epoch == epoch && request.cursor > head {
         epoch = store.new_epoch()?;
     }
     if request.epoch != epoch {
-        return rebase(store, gateway, &request, now_ms);
+        return rebase(store, &gateway, &request, now_ms);
     }
-    if gateway.recovers && request.repair.is_none() && request.offers.is_none() {
-        // It has heard that nothing more is wanted of it.
-        gateway.recovers = false;
+    if !is_stale && is_of_lost_time(store, &request)? {
+        store.claim_origin(gateway.device, request.origin)?;
+        (gateway.origin, gateway.offered) = (request.origin, None);
         store.set_gateway(&gateway)?;
     }
+    if store.device_of(request.origin)? != Some(gateway.device) {
+        let response = go_on_differently(store, &gateway, &request, now_ms)?;
+        return Ok(Opened::Refused(Box::new(response)));
+    }
+    let (mut forked, mut agreed, mut fits) = (BTreeSet::new(), BTreeMap::new(), true);
     for stream in Stream::ALL {
-        let mark = store.mark(gateway.origin, stream)?;
+        let mark = store.mark(request.origin, stream)?;
         let Some(at) = request.streams.iter().find(|at| at.stream == stream) else {
             // It says nothing of a stream from which ops arrived: the card is older than they are.
-            if mark.acked > Seq(0) {
-                return new_origin(store, gateway, &request, now_ms);
-            }
+            fits &= mark.acked == Seq(0);
             continue;
         };
         if at.acked > mark.acked {
             store.new_epoch()?;
-            return rebase(store, gateway, &request, now_ms);
+            return rebase(store, &gateway, &request, now_ms);
         }
-        if !fits(store, &gateway, at, &mark)? {
-            return new_origin(store, gateway, &request, now_ms);
+        fits &= at.last >= mark.acked;
+        match is_on_chain(store, request.origin, at, &mark)? {
+            true => drop(agreed.insert(stream, at.acked)),
+            false => drop(forked.insert(stream)),
         }
     }
-    Ok(Opened::Ready(Box::new(Conversation { gateway, request, is_forked: false, joined: Vec::new() })))
-}
-
-/// A genuine turn that was given long ago: the card is an older image of itself, or there are two of it. In the box that
-/// spoke last it was put back, and goes on under another origin. In any other box it is a twin, and becomes a gateway of
-/// its own: nothing that either writes is lost, and the admins see two.
-fn stale<S: Store>(store: &mut S, gateway: Gateway, request: &Request, now_ms: u64) -> Result<Opened, S::Error> {
-    let print = request.about.as_ref().map(|about| about.print).unwrap_or_default();
-    if print == gateway.print {
-        return new_origin(store, Gateway { turn_before: request.turn, ..gateway }, request, now_ms);
-    }
-    let acks = proven(store, &gateway, request)?;
-    let twin = store.part(&gateway, request.origin, print)?;
-    Ok(Opened::Refused(Box::new(Response {
-        acks,
-        origin: Some(twin.origin),
-        device: Some(twin.device),
-        reason: Some("another box speaks under this identity: two have copies of one card".to_owned()),
-        ..Response::new(Status::NewOrigin, store.epoch()?, now_ms, store.head()?)
+    let is_member = !is_stale && request.origin == gateway.origin && fits && forked.is_empty();
+    let standing = if is_member { Standing::Member } else { Standing::Guest };
+    Ok(Opened::Ready(Box::new(Conversation {
+        gateway,
+        request,
+        standing,
+        forked,
+        agreed,
+        is_cut: false,
+        joined: Vec::new(),
     })))
 }
 
-/// Whether what the gateway says of a stream agrees with what arrived here: the chain where it was acknowledged, and
-/// that it still has everything that arrived. A card that was put back to an older state has not.
-fn fits<S: Snapshot>(store: &mut S, gateway: &Gateway, at: &StreamHead, mark: &Mark) -> Result<bool, S::Error> {
-    if at.last < mark.acked {
-        return Ok(false);
-    }
+/// Whether an origin was given by this hub in a time that it lost: after a restore the numbers of new ones are others.
+fn is_of_lost_time<S: Snapshot>(store: &mut S, request: &Request) -> Result<bool, S::Error> {
+    let epoch = store.epoch()?;
+    let is_one = request.origin != Origin::HUB && request.origin != UNENROLLED;
+    Ok(is_one && !request.origin.is_of(epoch) && store.device_of(request.origin)?.is_none())
+}
+
+/// Whether the chain where the gateway says it was acknowledged is the one computed here.
+fn is_on_chain<S: Snapshot>(store: &mut S, origin: Origin, at: &StreamHead, mark: &Mark) -> Result<bool, S::Error> {
     if at.acked == Seq(0) {
         return Ok(true);
     }
-    let dot = Dot { origin: gateway.origin, stream: at.stream, seq: at.acked };
+    let dot = Dot { origin, stream: at.stream, seq: at.acked };
     let known = if at.acked == mark.acked { Some(mark.chain.short()) } else { store.chain_at(dot)? };
     Ok(known.is_none_or(|chain| chain == at.chain))
 }
 
-fn new_origin<S: Store>(store: &mut S, gateway: Gateway, request: &Request, now_ms: u64) -> Result<Opened, S::Error> {
-    let acks = proven(store, &gateway, request)?;
-    let origin = store.new_origin(gateway.device, request.origin)?;
-    store.set_gateway(&Gateway { origin, ..gateway })?;
-    Ok(Opened::Refused(Box::new(Response {
-        origin: Some(origin),
-        acks,
-        reason: Some("the history of this gateway does not fit the hub's".to_owned()),
-        ..Response::new(Status::NewOrigin, store.epoch()?, now_ms, store.head()?)
-    })))
-}
-
-/// What arrived of the origin under which the gateway speaks. If the chain there is also its own, it has these ops and knows
-/// by this that they need no other number; else it is another card that wrote them.
-pub(super) fn proven<S: Snapshot>(store: &mut S, gateway: &Gateway, request: &Request) -> Result<Vec<Ack>, S::Error> {
-    let mut acks = Vec::new();
-    if request.epoch == store.epoch()? && store.device_of(request.origin)? == Some(gateway.device) {
-        let then = Gateway { origin: request.origin, ..gateway.clone() };
-        for at in &request.streams {
-            let news = ack(store, &then, at.stream, at.acked, true)?;
-            if news.acked > at.acked && news.acked <= at.last {
-                acks.push(news);
-            }
-        }
+/// Tells a guest how to go on: under another origin, and as another gateway if it is in another box than the one that
+/// spoke last. Nothing changes here but that the number is kept for it, so that a message that only came late does no harm.
+pub(super) fn go_on_differently<S: Store>(
+    store: &mut S,
+    gateway: &Gateway,
+    request: &Request,
+    now_ms: u64,
+) -> Result<Response, S::Error> {
+    let response = Response::new(Status::NewOrigin, store.epoch()?, now_ms, store.head()?);
+    let Some(print) = request.about.as_ref().map(|about| about.print) else {
+        // Whether it is a twin can only be told from its box, and it has yet to say which one that is.
+        return Ok(Response { status: Status::Compared, more: true, ..response });
+    };
+    if print == gateway.print || gateway.print == Short::default() {
+        return offer(store, gateway, request, response);
     }
-    Ok(acks)
+    let twin = store.part(gateway, request.origin, print)?;
+    Ok(Response {
+        origin: Some(twin.origin),
+        device: Some(twin.device),
+        reason: Some("another box speaks under this identity: two have copies of one card".to_owned()),
+        ..response
+    })
 }
 
-fn rebase<S: Store>(store: &mut S, gateway: Gateway, request: &Request, now_ms: u64) -> Result<Opened, S::Error> {
+fn offer<S: Store>(
+    store: &mut S,
+    gateway: &Gateway,
+    request: &Request,
+    response: Response,
+) -> Result<Response, S::Error> {
+    let known = store.gateway(gateway.device)?.unwrap_or_else(|| gateway.clone());
+    let origin = match known.offered {
+        Some(origin) => origin,
+        None => {
+            let origin = store.new_origin(gateway.device, request.origin)?;
+            store.set_gateway(&Gateway { offered: Some(origin), ..known })?;
+            origin
+        }
+    };
+    let reason = "the history of this gateway does not fit the hub's".to_owned();
+    Ok(Response { origin: Some(origin), reason: Some(reason), ..response })
+}
+
+fn rebase<S: Store>(store: &mut S, gateway: &Gateway, request: &Request, now_ms: u64) -> Result<Opened, S::Error> {
     let common = store.common(request.epoch)?;
     let mut response = Response::new(Status::Rebase, store.epoch()?, now_ms, common);
+    let is_known = store.device_of(request.origin)? == Some(gateway.device);
     for at in &request.streams {
-        response.acks.push(ack(store, &gateway, at.stream, at.acked, false)?);
+        response.acks.push(match is_known {
+            true => ack(store, request.origin, at.stream, at.acked, None)?,
+            false => Ack::nothing(at.stream),
+        });
     }
-    store.set_gateway(&Gateway { recovers: true, ..gateway })?;
     response.reason = Some("the hub is of another epoch than this gateway last spoke with".to_owned());
     Ok(Opened::Refused(Box::new(response)))
 }
 
-/// News of a stream for a gateway that knows of acknowledgement up to `known`.
+/// News of a stream for a gateway that knows of acknowledgement up to `known`. With `upto`, no more than that, and with the
+/// numbers of the ops.
 pub(super) fn ack<S: Snapshot>(
     store: &mut S,
-    gateway: &Gateway,
+    origin: Origin,
     stream: Stream,
     known: Seq,
-    with_ranges: bool,
+    upto: Option<Seq>,
 ) -> Result<Ack, S::Error> {
-    let mark = store.mark(gateway.origin, stream)?;
-    let ranges = match with_ranges && mark.acked > known {
-        true => store.ranges(gateway.origin, stream, known, mark.acked)?,
+    let mark = store.mark(origin, stream)?;
+    let acked = upto.map_or(mark.acked, |upto| mark.acked.min(upto));
+    let chain = match acked == mark.acked {
+        true => mark.chain.short(),
+        false => store.chain_at(Dot { origin, stream, seq: acked })?.unwrap_or_default(),
+    };
+    let ranges = match upto.is_some() && acked > known {
+        true => store.ranges(origin, stream, known, acked)?,
         false => Vec::new(),
     };
-    Ok(Ack { stream, acked: mark.acked, chain: mark.chain.short(), durable: mark.durable, ranges })
+    Ok(Ack { stream, acked, chain, durable: mark.durable.min(acked), ranges })
 }
 
 /// Takes one frame of ops: applies what is new, in order, and moves the watermark with it.
 ///
-/// An op that came before is compared by content; a difference means two gateways under one identity, and ends the
-/// exchange ([`Conversation::is_forked`]). So does a gap: the gateway has an op no more that it once wrote, and what is
-/// behind the gap can only come under other numbers.
+/// An op that came before is compared by content; a difference means two gateways under one identity, and ends the stream
+/// ([`Conversation::forked`]). So does a gap: the gateway has an op no more that it once wrote, and what is behind the gap can
+/// only come under other numbers.
 ///
 /// # Errors
 /// What the store reports; the caller rolls back then.
@@ -224,7 +252,11 @@ pub fn receive<S: Store>(store: &mut S, with: &mut Conversation, ops: &[Op]) -> 
     let mut result = Received::default();
     let Some(first) = ops.first() else { return Ok(result) };
     let stream = first.stamp.dot.stream;
-    let origin = with.gateway.origin;
+    let origin = with.request.origin;
+    // Where it said nothing of a stream it agrees with nothing, and has nothing to send.
+    let Some(mut agreed) = with.agreed.get(&stream).copied().filter(|_| !with.forked.contains(&stream)) else {
+        return Ok(result);
+    };
     let mut mark = store.mark(origin, stream)?;
     let before = mark.acked;
     for op in ops {
@@ -235,24 +267,26 @@ pub fn receive<S: Store>(store: &mut S, with: &mut Conversation, ops: &[Op]) -> 
         if dot.seq <= mark.acked {
             result.repeated += 1;
             if store.op_hash(dot)?.is_some_and(|hash| hash != op_hash(op)) {
-                with.is_forked = true;
+                with.forked.insert(stream);
                 break;
             }
+            agreed = agreed.max(dot.seq);
             continue;
         }
-        if dot.seq != mark.acked.next() {
-            with.is_forked = true;
+        if dot.seq != mark.acked.next() || agreed != mark.acked {
+            with.forked.insert(stream);
             break;
         }
         // The chain is over what was written; what it says it saw counts as far as that still means the same.
         let written = Arrived::after(mark.chain, op);
         let counted = bounded(op, &with.request.bounds);
         let arrived = Arrived { op: counted.as_ref().unwrap_or(op), ..written };
-        (mark.acked, mark.chain) = (dot.seq, arrived.chain);
+        (mark.acked, mark.chain, agreed) = (dot.seq, arrived.chain, dot.seq);
         let is_held = admit(store, Some(with.gateway.device), &arrived)?;
         result.new += 1;
         result.held += u64::from(is_held);
     }
+    with.agreed.insert(stream, agreed);
     if mark.acked > before {
         store.set_mark(origin, stream, &mark)?;
     }
@@ -265,13 +299,16 @@ pub fn receive<S: Store>(store: &mut S, with: &mut Conversation, ops: &[Op]) -> 
 /// # Errors
 /// What the store reports; the caller rolls back then.
 pub fn receive_offers<S: Store>(store: &mut S, with: &mut Conversation, rows: &Rows) -> Result<(), S::Error> {
-    let Some(common) = with.request.offers.filter(|_| with.gateway.recovers) else { return Ok(()) };
+    let may_offer = with.standing == Standing::Member && with.gateway.epoch != store.epoch()?;
+    let Some(common) = with.request.recovers.filter(|_| may_offer) else { return Ok(()) };
     let rules = store.rules()?;
     for row in &rows.rows {
         let Row::Cells { key, record: offered, .. } = row else { continue };
         let mut record = store.record(key)?.unwrap_or_default();
-        let scope = if record.cells.is_empty() { offered.scope() } else { record.scope() };
-        if !with.gateway.is_in_view(&scope) {
+        // What this hub has is only joined within the gateway's view. What it does not have at all may be from a view that it
+        // lost as well.
+        if !record.cells.is_empty() && !with.gateway.is_in_view(&record.scope()) {
+            with.joined.push(key.clone());
             continue;
         }
         let type_rules = rules.of(&key.record_type);
@@ -281,6 +318,7 @@ pub fn receive_offers<S: Store>(store: &mut S, with: &mut Conversation, rows: &R
         if merged.changed {
             let parents = rules.parents(&key.record_type, &render(&record));
             store.keep(key, record, &parents)?;
+            free_waiting(store, key)?;
         }
         with.joined.push(key.clone());
     }

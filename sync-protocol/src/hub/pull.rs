@@ -52,12 +52,12 @@ where
     }
     for stream in Stream::ALL {
         let known = request.streams.iter().find(|s| s.stream == stream).map_or(Seq(0), |s| s.acked);
-        let news = ack(store, &gateway, stream, known, true)?;
+        let news = ack(store, gateway.origin, stream, known, Some(Seq(u64::MAX)))?;
         if news.acked > known {
             head.acks.push(news);
         }
     }
-    let head_seq = store.head()?;
+    let (head_seq, may_offer) = (store.head()?, gateway.epoch != store.epoch()?);
     let mut pull = Pull {
         store,
         packer,
@@ -67,7 +67,7 @@ where
         rows: 0,
         budget: budget(request.budget_frames),
     };
-    if gateway.recovers {
+    if request.recovers.is_some() && may_offer {
         pull.whole(joined)?;
         pull.compare(request.repair.as_deref(), &mut head)?;
         let Pull { frames, rows, .. } = pull;
@@ -134,7 +134,12 @@ where
             for line in &lines {
                 at = line.hseq;
                 if let Some(row) = self.row(line, from, backfill.is_some())? {
+                    let is_settled = matches!(&row, Row::Notice(notice) if notice.settles());
                     rows.push((row, line.hseq));
+                    if is_settled && !self.belongs(&line.key)? {
+                        // Its own writes were all that held it there.
+                        rows.push((Row::Evict(line.key.clone()), line.hseq));
+                    }
                 }
                 while rows.len() >= guess && self.bytes < self.budget {
                     self.frame(&mut rows, &mut guess, &reach)?;
@@ -194,13 +199,11 @@ where
     /// The row that a log line means for this gateway, if any.
     fn row(&mut self, line: &LogLine, cursor: HubSeq, whole: bool) -> Result<Option<Row>, S::Error> {
         match &line.what {
-            Logged::News(device, dot, news) if *device == self.gateway.device && !whole => {
+            Logged::News(device, dot, news) if self.gateway.hears_of(*device) && !whole => {
                 Ok(Some(Row::Notice(Notice { dot: *dot, key: line.key.clone(), news: news.clone() })))
             }
             Logged::Left(scope) if self.gateway.is_in_view(scope) && !whole => {
-                let now = self.store.record(&line.key)?.map(|r| r.scope());
-                let gone = now.is_none_or(|scope| !self.gateway.is_in_view(&scope));
-                Ok(gone.then(|| Row::Evict(line.key.clone())))
+                Ok((!self.belongs(&line.key)?).then(|| Row::Evict(line.key.clone())))
             }
             Logged::Changed(scope) if !self.gateway.is_in_view(scope) => {
                 // It wrote to a record that is not its own to hold, and has just confirmed its own part of it.
@@ -218,6 +221,12 @@ where
             }
             _ => Ok(None),
         }
+    }
+
+    /// Whether a record is in its view now.
+    fn belongs(&mut self, key: &RecordKey) -> Result<bool, S::Error> {
+        let scope = self.store.record(key)?.map(|record| record.scope());
+        Ok(scope.is_some_and(|scope| self.gateway.is_in_view(&scope)))
     }
 
     /// The cells that this gateway does not have: changed after its cursor, and not by itself alone.
@@ -308,13 +317,16 @@ where
         Ok(Differences::Found { theirs: difference.remote_only, ours })
     }
 
-    /// Sends records whole: whatever else the gateway had confirmed of them is wrong.
+    /// Sends records whole: whatever else the gateway had confirmed of them is wrong. Those out of its view have to go.
     fn whole(&mut self, keys: Vec<RecordKey>) -> Result<(), S::Error> {
         let mut rows = Vec::new();
         for key in keys {
-            if let Some(record) = self.store.record(&key)? {
-                rows.push((Row::Cells { key, record, whole: true }, HubSeq::NONE));
-            }
+            let row = match self.store.record(&key)? {
+                Some(record) if self.gateway.is_in_view(&record.scope()) => Row::Cells { key, record, whole: true },
+                Some(_) => Row::Evict(key),
+                None => continue,
+            };
+            rows.push((row, HubSeq::NONE));
         }
         let mut guess = 16;
         while !rows.is_empty() {

@@ -37,7 +37,11 @@ pub fn write<S: Store>(store: &mut S, wish: Capture, home: &Scope) -> Result<Wri
         current: before.as_ref(),
         base: wish.base.as_ref().or(before.as_ref()),
     };
-    let (Changes { changes, conflicts }, settles) = crate::gateway::changes_of(&desk, &wish.intent)?;
+    let (Changes { mut changes, conflicts }, settles) = crate::gateway::changes_of(&desk, &wish.intent)?;
+    // Own writes that wait in quarantine are not to be seen.
+    let held = store.held_of(&wish.key, Origin::HUB).map_err(Refusal::Store)?;
+    let waiting: Vec<Op> = held.into_iter().map(|held| held.op).collect();
+    crate::gateway::own_up(&mut changes, &waiting, before.as_ref(), Origin::HUB);
     if changes.is_empty() {
         let record = before.unwrap_or_default();
         let captured = Captured { op: None, created: false, etag: etag(&record), conflicts, record };

@@ -79,7 +79,7 @@ impl MemoryGateway {
 }
 
 fn in_scopes(scopes: &[Scope], held: &Held) -> bool {
-    let scope = held.confirmed.as_ref().map(|r| r.scope());
+    let scope = held.confirmed.as_ref().filter(|_| held.leaving.is_none()).map(|r| r.scope());
     scope.is_some_and(|scope| scopes.iter().any(|prefix| prefix.covers(&scope)))
 }
 
@@ -128,8 +128,7 @@ impl Store for MemoryGateway {
         Ok(())
     }
 
-    fn own_op(&mut self, stream: Stream, seq: Seq) -> Result<Option<Op>, MemoryError> {
-        let dot = Dot { origin: self.state.origin, stream, seq };
+    fn own_op(&mut self, dot: Dot) -> Result<Option<Op>, MemoryError> {
         Ok(self.own.get(&dot).map(|own| own.op.clone()))
     }
 
@@ -140,12 +139,16 @@ impl Store for MemoryGateway {
     }
 
     fn pending(&mut self, key: &RecordKey) -> Result<Vec<Op>, MemoryError> {
-        let origin = self.state.origin;
         let is_pending = |own: &&Own| matches!(own.fate, None | Some(Fate::Parked(_))) && own.op.key == *key;
         let mut ops: Vec<Op> = self.own.values().filter(is_pending).map(|own| own.op.clone()).collect();
-        ops.retain(|op| op.stamp.dot.origin == origin);
         ops.sort_by_key(|op| op.stamp.marker());
         Ok(ops)
+    }
+
+    fn own_of(&mut self, key: &RecordKey) -> Result<Vec<Op>, MemoryError> {
+        let origin = self.state.origin;
+        let is_one = |op: &&Op| op.key == *key && op.stamp.dot.origin == origin;
+        Ok(self.own.values().map(|own| &own.op).filter(is_one).cloned().collect())
     }
 
     fn settle_fate(&mut self, dot: Dot, fate: &Fate) -> Result<(), MemoryError> {
@@ -183,13 +186,16 @@ impl Store for MemoryGateway {
 
     fn keys_of_items(&mut self, items: &[u64]) -> Result<Vec<RecordKey>, MemoryError> {
         let is_one = |(key, held): &(&RecordKey, &Held)| {
-            held.confirmed.as_ref().is_some_and(|record| items.contains(&item(key, record)))
+            held.leaving.is_none() && held.confirmed.as_ref().is_some_and(|record| items.contains(&item(key, record)))
         };
         Ok(self.records.iter().filter(is_one).map(|(key, _)| key.clone()).collect())
     }
 
     fn outside(&mut self, scopes: &[Scope], limit: usize) -> Result<Vec<RecordKey>, MemoryError> {
-        let outside = self.records.iter().filter(|(_, held)| held.confirmed.is_some() && !in_scopes(scopes, held));
+        let outside = self
+            .records
+            .iter()
+            .filter(|(_, held)| held.confirmed.is_some() && held.leaving.is_none() && !in_scopes(scopes, held));
         Ok(outside.take(limit).map(|(key, _)| key.clone()).collect())
     }
 
@@ -203,6 +209,12 @@ impl Store for MemoryGateway {
     }
 
     fn about(&mut self) -> Result<About, MemoryError> {
-        Ok(About { version: "memory".to_owned(), disk_free: 0, records: self.records.len() as u64, print: self.print })
+        Ok(About {
+            version: "memory".to_owned(),
+            disk_free: 0,
+            records: self.records.len() as u64,
+            print: self.print,
+            ..About::default()
+        })
     }
 }

@@ -8,6 +8,7 @@ use crate::digest::{Chain, item, op_hash};
 use crate::hub::{Arrived, Gateway, HeldOp, LogLine, Logged, Mark, Snapshot, Store, ViewNews};
 use crate::id::{Device, Dot, Epoch, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream};
 use crate::identity::DeviceKey;
+use crate::limits::HUB_NUMBERS_SKIPPED;
 use crate::merge::Superseded;
 use crate::message::{AckRange, Short};
 use crate::record::{Op, Record};
@@ -58,6 +59,7 @@ impl MemoryHub {
             key,
             turn: 0,
             turn_before: 0,
+            turn_first: 0,
             print: Short::default(),
             scopes,
             source,
@@ -65,7 +67,9 @@ impl MemoryHub {
             view: ViewNews::Known,
             backfill: false,
             echo_until: HubSeq::NONE,
-            recovers: false,
+            twin_of: None,
+            epoch: self.epoch,
+            offered: None,
         };
         self.gateways.insert(device, gateway.clone());
         gateway
@@ -81,6 +85,10 @@ impl MemoryHub {
     }
 
     fn begin_epoch(&mut self, epoch: Epoch) {
+        for stream in Stream::ALL {
+            let mark = self.marks.entry((Origin::HUB, stream)).or_default();
+            mark.acked = Seq(mark.acked.0 + HUB_NUMBERS_SKIPPED as u64);
+        }
         self.lineage.push((self.epoch, self.started));
         self.epoch = epoch;
     }
@@ -121,8 +129,8 @@ impl MemoryHub {
     }
 
     fn mint_origin(&mut self, device: Device) -> Origin {
-        let last = self.origins.keys().last().copied().unwrap_or(Origin::HUB);
-        let origin = Origin(last.max(Origin::before(self.epoch)).0 + 1);
+        let last = self.origins.keys().rev().find(|origin| origin.is_of(self.epoch)).copied();
+        let origin = Origin(last.unwrap_or(Origin::before(self.epoch)).0 + 1);
         self.origins.insert(origin, device);
         origin
     }
@@ -256,6 +264,11 @@ impl Store for MemoryHub {
         Ok(self.mint_origin(device))
     }
 
+    fn claim_origin(&mut self, device: Device, origin: Origin) -> Result<(), MemoryError> {
+        self.origins.insert(origin, device);
+        Ok(())
+    }
+
     fn part(&mut self, gateway: &Gateway, _after: Origin, print: Short) -> Result<Gateway, MemoryError> {
         let is_it =
             |twin: &&Gateway| twin.key == gateway.key.part(twin.device.0) && twin.print == print && twin.turn == 0;
@@ -263,7 +276,8 @@ impl Store for MemoryHub {
             return Ok(twin.clone());
         }
         let mut twin = self.enroll(gateway.scopes.clone(), gateway.source, gateway.key);
-        (twin.key, twin.print) = (gateway.key.part(twin.device.0), print);
+        twin.twin_of = Some(gateway.device);
+        (twin.key, twin.print, twin.epoch) = (gateway.key.part(twin.device.0), print, gateway.epoch);
         self.gateways.insert(twin.device, twin.clone());
         Ok(twin)
     }

@@ -68,8 +68,8 @@ impl Request {
             });
         });
         if let Some(about) = &self.about {
-            let out = keys.key(5).array(4).text(&about.version).uint(about.disk_free).uint(about.records);
-            out.bytes(&about.print);
+            let out = keys.key(5).array(5).text(&about.version).uint(about.disk_free).uint(about.records);
+            out.bytes(&about.print).bytes(&about.view);
         }
         keys.key_if(self.repairs != 0, 6, |out| out.uint(self.repairs).done());
         keys.key_if(!self.bounds.is_empty(), 7, |out| {
@@ -77,9 +77,10 @@ impl Request {
                 out.array(3).uint(u64::from(bound.stream.number())).uint(bound.upto.0).uint(bound.common.0);
             });
         });
-        if let Some(common) = self.offers {
+        if let Some(common) = self.recovers {
             keys.key(8).uint(common.0);
         }
+        keys.key_if(self.asks, 9, |out| out.bool(true).done());
         keys.finish(head)
     }
 
@@ -113,7 +114,8 @@ impl Request {
             about: None,
             repairs: 0,
             bounds: Vec::new(),
-            offers: None,
+            recovers: None,
+            asks: false,
         };
         for _ in 0..input.map()? {
             match input.uint()? {
@@ -128,14 +130,16 @@ impl Request {
                     })?;
                 }
                 5 => {
-                    input.tuple(4)?;
+                    input.tuple(5)?;
                     let version = input.text()?.chars().take(VERSION_CHARS_MAX).collect();
                     let (disk_free, records) = (input.uint()?, input.uint()?);
-                    head.about = Some(About { version, disk_free, records, print: exactly(&mut input)? });
+                    let (print, view) = (exactly(&mut input)?, exactly(&mut input)?);
+                    head.about = Some(About { version, disk_free, records, print, view });
                 }
                 6 => head.repairs = input.uint()?,
                 7 => head.bounds = input.list(decode_bound)?,
-                8 => head.offers = Some(HubSeq(input.uint()?)),
+                8 => head.recovers = Some(HubSeq(input.uint()?)),
+                9 => head.asks = input.bool()?,
                 _ => input.skip()?,
             }
         }
@@ -185,6 +189,7 @@ impl Status {
             Status::Denied => 2,
             Status::Rebase => 3,
             Status::Upgrade => 4,
+            Status::Compared => 5,
         }
     }
 
@@ -195,6 +200,7 @@ impl Status {
             2 => Ok(Status::Denied),
             3 => Ok(Status::Rebase),
             4 => Ok(Status::Upgrade),
+            5 => Ok(Status::Compared),
             _ => Err(DecodeError::Shape("unknown status")),
         }
     }

@@ -8,6 +8,7 @@ mod head;
 
 use std::sync::Arc;
 
+use crate::digest::Chain;
 use crate::error::DecodeError;
 use crate::frame::{read_varint, write_varint};
 use crate::id::{Device, Dot, Epoch, HubSeq, Origin, Scope, Seq, Source, Stream};
@@ -59,9 +60,11 @@ pub struct Request {
     pub repairs: u64,
     /// Key 7: own ops that were captured under the numbers of an epoch that is gone.
     pub bounds: Vec<Bound>,
-    /// Key 8: the frames hold records that the hub asked for after it was put back; the last number that means the same to
-    /// both.
-    pub offers: Option<HubSeq>,
+    /// Key 8: the hub was put back, and what is held here has not been compared yet; the last number that means the same to
+    /// both. Frames of rows are what the hub asked for.
+    pub recovers: Option<HubSeq>,
+    /// Key 9: it does not know what of its last ops arrived, and sends none before it hears that; absent is false.
+    pub asks: bool,
 }
 
 /// Ops of a stream up to one of them were written when the hub was of another epoch. Of what they saw, the numbers up to
@@ -111,6 +114,25 @@ pub struct About {
     pub records: u64,
     /// A hash of what tells this box from another; zeros if nothing does.
     pub print: Short,
+    /// What it takes for its view ([`view_hash`]).
+    pub view: ViewHash,
+}
+
+/// The beginning of a hash of scopes and source: it only has to tell one view of a gateway from the one before.
+pub type ViewHash = [u8; 4];
+
+/// What tells views apart.
+pub fn view_hash(scopes: &[Scope], source: Source) -> ViewHash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&[source.0]);
+    for scope in scopes {
+        hasher.update(scope.as_str().as_bytes()).update(b"\n");
+    }
+    let mut hash = ViewHash::default();
+    for (to, from) in hash.iter_mut().zip(hasher.finalize().as_bytes()) {
+        *to = *from;
+    }
+    hash
 }
 
 /// What the hub answers first: the items, and a map with the keys.
@@ -163,6 +185,10 @@ pub enum Status {
     Rebase,
     /// The hub does not speak this protocol version.
     Upgrade,
+    /// It speaks as its gateway did some time ago. Its ops were compared and taken, and nothing comes down. It says in the
+    /// next request what box it is, and goes on until the hub has seen all its ops; then it is told how to go on
+    /// ([`Status::NewOrigin`]).
+    Compared,
 }
 
 /// News of a stream.
@@ -178,6 +204,14 @@ pub struct Ack {
     pub durable: Seq,
     /// The hub's numbers for the ops after the request's `acked` up to `acked`. An op that no range covers is in quarantine.
     pub ranges: Vec<AckRange>,
+}
+
+impl Ack {
+    /// The hub has nothing of this stream.
+    pub fn nothing(stream: Stream) -> Ack {
+        let chain = Chain::default().short();
+        Ack { stream, acked: Seq(0), chain, durable: Seq(0), ranges: Vec::new() }
+    }
 }
 
 /// Consecutive ops with consecutive hub numbers.

@@ -89,6 +89,13 @@ pub enum News {
     Discarded(String),
 }
 
+impl Notice {
+    /// Whether the op does not wait any more.
+    pub fn settles(&self) -> bool {
+        !matches!(self.news, News::Held(_))
+    }
+}
+
 impl Payload {
     /// About how many bytes of memory the values of its plain writes take, each for itself. A reader refuses more than
     /// [`crate::limits::FRAME_UNPACKED_BYTES_LIMIT`].
@@ -215,8 +222,8 @@ fn encode_rows(out: &mut Out, rows: &Rows) {
         out.array(4).text(key.record_type.as_str()).text(key.id.as_str()).bool(whole);
         record.encode(out);
     });
-    out.list(evicted.into_iter(), |out, key| out.array(2).text(key.record_type.as_str()).text(key.id.as_str()).done());
     out.list(notices.into_iter(), encode_notice);
+    out.list(evicted.into_iter(), |out, key| out.array(2).text(key.record_type.as_str()).text(key.id.as_str()).done());
 }
 
 fn decode_rows(input: &mut In<'_>) -> Result<Rows, DecodeError> {
@@ -249,11 +256,12 @@ fn decode_rows(input: &mut In<'_>) -> Result<Rows, DecodeError> {
     if odd.next().is_some() {
         return Err(DecodeError::Shape("a row without a place"));
     }
+    // What a notice settles may be all that held a record back, so evictions come last.
+    rows.extend(input.list(|input| decode_notice(input).map(Row::Notice))?);
     rows.extend(input.list(|input| {
         input.tuple(2)?;
         RecordKey::new(input.text()?, input.text()?).map(Row::Evict)
     })?);
-    rows.extend(input.list(|input| decode_notice(input).map(Row::Notice))?);
     Ok(Rows { reaches: Reach { cursor, backfill }, rows })
 }
 

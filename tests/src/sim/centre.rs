@@ -92,10 +92,10 @@ impl Centre {
                     Ok(Payload::Ops(ops)) => drop(hub::receive(&mut self.store, &mut hearing.with, &ops).unwrap()),
                     Ok(Payload::Rows(rows)) => hub::receive_offers(&mut self.store, &mut hearing.with, &rows).unwrap(),
                     // A damaged frame ends the reading.
-                    _ => hearing.left.clear(),
-                }
-                if hearing.with.is_forked {
-                    hearing.left.clear();
+                    _ => {
+                        hearing.left.clear();
+                        hearing.with.is_cut = true;
+                    }
                 }
             } else if hearing.is_broken {
                 return Heard::Nothing;

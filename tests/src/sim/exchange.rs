@@ -129,7 +129,7 @@ impl World<'_> {
         let store = &mut self.sites[at].store;
         let agrees = gateway::finish(store, &asked.head, &head).unwrap();
         let state = store.state().unwrap();
-        if !agrees && self.mismatch.is_none() {
+        if head.digest.is_some() && !agrees && self.mismatch.is_none() {
             self.mismatch = Some(self.difference(at));
         }
         let goes_on = state.unsent() > 0 || state.repair_symbols.is_some() || state.backfill.is_some();
@@ -144,7 +144,7 @@ impl World<'_> {
     fn look_at(&mut self, at: usize, head: &Response) -> Result<(), Failure> {
         let site = &mut self.sites[at];
         match head.status {
-            Status::Ok => {}
+            Status::Ok | Status::Compared => {}
             Status::NewOrigin => self.tally.new_origins += 1,
             Status::Rebase => self.tally.rebases += 1,
             Status::Denied | Status::Upgrade => site.is_denied = true,

@@ -166,16 +166,16 @@ impl Dice {
         let (power, clocks, rules) = (has(Fault::Power), has(Fault::Clocks), has(Fault::Rules));
         let (scopes, rollback, clones) = (has(Fault::Scopes), has(Fault::Rollback), has(Fault::Clones));
         let restores = has(Fault::Restores) || has(Fault::Forgotten);
-        match self.below(20) {
+        match self.below(24) {
             0..=4 if power => Some(Event::PowerCut { at }),
             5..=6 if clocks => Some(Event::Clock { at, days: DAYS[self.below(DAYS.len())] }),
             7..=8 if rules => Some(Event::Publish { nth: self.below(3) }),
             9..=11 if scopes => Some(Event::Assign { at, view: self.view() }),
             12..=13 if rollback || clones => Some(Event::Image { at }),
-            14 if rollback => Some(Event::PutBack { at }),
-            15 if clones => Some(Event::Clone { at }),
-            16..=17 if restores => Some(Event::Backup),
-            18..=19 if restores => {
+            14..=15 if rollback => Some(Event::PutBack { at }),
+            16..=17 if clones => Some(Event::Clone { at }),
+            18..=20 if restores => Some(Event::Backup),
+            21..=23 if restores => {
                 let is_told = match (self.faults.has(Fault::Restores), self.faults.has(Fault::Forgotten)) {
                     (true, true) => self.in_100(50),
                     (is_told, _) => is_told,

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use sync_protocol::clock::TimeQuality;
-use sync_protocol::gateway::Store as _;
+use sync_protocol::gateway::{GatewayState, Store as _};
 use sync_protocol::hub::Gateway;
 use sync_protocol::id::{Epoch, RecordKey};
 use sync_protocol::memory::MemoryGateway;
@@ -19,6 +19,8 @@ const KEPT_MAX: usize = 4;
 /// A gateway.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Site {
+    /// What tells its box from others.
+    number: u8,
     /// What the program sees.
     pub(super) store: MemoryGateway,
     /// What is on the card, if the program has written more than was synced.
@@ -54,7 +56,9 @@ pub(super) struct Asked {
 impl Site {
     /// A gateway that has just been enrolled.
     pub(super) fn enrolled(known: &Gateway, epoch: Epoch, rules: std::sync::Arc<Rules>) -> Site {
-        let mut site = Site { quality: TimeQuality::Good, ..Site::default() };
+        let number = known.device.0 as u8;
+        let mut site = Site { number, quality: TimeQuality::Good, ..Site::default() };
+        site.insert(MemoryGateway::default());
         let mut state = site.store.state().unwrap();
         (state.device, state.origin, state.key) = (known.device, known.origin, known.key);
         (state.scopes, state.source, state.epoch) = (known.scopes.clone(), known.source, epoch);
@@ -64,8 +68,18 @@ impl Site {
     }
 
     /// A second box with an image of the card of another.
-    pub(super) fn twin(image: MemoryGateway, quality: TimeQuality) -> Site {
-        Site { store: image, quality, is_suspect: true, ..Site::default() }
+    pub(super) fn twin(number: u8, image: MemoryGateway, quality: TimeQuality) -> Site {
+        let mut site = Site { number, quality, is_suspect: true, ..Site::default() };
+        site.insert(image);
+        site
+    }
+
+    /// Puts a card into this box, and starts it: a program tells the hub what box it is in when it was started.
+    pub(super) fn insert(&mut self, card: MemoryGateway) {
+        self.store = card;
+        self.store.set_print([self.number; 8]);
+        let state = self.store.state().unwrap();
+        self.store.set_state(&GatewayState { told: false, ..state }).unwrap();
     }
 
     /// The program is about to write without syncing at once.

@@ -117,8 +117,10 @@ impl<'a> World<'a> {
         }
         let same = |stale: &Record, field| shown.as_ref().and_then(|r| r.cells.get(field)) == stale.cells.get(field);
         let puts = !matches!(act, Act::Settle(_) | Act::SettleDelete(_));
-        let is_edit = |stale: &Record| same(stale, FieldName::SCOPE) && same(stale, FieldName::DELETED);
-        let may_use = |stale: &&Record| self.faults.has(Fault::Stale) || (act != Act::Delete && is_edit(stale));
+        // The API refuses to delete by a copy that is not the newest, and to change a copy of what was deleted since.
+        let is_taken = |stale: &Record| act != Act::Delete && same(stale, FieldName::DELETED);
+        let may_use =
+            |stale: &&Record| is_taken(stale) && (self.faults.has(Fault::Stale) || same(stale, FieldName::SCOPE));
         let stale = if is_stale && puts { self.sites[at].read.get(&key).filter(may_use).cloned() } else { None };
         let read = stale.as_ref().or(shown.as_ref());
         let home = self.sites[at].store.state().unwrap().home();
@@ -136,7 +138,7 @@ impl<'a> World<'a> {
         site.store = store;
         site.read.extend(shown.map(|record| (key.clone(), record)));
         if let Some(dot) = captured.op {
-            let op = site.store.own_op(dot.stream, dot.seq).unwrap().expect("the op that was just written");
+            let op = site.store.own_op(dot).unwrap().expect("the op that was just written");
             site.waiting.push(id);
             self.promise(id, op, act, saw, Standing::Asked);
         }
@@ -256,7 +258,8 @@ impl<'a> World<'a> {
         let Some(image) = self.sites[at].image.clone() else { return };
         self.power_cut(at);
         let site = &mut self.sites[at];
-        (site.store, site.is_suspect) = (*image, true);
+        site.insert(*image);
+        site.is_suspect = true;
         self.forgive();
     }
 
@@ -265,7 +268,9 @@ impl<'a> World<'a> {
         if self.sites.len() < SITES_MAX {
             let quality = self.sites[at].quality;
             self.sites[at].is_suspect = true;
-            self.sites.push(Site::twin(*image, quality));
+            // A box that nobody has seen yet.
+            let number = 100 + self.sites.len() as u8;
+            self.sites.push(Site::twin(number, *image, quality));
         }
     }
 
@@ -300,8 +305,10 @@ impl<'a> World<'a> {
             key,
             turn: 0,
             turn_before: 0,
+            turn_first: 0,
             view: ViewNews::Known,
             backfill: false,
+            offered: None,
             echo_until: HubSeq::NONE,
             ..known
         };

@@ -53,7 +53,11 @@ fn a_damaged_op_is_skipped_and_counted() {
     let seqs = |ops: Vec<sync_protocol::record::Op>| ops.iter().map(|op| op.stamp.dot.seq.0).collect::<Vec<_>>();
     assert_eq!(seqs(run(sync_protocol::id::Seq(0))), [1, 2]);
     assert_eq!(seqs(run(sync_protocol::id::Seq(2))), [4, 5]);
-    let damaged = clinic.store.blocking_write(|tx| tx.own_op(Stream::Normal, sync_protocol::id::Seq(3))).unwrap();
+    let damaged = clinic.store.blocking_write(|tx| {
+        let (origin, stream, seq) = (tx.state()?.origin, Stream::Normal, sync_protocol::id::Seq(3));
+        tx.own_op(sync_protocol::id::Dot { origin, stream, seq })
+    });
+    let damaged = damaged.unwrap();
     assert_eq!(damaged, None);
     let history = clinic.store.blocking_read(|reader| reader.history(&key_of("Visit/a"), 10)).unwrap();
     assert!(matches!(history[2], Entry::Damaged { .. }) && history.len() == 5);

@@ -84,8 +84,16 @@ impl gateway::Store for InStep<'_, '_> {
     fn remember(&mut self, key: &RecordKey, replaced: &[Superseded]) -> Result<(), Error> {
         self.ask("remember", |d| d.remember(key, replaced), |m| m.remember(key, replaced))
     }
-    fn own_op(&mut self, stream: Stream, seq: Seq) -> Result<Option<Op>, Error> {
-        self.ask("own_op", |d| d.own_op(stream, seq), |m| m.own_op(stream, seq))
+    fn own_op(&mut self, dot: Dot) -> Result<Option<Op>, Error> {
+        self.ask("own_op", |d| d.own_op(dot), |m| m.own_op(dot))
+    }
+
+    fn own_of(&mut self, key: &RecordKey) -> Result<Vec<Op>, Error> {
+        let sorted = |mut ops: Vec<Op>| {
+            ops.sort_by_key(|op| op.stamp.marker());
+            ops
+        };
+        self.ask("own_of", |d| d.own_of(key).map(sorted), |m| m.own_of(key).map(sorted))
     }
     fn own_ops(&mut self, stream: Stream, after: Seq, limit: usize) -> Result<Vec<Op>, Error> {
         self.ask("own_ops", |d| d.own_ops(stream, after, limit), |m| m.own_ops(stream, after, limit))
