@@ -318,10 +318,10 @@ fn payloads() -> Vec<(&'static str, Payload)> {
     let reaches = |cursor, backfill| Reach { cursor: HubSeq(cursor), backfill };
     let rows = |reaches, rows| Payload::Rows(Rows { reaches, rows });
     let news = vec![
-        Row::Evict(key("patient/9")),
         notice(1, News::Held("waits for patient/1".to_owned())),
         notice(2, News::Released(HubSeq(44))),
         notice(3, News::Discarded("dropped at the gateway".to_owned())),
+        Row::Evict(key("patient/9")),
     ];
     vec![
         ("ops-plain", Payload::Ops(plain)),
