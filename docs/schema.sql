@@ -24,7 +24,10 @@ CREATE TABLE sync_state (
   is_told INTEGER NOT NULL, -- the hub knows version, free space and number of records
   recovers INTEGER NOT NULL, -- the hub was put back: the last hub sequence both states share; -1 otherwise
   wanted BLOB NOT NULL, -- digest items of records that it asked for meanwhile, 8 bytes each
-  bounds TEXT NOT NULL -- own ops under numbers of an epoch that is gone: lines of stream, last of them, last shared number
+  bounds TEXT NOT NULL, -- own ops under numbers of an epoch that is gone: lines of stream, last of them, last shared number
+  heard INTEGER NOT NULL DEFAULT 0, -- highest stamp that stands at the hub, of what was acknowledged and of what came from it
+  floor_ms INTEGER NOT NULL DEFAULT 0, -- a time that certainly has passed: the latest heard from the hub
+  awaits_time INTEGER NOT NULL DEFAULT 0 -- unsent ops have a time of which nobody knows how good it is; nothing is sent until the hub's time is heard
 ) STRICT;
 
 -- Where the gateway stands with each stream; written in every commit that captures something.
@@ -35,7 +38,8 @@ CREATE TABLE stream_state (
   durable INTEGER NOT NULL, -- this op and all before it survive the loss of the hub
   last INTEGER NOT NULL, -- the last op that exists
   chain BLOB NOT NULL, -- chain at `last`, 32 bytes
-  clock INTEGER NOT NULL -- hybrid logical clock of the gateway; the highest of the rows counts
+  clock INTEGER NOT NULL, -- hybrid logical clock of the gateway; the highest of the rows counts
+  sent INTEGER NOT NULL DEFAULT 0 -- this op and all before it have left the box and are never changed
 ) STRICT;
 
 -- Origins under which this database has written. A number in `history` begins with `n`.
@@ -95,7 +99,17 @@ CREATE TABLE history (
   etag_before BLOB NOT NULL, -- tag of what was shown before; empty if nothing was, or if it stayed
   op BLOB NOT NULL, -- the own op, packed, its dot left out (origin, stream and sequence number 0), as `number` says it; empty for a change from the hub
   before BLOB NOT NULL, -- the cells that it changed as they were, a packed record; a field that was absent has no entries
-  superseded BLOB NOT NULL -- other values that are no longer current, a packed record: each entry is followed by what overruled it, its value being why (0 seen, 1 rule, 2 limit)
+  superseded BLOB NOT NULL, -- other values that are no longer current, a packed record: each entry is followed by what overruled it, its value being why (0 seen, 1 rule, 2 limit)
+  boot INTEGER NOT NULL DEFAULT 0, -- `boots.n` in which an own op was written; 0 if that is not known
+  mono_ms INTEGER NOT NULL DEFAULT 0 -- how long that boot had lasted then
+) STRICT;
+
+-- Runs of the box, from switching on to switching off, in their order. The newest 1,000 are kept.
+CREATE TABLE boots (
+  n INTEGER PRIMARY KEY, -- counts up
+  id TEXT NOT NULL UNIQUE, -- the kernel's name for it, /proc/sys/kernel/random/boot_id
+  floor_ms INTEGER NOT NULL, -- a time that certainly had passed when it began
+  start_ms INTEGER NOT NULL -- when it began by the hub's clock; -1 if it never heard of that
 ) STRICT;
 
 -- Why an own op was parked or discarded.

@@ -42,7 +42,7 @@ impl Gateway {
     /// [`Error`] of the store.
     pub fn open(data_dir: &Path, config: &Config) -> Result<Gateway, Error> {
         let store = Store::open(data_dir, Options::default())?;
-        let clock = Clock::default();
+        let clock = Clock::of_boot(store.boot());
         let (handle, sync) = sync_loop(store.clone(), clock.clone(), config.sync_interval());
         let disk = Disk::new(data_dir, config.disk_reserve_bytes());
         let caretaker = Caretaker::new(store.clone(), handle.clone(), clock.clone(), config.backup.clone());

@@ -18,11 +18,24 @@ use crate::record::{Cell, Change, CounterState, Entry, LogState, Op, Record, Set
 use crate::value::Value;
 
 impl Op {
-    /// The canonical bytes: what the chain hashes and the history keeps.
+    /// The canonical bytes: what the history keeps.
     pub fn canonical(&self) -> Vec<u8> {
+        self.encoded(&self.stamp)
+    }
+
+    /// The canonical bytes without what a repair of the clock can change: what the chain hashes, and what tells a
+    /// repetition from another write. Of the time only what remains of it after division by [`limits::REPAIR_STEP_MS`] is
+    /// in it, because no repair changes that.
+    pub fn identity(&self) -> Vec<u8> {
+        let captured_ms = self.stamp.captured_ms.rem_euclid(limits::REPAIR_STEP_MS);
+        let (hlc, quality) = (Hlc::default(), TimeQuality::Unknown);
+        self.encoded(&Stamp { hlc, captured_ms, quality, ..self.stamp.clone() })
+    }
+
+    fn encoded(&self, stamp: &Stamp) -> Vec<u8> {
         let mut out = Out::new();
         out.array(4).text(self.key.record_type.as_str()).text(self.key.id.as_str());
-        encode_stamp(&mut out, &self.stamp);
+        encode_stamp(&mut out, stamp);
         encode_changes(&mut out, &self.changes);
         out.finish()
     }

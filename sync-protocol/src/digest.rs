@@ -1,9 +1,10 @@
 //! Proofs: the chain over a stream's ops, and the digest of what is held.
 //!
-//! The chain shows that gateway and hub speak of the same history: `h(n) = BLAKE3(h(n-1) || op(n))` over canonical op
-//! bytes, its first 8 bytes on the wire. The digest shows that they hold the same records: for each scope the sum, modulo
+//! The chain shows that gateway and hub speak of the same history: `h(n) = BLAKE3(h(n-1) || op(n))` over the bytes
+//! that make the identity of an op ([`Op::identity`]), its first 8 bytes on the wire. The digest shows that they hold the same records: for each scope the sum, modulo
 //! 2^64, of one [`item`] a record. A sum can be maintained record by record, in any order, and added up over scopes.
 
+use crate::clock::{Hlc, TimeQuality};
 use crate::id::RecordKey;
 use crate::record::{Op, Record};
 
@@ -12,12 +13,12 @@ use crate::record::{Op, Record};
 pub struct Chain(pub [u8; 32]);
 
 impl Chain {
-    /// The chain with one more op, given as its canonical bytes.
+    /// The chain with one more op.
     #[must_use]
-    pub fn extend(self, canonical_op: &[u8]) -> Chain {
+    pub fn extend(self, op: &Op) -> Chain {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&self.0);
-        hasher.update(canonical_op);
+        hasher.update(&op.identity());
         Chain(*hasher.finalize().as_bytes())
     }
 
@@ -29,12 +30,7 @@ impl Chain {
 
 /// Hash of an op's content, to tell a repetition from a dot used twice.
 pub fn op_hash(op: &Op) -> [u8; 8] {
-    op_hash_of(&op.canonical())
-}
-
-/// As [`op_hash`], of the op's canonical bytes.
-pub fn op_hash_of(canonical_op: &[u8]) -> [u8; 8] {
-    first8(blake3::hash(canonical_op).as_bytes())
+    first8(blake3::hash(&op.identity()).as_bytes())
 }
 
 /// Key of the digest, so that its items cannot be confused with other hashes of the same bytes.
@@ -59,7 +55,8 @@ pub fn item_of(key: &RecordKey, canonical_record: &[u8]) -> u64 {
 /// Version tag of what an app sees of a record, for `ETag`: 16 hex digits.
 pub fn etag(record: &Record) -> String {
     let mut plain = record.clone();
-    // A confirmation by the hub changes numbers but nothing that an app can see, so it must not change the tag.
+    // A confirmation by the hub changes numbers but nothing that an app can see, so it must not change the tag. A repair of
+    // the clock changes times, but an app that was promised a tag must find its write under it.
     for cell in plain.cells.values_mut() {
         strip_confirmation(cell);
     }
@@ -71,7 +68,11 @@ fn strip_confirmation(cell: &mut crate::record::Cell) {
     use crate::id::HubSeq;
     use crate::record::{Stamp, State};
     use std::sync::Arc;
-    let bare = |stamp: &Arc<Stamp>| Arc::new(Stamp { hseq: HubSeq::NONE, ..(**stamp).clone() });
+    let timeless = (Hlc::default(), 0, TimeQuality::Unknown);
+    let bare = |stamp: &Arc<Stamp>| {
+        let (hlc, captured_ms, quality) = timeless;
+        Arc::new(Stamp { hseq: HubSeq::NONE, hlc, captured_ms, quality, ..(**stamp).clone() })
+    };
     cell.changed = HubSeq::NONE;
     match &mut cell.state {
         State::Register(entries) => entries.iter_mut().for_each(|e| e.stamp = bare(&e.stamp)),

@@ -21,6 +21,7 @@
 //! | | |
 //! |---|---|
 //! | [`id`], [`clock`], [`value`], [`record`] | the words: names, stamps, values, cells, ops |
+//! | [`boot`] | when a write really was, if the clock of its box was wrong |
 //! | [`rules`], [`merge`], [`edit`] | deciding: what a document says, what two writes become, what an app changed |
 //! | [`codec`], [`payload`], [`frame`], [`message`], [`limits`], [`error`] | bytes: canonical forms, what travels, how much, what can be wrong |
 //! | [`digest`], [`difference`] | proof that both sides hold the same, and finding what they do not |
@@ -84,6 +85,7 @@
 //! # }
 //! ```
 
+pub mod boot;
 mod cbor;
 pub mod clock;
 pub mod codec;

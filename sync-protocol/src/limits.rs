@@ -1,5 +1,13 @@
 //! Every limit of the protocol in one place. `docs/protocol.md` lists the same numbers.
 
+/// How far a wall clock may be from the hub's and still count as right, milliseconds.
+pub const CLOCK_AGREES_MS: u64 = 30_000;
+/// How far ahead of the hub's clock a stamp may be, milliseconds; the hub clamps what is further. More than
+/// [`CLOCK_AGREES_MS`], so that a clock that counts as right is never clamped.
+pub const CLOCK_AHEAD_MS_MAX: u64 = 60_000;
+/// A repair moves a time by whole multiples of this, milliseconds: what remains belongs to the identity of a write. Half
+/// of it is how wrong a repaired time can be.
+pub const REPAIR_STEP_MS: i64 = 4_096;
 /// Longest record type, bytes.
 pub const TYPE_BYTES_MAX: usize = 64;
 /// Longest record id, bytes.

@@ -48,10 +48,10 @@ pub(crate) async fn enroll(State(app): State<App>, headers: HeaderMap, body: Bod
         Problem::bad_request(format!("The body is not an object with hub_url and code: see column {}.", e.column()))
     })?;
     let Enrolling { hub_url, code, again } = wish;
-    if matches!(Transport::new(&hub_url), Err(Error::Config(_))) {
+    if matches!(Transport::new(&hub_url, &app.clock), Err(Error::Config(_))) {
         return Err(Problem::bad_request("hub_url must be an address such as https://hub.example.org."));
     }
-    let name = sync::enroll(&app.store, &hub_url, &code, again).await;
+    let name = sync::enroll(&app.store, &app.clock, &hub_url, &code, again).await;
     let name = name.map_err(|error| Problem::from_enrolment(error, &hub_url))?;
     app.sync.nudge();
     Ok(Json(Enrolled { name }))

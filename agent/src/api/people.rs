@@ -132,6 +132,7 @@ pub(crate) async fn settle(State(app): State<App>, headers: HeaderMap, body: Bod
         let held = held.ok_or_else(|| Problem::not_found("The gateway holds no record of this type and id."))?;
         is_in_conflict(&held, &intent)?;
         let (now_ms, quality) = (now.now_ms, now.quality);
+        tx.set_moment(now.at, now_ms);
         Ok::<_, Problem>(capture(tx, Capture { key, intent, base: None, author, now_ms, quality })?)
     });
     Ok(Json(Settled { etag: done.await?.etag }))

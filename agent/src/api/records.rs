@@ -157,7 +157,8 @@ fn idempotency_key(headers: &HeaderMap, record_type: &str) -> Result<Option<Stri
 /// Parameters of a read.
 #[derive(Debug, Deserialize, IntoParams)]
 pub(crate) struct ReadParams {
-    /// Also tell for each field who wrote it, when, how good the clock was, whether it was sent, and other values.
+    /// Also tell for each field who wrote it, when (`captured_at`) and how good that time is (`time_quality`: `good`,
+    /// `repaired`, `bounded`, `unknown` until the hub was reached, `clamped`), whether it was sent, and other values.
     #[serde(default)]
     meta: bool,
 }

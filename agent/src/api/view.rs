@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use sync_protocol::clock::TimeQuality;
 use sync_protocol::edit::render;
 use sync_protocol::id::HubSeq;
 use sync_protocol::merge::{Presence, Why};
@@ -138,8 +139,13 @@ pub(crate) struct HistoryPage {
 pub(crate) struct HistoryItem {
     /// `here` for a write at this gateway, `hub` for a change that came from the hub, `damaged` for a row that cannot be read.
     from: &'static str,
+    /// When: for a write at this gateway as `captured_at`, for a change from the hub when it came here.
     #[serde(skip_serializing_if = "Option::is_none")]
     at: Option<String>,
+    /// How good that time is, as with `captured_at`; writes at this gateway only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    time_quality: Option<TimeQuality>,
     #[serde(skip_serializing_if = "Option::is_none")]
     author: Option<String>,
     /// `pending`, `confirmed`, `parked` or `discarded`; writes at this gateway only.
@@ -166,6 +172,10 @@ pub(crate) struct Lost {
     #[serde(skip_serializing_if = "Option::is_none")]
     author: Option<String>,
     at: String,
+    /// How good that time is: `good`, `repaired` afterwards, `bounded` between two times that are known, `unknown` until the
+    /// hub was reached, or `clamped` because it lay in the future.
+    #[schema(value_type = String)]
+    time_quality: TimeQuality,
     why: &'static str,
 }
 
@@ -182,6 +192,7 @@ impl HistoryItem {
             origin: s.entry.stamp.dot.origin.to_string(),
             author: s.entry.stamp.author.as_ref().map(ToString::to_string),
             at: time_text(s.entry.stamp.captured_ms),
+            time_quality: s.entry.stamp.quality,
             why: match s.why {
                 Why::Seen => "seen",
                 Why::Rule => "rule",
@@ -193,6 +204,7 @@ impl HistoryItem {
             Entry::Own(own) => {
                 item.from = "here";
                 item.at = Some(time_text(own.op.stamp.captured_ms));
+                item.time_quality = Some(own.op.stamp.quality);
                 item.author = own.op.stamp.author.as_ref().map(ToString::to_string);
                 item.state = Some(own.fate.name());
                 item.reason = own.reason.clone();
@@ -212,6 +224,7 @@ impl HistoryItem {
         HistoryItem {
             from: "damaged",
             at: None,
+            time_quality: None,
             author: None,
             state: None,
             reason: String::new(),

@@ -133,7 +133,8 @@ pub(crate) fn perform(
         }
     };
     let deletes = intent == Intent::Delete;
-    let Moment { now_ms, quality } = now;
+    let Moment { now_ms, quality, at } = now;
+    tx.set_moment(at, now_ms);
     let done = capture(tx, Capture { key: key.clone(), intent, base, author: terms.author, now_ms, quality })?;
     let scope = done.record.scope();
     let stays = tx.state()?.scopes.iter().any(|ours| ours.covers(&scope));

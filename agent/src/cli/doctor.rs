@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::client::Client;
-use crate::clock::unix_ms;
+use crate::clock::{RELEASED_MS, unix_ms};
 use crate::config::Config;
 use crate::disk::Disk;
 use crate::error::{Class, Error};
@@ -14,8 +14,6 @@ use crate::lock::{Holder, look_patiently};
 use crate::status::{bytes, duration};
 use crate::store::{self, Store, files_aside};
 
-/// 2026-01-01: no clock that is right says less.
-const EARLIEST_MS: i64 = 1_767_225_600_000;
 const OLD_SECONDS: u64 = 7 * 24 * 3_600;
 
 struct Examination<'a> {
@@ -82,13 +80,13 @@ fn disk(folder: &Path, config: &Config, exam: &mut Examination<'_>) -> Result<()
 
 fn clock(exam: &mut Examination<'_>) -> Result<(), Error> {
     match unix_ms() {
-        now if now >= EARLIEST_MS => exam.good("clock", "plausible"),
+        now if now >= RELEASED_MS => exam.good("clock", "plausible"),
         _ => {
-            let error = Error::refused("it says a year that is over".to_owned());
+            let error = Error::refused("it says a time before this program was made".to_owned());
             exam.bad(
                 "clock",
                 error,
-                "Records are kept and ordered all the same. Connect to the hub once, or set the time.",
+                "Records are kept and ordered all the same. Their times are repaired at the next contact with the hub.",
             )
         }
     }

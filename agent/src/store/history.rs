@@ -17,7 +17,7 @@ use super::codec::Codec;
 use super::keep::cells_before;
 use super::number::{incarnation, lane, own, seq};
 use super::row::GONE;
-use super::tx::{Tx, wall_ms};
+use super::tx::Tx;
 use crate::error::Error;
 
 /// Not known to the hub.
@@ -49,6 +49,8 @@ pub(super) struct HistoryRow {
     pub(super) op: Vec<u8>,
     pub(super) before: Vec<u8>,
     pub(super) superseded: Vec<u8>,
+    pub(super) boot: i64,
+    pub(super) mono_ms: i64,
 }
 
 impl HistoryRow {
@@ -65,12 +67,14 @@ impl HistoryRow {
             op: Vec::new(),
             before: Vec::new(),
             superseded: Vec::new(),
+            boot: 0,
+            mono_ms: 0,
         }
     }
 
     pub(super) fn find(db: &Connection, number: i64) -> Result<Option<HistoryRow>, Error> {
         let mut statement = db.prepare_cached(
-            "SELECT number, older, fate, hseq, noted_ms, chain, etag_before, op, before, superseded \
+            "SELECT number, older, fate, hseq, noted_ms, chain, etag_before, op, before, superseded, boot, mono_ms \
              FROM history WHERE number = ?1",
         )?;
         Ok(statement.query_row([number], HistoryRow::read).optional()?)
@@ -88,13 +92,15 @@ impl HistoryRow {
             op: row.get(7)?,
             before: row.get(8)?,
             superseded: row.get(9)?,
+            boot: row.get(10)?,
+            mono_ms: row.get(11)?,
         })
     }
 
     pub(super) fn insert(&self, db: &Connection) -> Result<(), Error> {
         let mut insert = db.prepare_cached(
-            "INSERT INTO history (number, older, fate, hseq, noted_ms, chain, etag_before, op, before, superseded) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            "INSERT INTO history (number, older, fate, hseq, noted_ms, chain, etag_before, op, before, superseded, boot, \
+             mono_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         )?;
         insert.execute(rusqlite::params![
             self.number,
@@ -107,6 +113,8 @@ impl HistoryRow {
             self.op,
             self.before,
             self.superseded,
+            self.boot,
+            self.mono_ms,
         ])?;
         Ok(())
     }
@@ -175,6 +183,7 @@ impl Tx<'_> {
             !cell.is_some_and(|cell| cell.stamps().iter().any(|stamp| stamp.dot == s.entry.stamp.dot))
         };
         let superseded: Vec<Superseded> = replaced.iter().filter(told).cloned().collect();
+        let moment = self.cache.moment.map(|(moment, _)| moment).unwrap_or_default();
         let row = &self.opened()?.row;
         let row = HistoryRow {
             number,
@@ -187,6 +196,8 @@ impl Tx<'_> {
             op: self.codec.pack_op(op)?,
             before: self.codec.pack_record(&before.unwrap_or_default())?,
             superseded: pack_superseded(self.codec, &superseded)?,
+            boot: moment.boot as i64,
+            mono_ms: moment.mono_ms,
         };
         row.insert(self.db)?;
         let open = self.opened()?;
@@ -210,12 +221,14 @@ impl Tx<'_> {
             older: self.opened()?.row.newest,
             fate: FROM_HUB,
             hseq: 0,
-            noted_ms: wall_ms(),
+            noted_ms: self.now_ms(),
             chain: Vec::new(),
             etag_before: etag_before.to_vec(),
             op: Vec::new(),
             before: before.map(|record| self.codec.pack_record(record)).transpose()?.unwrap_or_default(),
             superseded: pack_superseded(self.codec, superseded)?,
+            boot: 0,
+            mono_ms: 0,
         };
         row.insert(self.db)?;
         let open = self.opened()?;

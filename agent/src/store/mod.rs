@@ -13,6 +13,7 @@
 
 mod aside;
 mod backup;
+mod boots;
 mod check;
 mod codec;
 mod health;
@@ -44,6 +45,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use sync_protocol::boot::Boot;
 use sync_protocol::rules::Rules;
 use tokio::sync::{Semaphore, oneshot, watch};
 
@@ -65,6 +67,7 @@ pub use self::tx::Tx;
 pub use self::upkeep::Upkeep;
 pub use self::writer::Failure;
 use self::writer::{Job, News, Work, Writer};
+use crate::clock::{Machine, RELEASED_MS};
 use crate::error::Error;
 
 /// How the store works. The defaults suit a card in a small box.
@@ -112,6 +115,7 @@ struct Inner {
     rules: watch::Receiver<Arc<Rules>>,
     commits: Arc<AtomicU64>,
     health: Arc<Health>,
+    boot: Boot,
 }
 
 impl std::fmt::Debug for Store {
@@ -143,7 +147,8 @@ impl Store {
     }
 
     fn open_as_it_is(dir: &Path, options: Options) -> Result<Store, Error> {
-        let db = open::for_writing(dir)?;
+        let mut db = open::for_writing(dir)?;
+        let boot = boots::begin(&mut db, Machine::this().boot_id(), RELEASED_MS)?;
         let health = Arc::new(Health::default());
         let commits = Arc::new(AtomicU64::new(0));
         let (news, receivers) = News::channels();
@@ -163,6 +168,7 @@ impl Store {
             rules: receivers.rules,
             commits,
             health,
+            boot,
         };
         Ok(Store { inner: Arc::new(inner) })
     }
@@ -253,6 +259,11 @@ impl Store {
     /// Commits since it was opened.
     pub fn commits(&self) -> u64 {
         self.inner.commits.load(Ordering::Relaxed)
+    }
+
+    /// The boot in which it was opened, as far as it was known then.
+    pub fn boot(&self) -> Boot {
+        self.inner.boot
     }
 
     /// Whether there was no room for what was written last. The next write may find room again.

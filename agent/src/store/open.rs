@@ -20,7 +20,11 @@ pub const FILE_NAME: &str = "outpost.db";
 const APPLICATION_ID: i64 = 0x4f75_7470;
 
 /// One step a file, numbered; each runs in one transaction. A released step is never changed.
-const MIGRATIONS: [&str; 2] = [include_str!("migrations/0001_initial.sql"), include_str!("migrations/0002_upkeep.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("migrations/0001_initial.sql"),
+    include_str!("migrations/0002_upkeep.sql"),
+    include_str!("migrations/0003_time.sql"),
+];
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const STATEMENTS_CACHED: usize = 64;

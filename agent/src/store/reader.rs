@@ -247,7 +247,7 @@ pub(super) fn read_state(db: &Connection) -> Result<GatewayState, Error> {
     let mut state = GatewayState::default();
     let mut statement = db.prepare_cached(
         "SELECT device, origin, key, epoch, cursor, backfill, scopes, source, repair_symbols, repairs, is_unsure, \
-         is_told, turn, recovers, wanted, bounds FROM sync_state",
+         is_told, turn, recovers, wanted, bounds, heard, floor_ms, awaits_time FROM sync_state",
     )?;
     let mut rows = statement.query([])?;
     if let Some(row) = rows.next()? {
@@ -270,6 +270,8 @@ pub(super) fn read_state(db: &Connection) -> Result<GatewayState, Error> {
         let (wanted, bounds): (Vec<u8>, String) = (row.get(14)?, row.get(15)?);
         state.wanted =
             wanted.chunks_exact(8).filter_map(|item| Some(u64::from_le_bytes(item.try_into().ok()?))).collect();
+        (state.heard, state.floor_ms) = (Hlc(row.get::<_, i64>(16)? as u64), row.get(17)?);
+        state.awaits_time = row.get(18)?;
         state.bounds = bounds.lines().filter_map(side::read_bound).collect();
     }
     read_streams(db, &mut state)?;
@@ -278,7 +280,7 @@ pub(super) fn read_state(db: &Connection) -> Result<GatewayState, Error> {
 
 fn read_streams(db: &Connection, state: &mut GatewayState) -> Result<(), Error> {
     let mut statement =
-        db.prepare_cached("SELECT stream, acked, acked_chain, durable, last, chain, clock FROM stream_state")?;
+        db.prepare_cached("SELECT stream, acked, acked_chain, durable, last, chain, clock, sent FROM stream_state")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let (acked, durable, last, clock): (i64, i64, i64, i64) = (row.get(1)?, row.get(3)?, row.get(4)?, row.get(6)?);
@@ -286,6 +288,7 @@ fn read_streams(db: &Connection, state: &mut GatewayState) -> Result<(), Error> 
             acked: Seq(acked as u64),
             acked_chain: row.get(2)?,
             durable: Seq(durable as u64),
+            sent: Seq(row.get::<_, i64>(7)? as u64),
             last: Seq(last as u64),
             chain: Chain(row.get(5)?),
         };

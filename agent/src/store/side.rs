@@ -17,8 +17,8 @@ const EXPIRED_AT_ONCE: i64 = 8;
 pub(super) fn write_state(db: &Connection, state: &GatewayState) -> Result<(), Error> {
     let mut insert = db.prepare_cached(
         "INSERT OR REPLACE INTO sync_state (one, device, origin, key, turn, epoch, cursor, backfill, scopes, source, \
-         repair_symbols, repairs, is_unsure, is_told, recovers, wanted, bounds) \
-         VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+         repair_symbols, repairs, is_unsure, is_told, recovers, wanted, bounds, heard, floor_ms, awaits_time) \
+         VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
     )?;
     let scopes: Vec<&str> = state.scopes.iter().map(Scope::as_str).collect();
     insert.execute(rusqlite::params![
@@ -38,6 +38,9 @@ pub(super) fn write_state(db: &Connection, state: &GatewayState) -> Result<(), E
         state.recovers.map_or(-1, |common| common.0 as i64),
         state.wanted.iter().flat_map(|item| item.to_le_bytes()).collect::<Vec<u8>>(),
         state.bounds.iter().map(bound_text).collect::<Vec<_>>().join("\n"),
+        state.heard.0 as i64,
+        state.floor_ms,
+        state.awaits_time,
     ])?;
     Ok(())
 }
@@ -57,8 +60,8 @@ pub(super) fn read_bound(text: &str) -> Option<Bound> {
 /// Writes the streams and the clock. They change with every capture, so they have a page of their own.
 pub(super) fn write_streams(db: &Connection, state: &GatewayState) -> Result<(), Error> {
     let mut insert = db.prepare_cached(
-        "INSERT OR REPLACE INTO stream_state (stream, acked, acked_chain, durable, last, chain, clock) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT OR REPLACE INTO stream_state (stream, acked, acked_chain, durable, last, chain, clock, sent) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     )?;
     for stream in Stream::ALL {
         let at = state.stream(stream);
@@ -70,6 +73,7 @@ pub(super) fn write_streams(db: &Connection, state: &GatewayState) -> Result<(),
             at.last.0 as i64,
             at.chain.0,
             state.clock.0 as i64,
+            at.sent.0 as i64,
         ])?;
     }
     Ok(())

@@ -1,8 +1,10 @@
 //! The gateway's memory as the protocol asks for it: [`sync_protocol::gateway::Store`] for a write transaction.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rusqlite::OptionalExtension;
+use sync_protocol::boot::{Boot, Moment};
 use sync_protocol::digest::Chain;
 use sync_protocol::gateway::{Fate, GatewayState, Held, Store};
 use sync_protocol::id::{Dot, Origin, RecordKey, Scope, Seq, Stream};
@@ -13,7 +15,7 @@ use sync_protocol::rules::Rules;
 
 use super::history::{CONFIRMED, DISCARDED, FROM_HUB, PARKED, PENDING, Walk, is_unsettled, read_op};
 use super::number::{is_hub, lane_end, own, seq};
-use super::tx::{Tx, incarnation_of, wall_ms};
+use super::tx::{Tx, incarnation_of};
 use super::{reader, side};
 use crate::error::Error;
 use crate::hardware;
@@ -155,6 +157,18 @@ impl Store for Tx<'_> {
         self.move_tail(ops)
     }
 
+    fn restamp(&mut self, ops: &[Op]) -> Result<(), Error> {
+        self.restamp_ops(ops)
+    }
+
+    fn boots(&mut self) -> Result<Vec<Boot>, Error> {
+        self.all_boots()
+    }
+
+    fn moments(&mut self, stream: Stream, after: Seq) -> Result<BTreeMap<Seq, Moment>, Error> {
+        self.moments_after(stream, after)
+    }
+
     fn chain_at(&mut self, stream: Stream, seq: Seq) -> Result<Option<Short>, Error> {
         let number = own(self.cache.incarnation, stream, seq);
         let mut statement = self.db.prepare_cached("SELECT chain FROM history WHERE number = ?1")?;
@@ -175,7 +189,7 @@ impl Store for Tx<'_> {
         self.flush()?;
         let mut items = Vec::new();
         let covered = |n: i64| self.cache.scopes.iter().any(|(path, scope)| scope.n == n && is_covered(scopes, path));
-        let mut known: std::collections::BTreeMap<i64, bool> = std::collections::BTreeMap::new();
+        let mut known: BTreeMap<i64, bool> = BTreeMap::new();
         let mut statement = self.db.prepare_cached("SELECT scope, item FROM records WHERE is_confirmed = 1")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
@@ -282,7 +296,7 @@ impl Tx<'_> {
         let mut update = self.db.prepare_cached("UPDATE history SET fate = ?2, hseq = ?3 WHERE number = ?1")?;
         update.execute((number, new, hseq))?;
         if let Some(reason) = reason {
-            side::note(self.db, number, new, reason, wall_ms())?;
+            side::note(self.db, number, new, reason, self.now_ms())?;
         } else if old != PENDING && old != CONFIRMED {
             self.db.prepare_cached("DELETE FROM notes WHERE number = ?1")?.execute([number])?;
         }

@@ -59,7 +59,7 @@ impl Tx<'_> {
     /// The readable own ops of a lane after a number.
     fn tail(&self, after: i64) -> Result<Vec<HistoryRow>, Error> {
         let mut statement = self.db.prepare_cached(
-            "SELECT number, older, fate, hseq, noted_ms, chain, etag_before, op, before, superseded \
+            "SELECT number, older, fate, hseq, noted_ms, chain, etag_before, op, before, superseded, boot, mono_ms \
              FROM history WHERE number > ?1 AND number <= ?2 ORDER BY number",
         )?;
         let rows: Vec<HistoryRow> =

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OptionalExtension};
+use sync_protocol::boot::Moment;
 use sync_protocol::gateway::{GatewayState, Held};
 use sync_protocol::id::{Origin, RecordKey, Scope, Seq};
 use sync_protocol::merge::Superseded;
@@ -42,6 +43,8 @@ pub(super) struct Cache {
     pub(super) open: Option<Open>,
     /// The op that was read or written last, with its number.
     pub(super) op: Option<(i64, Arc<Op>)>,
+    /// Where in the life of the box the closure writes, and what time that is.
+    pub(super) moment: Option<(Moment, i64)>,
     /// What is to be remembered with the next change of a record.
     pub(super) remembered: Option<(RecordKey, Vec<Superseded>)>,
 }
@@ -96,6 +99,7 @@ impl Cache {
             hub_seq: 0,
             open: None,
             op: None,
+            moment: None,
             remembered: None,
         };
         cache.find_hub_seq(db)?;
@@ -234,7 +238,7 @@ impl<'a> Tx<'a> {
     /// Ends a closure: writes what is open and drops what only this closure knew.
     pub(super) fn end(&mut self) -> Result<(), Error> {
         self.flush()?;
-        (self.cache.op, self.cache.left) = (None, None);
+        (self.cache.op, self.cache.left, self.cache.moment) = (None, None, None);
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use sync_protocol::identity::DeviceKey;
 use sync_protocol::rules::Rules;
 
 use super::transport::Transport;
-use crate::clock::unix_ms;
+use crate::clock::Clock;
 use crate::error::Error;
 use crate::hardware;
 use crate::store::{Enrolment, Store};
@@ -40,8 +40,8 @@ struct Granted {
 ///
 /// # Errors
 /// [`Error::Denied`] with the hub's words if the code is wrong, used or too old; [`Error::Offline`] if it cannot be reached.
-pub async fn enroll(store: &Store, hub_url: &str, code: &str, again: bool) -> Result<String, Error> {
-    let transport = Transport::new(hub_url)?;
+pub async fn enroll(store: &Store, clock: &Clock, hub_url: &str, code: &str, again: bool) -> Result<String, Error> {
+    let transport = Transport::new(hub_url, clock)?;
     let enrolment = store.read(|reader| reader.enrolment()).await?;
     let known_as = enrolment.filter(|_| !again).map(|enrolment| enrolment.name);
     let wish = Wish { code: code.trim(), version: env!("CARGO_PKG_VERSION"), known_as, hardware: hardware::facts() };
@@ -51,6 +51,7 @@ pub async fn enroll(store: &Store, hub_url: &str, code: &str, again: bool) -> Re
     let rules =
         Rules::parse(&granted.rules).map_err(|e| Error::Rejected(format!("its rules cannot be read here: {e}")))?;
     let (name, hub_url) = (granted.name.clone(), hub_url.trim_end_matches('/').to_owned());
+    let enrolled_ms = clock.now().now_ms;
     let write = store.write(move |tx| {
         tx.set_rules(Arc::new(rules))?;
         let mut state = tx.state()?;
@@ -66,7 +67,7 @@ pub async fn enroll(store: &Store, hub_url: &str, code: &str, again: bool) -> Re
         }
         tx.set_state(&state)?;
         adopt_origin(tx, Origin(granted.origin))?;
-        tx.set_enrolment(&Enrolment { hub_url, name: granted.name, device: granted.device, enrolled_ms: unix_ms() })
+        tx.set_enrolment(&Enrolment { hub_url, name: granted.name, device: granted.device, enrolled_ms })
     });
     write.await?;
     Ok(name)

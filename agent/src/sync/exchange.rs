@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use sync_protocol::frame::{Effort, Packer, split};
 use sync_protocol::gateway::{self, Outgoing, Store as _};
-use sync_protocol::limits::MESSAGE_BYTES_MAX;
+use sync_protocol::limits::{CLOCK_AGREES_MS, MESSAGE_BYTES_MAX};
 use sync_protocol::message::{Request, Response, Status, body, split_head};
 use sync_protocol::payload::Payload;
 use utoipa::ToSchema;
@@ -99,8 +99,8 @@ impl Courier {
             Report { sent, exchanges: 1, bytes_up: message.len() as u64, agrees: true, ..Report::default() };
         let began = Instant::now();
         let incoming = self.transport.exchange(message).await?;
-        self.integrate(incoming, Arc::new(request), &mut report).await?;
-        report.elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.integrate(incoming, Arc::new(request), began, &mut report).await?;
+        report.elapsed_ms = millis(began.elapsed());
         Ok(report)
     }
 
@@ -137,7 +137,13 @@ impl Courier {
         Ok(is_time)
     }
 
-    async fn integrate(&self, mut incoming: Incoming, request: Arc<Request>, report: &mut Report) -> Result<(), Error> {
+    async fn integrate(
+        &self,
+        mut incoming: Incoming,
+        request: Arc<Request>,
+        began: Instant,
+        report: &mut Report,
+    ) -> Result<(), Error> {
         let mut buffer = Vec::new();
         let mut head: Option<Arc<Response>> = None;
         while let Some(chunk) = incoming.chunk().await? {
@@ -150,7 +156,7 @@ impl Courier {
                 let Some((bytes, end)) = split_head(&buffer)? else { continue };
                 let decoded = Arc::new(Response::decode(bytes)?);
                 buffer.drain(..end);
-                self.take_head(&request, &decoded, report).await?;
+                self.take_head(&request, &decoded, began, report).await?;
                 head = Some(decoded);
             }
             while let Some((inside, end)) = split(&buffer)? {
@@ -171,7 +177,13 @@ impl Courier {
         Ok(())
     }
 
-    async fn take_head(&self, request: &Arc<Request>, head: &Arc<Response>, report: &mut Report) -> Result<(), Error> {
+    async fn take_head(
+        &self,
+        request: &Arc<Request>,
+        head: &Arc<Response>,
+        began: Instant,
+        report: &mut Report,
+    ) -> Result<(), Error> {
         match head.status {
             Status::Denied => return Err(Error::Denied(head.reason.clone().unwrap_or_default())),
             Status::Upgrade => return Err(Error::Upgrade(head.reason.clone().unwrap_or_default())),
@@ -180,17 +192,27 @@ impl Courier {
             }
             Status::Ok | Status::Compared => {}
         }
-        self.clock.compare(head.hub_ms);
-        let (request, head) = (Arc::clone(request), Arc::clone(head));
-        let done = self.store.write(move |tx| gateway::integrate_head(tx, &request, &head)).await?;
+        let heard = self.clock.hear(head.hub_ms, millis(began.elapsed()));
+        let (request, head, now) = (Arc::clone(request), Arc::clone(head), self.clock.now());
+        let write = self.store.write(move |tx| {
+            tx.set_moment(now.at, now.now_ms);
+            // Before the answer is integrated: unsent ops get their times with it.
+            tx.set_boot_start(heard.boot, heard.start_ms)?;
+            if heard.step_ms > CLOCK_AGREES_MS as i64 {
+                tx.set_clock_forward(heard.step_ms, heard.before_ms)?;
+            }
+            gateway::integrate_head(tx, &request, &head)
+        });
+        let done = write.await?;
         report.acknowledged += done.acknowledged;
         report.evicted += done.evicted;
         Ok(())
     }
 
     async fn take_frame(&self, frame: Vec<u8>, report: &mut Report) -> Result<(), Error> {
-        let packer = Arc::clone(&self.packer);
+        let (packer, now) = (Arc::clone(&self.packer), self.clock.now());
         let write = self.store.write(move |tx| {
+            tx.set_moment(now.at, now.now_ms);
             let payload = packer.lock().map_err(|_| Error::Closed)?.unpack(&frame)?;
             match Payload::decode(&payload)? {
                 Payload::Rows(rows) => gateway::integrate_rows(tx, &rows),
@@ -249,6 +271,10 @@ impl Courier {
         });
         noted.await
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The answer ended in the middle of a frame.

@@ -6,6 +6,7 @@
 mod enroll;
 mod exchange;
 mod link;
+mod tls;
 mod transport;
 
 use std::future::Future;
@@ -116,7 +117,7 @@ impl SyncLoop {
             return Err(Error::NotEnrolled);
         };
         if self.courier.as_ref().is_none_or(|(known, _)| *known != enrolment) {
-            let transport = Transport::new(&enrolment.hub_url)?;
+            let transport = Transport::new(&enrolment.hub_url, &self.clock)?;
             self.courier = Some((enrolment, Courier::new(self.store.clone(), transport, self.clock.clone())?));
         }
         let Some((_, courier)) = &self.courier else { return Err(Error::Closed) };

@@ -7,6 +7,8 @@ use reqwest::redirect::Policy;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::tls;
+use crate::clock::Clock;
 use crate::error::Error;
 
 /// What an exchange is labelled with; whatever answers with something else is not a hub.
@@ -31,13 +33,17 @@ impl Transport {
     ///
     /// # Errors
     /// [`Error::Config`] if that is no address of a hub.
-    pub fn new(base: &str) -> Result<Transport, Error> {
+    pub fn new(base: &str, clock: &Clock) -> Result<Transport, Error> {
         let url = reqwest::Url::parse(base)
             .map_err(|_| Error::Config(format!("{base} is not an address such as https://hub.example.org")))?;
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
             return Err(Error::Config(format!("{base} is not an address such as https://hub.example.org")));
         }
-        let client = builder()
+        let mut builder = builder();
+        if url.scheme() == "https" {
+            builder = builder.tls_backend_preconfigured(tls::of_system(clock)?);
+        }
+        let client = builder
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(SILENCE_MAX)
             // A captive portal redirects; a hub does not.
@@ -136,4 +142,15 @@ pub async fn ask_daemon(
     let response = request.send().await.map_err(Error::offline)?;
     let status = response.status().as_u16();
     Ok((status, response.bytes().await.map_err(Error::offline)?.into()))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// Whether something answers on this port of this machine over TLS.
+    pub(in super::super) async fn answers_over(tls: rustls::ClientConfig, port: u16) -> bool {
+        let client = builder().no_proxy().tls_backend_preconfigured(tls).build().unwrap();
+        client.get(format!("https://localhost:{port}/")).send().await.is_ok()
+    }
 }

@@ -1,8 +1,9 @@
 //! Every op that arrived, and which values stopped being current.
 
 use rusqlite::{OptionalExtension, params};
-use sync_protocol::digest::op_hash_of;
+use sync_protocol::digest::op_hash;
 use sync_protocol::hub::Arrived;
+use sync_protocol::hub::clamped;
 use sync_protocol::id::{Dot, HubSeq, Origin, RecordKey, Seq, Stream};
 use sync_protocol::merge::{Superseded, Why};
 use sync_protocol::message::{AckRange, Short};
@@ -74,7 +75,7 @@ impl Tx<'_> {
     pub(super) fn hash_at(&mut self, at: Dot) -> Result<Option<Short>, StoreError> {
         let mut select = self.sql("SELECT op FROM history WHERE origin = ?1 AND stream = ?2 AND seq = ?3")?;
         let op: Option<Vec<u8>> = select.query_row(columns(at), |row| row.get(0)).optional()?;
-        Ok(op.map(|canonical| op_hash_of(&canonical)))
+        op.map(|canonical| Ok(op_hash(&Op::from_canonical(&canonical)?))).transpose()
     }
 
     pub(super) fn applied_ranges(
@@ -129,7 +130,7 @@ impl Tx<'_> {
         while let Some(row) = rows.next()? {
             let op: Vec<u8> = row.get(2)?;
             past.push(Past {
-                op: Op::from_canonical(&op)?,
+                op: as_it_counts(Op::from_canonical(&op)?, row.get(3)?),
                 hseq: HubSeq(number(row.get(0)?)),
                 applied: HubSeq(number(row.get(1)?)),
                 received_ms: row.get(3)?,
@@ -174,4 +175,9 @@ impl Tx<'_> {
         }
         Ok(keys)
     }
+}
+
+/// The history keeps ops as they were written. A time that had not come yet when the op arrived counts as clamped.
+pub(super) fn as_it_counts(op: Op, received_ms: i64) -> Op {
+    clamped(&op, u64::try_from(received_ms).unwrap_or(0)).unwrap_or(op)
 }

@@ -6,6 +6,7 @@ use sync_protocol::id::{Device, Dot, HubSeq, Origin, RecordKey};
 use sync_protocol::record::Op;
 
 use super::Tx;
+use super::history::as_it_counts;
 use super::tx::{bits, columns, number, small};
 use crate::error::StoreError;
 
@@ -78,7 +79,7 @@ impl Tx<'_> {
         if !self.may_hold()? {
             return Ok(Vec::new());
         }
-        let sql = "SELECT q.hseq, q.device, q.reason, h.op, '', 0
+        let sql = "SELECT q.hseq, q.device, q.reason, h.op, '', h.received_ms
             FROM quarantine q INDEXED BY quarantine_record JOIN history h USING (origin, stream, seq)
             WHERE q.type = ?1 AND q.id = ?2 AND q.origin = ?3 ORDER BY q.hseq";
         let mut select = self.sql(sql)?;
@@ -144,7 +145,7 @@ impl Tx<'_> {
 fn held_row(row: &Row<'_>) -> Result<HeldRow, StoreError> {
     let (device, op): (i64, Vec<u8>) = (row.get(1)?, row.get(3)?);
     let held = HeldOp {
-        op: Op::from_canonical(&op)?,
+        op: as_it_counts(Op::from_canonical(&op)?, row.get(5)?),
         hseq: HubSeq(number(row.get(0)?)),
         device: (device != 0).then(|| Device(small(device))),
         reason: row.get(2)?,

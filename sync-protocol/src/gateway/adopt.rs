@@ -70,13 +70,18 @@ pub fn adopt_origin<S: Store>(store: &mut S, origin: Origin) -> Result<(), S::Er
                 keys.insert(op.key.clone());
                 let confirmed = store.held(&op.key)?.and_then(|held| held.confirmed);
                 rename(&mut op, old, origin, &names, confirmed.as_ref(), &mut totals);
-                chain = chain.extend(&op.canonical());
+                chain = chain.extend(&op);
                 renumbered.push((op, chain));
             }
         }
         let durable = Seq(0);
-        *state.stream_mut(stream_id) =
-            super::StreamState { acked: Seq(0), acked_chain: Chain::default().short(), durable, last: seq, chain };
+        *state.stream_mut(stream_id) = super::StreamState {
+            acked_chain: Chain::default().short(),
+            durable,
+            last: seq,
+            chain,
+            ..Default::default()
+        };
     }
     state.origin = origin;
     store.set_state(&state)?;

@@ -123,6 +123,7 @@ pub fn capture<S: Store>(store: &mut S, wish: Capture) -> Result<Captured, Refus
         return Ok(Captured { op: None, created: false, etag: etag(&visible), conflicts, record: visible });
     }
     let stream_id = type_rules.stream;
+    state.awaits_time |= wish.quality == TimeQuality::Unknown;
     state.clock = state.clock.tick(u64::try_from(wish.now_ms).unwrap_or(0));
     let stream = state.stream_mut(stream_id);
     stream.last = stream.last.next();
@@ -140,7 +141,7 @@ pub fn capture<S: Store>(store: &mut S, wish: Capture) -> Result<Captured, Refus
         settles,
     };
     let op = Op { stamp, key: wish.key, changes };
-    let chain = chain.extend(&op.canonical());
+    let chain = chain.extend(&op);
     state.stream_mut(stream_id).chain = chain;
     let merged = merge::apply(&mut visible, &op, HubSeq::NONE, type_rules)?;
     if visible.size() > RECORD_KEPT_BYTES_MAX {

@@ -46,7 +46,7 @@ pub fn request<S: Store>(
 where
     S::Error: From<io::Error>,
 {
-    let state = store.state()?;
+    let mut state = store.state()?;
     let rules = store.rules()?;
     let mut streams = Vec::new();
     for stream in Stream::ALL {
@@ -92,8 +92,11 @@ where
         asks: state.unsure,
     };
     let (mut frames, mut ops) = (Vec::new(), 0);
-    if !state.unsure && state.wanted.is_empty() {
-        push_frames(store, packer, &state, up_bytes, &mut frames, &mut ops)?;
+    if !state.unsure && !state.awaits_time && state.wanted.is_empty() {
+        push_frames(store, packer, &mut state, up_bytes, &mut frames, &mut ops)?;
+        if ops > 0 {
+            store.set_state(&state)?;
+        }
     }
     offer_frames(store, packer, &state.wanted, &mut frames)?;
     Ok(Outgoing { head, frames, ops })
@@ -102,7 +105,7 @@ where
 fn push_frames<S: Store>(
     store: &mut S,
     packer: &mut Packer,
-    state: &GatewayState,
+    state: &mut GatewayState,
     up_bytes: usize,
     frames: &mut Vec<Vec<u8>>,
     ops: &mut usize,
@@ -130,6 +133,8 @@ where
             // By the op and not by counting: a damaged op may be missing in between, which the hub will see as a gap.
             after = tail.get(taken.saturating_sub(1)).map_or(after, |op| op.stamp.dot.seq);
             frames.push(frame);
+            let at = state.stream_mut(stream);
+            at.sent = at.sent.max(after);
         }
     }
     Ok(())

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::adopt::{adopt_origin, rebase};
+use super::restamp::{hear_time, latest};
 use super::{Fate, GatewayState, Held, Store, bounded, show};
+use crate::clock::Hlc;
 use crate::id::{Dot, FieldName, HubSeq, RecordKey, Seq};
 use crate::limits::SYMBOLS_FIRST;
 use crate::merge::{self, Superseded, Why};
@@ -29,6 +31,12 @@ pub struct Integrated {
 /// # Errors
 /// What the store reports; the caller rolls back then.
 pub fn integrate_head<S: Store>(store: &mut S, request: &Request, response: &Response) -> Result<Integrated, S::Error> {
+    let result = take_head(store, request, response)?;
+    hear_time(store, response.hub_ms)?;
+    Ok(result)
+}
+
+fn take_head<S: Store>(store: &mut S, request: &Request, response: &Response) -> Result<Integrated, S::Error> {
     let mut state = store.state()?;
     let mut result = Integrated::default();
     state.unsure = false;
@@ -44,7 +52,7 @@ pub fn integrate_head<S: Store>(store: &mut S, request: &Request, response: &Res
             }
             state.told = false;
             for ack in &response.acks {
-                result.acknowledged += acknowledge(store, &mut state, ack, &rules)?;
+                result.acknowledged += acknowledge(store, &mut state, ack, &rules, latest(response.hub_ms))?;
             }
             store.set_state(&state)?;
             if let Some(origin) = response.origin {
@@ -76,7 +84,7 @@ pub fn integrate_head<S: Store>(store: &mut S, request: &Request, response: &Res
     }
     let rules = store.rules()?;
     for ack in &response.acks {
-        result.acknowledged += acknowledge(store, &mut state, ack, &rules)?;
+        result.acknowledged += acknowledge(store, &mut state, ack, &rules, latest(response.hub_ms))?;
     }
     if let Some(view) = &response.view {
         take_view(store, &mut state, view, &mut result)?;
@@ -177,7 +185,7 @@ fn take_cells<S: Store>(
     let mut superseded = Vec::new();
     for (name, cell) in &record.cells {
         for stamp in cell.stamps() {
-            state.clock = state.clock.observe(stamp.hlc);
+            state.hear(stamp.hlc);
         }
         let known = confirmed.cells.get(name);
         superseded.extend(known.map(|known| replaced(name, known, cell)).unwrap_or_default());
@@ -229,7 +237,7 @@ fn take_notice<S: Store>(store: &mut S, notice: &Notice, rules: &Rules) -> Resul
         News::Held(reason) => store.settle_fate(notice.dot, &Fate::Parked(reason.clone())),
         News::Released(hseq) => {
             let bounds = store.state()?.bounds;
-            confirm(store, notice.dot, *hseq, rules, &bounds)
+            confirm(store, notice.dot, *hseq, rules, &bounds).map(|_| ())
         }
         News::Discarded(reason) => {
             store.settle_fate(notice.dot, &Fate::Discarded(reason.clone()))?;
@@ -249,11 +257,11 @@ pub(super) fn refresh<S: Store>(store: &mut S, key: &RecordKey, rules: &Rules) -
     store.keep(key, &Held { visible, is_pending: !pending.is_empty(), ..held })
 }
 
-/// The hub has applied an own op: it becomes part of the confirmed record.
-fn confirm<S: Store>(store: &mut S, dot: Dot, hseq: HubSeq, rules: &Rules, bounds: &[Bound]) -> Result<(), S::Error> {
+/// The hub has applied an own op: it becomes part of the confirmed record. Gives its stamp.
+fn confirm<S: Store>(store: &mut S, dot: Dot, hseq: HubSeq, rules: &Rules, bounds: &[Bound]) -> Result<Hlc, S::Error> {
     let op = store.own_op(dot)?;
     store.settle_fate(dot, &Fate::Confirmed(hseq))?;
-    let Some(op) = op.filter(|op| op.stamp.dot == dot) else { return Ok(()) };
+    let Some(op) = op.filter(|op| op.stamp.dot == dot) else { return Ok(Hlc::default()) };
     let op = bounded(&op, bounds).unwrap_or(op);
     let held = store.held(&op.key)?.unwrap_or_default();
     let mut confirmed = held.confirmed.unwrap_or_default();
@@ -261,14 +269,23 @@ fn confirm<S: Store>(store: &mut S, dot: Dot, hseq: HubSeq, rules: &Rules, bound
     let _ = merge::apply(&mut confirmed, &op, hseq, rules.of(&op.key.record_type));
     let pending = store.pending(&op.key)?;
     if pending.is_empty() && held.leaving.is_some() {
-        return store.forget(&op.key);
+        store.forget(&op.key)?;
+        return Ok(op.stamp.hlc);
     }
     let (visible, _) = show(Some(&confirmed), &pending, rules);
     let (is_pending, leaving) = (!pending.is_empty(), held.leaving);
-    store.keep(&op.key, &Held { confirmed: Some(confirmed), visible, is_pending, leaving })
+    store.keep(&op.key, &Held { confirmed: Some(confirmed), visible, is_pending, leaving })?;
+    Ok(op.stamp.hlc)
 }
 
-fn acknowledge<S: Store>(store: &mut S, state: &mut GatewayState, ack: &Ack, rules: &Rules) -> Result<u64, S::Error> {
+/// `latest` is the highest stamp that the hub leaves as it is.
+fn acknowledge<S: Store>(
+    store: &mut S,
+    state: &mut GatewayState,
+    ack: &Ack,
+    rules: &Rules,
+    latest: Hlc,
+) -> Result<u64, S::Error> {
     let before = state.stream(ack.stream).acked;
     let last = state.stream(ack.stream).last;
     let acked = ack.acked.min(last);
@@ -286,7 +303,10 @@ fn acknowledge<S: Store>(store: &mut S, state: &mut GatewayState, ack: &Ack, rul
             Some(HubSeq(range.hseq.0.saturating_add(nth)))
         });
         match number {
-            Some(hseq) => confirm(store, dot, hseq, rules, &state.bounds)?,
+            Some(hseq) => {
+                let stamp = confirm(store, dot, hseq, rules, &state.bounds)?;
+                state.heard = state.heard.observe(stamp.min(latest));
+            }
             None => store.settle_fate(dot, &Fate::Parked("waiting at the hub".to_owned()))?,
         }
         touched.push(seq);

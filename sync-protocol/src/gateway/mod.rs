@@ -12,7 +12,9 @@ mod adopt;
 mod capture;
 mod exchange;
 mod integrate;
+mod restamp;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use adopt::adopt_origin;
@@ -22,6 +24,7 @@ pub use exchange::{Outgoing, WallClock, request};
 pub(crate) use exchange::{cut_frame, next_guess};
 pub use integrate::{Integrated, finish, integrate_head, integrate_rows};
 
+use crate::boot::{Boot, Moment};
 use crate::clock::Hlc;
 use crate::digest::Chain;
 use crate::id::{Device, Dot, Epoch, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream};
@@ -57,6 +60,12 @@ pub struct GatewayState {
     pub source: Source,
     /// The highest stamp ever given or seen.
     pub clock: Hlc,
+    /// The highest stamp that stands at the hub, as far as known here: of what was acknowledged and of what came from it.
+    pub heard: Hlc,
+    /// A time that certainly has passed, by the hub's clock; milliseconds since 1970.
+    pub floor_ms: i64,
+    /// Unsent ops have a time of which nobody knows how good it is. Nothing is sent until the hub's time was heard.
+    pub awaits_time: bool,
     /// The streams, by number.
     pub streams: [StreamState; 3],
     /// Coded symbols to send with the next request, because the digests disagreed.
@@ -85,6 +94,8 @@ pub struct StreamState {
     pub acked_chain: Short,
     /// This op and all before it survive the loss of the hub.
     pub durable: Seq,
+    /// This op and all before it have left the box, and are never changed. None of them may have arrived.
+    pub sent: Seq,
     /// The last op that exists.
     pub last: Seq,
     /// Chain at `last`.
@@ -104,6 +115,9 @@ impl Default for GatewayState {
             scopes: vec![Scope::root()],
             source: Source::CLINIC,
             clock: Hlc::default(),
+            heard: Hlc::default(),
+            floor_ms: 0,
+            awaits_time: false,
             streams: [StreamState::default(); 3],
             repair_symbols: None,
             repairs: 0,
@@ -150,6 +164,11 @@ impl GatewayState {
     /// The scope of new records.
     pub fn home(&self) -> Scope {
         self.scopes.first().cloned().unwrap_or_else(Scope::root)
+    }
+
+    /// Takes note of a stamp that stands at the hub.
+    pub(crate) fn hear(&mut self, stamp: Hlc) {
+        (self.clock, self.heard) = (self.clock.observe(stamp), self.heard.observe(stamp));
     }
 
     /// Ops that the hub does not have yet.
@@ -232,6 +251,12 @@ pub trait Store {
     fn settle_fate(&mut self, dot: Dot, fate: &Fate) -> Result<(), Self::Error>;
     /// Replaces all own ops after the acknowledged ones by these, with the chain after each; for a new origin.
     fn replace_tail(&mut self, ops: &[(Op, Chain)]) -> Result<(), Self::Error>;
+    /// Replaces own ops by the same with other times. They have never left the box.
+    fn restamp(&mut self, ops: &[Op]) -> Result<(), Self::Error>;
+    /// The boots that are known, in order.
+    fn boots(&mut self) -> Result<Vec<Boot>, Self::Error>;
+    /// Where in the life of the box the own ops after `after` were written, as far as known.
+    fn moments(&mut self, stream: Stream, after: Seq) -> Result<BTreeMap<Seq, Moment>, Self::Error>;
     /// Short chain after an own op; `None` if it is not known any more.
     fn chain_at(&mut self, stream: Stream, seq: Seq) -> Result<Option<Short>, Self::Error>;
     /// When the first own op after `after` was captured, milliseconds since 1970.

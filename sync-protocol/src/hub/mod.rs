@@ -10,6 +10,7 @@
 //!
 //! Nothing here touches a disk, a clock or a network: a [`Store`] remembers, the caller passes the time.
 
+mod clamp;
 mod grant;
 mod judge;
 mod open;
@@ -18,6 +19,7 @@ mod write;
 
 use std::sync::Arc;
 
+pub use clamp::clamped;
 pub use grant::{Grant, grant};
 pub use judge::{admit, discard, release, review_all};
 pub use open::{Conversation, Opened, Received, Standing, open, receive, receive_offers};
@@ -164,7 +166,7 @@ impl<'a> Arrived<'a> {
     /// An op that follows on a chain.
     pub fn after(chain: Chain, op: &'a Op) -> Arrived<'a> {
         let canonical = op.canonical();
-        Arrived { op, chain: chain.extend(&canonical), canonical }
+        Arrived { op, chain: chain.extend(op), canonical }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::clamp::clamped;
 use super::judge::{admit, free_waiting};
 use super::{Arrived, Gateway, Mark, Snapshot, Store};
 use crate::digest::op_hash;
@@ -20,6 +21,8 @@ pub struct Conversation {
     pub gateway: Gateway,
     /// What it said.
     pub request: Request,
+    /// The hub's clock when it began, milliseconds since 1970.
+    pub now_ms: u64,
     /// Whether it speaks as its gateway does at present, or as it once did.
     pub standing: Standing,
     /// Streams in which its history turned out not to be ours.
@@ -135,6 +138,7 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
     Ok(Opened::Ready(Box::new(Conversation {
         gateway,
         request,
+        now_ms,
         standing,
         forked,
         agreed,
@@ -277,9 +281,11 @@ pub fn receive<S: Store>(store: &mut S, with: &mut Conversation, ops: &[Op]) -> 
             with.forked.insert(stream);
             break;
         }
-        // The chain is over what was written; what it says it saw counts as far as that still means the same.
+        // The chain is over what was written; what it says it saw counts as far as that still means the same, and a time as
+        // far as it has come.
         let written = Arrived::after(mark.chain, op);
-        let counted = bounded(op, &with.request.bounds);
+        let bounded = bounded(op, &with.request.bounds);
+        let counted = clamped(bounded.as_ref().unwrap_or(op), with.now_ms).or(bounded);
         let arrived = Arrived { op: counted.as_ref().unwrap_or(op), ..written };
         (mark.acked, mark.chain, agreed) = (dot.seq, arrived.chain, dot.seq);
         let is_held = admit(store, Some(with.gateway.device), &arrived)?;

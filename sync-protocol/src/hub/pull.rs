@@ -11,6 +11,7 @@ use std::io;
 
 use super::open::ack;
 use super::{Gateway, Grant, LogLine, Logged, Snapshot};
+use crate::clock::TimeQuality;
 use crate::difference::{Encoder, decode, unpack};
 use crate::frame::Packer;
 use crate::gateway::{cut_frame, next_guess};
@@ -261,7 +262,9 @@ where
             State::Log(log) => by_own(&log.touch),
             State::Counter(counter) => by_own(&counter.touch),
         };
-        own && cell.changed > self.gateway.echo_until
+        // Of a stamp that was clamped the author has another.
+        let is_clamped = cell.stamps().iter().any(|stamp| stamp.quality == TimeQuality::Clamped);
+        own && !is_clamped && cell.changed > self.gateway.echo_until
     }
 
     /// Asks a gateway for what it holds and we do not, after this hub was put back; nothing is sent to it before.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::MemoryError;
+use crate::boot::{Boot, Moment};
 use crate::digest::{Chain, item};
 use crate::gateway::{Fate, GatewayState, Held, Store};
 use crate::id::{Dot, RecordKey, Scope, Seq, Stream};
@@ -16,6 +17,7 @@ use crate::rules::Rules;
 #[derive(Debug, Clone, PartialEq)]
 struct Own {
     op: Op,
+    moment: Moment,
     chain: Chain,
     fate: Option<Fate>,
 }
@@ -30,6 +32,9 @@ pub struct MemoryGateway {
     replaced: Vec<(RecordKey, Superseded)>,
     pleas: Vec<Plea>,
     print: Short,
+    boots: Vec<Boot>,
+    /// Where in the life of the box it writes now.
+    moment: Moment,
 }
 
 impl MemoryGateway {
@@ -65,6 +70,18 @@ impl MemoryGateway {
     /// Loses an own op, as a card with a damaged row does.
     pub fn lose(&mut self, dot: Dot) {
         self.own.remove(&dot);
+    }
+
+    /// Begins a boot, or learns more of one.
+    pub fn set_boot(&mut self, boot: Boot) {
+        self.boots.retain(|known| known.number != boot.number);
+        self.boots.push(boot);
+        self.boots.sort_by_key(|boot| boot.number);
+    }
+
+    /// What is written from now on is written here in the life of the box.
+    pub fn set_moment(&mut self, moment: Moment) {
+        self.moment = moment;
     }
 
     /// Moves it into another box.
@@ -119,7 +136,7 @@ impl Store for MemoryGateway {
     }
 
     fn append(&mut self, op: &Op, chain: Chain, replaced: &[Superseded]) -> Result<(), MemoryError> {
-        self.own.insert(op.stamp.dot, Own { op: op.clone(), chain, fate: None });
+        self.own.insert(op.stamp.dot, Own { op: op.clone(), moment: self.moment, chain, fate: None });
         self.remember(&op.key, replaced)
     }
 
@@ -159,11 +176,40 @@ impl Store for MemoryGateway {
     }
 
     fn replace_tail(&mut self, ops: &[(Op, Chain)]) -> Result<(), MemoryError> {
-        self.own.retain(|_, own| own.fate.is_some());
+        // In each stream they come in the order of those that they replace.
+        let of = |own: &Own| own.op.stamp.dot.stream;
+        let mut moments: Vec<(Stream, Moment)> = Vec::new();
+        self.own.retain(|_, own| {
+            if own.fate.is_none() {
+                moments.push((of(own), own.moment));
+            }
+            own.fate.is_some()
+        });
         for (op, chain) in ops {
-            self.own.insert(op.stamp.dot, Own { op: op.clone(), chain: *chain, fate: None });
+            let at = moments.iter().position(|(stream, _)| *stream == op.stamp.dot.stream);
+            let moment = at.map(|at| moments.remove(at).1).unwrap_or_default();
+            self.own.insert(op.stamp.dot, Own { op: op.clone(), moment, chain: *chain, fate: None });
         }
         Ok(())
+    }
+
+    fn restamp(&mut self, ops: &[Op]) -> Result<(), MemoryError> {
+        for op in ops {
+            if let Some(own) = self.own.get_mut(&op.stamp.dot) {
+                own.op = op.clone();
+            }
+        }
+        Ok(())
+    }
+
+    fn boots(&mut self) -> Result<Vec<Boot>, MemoryError> {
+        Ok(self.boots.clone())
+    }
+
+    fn moments(&mut self, stream: Stream, after: Seq) -> Result<BTreeMap<Seq, Moment>, MemoryError> {
+        let from = Dot { origin: self.state.origin, stream, seq: after.next() };
+        let to = Dot { seq: Seq(u64::MAX), ..from };
+        Ok(self.own.range(from..=to).map(|(dot, own)| (dot.seq, own.moment)).collect())
     }
 
     fn chain_at(&mut self, stream: Stream, seq: Seq) -> Result<Option<Short>, MemoryError> {

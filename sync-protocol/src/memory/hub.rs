@@ -17,6 +17,8 @@ use crate::rules::{Rules, ScopeKey};
 #[derive(Debug, Clone)]
 struct Kept {
     op: Op,
+    /// Of the op as it was written, which may not be as it counts.
+    hash: Short,
     hseq: HubSeq,
     chain: Chain,
     is_held: bool,
@@ -178,7 +180,7 @@ impl Snapshot for MemoryHub {
     }
 
     fn op_hash(&mut self, dot: Dot) -> Result<Option<Short>, MemoryError> {
-        Ok(self.history.get(&dot).map(|kept| op_hash(&kept.op)))
+        Ok(self.history.get(&dot).map(|kept| kept.hash))
     }
 
     fn ranges(&mut self, origin: Origin, stream: Stream, after: Seq, upto: Seq) -> Result<Vec<AckRange>, MemoryError> {
@@ -293,8 +295,9 @@ impl Store for MemoryHub {
     }
 
     fn append(&mut self, arrived: &Arrived<'_>, hseq: HubSeq, is_held: bool) -> Result<(), MemoryError> {
-        let Arrived { op, chain, .. } = arrived;
-        self.history.insert(op.stamp.dot, Kept { op: (*op).clone(), hseq, chain: *chain, is_held });
+        let Arrived { op, chain, canonical } = arrived;
+        let hash = Op::from_canonical(canonical).map_or_else(|_| op_hash(op), |written| op_hash(&written));
+        self.history.insert(op.stamp.dot, Kept { op: (*op).clone(), hash, hseq, chain: *chain, is_held });
         Ok(())
     }
 

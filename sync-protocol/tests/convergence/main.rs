@@ -4,6 +4,7 @@
 
 mod identity;
 mod recovery;
+mod times;
 mod world;
 
 use serde_json::{Value, json};

@@ -1,8 +1,10 @@
 //! The store in step with the one in memory: whatever the protocol asks, both must answer the same.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::json;
+use sync_protocol::boot::{Boot, Moment};
 use sync_protocol::digest::{Chain, item};
 use sync_protocol::gateway::{Fate, GatewayState, Held};
 use sync_protocol::hub::Gateway as Enrolled;
@@ -107,6 +109,24 @@ impl gateway::Store for InStep<'_, '_> {
     fn replace_tail(&mut self, ops: &[(Op, Chain)]) -> Result<(), Error> {
         self.ask("replace_tail", |d| d.replace_tail(ops), |m| m.replace_tail(ops))
     }
+    fn restamp(&mut self, ops: &[Op]) -> Result<(), Error> {
+        self.ask("restamp", |d| d.restamp(ops), |m| m.restamp(ops))
+    }
+    fn boots(&mut self) -> Result<Vec<Boot>, Error> {
+        // The disk knows of the boot that the test runs in.
+        self.memory.boots().map_err(|_| Error::Closed)
+    }
+    fn moments(&mut self, stream: Stream, after: Seq) -> Result<BTreeMap<Seq, Moment>, Error> {
+        self.ask(
+            "moments",
+            |d| d.moments(stream, after),
+            |m| {
+                let mut known = m.moments(stream, after)?;
+                known.retain(|_, moment| moment.boot != 0);
+                Ok(known)
+            },
+        )
+    }
     fn chain_at(&mut self, stream: Stream, seq: Seq) -> Result<Option<Short>, Error> {
         self.ask("chain_at", |d| d.chain_at(stream, seq), |m| m.chain_at(stream, seq))
     }
@@ -192,7 +212,11 @@ impl World {
                 drop(gateway::capture(&mut other, wish));
             }
             _ => {
-                let wish = self.wish(&mut here);
+                let mut wish = self.wish(&mut here);
+                if self.pick(4) == 0 {
+                    wish.quality = TimeQuality::Unknown;
+                    wish.now_ms = [0, 2_147_000_000_000, self.now_ms - 60_000][self.pick(3) as usize];
+                }
                 drop(gateway::capture(&mut here, wish));
             }
         }

@@ -10,6 +10,7 @@ mod group;
 mod history;
 mod reading;
 mod schema;
+mod time;
 
 use std::path::Path;
 

@@ -1,0 +1,205 @@
+//! TLS on a box that does not know what time it is.
+//!
+//! A certificate is valid between two times, and a box that believes in 1970 or 2038 would take every one for invalid, for
+//! ever: without TLS it never hears the time. So the wall clock is not asked. As long as the hub's time was not heard in this
+//! boot, "now" may be anything from what has certainly passed on ([`Bounds`]): a certificate is refused if no such time lies
+//! within it. That an expired certificate can pass for one that has not is the price, and the floor bounds it: what had
+//! expired by the time of the last contact, or when this program was made, stays refused.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, SignatureScheme};
+use rustls_platform_verifier::Verifier;
+
+use crate::clock::{Bounds, Clock};
+use crate::error::Error;
+
+/// Times that are tried: each certificate of a chain can name another.
+const TRIES: usize = 8;
+
+/// A client that trusts what the system trusts.
+///
+/// # Errors
+/// [`Error::Offline`] if the system has no certificates to trust.
+pub(super) fn of_system(clock: &Clock) -> Result<ClientConfig, Error> {
+    let trusted = Verifier::new(Arc::new(default_provider())).map_err(Error::offline)?;
+    trusting(clock, Arc::new(trusted))
+}
+
+/// A client that trusts what `trusted` does, at a time that is possible.
+fn trusting(clock: &Clock, trusted: Arc<dyn ServerCertVerifier>) -> Result<ClientConfig, Error> {
+    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(Error::offline)?;
+    let verifier = AtAPossibleTime { clock: clock.clone(), trusted };
+    Ok(config.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
+}
+
+/// Asks another verifier, at times that may be now.
+#[derive(Debug)]
+struct AtAPossibleTime {
+    clock: Clock,
+    trusted: Arc<dyn ServerCertVerifier>,
+}
+
+impl ServerCertVerifier for AtAPossibleTime {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        _by_the_wall_clock: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        let at = |seconds| {
+            let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+            self.trusted.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        };
+        at_a_possible_time(self.clock.bounds(), at)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        self.trusted.verify_tls12_signature(message, cert, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        self.trusted.verify_tls13_signature(message, cert, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.trusted.supported_verify_schemes()
+    }
+}
+
+/// The verdict at the likely time. If that is only a guess and a certificate says that it is over by then, at the earliest
+/// time that is possible; if one says that it has not begun, when it begins.
+fn at_a_possible_time<T>(bounds: Bounds, verify: impl Fn(u64) -> Result<T, TlsError>) -> Result<T, TlsError> {
+    let [likely, floor] = [bounds.likely_ms, bounds.floor_ms].map(|ms| u64::try_from(ms / 1_000).unwrap_or(0));
+    let (mut now, mut goes_back) = (likely, true);
+    let mut verdict = verify(now);
+    for _ in 0..TRIES {
+        let Err(TlsError::InvalidCertificate(reason)) = &verdict else { break };
+        if !bounds.is_guess {
+            break;
+        }
+        now = match reason {
+            CertificateError::ExpiredContext { .. } if goes_back && now > floor => floor,
+            CertificateError::NotValidYetContext { not_before, .. } => not_before.as_secs().max(now + 1),
+            _ => break,
+        };
+        goes_back = false;
+        verdict = verify(now);
+    }
+    verdict
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpListener};
+    use std::thread::JoinHandle;
+
+    use rcgen::{CertificateParams, KeyPair};
+    use rustls::client::WebPkiServerVerifier;
+    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+    use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+    use sync_protocol::boot::Boot;
+
+    use super::super::transport::tests::answers_over;
+    use super::*;
+    use crate::clock::Machine;
+
+    /// Days after 1970: 2027-01-01.
+    const FLOOR_DAYS: i64 = 20_819;
+    const DAY_MS: i64 = 86_400_000;
+    const YEAR_2038_DAYS: i64 = 24_855;
+
+    /// A hub whose certificate is valid between these days after 1970. Answers one connection.
+    fn hub(from_days: i64, to_days: i64) -> (SocketAddr, Arc<dyn ServerCertVerifier>, JoinHandle<()>) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let day = |days: i64| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(days as u64 * 86_400);
+        (params.not_before, params.not_after) = (day(from_days), day(to_days));
+        let cert = params.self_signed(&key).unwrap().der().clone();
+        let provider = Arc::new(default_provider());
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.clone()], key)
+            .unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(cert).unwrap();
+        let trusted = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let answers = std::thread::spawn(move || {
+            let (socket, _) = listener.accept().unwrap();
+            let mut stream = StreamOwned::new(ServerConnection::new(Arc::new(config)).unwrap(), socket);
+            // A client that refuses the certificate ends it here.
+            let mut asked = [0; 1_024];
+            if stream.read(&mut asked).is_ok_and(|read| read > 0) {
+                let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n");
+                let _ = stream.flush();
+            }
+        });
+        (address, trusted, answers)
+    }
+
+    /// Whether a box that believes this connects.
+    fn connects(wall_days: i64, hears: bool, certificate: (i64, i64)) -> bool {
+        let (address, trusted, answers) = hub(certificate.0, certificate.1);
+        let machine = Box::leak(Box::new(Machine::pretending("test", wall_days * DAY_MS)));
+        let clock = Clock::new(machine, Boot { number: 1, floor_ms: FLOOR_DAYS * DAY_MS, start_ms: None });
+        if hears {
+            clock.hear(wall_days as u64 * DAY_MS as u64, 0);
+        }
+        let config = trusting(&clock, trusted).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let is_answered = runtime.block_on(answers_over(config, address.port()));
+        answers.join().unwrap();
+        is_answered
+    }
+
+    #[test]
+    fn a_box_that_believes_in_any_year_connects_to_a_hub_whose_certificate_is_valid() {
+        let today = FLOOR_DAYS + 100;
+        for wall_days in [0, today, YEAR_2038_DAYS, today + 2 * 365, YEAR_2038_DAYS + 10_000] {
+            assert!(connects(wall_days, false, (FLOOR_DAYS - 30, today + 30)), "day {wall_days}");
+            assert!(
+                connects(wall_days, false, (today - 10, today + 80)),
+                "day {wall_days}, renewed since the last contact"
+            );
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_had_certainly_expired_is_refused_in_any_year() {
+        for wall_days in [0, FLOOR_DAYS - 400, FLOOR_DAYS + 10, YEAR_2038_DAYS] {
+            assert!(!connects(wall_days, false, (FLOOR_DAYS - 800, FLOOR_DAYS - 1)), "day {wall_days}");
+        }
+    }
+
+    #[test]
+    fn who_has_heard_the_time_is_as_strict_as_everybody() {
+        let today = FLOOR_DAYS + 100;
+        assert!(connects(today, true, (today - 10, today + 10)));
+        assert!(!connects(today, true, (today - 20, today - 10)));
+        assert!(!connects(today, true, (today + 10, today + 20)));
+    }
+}

@@ -1,0 +1,175 @@
+//! Boxes that wake up in any year: their times are repaired or bounded before they are sent, and nothing is refused.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use serde_json::json;
+use sync_protocol::boot::{Boot, Moment};
+use sync_protocol::clock::{Hlc, TimeQuality};
+use sync_protocol::gateway::{self, Intent, Store as _};
+use sync_protocol::id::{RecordKey, Stream};
+use sync_protocol::limits::{CLOCK_AHEAD_MS_MAX, REPAIR_STEP_MS};
+use sync_protocol::loopback::exchange;
+use sync_protocol::record::{Op, Stamp};
+
+use crate::world::{RULES, World, object};
+
+const DAY_MS: i64 = 86_400_000;
+const YEAR_2038_MS: i64 = 2_147_000_000_000;
+
+/// A write in a boot whose clock says anything.
+fn put_at(w: &mut World, key: &str, body: serde_json::Value, moment: Moment, claimed_ms: i64) {
+    w.gateways[0].set_moment(moment);
+    let wish = w.wish(key, Intent::Put(object(body)));
+    let wish = gateway::Capture { now_ms: claimed_ms, quality: TimeQuality::Unknown, ..wish };
+    w.capture(0, wish);
+}
+
+fn stamp_of(w: &mut World, key: &str) -> Stamp {
+    let record = w.hub_record(key);
+    record.cells.values().find_map(|cell| cell.stamp()).unwrap().as_ref().clone()
+}
+
+fn latest(w: &World) -> Hlc {
+    Hlc::at(w.now_ms as u64 + CLOCK_AHEAD_MS_MAX)
+}
+
+#[test]
+fn unsent_records_of_boots_in_1970_and_2038_arrive_bounded_and_nothing_is_refused() {
+    let mut w = World::new(RULES, &["mw", "mw"]);
+    w.sync_all();
+    let heard_ms = w.now_ms;
+    let moment = |boot, mono_ms| Moment { boot, mono_ms };
+    w.gateways[0].set_boot(Boot { number: 1, floor_ms: heard_ms, start_ms: None });
+    put_at(&mut w, "patient/a", json!({"name": "A"}), moment(1, 60_000), 60_000);
+    w.gateways[0].set_boot(Boot { number: 2, floor_ms: heard_ms, start_ms: None });
+    put_at(&mut w, "patient/b", json!({"name": "B"}), moment(2, 60_000), YEAR_2038_MS);
+    // Months later, in a third boot, there is a link.
+    w.now_ms += 90 * DAY_MS;
+    let began_ms = w.now_ms - DAY_MS;
+    w.gateways[0].set_boot(Boot { number: 3, floor_ms: heard_ms, start_ms: Some(began_ms) });
+    put_at(&mut w, "patient/c", json!({"name": "C"}), moment(3, 60_000), 60_000);
+    let first = exchange(&mut w.gateways[0], &mut w.hub, &mut w.link, w.now_ms as u64).unwrap();
+    assert_eq!(first.ops, 0, "nothing with a wrong time leaves");
+    w.sync_all();
+    let [a, b, c] = ["patient/a", "patient/b", "patient/c"].map(|key| stamp_of(&mut w, key));
+    assert_eq!([a.quality, b.quality, c.quality], [TimeQuality::Bounded, TimeQuality::Bounded, TimeQuality::Repaired]);
+    assert!(heard_ms < a.captured_ms && a.captured_ms < b.captured_ms && b.captured_ms <= began_ms);
+    assert!(c.captured_ms.abs_diff(began_ms + 60_000) <= REPAIR_STEP_MS as u64 / 2);
+    assert!(a.hlc < b.hlc && b.hlc < c.hlc);
+    assert!(w.hub.quarantine().is_empty());
+    assert!(w.gateways[0].state().unwrap().clock <= latest(&w), "2038 is over");
+}
+
+#[test]
+fn a_card_put_back_to_before_the_repair_doubles_nothing() {
+    let mut w = World::new("version = 1\n[types.stock.fields]\nused = \"counter\"\n", &["mw"]);
+    w.sync_all();
+    put_at(&mut w, "stock/s1", json!({"used": 1}), Moment { boot: 1, mono_ms: 5_000 }, 5_000);
+    let image = w.gateways[0].clone();
+    w.sync_all();
+    w.gateways[0] = image;
+    put_at(&mut w, "stock/s1", json!({"used": 3}), Moment { boot: 2, mono_ms: 9_000 }, 9_000);
+    w.sync_all();
+    assert_eq!(w.body(0, "stock/s1")["used"], json!(3), "the first one counts once");
+}
+
+#[test]
+fn what_has_left_the_box_keeps_its_stamp() {
+    let mut w = World::new(RULES, &["mw"]);
+    w.sync_all();
+    w.put(0, "patient/a", json!({"name": "A"}));
+    // It may have arrived or not: the answer was lost.
+    let clock = gateway::WallClock { now_ms: w.now_ms as u64, ahead_seconds: None };
+    let asked = gateway::request(&mut w.gateways[0], &mut w.link.up, clock, 4_096, 4_096).unwrap();
+    assert_eq!(asked.ops, 1);
+    put_at(&mut w, "patient/b", json!({"name": "B"}), Moment { boot: 1, mono_ms: 5_000 }, YEAR_2038_MS);
+    let before: Vec<Op> = w.gateways[0].own_ops(Stream::Normal, Default::default(), 1).unwrap();
+    w.sync_all();
+    assert_eq!(w.gateways[0].own_ops(Stream::Normal, Default::default(), 1).unwrap(), before);
+    assert_eq!(stamp_of(&mut w, "patient/b").quality, TimeQuality::Bounded);
+}
+
+#[test]
+fn a_stamp_of_the_future_is_clamped_and_flagged_and_its_author_hears_of_it() {
+    let mut w = World::new(RULES, &["mw", "mw"]);
+    w.sync_all();
+    for (key, later) in [("patient/a", 0), ("patient/b", 1)] {
+        let wish = w.wish(key, Intent::Put(object(json!({"name": key, "notes": ["n"], "allergies": ["penicillin"]}))));
+        // A program that is sure of its clock, and wrong.
+        w.capture(0, gateway::Capture { now_ms: YEAR_2038_MS + later, ..wish });
+    }
+    w.sync_all();
+    let [a, b] = ["patient/a", "patient/b"].map(|key| stamp_of(&mut w, key));
+    assert_eq!([a.quality, b.quality], [TimeQuality::Clamped; 2]);
+    assert!(a.hlc <= b.hlc && b.hlc <= latest(&w) && a.captured_ms <= w.now_ms + CLOCK_AHEAD_MS_MAX as i64);
+    assert!(w.hub.quarantine().is_empty());
+    assert_eq!(w.record(0, "patient/a"), w.hub_record("patient/a"));
+    w.put(0, "patient/c", json!({"name": "C"}));
+    w.sync_all();
+    assert_eq!(stamp_of(&mut w, "patient/c").quality, TimeQuality::Good, "the clock came back");
+}
+
+/// One boot: what it certainly lasted, whether it hears the time, and what its clock says.
+#[derive(Debug, Clone)]
+struct Life {
+    claims_ms: i64,
+    hears: bool,
+    gaps_ms: Vec<i64>,
+}
+
+fn life() -> impl Strategy<Value = Life> {
+    let claims = prop_oneof![Just(0), Just(YEAR_2038_MS), 1_700_000_000_000i64..1_900_000_000_000];
+    (claims, any::<bool>(), prop::collection::vec(0i64..DAY_MS, 1..6)).prop_map(|(claims_ms, hears, gaps_ms)| Life {
+        claims_ms,
+        hears,
+        gaps_ms,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_the_clocks_said_order_stays_and_times_are_possible(lives in prop::collection::vec(life(), 1..5)) {
+        let mut w = World::new(RULES, &["mw"]);
+        w.sync_all();
+        let heard_ms = w.now_ms;
+        let mut truth: BTreeMap<String, (i64, bool)> = BTreeMap::new();
+        let mut now_ms = heard_ms;
+        for (boot, life) in (1..).zip(&lives) {
+            now_ms += DAY_MS;
+            let began_ms = now_ms;
+            for (nth, gap) in life.gaps_ms.iter().enumerate() {
+                now_ms += gap;
+                let (mono_ms, kind) = (now_ms - began_ms, if nth % 2 == 0 { "patient" } else { "form" });
+                let key = format!("{kind}/b{boot}n{nth}");
+                put_at(&mut w, &key, json!({"name": key}), Moment { boot, mono_ms }, life.claims_ms + mono_ms);
+                truth.insert(key, (now_ms, life.hears));
+            }
+            let start_ms = life.hears.then_some(began_ms);
+            w.gateways[0].set_boot(Boot { number: boot, floor_ms: heard_ms, start_ms });
+        }
+        w.now_ms = now_ms + DAY_MS;
+        w.sync_all();
+        let mut stamps: Vec<(i64, Stamp)> = Vec::new();
+        for (key, (true_ms, hears)) in &truth {
+            let stamp = stamp_of(&mut w, key);
+            let off_ms = stamp.captured_ms.abs_diff(*true_ms);
+            match hears {
+                true => prop_assert!(off_ms <= 2 * REPAIR_STEP_MS as u64 || stamp.quality == TimeQuality::Good, "{key} is {off_ms} ms off"),
+                false => prop_assert_eq!(stamp.quality, TimeQuality::Bounded),
+            }
+            prop_assert!(stamp.captured_ms >= heard_ms && stamp.captured_ms <= w.now_ms);
+            stamps.push((*true_ms, stamp));
+        }
+        stamps.sort_by_key(|(true_ms, stamp)| (*true_ms, stamp.hlc));
+        for pair in stamps.windows(2) {
+            prop_assert!(pair[0].1.hlc < pair[1].1.hlc);
+            prop_assert!(pair[0].1.captured_ms <= pair[1].1.captured_ms);
+        }
+        prop_assert!(w.hub.quarantine().is_empty());
+        prop_assert!(w.gateways[0].state().unwrap().clock <= latest(&w));
+        prop_assert!(w.gateways[0].record(&RecordKey::parse("patient/b1n0").unwrap()).is_some());
+    }
+}
