@@ -4,6 +4,7 @@ mod api;
 mod bad_record;
 mod cards;
 mod clinical;
+mod clock;
 mod conflicts;
 mod cut;
 mod kill;

@@ -52,9 +52,18 @@ impl Running {
     /// # Panics
     /// If it ends instead.
     pub fn start(name: &str, args: &[&str], log: &Path) -> Running {
+        Running::start_with(name, args, &[], log)
+    }
+
+    /// As [`Running::start`], with variables of its environment.
+    ///
+    /// # Panics
+    /// If it ends instead.
+    pub fn start_with(name: &str, args: &[&str], variables: &[(&str, String)], log: &Path) -> Running {
         let log = std::fs::File::options().create(true).append(true).open(log).expect("a log file");
         let mut command = Command::new(program(name));
         command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
         let (child, id, stdout) = {
             let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
             let mut child = command.spawn().expect("the program starts");
@@ -244,10 +253,20 @@ impl Gateway {
 
     /// Starts it again on the same folder.
     pub fn restart(&mut self) {
+        self.restart_with(&[]);
+    }
+
+    /// Cuts the power of its box and switches it on again: a new boot, in which the wall clock begins here.
+    pub fn boot(&mut self, boot_id: &str, wall_ms: i64) {
+        self.restart_with(&[("OUTPOST_TEST_CLOCK", format!("{boot_id} {wall_ms}"))]);
+    }
+
+    fn restart_with(&mut self, variables: &[(&str, String)]) {
         self.kill();
         let dir = self.data_dir();
         let log = self.dir.join("log");
-        self.running = Some(Running::start("outpost", &["run", "--data-dir", &dir, "--listen", "127.0.0.1:0"], &log));
+        let args = ["run", "--data-dir", &dir, "--listen", "127.0.0.1:0"];
+        self.running = Some(Running::start_with("outpost", &args, variables, &log));
     }
 
     /// Its data folder.
