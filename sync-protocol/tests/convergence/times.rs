@@ -78,8 +78,11 @@ fn a_card_put_back_to_before_the_repair_doubles_nothing() {
 fn what_has_left_the_box_keeps_its_stamp() {
     let mut w = World::new(RULES, &["mw"]);
     w.sync_all();
-    w.put(0, "patient/a", json!({"name": "A"}));
-    // It may have arrived or not: the answer was lost.
+    put_at(&mut w, "patient/a", json!({"name": "A"}), Moment { boot: 1, mono_ms: 4_000 }, 4_000);
+    // A program that does not wait for the time sends it; it may have arrived or not, because the answer was lost.
+    let mut state = w.gateways[0].state().unwrap();
+    state.awaits_time = false;
+    w.gateways[0].set_state(&state).unwrap();
     let clock = gateway::WallClock { now_ms: w.now_ms as u64, ahead_seconds: None };
     let asked = gateway::request(&mut w.gateways[0], &mut w.link.up, clock, 4_096, 4_096).unwrap();
     assert_eq!(asked.ops, 1);
