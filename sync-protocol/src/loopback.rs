@@ -7,6 +7,7 @@ use std::io;
 use crate::error::DecodeError;
 use crate::frame::{Packer, split};
 use crate::gateway::WallClock;
+use crate::gateway::rescue::{Old, Rescuer};
 use crate::message::{Request, Response, Status, body, split_head};
 use crate::payload::Payload;
 use crate::{gateway, hub};
@@ -124,6 +125,16 @@ where
     let mut with = match hub::open(hub, Request::decode(head)?, now_ms).map_err(LoopError::Hub)? {
         hub::Opened::Ready(with) => with,
         hub::Opened::Refused(response) => return Ok(body(&response.encode(), [])),
+        hub::Opened::Rescue(mut with) => {
+            while let Some((frame, taken)) = split(request.get(at..).unwrap_or_default())? {
+                if let Payload::Ops(ops) = Payload::decode(&link.down.unpack(frame)?)? {
+                    hub::rescue(hub, &mut with, &ops).map_err(LoopError::Hub)?;
+                }
+                at += taken;
+            }
+            let response = hub::rescued(hub, *with, now_ms).map_err(LoopError::Hub)?;
+            return Ok(body(&response.encode(), []));
+        }
     };
     while let Some((frame, taken)) = split(request.get(at..).unwrap_or_default())? {
         match Payload::decode(&link.down.unpack(frame)?)? {
@@ -135,6 +146,32 @@ where
     let grant = hub::grant(hub, &with, now_ms).map_err(LoopError::Hub)?;
     let answer = hub::pull(hub, &mut link.down, &with.request, grant).map_err(LoopError::Hub)?;
     Ok(body(&answer.head.encode(), answer.frames))
+}
+
+/// Runs one exchange of a rescue; `None` when there is nothing left to hand in.
+///
+/// # Errors
+/// [`LoopError`].
+pub fn rescue<O, H>(
+    rescuer: &mut Rescuer,
+    old: &mut O,
+    hub: &mut H,
+    link: &mut Link,
+    now_ms: u64,
+) -> Result<Option<Response>, LoopError<O::Error, H::Error>>
+where
+    O: Old,
+    O::Error: From<io::Error>,
+    H: hub::Store,
+    H::Error: From<io::Error>,
+{
+    let outgoing = rescuer.request(old, &mut link.up, link.up_bytes).map_err(LoopError::Gateway)?;
+    let Some(outgoing) = outgoing else { return Ok(None) };
+    let response = serve(hub, link, &body(&outgoing.head.encode(), outgoing.frames), now_ms)?;
+    let (head, _) = split_head(&response)?.ok_or(DecodeError::Shape("no head"))?;
+    let response = Response::decode(head)?;
+    rescuer.answered(old, &response).map_err(LoopError::Gateway)?;
+    Ok(Some(response))
 }
 
 /// Runs exchanges until there is nothing left to say, at most `limit` of them.

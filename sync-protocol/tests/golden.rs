@@ -17,7 +17,7 @@ use sync_protocol::error::DecodeError;
 use sync_protocol::frame::{Effort, Packer, split};
 use sync_protocol::id::{Author, Device, Dot, Epoch, FieldName, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream};
 use sync_protocol::message::{
-    About, Ack, AckRange, Bound, Plea, Request, Response, Status, StreamHead, View, body, split_head,
+    About, Ack, AckRange, Bound, Plea, Request, Rescue, Rescued, Response, Status, StreamHead, View, body, split_head,
 };
 use sync_protocol::payload::{News, Notice, Payload, Reach, Row, Rows};
 use sync_protocol::record::{Cell, Change, CounterState, Entry, LogState, Op, Record, SetState, Stamp, State, Touch};
@@ -203,6 +203,7 @@ fn idle() -> Request {
         bounds: Vec::new(),
         recovers: None,
         asks: false,
+        rescue: None,
     }
 }
 
@@ -236,6 +237,7 @@ fn requests() -> Vec<(&'static str, Request)> {
             },
         ),
         ("request-recovery", Request { bounds: vec![bound], recovers: Some(HubSeq(39_000)), ..idle() }),
+        ("request-rescue", Request { rescue: Some(Rescue::Apart), ..idle() }),
         ("request-about", Request { about: Some(about), ..idle() }),
     ]
 }
@@ -247,6 +249,8 @@ fn responses() -> Vec<(&'static str, Response)> {
     let ack = |ranges| Ack { stream: Stream::Normal, acked: Seq(25), chain: [0xc1; 8], durable: Seq(20), ranges };
     let range = |first, count, hseq| AckRange { first: Seq(first), count, hseq: HubSeq(hseq) };
     let scopes = vec![Scope::new("mw/zomba").unwrap(), Scope::new("mw/blantyre/ndirande").unwrap()];
+    let agreed = vec![(Stream::Urgent, Seq(3)), (Stream::Normal, Seq(25))];
+    let rescued = Rescued { known: 7, taken: 300, held: 1, waiting: 0, agreed };
     vec![
         ("response-idle", Response { turn: Some(301), digest: Some(0x0123_4567_89ab_cdef), ..ok() }),
         (
@@ -270,6 +274,7 @@ fn responses() -> Vec<(&'static str, Response)> {
         ("response-rules", Response { rules: Some(Arc::from("version = 1\n")), ..ok() }),
         ("response-drop", Response { drop: vec![1, 0x0123_4567_89ab_cdef], ..ok() }),
         ("response-want", Response { want: vec![1, 0x0123_4567_89ab_cdef], symbols: Some(208), more: true, ..ok() }),
+        ("response-rescued", Response { rescued: Some(rescued), ..ok() }),
         ("response-symbols", Response { symbols: Some(832), ..ok() }),
     ]
 }

@@ -7,6 +7,7 @@
 //! the network is waited for.
 
 mod incoming;
+mod rescue;
 
 use std::time::{Duration, Instant};
 
@@ -61,7 +62,7 @@ async fn exchange(hub: Hub, headers: HeaderMap, body: Body) -> Result<Response, 
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Too many exchanges at once").hint("come back")
         );
     };
-    let device = request.device;
+    let (device, is_rescue) = (request.device, request.rescue.is_some());
     let mut talk = Talk { hub: &hub, device, contact: Contact::of(&request, now_ms()), sum: Received::default() };
     let (status, rows, bytes) = match talk.open(request).await? {
         Opened::Refused(refusal) => {
@@ -73,9 +74,14 @@ async fn exchange(hub: Hub, headers: HeaderMap, body: Body) -> Result<Response, 
             let Answer { head, frames, rows } = talk.answer(with).await?;
             (head.status, rows, message::body(&head.encode(), frames))
         }
+        Opened::Rescue(with) => {
+            let head = talk.rescue(with, &mut incoming).await?;
+            (head.status, 0, body_of(&head.encode()))
+        }
     };
     tracing::info!(
         device = device.0,
+        rescue = is_rescue,
         status = ?status,
         ops.new = talk.sum.new,
         ops.repeated = talk.sum.repeated,
@@ -119,11 +125,11 @@ struct Talk<'a> {
 
 impl Talk<'_> {
     async fn open(&self, request: Request) -> Result<Opened, StoreError> {
-        let (device, contact) = (self.device, self.contact.clone());
+        let (device, contact, is_rescue) = (self.device, self.contact.clone(), request.rescue.is_some());
         let act = move |tx: &mut Tx<'_>| {
             let now_ms = u64::try_from(tx.now_ms).unwrap_or(0);
             let opened = open(tx, request, now_ms)?;
-            if let Opened::Refused(refusal) = &opened {
+            if let (Opened::Refused(refusal), false) = (&opened, is_rescue) {
                 // Whoever was denied has not shown who it is: what it says of itself is not taken down.
                 if refusal.status != Status::Denied {
                     tx.note_contact(&contact)?;

@@ -88,7 +88,8 @@ impl Tx<'_> {
     }
 
     /// Takes a code and gives the gateway a new origin and its key. A gateway that had been enrolled before, on a
-    /// card that is gone, is so again: whoever still has the old card is shut out, and a revocation ends.
+    /// card that is gone, is so again: whoever still has the old card is shut out, but for handing in what it holds, and a
+    /// revocation ends.
     pub(crate) fn redeem(
         &mut self,
         code: &str,
@@ -98,6 +99,7 @@ impl Tx<'_> {
     ) -> Result<Enrolled, HubError> {
         let device = self.device_of_code(code)?;
         let (name, origin, scopes, source) = self.enrolment_of(device)?;
+        self.keep_former_key(device)?;
         let origin = self.new_origin(device, origin)?;
         let gateway = Gateway {
             device,

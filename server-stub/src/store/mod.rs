@@ -13,6 +13,7 @@ mod log;
 mod quarantine;
 mod readers;
 mod records;
+mod rescue;
 mod rules;
 mod tx;
 mod writer;
@@ -34,7 +35,7 @@ pub(crate) use writer::Writer;
 
 use crate::error::StoreError;
 
-const SCHEMA: [&str; 1] = [include_str!("schema-1.sql")];
+const SCHEMA: [&str; 2] = [include_str!("schema-1.sql"), include_str!("schema-2.sql")];
 const BUSY_SECONDS: u64 = 20;
 const STATEMENTS_CACHED: usize = 96;
 const WRITER_CACHE_KIB: i64 = 16_000;

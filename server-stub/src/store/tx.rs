@@ -7,9 +7,10 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use sync_protocol::digest::Chain;
 use sync_protocol::hub::{Arrived, Gateway, HeldOp, LogLine, Mark, Snapshot, Store};
 use sync_protocol::id::{Device, Dot, Epoch, HubSeq, Origin, RecordKey, Scope, Seq, Stream};
+use sync_protocol::identity::DeviceKey;
 use sync_protocol::merge::Superseded;
 use sync_protocol::message::{AckRange, Short};
-use sync_protocol::record::Record;
+use sync_protocol::record::{Op, Record};
 use sync_protocol::rules::Rules;
 
 use super::records::Kept;
@@ -198,6 +199,22 @@ impl Snapshot for Tx<'_> {
     fn items(&mut self, scopes: &[Scope]) -> Result<Vec<(u64, RecordKey)>, StoreError> {
         self.items_in(scopes)
     }
+
+    fn writes_of(&mut self, key: &RecordKey) -> Result<Vec<Op>, StoreError> {
+        self.writes_on(key)
+    }
+
+    fn former_keys(&mut self, device: Device) -> Result<Vec<DeviceKey>, StoreError> {
+        self.keys_before(device)
+    }
+
+    fn rescued_as(&mut self, dot: Dot) -> Result<Vec<Dot>, StoreError> {
+        self.names_of(dot)
+    }
+
+    fn is_for_rescue(&mut self, origin: Origin) -> Result<bool, StoreError> {
+        self.is_rescue_origin(origin)
+    }
 }
 
 impl Store for Tx<'_> {
@@ -222,6 +239,14 @@ impl Store for Tx<'_> {
         let mut insert = self.sql("INSERT INTO origins (origin, device, after) VALUES (?1, ?2, ?1)")?;
         insert.execute(params![origin.0, device.0])?;
         Ok(())
+    }
+
+    fn rescue_origin(&mut self, device: Device, after: Origin) -> Result<Origin, StoreError> {
+        self.new_rescue_origin(device, after)
+    }
+
+    fn note_rescued(&mut self, old: Dot, new: Dot) -> Result<(), StoreError> {
+        self.name_rescued(old, new)
     }
 
     fn new_epoch(&mut self) -> Result<Epoch, StoreError> {

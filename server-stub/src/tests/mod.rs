@@ -4,6 +4,7 @@ mod admin;
 mod beside;
 mod commands;
 mod exchange;
+mod rescue;
 mod store;
 mod walk;
 

@@ -90,6 +90,7 @@ where
         bounds: state.bounds.clone(),
         recovers: state.recovers,
         asks: state.unsure,
+        rescue: None,
     };
     let (mut frames, mut ops) = (Vec::new(), 0);
     if !state.unsure && !state.awaits_time && state.wanted.is_empty() {
@@ -172,7 +173,7 @@ where
 }
 
 /// One frame of the first `guess` items or fewer, so that it stays within the size of a frame, and how many it took.
-fn cut(packer: &mut Packer, ops: &[Op], guess: usize) -> io::Result<(Vec<u8>, usize)> {
+pub(super) fn cut(packer: &mut Packer, ops: &[Op], guess: usize) -> io::Result<(Vec<u8>, usize)> {
     cut_frame(packer, ops.len().min(guess), |count| Payload::Ops(ops.iter().take(count).cloned().collect()))
 }
 

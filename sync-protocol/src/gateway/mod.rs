@@ -12,6 +12,7 @@ mod adopt;
 mod capture;
 mod exchange;
 mod integrate;
+pub mod rescue;
 mod restamp;
 
 use std::collections::BTreeMap;

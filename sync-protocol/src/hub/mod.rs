@@ -15,6 +15,7 @@ mod grant;
 mod judge;
 mod open;
 mod pull;
+mod rescue;
 mod write;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub use grant::{Grant, grant};
 pub use judge::{admit, discard, release, review_all};
 pub use open::{Conversation, Opened, Received, Standing, open, receive, receive_offers};
 pub use pull::{Answer, pull};
+pub use rescue::{Rescuing, rescue, rescued};
 pub use write::{Written, write};
 
 use crate::digest::Chain;
@@ -212,6 +214,14 @@ pub trait Snapshot {
     fn digest(&mut self, scopes: &[Scope]) -> Result<u64, Self::Error>;
     /// All digest items in these scopes, with their records.
     fn items(&mut self, scopes: &[Scope]) -> Result<Vec<(u64, RecordKey)>, Self::Error>;
+    /// All ops on a record that arrived, those in quarantine included.
+    fn writes_of(&mut self, key: &RecordKey) -> Result<Vec<Op>, Self::Error>;
+    /// Keys that an enrolment had before it was made anew; none of a gateway that was revoked.
+    fn former_keys(&mut self, device: Device) -> Result<Vec<DeviceKey>, Self::Error>;
+    /// The numbers under which ops are here that a rescued file has under this one.
+    fn rescued_as(&mut self, dot: Dot) -> Result<Vec<Dot>, Self::Error>;
+    /// Whether an origin was made for rescued ops.
+    fn is_for_rescue(&mut self, origin: Origin) -> Result<bool, Self::Error>;
 }
 
 /// What the hub remembers on disk. Calls between two commits of the caller are one transaction.
@@ -225,6 +235,10 @@ pub trait Store: Snapshot {
     fn new_origin(&mut self, device: Device, after: Origin) -> Result<Origin, Self::Error>;
     /// Takes down whose an origin is that was given in a time which this hub has lost.
     fn claim_origin(&mut self, device: Device, origin: Origin) -> Result<(), Self::Error>;
+    /// A new origin number for rescued ops: no gateway speaks under it.
+    fn rescue_origin(&mut self, device: Device, after: Origin) -> Result<Origin, Self::Error>;
+    /// Notes under which number an op is here that a rescued file has under another.
+    fn note_rescued(&mut self, old: Dot, new: Dot) -> Result<(), Self::Error>;
     /// Parts a twin from a gateway: a new enrolment with the same view, the key of [`DeviceKey::part`], this print, and an
     /// origin after `after`. One that was made for the same print and never spoke is given again.
     fn part(&mut self, gateway: &Gateway, after: Origin, print: Short) -> Result<Gateway, Self::Error>;

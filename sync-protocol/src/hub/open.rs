@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::clamp::clamped;
 use super::judge::{admit, free_waiting};
+use super::rescue::{self, Rescuing};
 use super::{Arrived, Gateway, Mark, Snapshot, Store};
 use crate::digest::op_hash;
 use crate::edit::render;
@@ -53,6 +54,8 @@ pub enum Opened {
     Ready(Box<Conversation>),
     /// It ends here, with this answer.
     Refused(Box<Response>),
+    /// It is no exchange of the gateway, but a file that hands in what it still holds.
+    Rescue(Box<Rescuing>),
 }
 
 /// What a frame of ops did.
@@ -71,6 +74,9 @@ pub struct Received {
 /// # Errors
 /// What the store reports.
 pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Opened, S::Error> {
+    if let Some(kind) = request.rescue {
+        return rescue::open(store, request, kind, now_ms);
+    }
     let mut epoch = store.epoch()?;
     let head = store.head()?;
     let refuse = |status, reason: &str| {

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use super::MemoryError;
 use crate::boot::{Boot, Moment};
 use crate::digest::{Chain, item};
+use crate::gateway::rescue::Old;
 use crate::gateway::{Fate, GatewayState, Held, Store};
-use crate::id::{Dot, RecordKey, Scope, Seq, Stream};
+use crate::id::{Dot, FieldName, Origin, RecordKey, Scope, Seq, Stream};
 use crate::merge::Superseded;
 use crate::message::{About, Plea, Short};
-use crate::record::Op;
+use crate::record::{Cell, Op, State};
 use crate::rules::Rules;
 
 /// One own op and what became of it.
@@ -20,6 +21,8 @@ struct Own {
     moment: Moment,
     chain: Chain,
     fate: Option<Fate>,
+    /// What its origin had counted in the record before it.
+    counted: BTreeMap<FieldName, (u64, u64)>,
 }
 
 /// A gateway that remembers in memory.
@@ -84,6 +87,16 @@ impl MemoryGateway {
         self.moment = moment;
     }
 
+    /// What an origin has counted in a record, as it is shown.
+    fn counted(&self, key: &RecordKey, origin: Origin) -> BTreeMap<FieldName, (u64, u64)> {
+        let cells = self.records.get(key).map(|held| held.visible.cells.iter());
+        let total = |(field, cell): (&FieldName, &Cell)| match &cell.state {
+            State::Counter(counter) => Some((field.clone(), *counter.totals.get(&origin)?)),
+            _ => None,
+        };
+        cells.into_iter().flatten().filter_map(total).collect()
+    }
+
     /// Moves it into another box.
     pub fn set_print(&mut self, print: Short) {
         self.print = print;
@@ -136,7 +149,9 @@ impl Store for MemoryGateway {
     }
 
     fn append(&mut self, op: &Op, chain: Chain, replaced: &[Superseded]) -> Result<(), MemoryError> {
-        self.own.insert(op.stamp.dot, Own { op: op.clone(), moment: self.moment, chain, fate: None });
+        let counted = self.counted(&op.key, op.stamp.dot.origin);
+        let own = Own { op: op.clone(), moment: self.moment, chain, fate: None, counted };
+        self.own.insert(op.stamp.dot, own);
         self.remember(&op.key, replaced)
     }
 
@@ -188,7 +203,8 @@ impl Store for MemoryGateway {
         for (op, chain) in ops {
             let at = moments.iter().position(|(stream, _)| *stream == op.stamp.dot.stream);
             let moment = at.map(|at| moments.remove(at).1).unwrap_or_default();
-            self.own.insert(op.stamp.dot, Own { op: op.clone(), moment, chain: *chain, fate: None });
+            let own = Own { op: op.clone(), moment, chain: *chain, fate: None, counted: BTreeMap::new() };
+            self.own.insert(op.stamp.dot, own);
         }
         Ok(())
     }
@@ -262,5 +278,23 @@ impl Store for MemoryGateway {
             print: self.print,
             ..About::default()
         })
+    }
+}
+
+impl Old for MemoryGateway {
+    type Error = MemoryError;
+
+    fn ops(&mut self, stream: Stream, after: Seq, limit: usize) -> Result<Vec<Op>, MemoryError> {
+        let dot = |seq| Dot { origin: self.state.origin, stream, seq };
+        let own = self.own.range(dot(after.next())..=dot(Seq(u64::MAX)));
+        Ok(own.take(limit).map(|(_, own)| own.op.clone()).collect())
+    }
+
+    fn chain_at(&mut self, stream: Stream, seq: Seq) -> Result<Option<Short>, MemoryError> {
+        Store::chain_at(self, stream, seq)
+    }
+
+    fn counted_before(&mut self, op: &Op, field: &FieldName) -> Result<Option<(u64, u64)>, MemoryError> {
+        Ok(self.own.get(&op.stamp.dot).and_then(|own| own.counted.get(field).copied()))
     }
 }

@@ -1,6 +1,6 @@
 //! The hub's store in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::MemoryError;
@@ -17,7 +17,7 @@ use crate::rules::{Rules, ScopeKey};
 #[derive(Debug, Clone)]
 struct Kept {
     op: Op,
-    /// Of the op as it was written, which may not be as it counts.
+    /// Of what was written; `op` says what counts of it.
     hash: Short,
     hseq: HubSeq,
     chain: Chain,
@@ -48,6 +48,10 @@ pub struct MemoryHub {
     records: BTreeMap<RecordKey, (Record, Vec<RecordKey>)>,
     log: Vec<LogLine>,
     quarantine: Vec<Waiting>,
+    former_keys: BTreeMap<Device, Vec<DeviceKey>>,
+    /// Origins for rescued ops.
+    rescues: BTreeSet<Origin>,
+    rescued: BTreeMap<Dot, Vec<Dot>>,
 }
 
 impl MemoryHub {
@@ -75,6 +79,15 @@ impl MemoryHub {
         };
         self.gateways.insert(device, gateway.clone());
         gateway
+    }
+
+    /// Enrols a known gateway anew, on another card: it gets another key and origin, and keeps its name.
+    pub fn enroll_again(&mut self, device: Device, key: DeviceKey) -> Option<Gateway> {
+        let origin = self.mint_origin(device);
+        let gateway = self.gateways.get_mut(&device)?;
+        self.former_keys.entry(device).or_default().push(gateway.key);
+        (gateway.origin, gateway.key, gateway.turn, gateway.turn_before) = (origin, key, 0, 0);
+        Some(gateway.clone())
     }
 
     /// What a program finds that is started on an older copy of a hub; with `said`, by somebody who says that it is one.
@@ -248,6 +261,24 @@ impl Snapshot for MemoryHub {
     fn items(&mut self, scopes: &[Scope]) -> Result<Vec<(u64, RecordKey)>, MemoryError> {
         Ok(self.in_scopes(scopes))
     }
+
+    fn writes_of(&mut self, key: &RecordKey) -> Result<Vec<Op>, MemoryError> {
+        let mut writes: Vec<&Kept> = self.history.values().filter(|kept| kept.op.key == *key).collect();
+        writes.sort_by_key(|kept| kept.hseq);
+        Ok(writes.into_iter().map(|kept| kept.op.clone()).collect())
+    }
+
+    fn former_keys(&mut self, device: Device) -> Result<Vec<DeviceKey>, MemoryError> {
+        Ok(self.former_keys.get(&device).cloned().unwrap_or_default())
+    }
+
+    fn rescued_as(&mut self, dot: Dot) -> Result<Vec<Dot>, MemoryError> {
+        Ok(self.rescued.get(&dot).cloned().unwrap_or_default())
+    }
+
+    fn is_for_rescue(&mut self, origin: Origin) -> Result<bool, MemoryError> {
+        Ok(self.rescues.contains(&origin))
+    }
 }
 
 impl Store for MemoryHub {
@@ -268,6 +299,17 @@ impl Store for MemoryHub {
 
     fn claim_origin(&mut self, device: Device, origin: Origin) -> Result<(), MemoryError> {
         self.origins.insert(origin, device);
+        Ok(())
+    }
+
+    fn rescue_origin(&mut self, device: Device, _after: Origin) -> Result<Origin, MemoryError> {
+        let origin = self.mint_origin(device);
+        self.rescues.insert(origin);
+        Ok(origin)
+    }
+
+    fn note_rescued(&mut self, old: Dot, new: Dot) -> Result<(), MemoryError> {
+        self.rescued.entry(old).or_default().push(new);
         Ok(())
     }
 

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{About, Ack, AckRange, Bound, PROTOCOL, Plea, Request, Response, Status, StreamHead, View};
+use super::{
+    About, Ack, AckRange, Bound, PROTOCOL, Plea, Request, Rescue, Rescued, Response, Status, StreamHead, View,
+};
 use crate::cbor::{In, Out};
 use crate::codec::{decode_dot, encode_dot};
 use crate::error::DecodeError;
@@ -81,6 +83,9 @@ impl Request {
             keys.key(8).uint(common.0);
         }
         keys.key_if(self.asks, 9, |out| out.bool(true).done());
+        if let Some(rescue) = self.rescue {
+            keys.key(10).uint(rescue.number());
+        }
         keys.finish(head)
     }
 
@@ -116,6 +121,7 @@ impl Request {
             bounds: Vec::new(),
             recovers: None,
             asks: false,
+            rescue: None,
         };
         for _ in 0..input.map()? {
             match input.uint()? {
@@ -140,6 +146,7 @@ impl Request {
                 7 => head.bounds = input.list(decode_bound)?,
                 8 => head.recovers = Some(HubSeq(input.uint()?)),
                 9 => head.asks = input.bool()?,
+                10 => head.rescue = Some(Rescue::from_number(input.uint()?)?),
                 _ => input.skip()?,
             }
         }
@@ -179,6 +186,46 @@ fn decode_stream_head(input: &mut In<'_>) -> Result<StreamHead, DecodeError> {
     let age_seconds = if len > 4 { input.uint()? } else { 0 };
     let last = Seq(acked.0.checked_add(waiting).ok_or(DecodeError::Shape("sequence number"))?);
     Ok(StreamHead { stream, acked, chain, last, age_seconds })
+}
+
+impl Rescue {
+    fn number(self) -> u64 {
+        match self {
+            Rescue::InPlace => 0,
+            Rescue::Apart => 1,
+        }
+    }
+
+    fn from_number(n: u64) -> Result<Rescue, DecodeError> {
+        match n {
+            0 => Ok(Rescue::InPlace),
+            1 => Ok(Rescue::Apart),
+            _ => Err(DecodeError::Shape("unknown kind of rescue")),
+        }
+    }
+}
+
+/// `[known, taken, held, waiting, [stream, agreed, stream, agreed…]]`.
+fn encode_rescued(out: &mut Out, rescued: &Rescued) {
+    out.array(5).uint(rescued.known).uint(rescued.taken).uint(rescued.held).uint(rescued.waiting);
+    out.array(rescued.agreed.len() * 2);
+    for (stream, seq) in &rescued.agreed {
+        out.uint(u64::from(stream.number())).uint(seq.0);
+    }
+}
+
+fn decode_rescued(input: &mut In<'_>) -> Result<Rescued, DecodeError> {
+    input.tuple(5)?;
+    let (known, taken, held, waiting) = (input.uint()?, input.uint()?, input.uint()?, input.uint()?);
+    let len = input.array()?;
+    if len % 2 != 0 || len > 2 * Stream::ALL.len() {
+        return Err(DecodeError::Shape("streams of a rescue"));
+    }
+    let mut agreed = Vec::new();
+    for _ in 0..len / 2 {
+        agreed.push((Stream::from_number(input.u8()?)?, Seq(input.uint()?)));
+    }
+    Ok(Rescued { known, taken, held, waiting, agreed })
 }
 
 impl Status {
@@ -243,6 +290,9 @@ impl Response {
             keys.key(10).uint(u64::from(device.0));
         }
         keys.key_if(!self.want.is_empty(), 11, |out| encode_items(out, &self.want));
+        if let Some(rescued) = &self.rescued {
+            encode_rescued(keys.key(12), rescued);
+        }
         keys.finish(head)
     }
 
@@ -277,6 +327,7 @@ impl Response {
                 9 => head.reason = Some(input.text()?.to_owned()),
                 10 => head.device = Some(Device(input.u32()?)),
                 11 => head.want = input.list(|input| exactly(input).map(u64::from_le_bytes))?,
+                12 => head.rescued = Some(decode_rescued(&mut input)?),
                 _ => input.skip()?,
             }
         }

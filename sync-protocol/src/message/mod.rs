@@ -65,6 +65,33 @@ pub struct Request {
     pub recovers: Option<HubSeq>,
     /// Key 9: it does not know what of its last ops arrived, and sends none before it hears that; absent is false.
     pub asks: bool,
+    /// Key 10: no exchange of a gateway, but what a database that is out of use still holds ([`crate::gateway::rescue`]).
+    pub rescue: Option<Rescue>,
+}
+
+/// How the ops of a rescue are to be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rescue {
+    /// Under their own numbers, as far as they follow on what the hub has.
+    InPlace,
+    /// Each for itself: what the hub does not have gets another number. A change of a counter says what this op alone added and
+    /// subtracted.
+    Apart,
+}
+
+/// What became of the ops of a rescue.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rescued {
+    /// Ops that had arrived before.
+    pub known: u64,
+    /// Ops that were new.
+    pub taken: u64,
+    /// Those of them that went into quarantine.
+    pub held: u64,
+    /// Ops that were not taken, because a gateway still speaks under their origin and may send them itself.
+    pub waiting: u64,
+    /// Up to where the file and the hub have the same ops, for each stream in the request.
+    pub agreed: Vec<(Stream, Seq)>,
 }
 
 /// Ops of a stream up to one of them were written when the hub was of another epoch. Of what they saw, the numbers up to
@@ -170,6 +197,8 @@ pub struct Response {
     pub device: Option<Device>,
     /// Key 11: items whose records the gateway is to send: this hub was put back, and they may be from the time it lost.
     pub want: Vec<u64>,
+    /// Key 12: what became of the ops of a rescue; only in the answer to one.
+    pub rescued: Option<Rescued>,
 }
 
 /// How an exchange ended.
@@ -278,6 +307,7 @@ impl Response {
             reason: None,
             device: None,
             want: Vec::new(),
+            rescued: None,
         }
     }
 }

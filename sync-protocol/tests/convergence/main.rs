@@ -4,6 +4,7 @@
 
 mod identity;
 mod recovery;
+mod rescue;
 mod times;
 mod world;
 

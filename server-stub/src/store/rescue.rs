@@ -1,0 +1,80 @@
+//! What is remembered of rescues: former keys, origins made for rescued ops, and which op is which.
+
+use rusqlite::params;
+use sync_protocol::hub::Store as _;
+use sync_protocol::id::{Device, Dot, Origin, RecordKey};
+use sync_protocol::identity::DeviceKey;
+use sync_protocol::record::Op;
+
+use super::Tx;
+use super::tx::{columns, dot};
+use crate::error::StoreError;
+
+impl Tx<'_> {
+    pub(super) fn writes_on(&mut self, key: &RecordKey) -> Result<Vec<Op>, StoreError> {
+        let mut select = self.sql("SELECT op FROM history WHERE type = ?1 AND id = ?2 ORDER BY hseq")?;
+        let mut rows = select.query([key.record_type.as_str(), key.id.as_str()])?;
+        let mut ops = Vec::new();
+        while let Some(row) = rows.next()? {
+            ops.push(Op::from_canonical(row.get_ref(0)?.as_blob().unwrap_or_default())?);
+        }
+        Ok(ops)
+    }
+
+    /// Keeps the key of a gateway that is about to get another one. Those of one that was revoked are forgotten: an admin
+    /// shut its card out, and a new code is for another card.
+    pub(super) fn keep_former_key(&mut self, device: Device) -> Result<(), StoreError> {
+        let was_revoked = match self.gateway_state(device)? {
+            Some(before) => before.is_revoked,
+            None => return Ok(()),
+        };
+        let sql = match was_revoked {
+            true => "DELETE FROM former_keys WHERE device = ?1",
+            false => {
+                "INSERT OR IGNORE INTO former_keys (device, key)
+                 SELECT device, key FROM gateways WHERE device = ?1 AND key <> x''"
+            }
+        };
+        self.sql(sql)?.execute([device.0])?;
+        Ok(())
+    }
+
+    pub(super) fn keys_before(&mut self, device: Device) -> Result<Vec<DeviceKey>, StoreError> {
+        let mut select = self.sql("SELECT key FROM former_keys WHERE device = ?1")?;
+        let keys = select.query_map([device.0], |row| row.get::<_, Vec<u8>>(0))?.collect::<Result<Vec<_>, _>>()?;
+        Ok(keys.into_iter().filter_map(|key| key.try_into().ok().map(DeviceKey)).collect())
+    }
+
+    pub(super) fn names_of(&mut self, old: Dot) -> Result<Vec<Dot>, StoreError> {
+        let mut select = self.sql(
+            "SELECT as_origin, as_stream, as_seq FROM rescued WHERE origin = ?1 AND stream = ?2 AND seq = ?3
+             ORDER BY as_origin, as_stream, as_seq",
+        )?;
+        let mut rows = select.query(columns(old))?;
+        let mut names = Vec::new();
+        while let Some(row) = rows.next()? {
+            names.push(dot(row.get(0)?, row.get(1)?, row.get(2)?)?);
+        }
+        Ok(names)
+    }
+
+    pub(super) fn is_rescue_origin(&mut self, origin: Origin) -> Result<bool, StoreError> {
+        Ok(self.sql("SELECT 1 FROM rescue_origins WHERE origin = ?1")?.exists([origin.0])?)
+    }
+
+    pub(super) fn new_rescue_origin(&mut self, device: Device, after: Origin) -> Result<Origin, StoreError> {
+        let origin = self.new_origin(device, after)?;
+        self.sql("INSERT INTO rescue_origins (origin) VALUES (?1)")?.execute([origin.0])?;
+        Ok(origin)
+    }
+
+    pub(super) fn name_rescued(&mut self, old: Dot, new: Dot) -> Result<(), StoreError> {
+        let mut insert = self.sql(
+            "INSERT OR IGNORE INTO rescued (origin, stream, seq, as_origin, as_stream, as_seq)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?;
+        let ((origin, stream, seq), (as_origin, as_stream, as_seq)) = (columns(old), columns(new));
+        insert.execute(params![origin, stream, seq, as_origin, as_stream, as_seq])?;
+        Ok(())
+    }
+}

@@ -1,0 +1,357 @@
+//! What a database that is out of use still holds: the ops of an incarnation that is over, handed in by whoever has the file.
+//!
+//! It is no exchange of the gateway: turn, origin, view and print stay as they are, and nothing is sent down. So a gateway that
+//! goes on under the same enrolment does not notice, whatever is handed in, and however often.
+//!
+//! # Invariants
+//! - An op that arrived is not taken again, under whatever number it came: it is told by its record, clock, author and content.
+//! - An op gets its own number only if it follows on what the hub has. All others get numbers of an origin that was made for the
+//!   rescue, and that no gateway speaks under. Within such an origin an op follows only ops of the same file that are before it.
+//! - Nothing is taken that a gateway may still send itself: it would stand here twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::judge::admit;
+use super::open::ack;
+use super::{Arrived, Gateway, Mark, Opened, Snapshot, Store};
+use crate::digest::op_hash;
+use crate::gateway::{UNENROLLED, bounded};
+use crate::id::{Dot, FieldName, HubSeq, Origin, Seq, Stream};
+use crate::identity::DeviceKey;
+use crate::message::{Bound, Request, Rescue, Rescued, Response, Status};
+use crate::record::{Change, Op};
+
+/// A rescue under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rescuing {
+    /// Whose ops they are, as it was under the origin of the file.
+    gateway: Gateway,
+    request: Request,
+    kind: Rescue,
+    /// The gateway speaks under the origin of the file to this day.
+    is_live: bool,
+    bounds: Vec<Bound>,
+    /// Up to where file and hub have the same, as far as it was shown.
+    agreed: BTreeMap<Stream, Seq>,
+    /// Streams in which the file is known to differ from what the hub has under its numbers.
+    apart: BTreeSet<Stream>,
+    /// Streams of which no more can be taken in place.
+    ended: BTreeSet<Stream>,
+    /// Where the op before has its place among rescued ones.
+    cursors: BTreeMap<Stream, Dot>,
+    sum: Rescued,
+}
+
+/// Decides whether this file may hand in what it holds. Changes nothing.
+///
+/// # Errors
+/// What the store reports.
+pub(super) fn open<S: Snapshot>(
+    store: &mut S,
+    request: Request,
+    kind: Rescue,
+    now_ms: u64,
+) -> Result<Opened, S::Error> {
+    let (epoch, head) = (store.epoch()?, store.head()?);
+    let refuse = |reason: &str| {
+        let reason = Some(reason.to_owned());
+        Ok(Opened::Refused(Box::new(Response { reason, ..Response::new(Status::Denied, epoch, now_ms, head) })))
+    };
+    let Some(gateway) = store.gateway(request.device)? else {
+        return refuse("the gateway of this database is not enrolled here");
+    };
+    let origin = request.origin;
+    let is_proof = |key: &DeviceKey| key.proves(request.turn, &request.proof);
+    // Who was enrolled anew, on another card, has another key since; the old card has the old one.
+    let is_former = origin != UNENROLLED && store.former_keys(request.device)?.iter().any(is_proof);
+    if !is_proof(&gateway.key) && !is_former {
+        return refuse("this is not a key that this gateway was given");
+    }
+    if gateway.is_revoked {
+        return refuse("this gateway has been revoked: what its card holds is not taken");
+    }
+    if origin == UNENROLLED && kind == Rescue::InPlace {
+        return refuse("what was written before an enrolment has no numbers here");
+    }
+    if origin != UNENROLLED && store.device_of(origin)? != Some(request.device) {
+        return refuse("this hub never gave this origin to this gateway; perhaps it was put back to before it did");
+    }
+    let mut bounds = request.bounds.clone();
+    if request.epoch != epoch {
+        let (upto, common) = (Seq(u64::MAX), store.common(request.epoch)?);
+        bounds.extend(Stream::ALL.map(|stream| Bound { stream, upto, common }));
+    }
+    let mut agreed = BTreeMap::new();
+    for at in &request.streams {
+        let known = store.chain_at(Dot { origin, stream: at.stream, seq: at.acked })?;
+        if at.acked == Seq(0) || known == Some(at.chain) {
+            agreed.insert(at.stream, at.acked);
+        }
+    }
+    Ok(Opened::Rescue(Box::new(Rescuing {
+        is_live: gateway.origin == origin,
+        gateway: Gateway { origin, ..gateway },
+        request,
+        kind,
+        bounds,
+        agreed,
+        apart: BTreeSet::new(),
+        ended: BTreeSet::new(),
+        cursors: BTreeMap::new(),
+        sum: Rescued::default(),
+    })))
+}
+
+impl Rescuing {
+    /// What became of the ops so far.
+    pub fn so_far(&self) -> &Rescued {
+        &self.sum
+    }
+
+    fn count(&mut self, is_held: bool) {
+        self.sum.taken += 1;
+        self.sum.held += u64::from(is_held);
+    }
+
+    fn agreed(&self, stream: Stream) -> Seq {
+        self.agreed.get(&stream).copied().unwrap_or_default()
+    }
+}
+
+/// Takes one frame of ops.
+///
+/// # Errors
+/// What the store reports; the caller rolls back then.
+pub fn rescue<S: Store>(store: &mut S, with: &mut Rescuing, ops: &[Op]) -> Result<(), S::Error> {
+    for op in ops {
+        if op.stamp.dot.origin != with.gateway.origin || op.stamp.hseq != HubSeq::NONE {
+            break;
+        }
+        match with.kind {
+            Rescue::InPlace => in_place(store, with, op)?,
+            Rescue::Apart => apart(store, with, op)?,
+        }
+    }
+    Ok(())
+}
+
+/// The answer to a rescue: what became of its ops, and how far the streams have come. Only reads.
+///
+/// # Errors
+/// What the store reports.
+pub fn rescued<S: Snapshot>(store: &mut S, with: Rescuing, now_ms: u64) -> Result<Response, S::Error> {
+    let mut head = Response::new(Status::Ok, store.epoch()?, now_ms, with.request.cursor);
+    let mut sum = with.sum.clone();
+    for at in &with.request.streams {
+        head.acks.push(ack(store, with.gateway.origin, at.stream, at.acked, None)?);
+        sum.agreed.push((at.stream, with.agreed(at.stream)));
+    }
+    head.rescued = Some(sum);
+    Ok(head)
+}
+
+/// An op under its own number: compared if that is taken, and taken if it is the next.
+fn in_place<S: Store>(store: &mut S, with: &mut Rescuing, op: &Op) -> Result<(), S::Error> {
+    let dot = op.stamp.dot;
+    if with.ended.contains(&dot.stream) {
+        return Ok(());
+    }
+    let mark = store.mark(dot.origin, dot.stream)?;
+    let agreed = with.agreed(dot.stream);
+    let is_next = dot.seq == agreed.next();
+    if is_next && dot.seq <= mark.acked && store.op_hash(dot)? == Some(op_hash(op)) {
+        with.agreed.insert(dot.stream, dot.seq);
+        with.sum.known += 1;
+        return Ok(());
+    }
+    let follows = is_next && agreed == mark.acked && !with.is_live;
+    // The same card may have sent it under another origin, after it had been put back.
+    if !follows || find(store, op)?.is_some() {
+        with.ended.insert(dot.stream);
+        return Ok(());
+    }
+    let is_held = take(store, with, op, mark)?;
+    with.count(is_held);
+    with.agreed.insert(dot.stream, dot.seq);
+    Ok(())
+}
+
+/// An op for itself: if the hub does not have it, it gets a number of an origin that is for rescued ops only.
+fn apart<S: Store>(store: &mut S, with: &mut Rescuing, op: &Op) -> Result<(), S::Error> {
+    let (dot, device) = (op.stamp.dot, with.gateway.device);
+    let found = find(store, op)?;
+    let is_taken_number = dot.seq <= store.mark(dot.origin, dot.stream)?.acked;
+    if let Some(at) = found {
+        if store.is_for_rescue(at.origin)? {
+            with.apart.insert(dot.stream);
+            with.cursors.insert(dot.stream, at);
+        }
+        if at != dot {
+            note(store, dot, at)?;
+        }
+    }
+    if is_taken_number && found != Some(dot) {
+        // Under this number the hub has something else: from here on the file is another history.
+        with.apart.insert(dot.stream);
+    }
+    if found.is_some() {
+        with.sum.known += 1;
+        return Ok(());
+    }
+    if with.is_live && !with.apart.contains(&dot.stream) {
+        with.sum.waiting += 1;
+        return Ok(());
+    }
+    let after = match with.cursors.get(&dot.stream) {
+        Some(cursor) if store.mark(cursor.origin, dot.stream)?.acked == cursor.seq => Some(cursor.origin),
+        _ => None,
+    };
+    let origin = match after {
+        Some(origin) if store.device_of(origin)? == Some(device) => origin,
+        _ => store.rescue_origin(device, dot.origin)?,
+    };
+    let mark = store.mark(origin, dot.stream)?;
+    let to = Dot { origin, seq: mark.acked.next(), ..dot };
+    let moved = renumbered(store, with, op, to)?;
+    let is_held = take(store, with, &moved, mark)?;
+    with.count(is_held);
+    with.cursors.insert(dot.stream, to);
+    note(store, dot, to)
+}
+
+fn take<S: Store>(store: &mut S, with: &Rescuing, op: &Op, mark: Mark) -> Result<bool, S::Error> {
+    let written = Arrived::after(mark.chain, op);
+    let counted = counted(op, with);
+    let dot = op.stamp.dot;
+    store.set_mark(dot.origin, dot.stream, &Mark { acked: dot.seq, chain: written.chain, ..mark })?;
+    let arrived = Arrived { op: counted.as_ref().unwrap_or(op), ..written };
+    admit(store, Some(with.gateway.device), &arrived)
+}
+
+/// The op as it counts, if its numbers are of another epoch. One that was moved was bounded under its own number.
+fn counted(op: &Op, with: &Rescuing) -> Option<Op> {
+    if op.stamp.dot.origin == with.gateway.origin { bounded(op, &with.bounds) } else { None }
+}
+
+fn note<S: Store>(store: &mut S, old: Dot, new: Dot) -> Result<(), S::Error> {
+    match store.rescued_as(old)?.contains(&new) {
+        true => Ok(()),
+        false => store.note_rescued(old, new),
+    }
+}
+
+/// Where an op is that says the same, under whatever number; its own number if it is there, too.
+fn find<S: Snapshot>(store: &mut S, op: &Op) -> Result<Option<Dot>, S::Error> {
+    let mut found = None;
+    for known in store.writes_of(&op.key)? {
+        if is_same_write(&known, op) {
+            if known.stamp.dot == op.stamp.dot {
+                return Ok(Some(known.stamp.dot));
+            }
+            found = found.or(Some(known.stamp.dot));
+        }
+    }
+    Ok(found)
+}
+
+/// Whether two ops are one write that was given two numbers. A clock of a gateway never shows the same twice; what depends on the
+/// number is left out, and so is where it belongs, which an enrolment decides.
+///
+/// Two copies of a card in boxes without a clock go on from the same time, though, and may do the same as their first thing. So
+/// what is not the same when done twice must also have been captured at the same moment.
+fn is_same_write(one: &Op, other: &Op) -> bool {
+    let adds_up = |change: &Change| matches!(change, Change::Count { .. } | Change::Append(_));
+    let same_moment = one.stamp.captured_ms == other.stamp.captured_ms || !one.changes.values().any(adds_up);
+    let same_circumstances = same_moment
+        && one.stamp.hlc == other.stamp.hlc
+        && one.stamp.author == other.stamp.author
+        && one.stamp.settles == other.stamp.settles
+        && one.changes.len() == other.changes.len();
+    same_circumstances
+        && one.changes.iter().zip(&other.changes).all(|((field, a), (other_field, b))| {
+            field == other_field && (*field == FieldName::scope() || is_same_change(a, b))
+        })
+}
+
+fn is_same_change(one: &Change, other: &Change) -> bool {
+    match (one, other) {
+        (Change::Put { value, .. }, Change::Put { value: other, .. }) => value == other,
+        (Change::Append(values), Change::Append(others)) => values == others,
+        (Change::Count { .. }, Change::Count { .. }) => true,
+        (Change::Members { add, remove }, Change::Members { add: added, remove: removed }) => {
+            add == added && remove.iter().map(|(member, _)| member).eq(removed.iter().map(|(member, _)| member))
+        }
+        _ => false,
+    }
+}
+
+/// The op under its new number, with what it says in terms of old numbers moved over.
+fn renumbered<S: Store>(store: &mut S, with: &Rescuing, op: &Op, to: Dot) -> Result<Op, S::Error> {
+    let mut moved = bounded(op, &with.bounds).unwrap_or_else(|| op.clone());
+    moved.stamp.dot = to;
+    let totals = totals(store, op, to.origin)?;
+    for (field, change) in &mut moved.changes {
+        match change {
+            Change::Put { unseen, .. } => {
+                for dot in unseen {
+                    // A name that nobody knows overrules nothing less.
+                    *dot = new_name(store, with, *dot, to.origin)?.unwrap_or(*dot);
+                }
+            }
+            Change::Members { remove, .. } => {
+                for (_, dots) in remove {
+                    let mut renamed = BTreeMap::new();
+                    for ((origin, stream), seq) in std::mem::take(dots) {
+                        let Ok(stream) = Stream::from_number(stream) else { continue };
+                        let old = Dot { origin, stream, seq: Seq(seq) };
+                        // What was added under a number that is not known here stays in the set.
+                        if let Some(new) = new_name(store, with, old, to.origin)? {
+                            let known = renamed.entry(new.writer()).or_insert(0);
+                            *known = new.seq.0.max(*known);
+                        }
+                    }
+                    *dots = renamed;
+                }
+            }
+            Change::Count { plus, minus } => {
+                let (before_plus, before_minus) = totals.get(field).copied().unwrap_or_default();
+                *plus = plus.saturating_add(before_plus);
+                *minus = minus.saturating_add(before_minus);
+            }
+            Change::Append(_) => {}
+        }
+    }
+    Ok(moved)
+}
+
+/// What an op of the file is called here; `None` if it is not here.
+fn new_name<S: Snapshot>(store: &mut S, with: &Rescuing, old: Dot, to: Origin) -> Result<Option<Dot>, S::Error> {
+    if old.origin != with.gateway.origin || old.seq <= with.agreed(old.stream) {
+        return Ok(Some(old));
+    }
+    let names = store.rescued_as(old)?;
+    let in_this = names.iter().find(|name| name.origin == to);
+    Ok(match (in_this, names.as_slice()) {
+        (Some(name), _) => Some(*name),
+        (None, [only]) => Some(*only),
+        // Two files used the number for different things, and it is not known which is meant.
+        _ => None,
+    })
+}
+
+/// What the ops of an origin on this record have counted so far; those in quarantine as well.
+fn totals<S: Snapshot>(store: &mut S, op: &Op, of: Origin) -> Result<BTreeMap<FieldName, (u64, u64)>, S::Error> {
+    let mut totals: BTreeMap<FieldName, (u64, u64)> = BTreeMap::new();
+    if !op.changes.values().any(|change| matches!(change, Change::Count { .. })) {
+        return Ok(totals);
+    }
+    for known in store.writes_of(&op.key)?.iter().filter(|known| known.stamp.dot.origin == of) {
+        for (field, change) in &known.changes {
+            if let Change::Count { plus, minus } = change {
+                let total = totals.entry(field.clone()).or_default();
+                *total = (total.0.max(*plus), total.1.max(*minus));
+            }
+        }
+    }
+    Ok(totals)
+}
