@@ -189,7 +189,10 @@ impl Status {
             );
         }
         for file in &self.set_aside {
-            let _ = writeln!(out, "SET ASIDE  a broken database; it may hold unsent records: keep {file}");
+            let _ = writeln!(
+                out,
+                "SET ASIDE  a broken database; it may hold unsent records. Once enrolled: outpost rescue {file}"
+            );
         }
         let _ = writeln!(out, "scrubbed   {}", self.last_scrub_ms.map_or("never".to_owned(), ago));
         if self.last_backup_ms.is_some() || self.backup_error.is_some() {

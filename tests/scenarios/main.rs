@@ -8,5 +8,6 @@ mod clock;
 mod conflicts;
 mod cut;
 mod kill;
+mod rescue;
 mod restore;
 mod tidy;

@@ -167,8 +167,8 @@ fn set_aside(folder: &Path, exam: &mut Examination<'_>) -> Result<(), Error> {
     for file in files_aside(folder) {
         let error =
             Error::refused(format!("{} was broken; it may hold records that the hub does not have", file.display()));
-        let advice = "It is never deleted; keep it and the card, because sending what only it holds takes a later version of outpost.\n      \
-             The database in its place is a new one: it needs `outpost enroll` with a new code of the hub's admin.";
+        let advice = "The database in its place is a new one: if it is not enrolled, it needs `outpost enroll` with a new code of the hub's admin.\n      \
+             Then `outpost rescue` with this file sends what only it holds. It is never deleted; when all has arrived, move it away.";
         exam.bad("set aside", error, advice)?;
     }
     Ok(())

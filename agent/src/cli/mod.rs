@@ -6,6 +6,7 @@ mod doctor;
 mod import;
 mod people;
 mod records;
+mod rescue;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -71,6 +72,11 @@ enum Command {
     /// A record that is held already is replaced as a whole by what the file says of it: fields that the file does not have are
     /// removed, and what somebody edited since the file was made stays in the history only. Of lines with one id the last stands.
     Import(import::Import),
+    /// Send the hub what an old or broken database still holds; run again, it does no harm.
+    ///
+    /// The file is only read. It may be a database that was set aside, or one from another card, with its log (-wal) beside it.
+    /// The running gateway is not disturbed. Exit code 0 means that all that can be read has arrived.
+    Rescue(rescue::Rescue),
     /// Look at records.
     #[command(subcommand)]
     Records(records::Records),
@@ -125,6 +131,7 @@ pub async fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Error> {
         Command::Status { json } => status(&folder, &load().unwrap_or_default(), json, out).await,
         Command::Sync => sync(&mut Client::connect(&folder, &load()?).await?, out).await,
         Command::Import(import) => import.execute(&mut Client::connect(&folder, &load()?).await?, out).await,
+        Command::Rescue(rescue) => rescue.execute(&folder, out).await,
         Command::Records(records) => records.execute(&mut Client::connect(&folder, &load()?).await?, out).await,
         Command::Conflicts(conflicts) => conflicts.execute(&mut Client::connect(&folder, &load()?).await?, out).await,
         Command::Parked(parked) => parked.execute(&mut Client::connect(&folder, &load()?).await?, out).await,

@@ -29,7 +29,7 @@ pub fn set_aside(dir: &Path) -> Result<PathBuf, Error> {
     fs::File::open(dir)?.sync_all()?;
     error!(
         file = %to.display(),
-        "the database was broken and has been set aside; it may hold records that the hub does not have: keep it"
+        "the database was broken and has been set aside; it may hold records that the hub does not have: keep it, enrol, and run outpost rescue on it"
     );
     Ok(to)
 }
@@ -68,7 +68,7 @@ fn rename(from: &Path, to: &Path) -> Result<(), Error> {
     }
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)

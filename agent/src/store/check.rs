@@ -220,7 +220,7 @@ fn count_all(db: &Connection) -> Result<Sums, Error> {
 
 /// The number of the next row of a table. Behind pages that cannot be read it is found by trying: further and further until
 /// something is readable, and back to where that begins.
-fn next_row(db: &Connection, table: &str, after: i64) -> Result<Option<i64>, Error> {
+pub(super) fn next_row(db: &Connection, table: &str, after: i64) -> Result<Option<i64>, Error> {
     let next = |after: i64| -> Result<Option<i64>, Error> {
         let sql = format!("SELECT rowid FROM {table} WHERE rowid > ?1 ORDER BY rowid LIMIT 1");
         Ok(db.prepare_cached(&sql)?.query_row([after], |row| row.get(0)).optional()?)

@@ -24,10 +24,12 @@ mod mend;
 mod model;
 mod name;
 mod number;
+mod old;
 mod open;
 mod pool;
 mod reader;
 mod row;
+mod salvage;
 mod side;
 mod soundness;
 mod sync;
@@ -58,10 +60,12 @@ pub use self::model::{
     Answer, Conflict, Enrolment, Entry, FeedItem, Filter, HubEntry, OpState, OwnEntry, Parked, Query, Receipt, Status,
     Stored, StreamStatus, SyncReport,
 };
+pub use self::old::{Gap, Left, OldDatabase};
 pub use self::open::FILE_NAME;
 pub use self::pool::ReadOnly;
 use self::pool::{Pool, ReadConnection};
 pub use self::reader::Reader;
+pub use self::salvage::{Copied, copy_old};
 pub use self::soundness::Verdict;
 pub use self::tx::Tx;
 pub use self::upkeep::Upkeep;

@@ -70,6 +70,20 @@ pub(super) fn copy_for_reading(path: &Path) -> Result<Connection, Error> {
     Ok(db)
 }
 
+/// Opens a copy of a database that may be damaged anywhere, to read what can be read.
+pub(super) fn leniently(dir: &Path) -> Result<Connection, Error> {
+    let path = dir.join(FILE_NAME);
+    // For writing, because only so SQLite makes use of a log that nobody has open.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(&path, flags)?;
+    refuse_strangers(&db, &path)?;
+    if !has_our_tables(&db)? {
+        return Err(Error::NotOurs(path));
+    }
+    settle(&db)?;
+    Ok(db)
+}
+
 fn settle(db: &Connection) -> Result<(), Error> {
     db.pragma_update(None, "temp_store", "memory")?;
     db.pragma_update(None, "foreign_keys", false)?;

@@ -244,6 +244,13 @@ pub(super) fn read_rules(db: &Connection) -> Result<Rules, Error> {
 
 /// The sync state; that of a new gateway if there is none.
 pub(super) fn read_state(db: &Connection) -> Result<GatewayState, Error> {
+    let mut state = read_identity(db)?;
+    read_streams(db, &mut state)?;
+    Ok(state)
+}
+
+/// The sync state without its streams.
+pub(super) fn read_identity(db: &Connection) -> Result<GatewayState, Error> {
     let mut state = GatewayState::default();
     let mut statement = db.prepare_cached(
         "SELECT device, origin, key, epoch, cursor, backfill, scopes, source, repair_symbols, repairs, is_unsure, \
@@ -274,11 +281,11 @@ pub(super) fn read_state(db: &Connection) -> Result<GatewayState, Error> {
         state.awaits_time = row.get(18)?;
         state.bounds = bounds.lines().filter_map(side::read_bound).collect();
     }
-    read_streams(db, &mut state)?;
     Ok(state)
 }
 
-fn read_streams(db: &Connection, state: &mut GatewayState) -> Result<(), Error> {
+/// Adds the streams, up to the first that cannot be read.
+pub(super) fn read_streams(db: &Connection, state: &mut GatewayState) -> Result<(), Error> {
     let mut statement =
         db.prepare_cached("SELECT stream, acked, acked_chain, durable, last, chain, clock, sent FROM stream_state")?;
     let mut rows = statement.query([])?;

@@ -280,4 +280,4 @@ fn millis(time: Duration) -> u64 {
 /// The answer ended in the middle of a frame.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer was cut")]
-struct Cut;
+pub(super) struct Cut;

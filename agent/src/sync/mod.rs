@@ -6,6 +6,7 @@
 mod enroll;
 mod exchange;
 mod link;
+mod rescue;
 mod tls;
 mod transport;
 
@@ -17,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use enroll::enroll;
 pub use exchange::{Courier, Report};
+pub use rescue::{Rescue, hand_in};
 pub use transport::{Transport, ask_daemon};
 
 use crate::clock::Clock;

@@ -1,0 +1,304 @@
+//! `outpost rescue`: what an old or broken database still holds goes to the hub.
+
+use std::fs::{self, DirBuilder};
+use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use sync_protocol::gateway::rescue::{Rescuer, Tally};
+use sync_protocol::gateway::{GatewayState, UNENROLLED};
+use sync_protocol::id::{Origin, Stream};
+
+use crate::disk::Disk;
+use crate::clock::Clock;
+use crate::error::{Class, Error};
+use crate::lock::{Holder, is_gateway, look};
+use crate::status::bytes;
+use crate::store::{Copied, Enrolment, FILE_NAME, Gap, Left, OldDatabase, Store, copy_old};
+use crate::sync::{Transport, hand_in};
+
+/// What bringing an old layout up to date, and a log that grows meanwhile, may take.
+const ROOM_BESIDE: u64 = 4 * 1024 * 1024;
+/// Ranges and records that are printed; the rest is counted.
+const PRINTED_MAX: usize = 20;
+/// Folders of copies begin so, and end with the number of the process.
+const PREFIX: &str = "outpost-rescue-";
+
+/// Send the hub what an old or broken database still holds.
+#[derive(Debug, Args)]
+pub(crate) struct Rescue {
+    /// The database file, such as outpost-broken-20261121T075206Z.db.
+    database: PathBuf,
+    /// The hub, if the file does not say, or its address has changed.
+    #[arg(long, value_name = "URL")]
+    hub: Option<String>,
+}
+
+/// The gateway of this data folder, if there is one that is enrolled.
+struct Here {
+    state: GatewayState,
+    enrolment: Enrolment,
+}
+
+impl Rescue {
+    pub(crate) async fn execute(self, folder: &Path, out: &mut dyn Write) -> Result<(), Error> {
+        let database = self.file(folder)?;
+        let here = here(folder);
+        let copy = WorkingCopy::make(&database, folder)?;
+        let (old, left) = OldDatabase::open(&copy.dir).map_err(|error| unusable(&database, error))?;
+        let rescuer = begin(&left, here.as_ref(), &database)?;
+        let enrolled_at = here.as_ref().map(|here| here.enrolment.hub_url.clone());
+        let hub = self.hub.clone().or_else(|| left.hub_url.clone()).or(enrolled_at);
+        let hub =
+            hub.ok_or_else(|| Error::Usage("the file does not say which hub: name it with --hub URL".to_owned()))?;
+        let transport = Transport::new(&hub, &Clock::default())?;
+        tell_file(&database, &left, copy.copied, &hub, out)?;
+        let bar = bar(&rescuer);
+        let rescue = crate::sync::Rescue { old, rescuer };
+        let (rescue, result) = hand_in(rescue, &transport, |tally| bar.set_position(found(tally))).await;
+        bar.finish_and_clear();
+        let tally = rescue.rescuer.tally();
+        match result {
+            Ok(()) => {
+                let reach = rescue.rescuer.reach();
+                let mut old = rescue.old;
+                tell(tally, out)?;
+                let mut gaps = Vec::new();
+                for (stream, agreed, last) in reach {
+                    gaps.extend(old.gaps(stream, agreed, last)?);
+                }
+                tell_gaps(&old, &gaps, out)?;
+                done(tally, left.origin, out)
+            }
+            Err(error) => {
+                tell(tally, out)?;
+                Err(match error {
+                    Error::Denied(reason) => {
+                        let detail = format!("the hub does not take what this file holds: {reason}. Keep the file.");
+                        Error::Told { class: Class::Denied, detail }
+                    }
+                    other => {
+                        writeln!(out, "it broke off; run the same command again: it goes on and does no harm")?;
+                        other
+                    }
+                })
+            }
+        }
+    }
+
+    /// The file, if it may be read without disturbing anybody.
+    fn file(&self, folder: &Path) -> Result<PathBuf, Error> {
+        let named = &self.database;
+        let is_folder = named.is_dir() && is_gateway(named);
+        let file = if is_folder { named.join(FILE_NAME) } else { named.clone() };
+        let told = |source| Error::File { path: file.clone(), source };
+        let facts = fs::metadata(&file).map_err(told)?;
+        if !facts.is_file() {
+            return Err(Error::Usage(format!("{} is not a file", file.display())));
+        }
+        let whole = file.canonicalize().map_err(told)?;
+        if folder.join(FILE_NAME).canonicalize().is_ok_and(|own| own == whole) {
+            return Err(Error::refused(
+                "this is the database of this gateway, which sends what it holds: outpost sync",
+            ));
+        }
+        let beside = whole.parent().unwrap_or(folder);
+        if whole.file_name().is_some_and(|name| name == FILE_NAME) && !matches!(look(beside), Ok(Holder::Nobody)) {
+            let who = "the gateway of this database is running, and sends what it holds".to_owned();
+            return Err(Error::InUse { data_dir: beside.to_owned(), who });
+        }
+        if facts.len() == 0 {
+            return Err(Error::refused(format!("{} is empty", file.display())));
+        }
+        Ok(whole)
+    }
+}
+
+/// Whoever is enrolled here; nobody if that cannot be read.
+fn here(folder: &Path) -> Option<Here> {
+    if !is_gateway(folder) {
+        return None;
+    }
+    let store = Store::open_read_only(folder).ok()?;
+    let read = store.read(|reader| Ok::<_, Error>((reader.state()?, reader.enrolment()?)));
+    let (state, enrolment) = read.ok()?;
+    Some(Here { state, enrolment: enrolment? })
+}
+
+/// Under which identity the file is handed in.
+fn begin(left: &Left, here: Option<&Here>, database: &Path) -> Result<Rescuer, Error> {
+    let enrol = "ask the hub's admin for a code, enrol this gateway (outpost enroll), and run the command again";
+    match (&left.state, here) {
+        (Some(state), _) if state.origin != UNENROLLED => Ok(Rescuer::new(state, left.last)),
+        (Some(state), Some(here)) => Ok(Rescuer::of_unenrolled(&here.state, state, left.last)),
+        (Some(_), None) => Err(Error::refused(format!(
+            "{} was never enrolled, so an enrolled gateway has to hand in what it holds: {enrol}",
+            database.display()
+        ))),
+        // The same gateway, enrolled anew: the hub knows by its present key which origins were its own.
+        (None, Some(here)) if left.origin.is_some_and(|origin| origin != UNENROLLED) => {
+            let by = &here.state;
+            let origin = left.origin.unwrap_or(UNENROLLED);
+            let state =
+                GatewayState { device: by.device, key: by.key, turn: by.turn, origin, ..GatewayState::default() };
+            Ok(Rescuer::new(&state, left.last))
+        }
+        (None, Some(here)) => Ok(Rescuer::of_unenrolled(&here.state, &GatewayState::default(), left.last)),
+        (None, None) => Err(Error::refused(format!(
+            "{} cannot be read where it says which gateway it was. On the box that was enrolled anew in its place this is not \
+             needed: {enrol}",
+            database.display()
+        ))),
+    }
+}
+
+/// Says what is wrong with a file, under its own name and not that of the copy.
+fn unusable(database: &Path, error: Error) -> Error {
+    let file = database.display();
+    match error {
+        Error::NotOurs(_) => Error::refused(format!("{file} is not a database of outpost")),
+        error if error.is_broken_file() => Error::Told {
+            class: Class::Broken,
+            detail: format!(
+                "{file} is not a database of outpost, or is damaged where it says what is in it. Keep the card; try a copy of it, \
+                 if there is one."
+            ),
+        },
+        other => other,
+    }
+}
+
+fn tell_file(database: &Path, left: &Left, copied: Copied, hub: &str, out: &mut dyn Write) -> Result<(), Error> {
+    let name = left.name.as_deref().map_or("a gateway without a name".to_owned(), |name| format!("gateway {name}"));
+    let origin = left.origin.filter(|origin| *origin != UNENROLLED);
+    let origin = origin.map_or("never enrolled".to_owned(), |Origin(number)| format!("origin {number}"));
+    writeln!(out, "{}: {name}, {origin}, {}; hub {hub}", database.display(), bytes(copied.bytes))?;
+    if copied.unreadable_bytes > 0 {
+        writeln!(out, "{} of the file cannot be read from the card", bytes(copied.unreadable_bytes))?;
+    }
+    if copied.has_new_header {
+        writeln!(out, "the beginning of the file is lost; it is read without")?;
+    }
+    Ok(())
+}
+
+fn bar(rescuer: &Rescuer) -> ProgressBar {
+    let ops = rescuer.reach().iter().map(|(_, _, last)| last.0).sum();
+    let bar = ProgressBar::new(ops);
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos} changes looked at  {elapsed}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn found(tally: Tally) -> u64 {
+    tally.known + tally.in_place + tally.apart + tally.waiting
+}
+
+fn tell(tally: Tally, out: &mut dyn Write) -> Result<(), Error> {
+    let Tally { known, in_place, apart, held, waiting } = tally;
+    writeln!(out, "found            {:>8}  changes that the hub may lack", found(tally))?;
+    writeln!(out, "arrived before   {known:>8}")?;
+    writeln!(out, "sent now         {:>8}", in_place + apart)?;
+    writeln!(out, "  of them under a new number {apart}, waiting at the hub for a person or a parent {held}")?;
+    if waiting > 0 {
+        writeln!(out, "not sent         {waiting:>8}  a gateway may still send them itself")?;
+    }
+    Ok(())
+}
+
+fn tell_gaps(old: &OldDatabase, gaps: &[Gap], out: &mut dyn Write) -> Result<(), Error> {
+    let lost: u64 = gaps.iter().map(|gap| gap.last.0 - gap.first.0 + 1).sum();
+    writeln!(out, "unreadable       {lost:>8}")?;
+    for Gap { stream, first, last } in gaps.iter().take(PRINTED_MAX) {
+        let stream = match stream {
+            Stream::Urgent => "urgent",
+            Stream::Normal => "normal",
+            Stream::Bulk => "bulk",
+        };
+        writeln!(out, "  stream {stream}, numbers {} to {}", first.0, last.0)?;
+    }
+    if gaps.len() > PRINTED_MAX {
+        writeln!(out, "  and {} more ranges", gaps.len() - PRINTED_MAX)?;
+    }
+    if lost > 0 {
+        let keys = old.records_of(gaps, PRINTED_MAX)?;
+        for key in &keys {
+            writeln!(out, "  the last change of {key} is among them")?;
+        }
+        writeln!(out, "keep the card: somebody may be able to read more of it, or another copy may have them")?;
+    }
+    Ok(())
+}
+
+fn done(tally: Tally, origin: Option<Origin>, out: &mut dyn Write) -> Result<(), Error> {
+    if tally.waiting > 0 {
+        return Err(Error::refused(format!(
+            "{} change(s) were not sent: for the hub the gateway of this file still goes on under its identity and may send them \
+             itself. If it runs somewhere, let it sync and run this again. If its card is gone, enrol it anew with a new code \
+             (outpost enroll) and run this again.",
+            tally.waiting
+        )));
+    }
+    if origin == Some(UNENROLLED) {
+        writeln!(out, "they were handed in by the gateway of this folder, and come to it with its next sync")?;
+    }
+    writeln!(out, "all that can be read is at the hub; running it again changes nothing")?;
+    Ok(())
+}
+
+/// A copy of the file, in a folder that is gone when the command ends.
+struct WorkingCopy {
+    dir: PathBuf,
+    copied: Copied,
+}
+
+impl WorkingCopy {
+    fn make(database: &Path, folder: &Path) -> Result<WorkingCopy, Error> {
+        // On a technician's own machine there may be no gateway, and no folder of one.
+        let place = if folder.is_dir() { folder.to_owned() } else { std::env::temp_dir() };
+        remove_left_over(&place);
+        let size = |suffix: &str| {
+            let mut name = database.as_os_str().to_owned();
+            name.push(suffix);
+            fs::metadata(PathBuf::from(name)).map_or(0, |file| file.len())
+        };
+        let needed = size("") + size("-wal") + ROOM_BESIDE;
+        if let Some(free) = Disk::new(&place, 0).free_bytes().filter(|free| *free < needed) {
+            return Err(Error::refused(format!(
+                "a copy of the file needs {} in {}, and {} are free: free some, or name another folder with --data-dir",
+                bytes(needed),
+                place.display(),
+                bytes(free)
+            )));
+        }
+        let dir = place.join(format!("{PREFIX}{}", std::process::id()));
+        // Only who works here may read it: it holds records and a key.
+        DirBuilder::new().mode(0o700).create(&dir)?;
+        let mut copy = WorkingCopy { dir, copied: Copied::default() };
+        copy.copied = copy_old(database, &copy.dir)?;
+        Ok(copy)
+    }
+}
+
+impl Drop for WorkingCopy {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.dir) {
+            tracing::error!(folder = %self.dir.display(), %error, "the copy could not be removed; remove it by hand");
+        }
+    }
+}
+
+/// Removes copies of commands that were killed.
+fn remove_left_over(place: &Path) {
+    for entry in fs::read_dir(place).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let process = name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|id| id.parse::<u32>().ok());
+        let is_running = |id: u32| id != std::process::id() && Path::new("/proc").join(id.to_string()).exists();
+        if process.is_some_and(|id| !is_running(id)) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
