@@ -319,6 +319,7 @@ fn what_was_written_before_any_enrolment_is_handed_in_by_another_gateway() {
     }
     assert_eq!((used(&mut w), log_of(&mut w)), (5, vec!["a".into(), "u1".into()]));
     assert_eq!(w.hub_record("case/c1").scope().as_str(), "mw/zomba");
+    assert_eq!(state_of(&mut w, "case/c1")["tags"], json!(["u1"]), "what was taken out is named by its new number");
     w.sync_all();
     // Another gateway hands in the same file.
     let by = w.gateways[1].state().unwrap();
