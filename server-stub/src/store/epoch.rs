@@ -35,7 +35,7 @@ impl Tx<'_> {
 
     /// Begins an epoch. Its number is random: a hub that is put back twice to one backup must not give one number twice.
     pub(crate) fn begin_epoch(&mut self) -> Result<Epoch, StoreError> {
-        let mut lineage = self.lineage()?;
+        let lineage = self.lineage()?;
         let epoch = loop {
             let epoch = secret::epoch()?;
             let is_known = lineage.iter().any(|(known, _)| known & 0xffff == epoch & 0xffff);
@@ -43,6 +43,16 @@ impl Tx<'_> {
                 break epoch;
             }
         };
+        self.enter_epoch(Epoch(epoch))?;
+        Ok(Epoch(epoch))
+    }
+
+    /// Begins an epoch of this number.
+    ///
+    /// # Errors
+    /// What the database reports.
+    pub fn enter_epoch(&mut self, epoch: Epoch) -> Result<(), StoreError> {
+        let (mut lineage, Epoch(epoch)) = (self.lineage()?, epoch);
         let started: i64 = self.sql("SELECT started FROM hub")?.query_row([], |row| row.get(0))?;
         lineage.push((epoch, number(started)));
         let text = serde_json::Value::from(lineage.iter().map(|(e, at)| vec![u64::from(*e), *at]).collect::<Vec<_>>());
@@ -58,6 +68,6 @@ impl Tx<'_> {
             skip.execute(params![Origin::HUB.0, stream.number(), bits(HUB_NUMBERS_SKIPPED as u64), chain.0])?;
         }
         tracing::warn!(epoch, began = started, "this hub was put back to an older state; a new epoch began");
-        Ok(Epoch(epoch))
+        Ok(())
     }
 }

@@ -30,7 +30,7 @@ pub(crate) use enrolment::NewGateway;
 pub(crate) use fleet::{Contact, FleetRow};
 pub(crate) use quarantine::HeldRow;
 pub(crate) use readers::Readers;
-pub(crate) use tx::Tx;
+pub use tx::Tx;
 pub(crate) use writer::Writer;
 
 use crate::error::StoreError;
@@ -83,6 +83,19 @@ impl Database {
         tx.finish()?;
         transaction.commit().map_err(StoreError::from)?;
         Ok(result)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn pragma(&self, name: &str) -> Result<String, StoreError> {
+        let text = format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}");
+        Ok(self.conn.query_row(&text, [], |row| row.get(0))?)
+    }
+
+    /// Leaves room for so many pages more, as a disk that is nearly full does; `None` for one that has enough.
+    pub(crate) fn leave_pages(&mut self, more: Option<u32>) -> Result<(), StoreError> {
+        let pages: i64 = self.conn.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+        let limit = more.map_or(i64::from(u32::MAX - 1), |more| pages + i64::from(more));
+        Ok(self.conn.query_row(&format!("PRAGMA max_page_count = {limit}"), [], |_| Ok(()))?)
     }
 
     /// Runs `act` on one snapshot; whatever it should write is dropped.

@@ -18,7 +18,7 @@ use crate::error::StoreError;
 
 /// One transaction on the database.
 #[derive(Debug)]
-pub(crate) struct Tx<'a> {
+pub struct Tx<'a> {
     conn: &'a Connection,
     /// Parsed rules, shared by the transactions of one connection. A published version never changes.
     pub(super) rules_parsed: &'a mut Option<Arc<Rules>>,

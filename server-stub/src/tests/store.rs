@@ -28,6 +28,15 @@ fn a_code_expires() {
     assert_eq!(database.write(late - 1, redeem).unwrap(), "a");
 }
 
+/// The simulator takes from this what a power cut can leave: a commit that returned is synced.
+#[test]
+fn every_commit_is_synced_to_a_write_ahead_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = database(&dir);
+    assert_eq!(database.pragma("synchronous").unwrap(), "2");
+    assert_eq!(database.pragma("journal_mode").unwrap(), "wal");
+}
+
 #[tokio::test]
 async fn jobs_in_one_commit_fail_one_by_one() {
     let dir = tempfile::tempdir().unwrap();
