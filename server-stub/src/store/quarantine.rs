@@ -21,7 +21,7 @@ pub(crate) struct HeldRow {
     pub(crate) received_ms: i64,
 }
 
-const COLUMNS: &str = "SELECT q.hseq, q.device, q.reason, h.op, coalesce(g.name, 'hub'), h.received_ms
+const COLUMNS: &str = "SELECT q.hseq, q.device, q.reason, h.op, coalesce(g.name, 'hub'), h.received_ms, q.seen
     FROM quarantine q JOIN history h USING (origin, stream, seq) LEFT JOIN gateways g USING (device)";
 
 impl Tx<'_> {
@@ -31,10 +31,11 @@ impl Tx<'_> {
         let (kind, id) = (held.op.key.record_type.as_str(), held.op.key.id.as_str());
         let device = held.device.map_or(0, |device| device.0);
         let mut upsert = self.sql(
-            "INSERT INTO quarantine (origin, stream, seq, type, id, device, hseq, reason)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO UPDATE SET reason = ?8",
+            "INSERT INTO quarantine (origin, stream, seq, type, id, device, hseq, seen, reason)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO UPDATE SET seen = ?8, reason = ?9",
         )?;
-        upsert.execute(params![origin, stream, seq, kind, id, device, bits(held.hseq.0), held.reason])?;
+        let (hseq, seen) = (bits(held.hseq.0), bits(held.op.stamp.seen.0));
+        upsert.execute(params![origin, stream, seq, kind, id, device, hseq, seen, held.reason])?;
         self.clear_waits(held.op.stamp.dot)?;
         for parent in waits_for {
             let (kind, id) = (parent.record_type.as_str(), parent.id.as_str());
@@ -79,7 +80,7 @@ impl Tx<'_> {
         if !self.may_hold()? {
             return Ok(Vec::new());
         }
-        let sql = "SELECT q.hseq, q.device, q.reason, h.op, '', h.received_ms
+        let sql = "SELECT q.hseq, q.device, q.reason, h.op, '', h.received_ms, q.seen
             FROM quarantine q INDEXED BY quarantine_record JOIN history h USING (origin, stream, seq)
             WHERE q.type = ?1 AND q.id = ?2 AND q.origin = ?3 ORDER BY q.hseq";
         let mut select = self.sql(sql)?;
@@ -144,8 +145,11 @@ impl Tx<'_> {
 
 fn held_row(row: &Row<'_>) -> Result<HeldRow, StoreError> {
     let (device, op): (i64, Vec<u8>) = (row.get(1)?, row.get(3)?);
+    let mut op = Op::from_canonical(&op)?;
+    // The history has it as it was written, because that is what the chain is over.
+    op.stamp.seen = HubSeq(number(row.get(6)?));
     let held = HeldOp {
-        op: as_it_counts(Op::from_canonical(&op)?, row.get(5)?),
+        op: as_it_counts(op, row.get(5)?),
         hseq: HubSeq(number(row.get(0)?)),
         device: (device != 0).then(|| Device(small(device))),
         reason: row.get(2)?,

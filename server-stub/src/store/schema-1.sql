@@ -146,6 +146,7 @@ CREATE TABLE quarantine (
     id     TEXT NOT NULL,
     device INTEGER NOT NULL,  -- 0: the hub's own
     hseq   INTEGER NOT NULL,
+    seen   INTEGER NOT NULL,  -- what it counts as having seen: less than it says, if that was at a hub that was put back since
     reason TEXT NOT NULL,
     PRIMARY KEY (origin, stream, seq)
 ) STRICT, WITHOUT ROWID;

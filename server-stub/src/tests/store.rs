@@ -1,8 +1,11 @@
 //! The store alone: groups that share a commit, codes that expire, plans of queries.
 
-use sync_protocol::hub::{Snapshot, Store};
-use sync_protocol::id::HubSeq;
+use sync_protocol::clock::{Hlc, TimeQuality};
+use sync_protocol::digest::Chain;
+use sync_protocol::hub::{Arrived, HeldOp, Snapshot, Store};
+use sync_protocol::id::{Dot, HubSeq, Origin, RecordKey, Seq, Source, Stream};
 use sync_protocol::identity::DeviceKey;
+use sync_protocol::record::{Op, Stamp};
 
 use crate::HubError;
 use crate::error::StoreError;
@@ -96,4 +99,35 @@ fn queries_of_an_exchange_use_their_indexes() {
         assert!(plan.iter().any(|step| step.contains(index)), "{plan:?}");
         assert!(!plan.iter().any(|step| step.contains("TEMP B-TREE") || step.starts_with("SCAN")), "{plan:?}");
     }
+}
+
+/// Else it would replace, once it is released, what its author has never seen.
+#[test]
+fn an_op_in_quarantine_claims_no_more_than_when_it_came() {
+    let dir = tempfile::tempdir().unwrap();
+    let dot = Dot { origin: Origin(1), stream: Stream::Normal, seq: Seq(1) };
+    let stamp = Stamp {
+        dot,
+        hlc: Hlc(1 << 60),
+        seen: HubSeq(900),
+        hseq: HubSeq::NONE,
+        captured_ms: NOW_MS,
+        quality: TimeQuality::Good,
+        source: Source::CLINIC,
+        author: None,
+        settles: None,
+    };
+    let written = Op { stamp, key: RecordKey::parse("visit/v1").unwrap(), changes: Default::default() };
+    // 900 was a number of a hub that is gone; both had the same up to 7.
+    let counted = Op { stamp: Stamp { seen: HubSeq(7), ..written.stamp.clone() }, ..written.clone() };
+    let arrived = Arrived { op: &counted, ..Arrived::after(Chain::default(), &written) };
+    let held = HeldOp { op: counted.clone(), hseq: HubSeq(8), device: None, reason: "no patient".to_owned() };
+    let hold = |tx: &mut Tx<'_>| -> Result<(), StoreError> {
+        tx.append(&arrived, HubSeq(8), true)?;
+        tx.hold(&held, &[])
+    };
+    database(&dir).write(NOW_MS, hold).unwrap();
+    let release =
+        |tx: &mut Tx<'_>| -> Result<_, StoreError> { Ok((tx.held_of(&counted.key, Origin(1))?, tx.unhold(dot)?)) };
+    assert_eq!(database(&dir).write(NOW_MS, release).unwrap(), (vec![held.clone()], Some(held)));
 }
