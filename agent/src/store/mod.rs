@@ -18,6 +18,7 @@ mod check;
 mod codec;
 mod health;
 mod history;
+mod inline;
 mod keep;
 mod lists;
 mod mend;
@@ -56,6 +57,7 @@ pub use self::backup::{Medium, Outcome as BackupOutcome};
 pub use self::check::{Damage, ScanAt};
 use self::codec::Codec;
 use self::health::Health;
+pub use self::inline::Inline;
 pub use self::model::{
     Answer, Conflict, Enrolment, Entry, FeedItem, Filter, HubEntry, OpState, OwnEntry, Parked, Query, Receipt, Status,
     Stored, StreamStatus, SyncReport,
@@ -136,18 +138,7 @@ impl Store {
     /// # Errors
     /// [`Error::NewerDatabase`], [`Error::NotOurs`], [`Error::Locked`], or what SQLite and the file system report.
     pub fn open(dir: &Path, options: Options) -> Result<Store, Error> {
-        aside::keep_orphaned_log(dir)?;
-        // Twice: a card that had a hiccup must not cost a clinic its database.
-        for _ in 0..2 {
-            match Store::open_as_it_is(dir, options) {
-                Err(error) if error.is_broken_file() => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "the database cannot be used");
-                }
-                other => return other,
-            }
-        }
-        set_aside(dir)?;
-        Store::open_as_it_is(dir, options)
+        open_or_set_aside(dir, || Store::open_as_it_is(dir, options))
     }
 
     fn open_as_it_is(dir: &Path, options: Options) -> Result<Store, Error> {
@@ -306,6 +297,22 @@ impl Store {
         let queue = self.inner.queue.as_ref().ok_or(Error::Closed)?;
         queue.send(job).map_err(|_| Error::Closed)
     }
+}
+
+/// Opens what is in a directory; sets it aside and opens a new one if it is broken.
+fn open_or_set_aside<T>(dir: &Path, open: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
+    aside::keep_orphaned_log(dir)?;
+    // Twice: a card that had a hiccup must not cost a clinic its database.
+    for _ in 0..2 {
+        match open() {
+            Err(error) if error.is_broken_file() => {
+                tracing::error!(error = &error as &dyn std::error::Error, "the database cannot be used");
+            }
+            other => return other,
+        }
+    }
+    set_aside(dir)?;
+    open()
 }
 
 impl Drop for Inner {

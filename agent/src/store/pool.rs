@@ -50,7 +50,7 @@ impl ReadConnection {
         Ok(ReadConnection { db, codec, dir: dir.to_owned() })
     }
 
-    fn read<T, E: From<Error>>(&self, f: impl FnOnce(&Reader<'_>) -> Result<T, E>) -> Result<T, E> {
+    pub(super) fn read<T, E: From<Error>>(&self, f: impl FnOnce(&Reader<'_>) -> Result<T, E>) -> Result<T, E> {
         let snapshot = self.db.unchecked_transaction().map_err(Error::from)?;
         let result = f(&Reader::new(&snapshot, &self.codec, &self.dir));
         // Nothing was written; and after a page that could not be read, SQLite would not commit.

@@ -138,7 +138,7 @@ fn set_if_new(sender: &watch::Sender<u64>, value: u64) {
 
 /// The thread's belongings.
 pub(super) struct Writer {
-    db: Connection,
+    pub(super) db: Connection,
     codec: Codec,
     dir: PathBuf,
     options: Options,
@@ -200,39 +200,62 @@ impl Writer {
     }
 
     /// Takes closures off the group and commits them; leaves those that a failing disk took the transaction away from.
-    fn commit(&mut self, group: &mut VecDeque<Box<dyn Job>>) {
-        let mut cache = match self.begin() {
-            Ok(cache) => cache,
+    fn commit(&mut self, jobs: &mut VecDeque<Box<dyn Job>>) {
+        let mut group = match self.begin_group() {
+            Ok(group) => group,
             Err(error) => {
-                let _ = self.db.execute_batch("ROLLBACK");
-                group.drain(..).for_each(|job| job.refuse(error.again()));
+                jobs.drain(..).for_each(|job| job.refuse(error.again()));
                 return;
             }
         };
-        let written = self.db.total_changes();
-        let mut done = Vec::with_capacity(group.len());
-        let (mut failure, mut is_full) = (None, false);
-        while let Some(job) = group.pop_front() {
-            match self.run_one(job, &mut cache) {
-                Ok(Ran::Kept(answer)) => done.push(answer),
-                Ok(Ran::Undone) => {}
-                Ok(Ran::NoRoom) => is_full = true,
-                Err(error) => failure = Some(error),
-            }
-            if self.db.is_autocommit() {
-                // A full or failing disk makes SQLite undo the whole transaction at once.
-                failure.get_or_insert_with(|| if is_full { Error::no_room() } else { Error::GroupLost });
-            }
+        let mut failure = None;
+        while let Some(job) = jobs.pop_front() {
+            failure = self.add(&mut group, job).err();
             if failure.is_some() {
                 break;
             }
         }
+        // Everybody was told, and the error is in the log.
+        let _ = self.end_group(group, failure);
+    }
+
+    /// Begins a transaction for closures that will share it.
+    pub(super) fn begin_group(&mut self) -> Result<Group, Error> {
+        match self.begin() {
+            Ok(cache) => Ok(Group { cache, written: self.db.total_changes(), done: Vec::new(), is_full: false }),
+            Err(error) => {
+                let _ = self.db.execute_batch("ROLLBACK");
+                Err(error)
+            }
+        }
+    }
+
+    /// Runs one closure in the transaction of a group. An error if the transaction is lost; then the group is to be ended
+    /// with it.
+    pub(super) fn add(&self, group: &mut Group, job: Box<dyn Job + '_>) -> Result<(), Error> {
+        let mut failure = None;
+        match self.run_one(job, &mut group.cache) {
+            Ok(Ran::Kept(answer)) => group.done.push(answer),
+            Ok(Ran::Undone) => {}
+            Ok(Ran::NoRoom) => group.is_full = true,
+            Err(error) => failure = Some(error),
+        }
+        if self.db.is_autocommit() {
+            // A full or failing disk makes SQLite undo the whole transaction at once.
+            failure.get_or_insert_with(|| if group.is_full { Error::no_room() } else { Error::GroupLost });
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Commits a group and answers its callers; or tells them this failure, which took the transaction away.
+    pub(super) fn end_group(&mut self, group: Group, failure: Option<Error>) -> Result<(), Error> {
+        let Group { mut cache, written, done, is_full } = group;
         let result = match failure {
             Some(error) => Err(error),
             None if done.is_empty() => self.db.execute_batch("ROLLBACK").map_err(Error::from),
             None => self.end(&mut cache),
         };
-        match result {
+        match &result {
             Ok(()) => {
                 if is_full || self.db.total_changes() > written {
                     self.codec.health().set_full(is_full);
@@ -245,18 +268,19 @@ impl Writer {
                 if error.is_disk_full() {
                     self.codec.health().set_full(true);
                 }
-                error!(error = &error as &dyn std::error::Error, lost = done.len(), "a commit failed");
+                error!(error = error as &dyn std::error::Error, lost = done.len(), "a commit failed");
                 if !self.db.is_autocommit() {
                     let _ = self.db.execute_batch("ROLLBACK");
                 }
                 done.into_iter().for_each(|answer| answer(Some(error.again())));
             }
         }
+        result
     }
 
     /// Runs a closure under a savepoint. An error if the savepoint could not be handled, in which case the closure's caller
     /// has been told so.
-    fn run_one(&self, job: Box<dyn Job>, cache: &mut Cache) -> Result<Ran, Error> {
+    fn run_one(&self, job: Box<dyn Job + '_>, cache: &mut Cache) -> Result<Ran, Error> {
         let before = cache.clone();
         if let Err(error) = self.sql("SAVEPOINT one") {
             job.refuse(error.again());
@@ -318,6 +342,17 @@ impl Writer {
     fn sql(&self, sql: &str) -> Result<(), Error> {
         Ok(self.db.prepare_cached(sql)?.execute([]).map(|_| ())?)
     }
+}
+
+/// Closures that share a transaction.
+pub(super) struct Group {
+    cache: Cache,
+    /// Rows that the connection had changed before.
+    written: u64,
+    /// How to answer those that wait for the commit.
+    done: Vec<Answer>,
+    /// There was no room for what one of them wrote.
+    is_full: bool,
 }
 
 /// What became of one closure.

@@ -8,6 +8,7 @@ mod equal;
 mod full;
 mod group;
 mod history;
+mod inline;
 mod old;
 mod reading;
 mod schema;
