@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
-use outpost_tests::sim::{Faults, Kind, Packers, Plan, Tally};
+use outpost_tests::sim::{Faults, Kind, On, Packers, Plan, Tally};
 
-const USAGE: &str = "tests/simulate [COUNT] [--seed N] [--faults LIST] [--strict] [--keep-going] [--code]";
+const USAGE: &str =
+    "tests/simulate [COUNT] [--seed N] [--on memory|disk] [--faults LIST] [--strict] [--keep-going] [--code]";
 
 struct Wish {
     count: u64,
     seed: u64,
+    on: On,
     faults: Faults,
     is_strict: bool,
     keeps_going: bool,
@@ -19,12 +21,21 @@ struct Wish {
 
 fn wish() -> Result<Wish> {
     let faults = Faults::default();
-    let mut wish = Wish { count: 10_000, seed: 1, faults, is_strict: false, keeps_going: false, wants_code: false };
+    let mut wish = Wish {
+        count: 10_000,
+        seed: 1,
+        on: On::Memory,
+        faults,
+        is_strict: false,
+        keeps_going: false,
+        wants_code: false,
+    };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut value = || args.next().with_context(|| format!("{arg} needs a value: {USAGE}"));
         match arg.as_str() {
             "--seed" => wish.seed = value()?.parse().context("the seed is a number")?,
+            "--on" => wish.on = value()?.parse().map_err(|what: String| anyhow!(what))?,
             "--faults" => wish.faults = value()?.parse().map_err(|what: String| anyhow!(what))?,
             "--strict" => wish.is_strict = true,
             "--keep-going" => wish.keeps_going = true,
@@ -37,7 +48,7 @@ fn wish() -> Result<Wish> {
 
 fn main() -> Result<()> {
     let wish = wish()?;
-    let mut packers = Packers::default();
+    let mut packers = Packers::on(wish.on);
     let (mut tally, mut failures) = (Tally::default(), BTreeMap::<Kind, u64>::new());
     let (began, mut played) = (Instant::now(), 0u64);
     println!("faults: {}", wish.faults);

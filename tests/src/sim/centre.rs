@@ -1,20 +1,30 @@
 //! The hub: its store, exchanges over which it pauses, and its backups.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 
+use rusqlite::ErrorCode;
+use server_stub::StoreError;
 use sync_protocol::frame::Packer;
-use sync_protocol::hub::{self, Conversation, Grant, Opened};
+use sync_protocol::hub::{self, Conversation, Grant, Opened, Snapshot as _, Store as _};
+use sync_protocol::id::Device;
 use sync_protocol::identity::DeviceKey;
 use sync_protocol::memory::MemoryHub;
 use sync_protocol::message::{Request, body, split_head};
 use sync_protocol::payload::Payload;
 
 use super::event::Shape;
-use super::wire;
+use super::in_step::AtCentre;
+use super::shelf::Shelf;
+use super::{Failure, Kind, same, wire};
+use crate::generator::random::Random;
 
 /// The hub.
 #[derive(Debug, Default)]
 pub(super) struct Centre {
+    /// Its folder, if it has one.
+    pub(super) shelf: Option<Shelf>,
+    /// Its store; the witness beside it if it has a folder.
     pub(super) store: MemoryHub,
     /// Exchanges that others overtake.
     pub(super) paused: Vec<Hearing>,
@@ -50,11 +60,109 @@ pub(super) enum Heard {
     Paused(Box<Hearing>),
 }
 
+/// What a transaction gave; `None` if the disk had no room for it, which the program tells as a failure of its own.
+fn room<T>(done: Result<T, StoreError>) -> Option<T> {
+    match done {
+        Err(StoreError::Sql(error)) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => None,
+        done => Some(done.expect("a hub with room")),
+    }
+}
+
 impl Centre {
     /// A key that no gateway has.
     pub(super) fn new_key(&mut self) -> DeviceKey {
         self.keys = self.keys.wrapping_add(1);
         DeviceKey([self.keys; 32])
+    }
+
+    /// A hub whose folders are made in `home`, if there is one.
+    pub(super) fn new(home: Option<PathBuf>) -> Centre {
+        Centre { shelf: home.map(Shelf::new), version: 1, ..Centre::default() }
+    }
+
+    /// Runs a transaction and commits it.
+    pub(super) fn now<T, E: From<StoreError>>(
+        &mut self,
+        now_ms: u64,
+        act: impl FnOnce(&mut AtCentre<'_, '_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let memory = &mut self.store;
+        let Some(shelf) = &mut self.shelf else { return act(&mut AtCentre { disk: None, memory }) };
+        let before = memory.clone();
+        let done = shelf.store().write(now_ms as i64, |tx| act(&mut AtCentre { disk: Some(tx), memory }));
+        if done.is_err() {
+            self.store = before;
+        }
+        done
+    }
+
+    /// Reads on a snapshot.
+    fn look<T>(
+        &mut self,
+        now_ms: u64,
+        act: impl FnOnce(&mut AtCentre<'_, '_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let memory = &mut self.store;
+        match &mut self.shelf {
+            Some(shelf) => shelf.store().read(now_ms as i64, |tx| act(&mut AtCentre { disk: Some(tx), memory })),
+            None => act(&mut AtCentre { disk: None, memory }),
+        }
+    }
+
+    /// Back to the last commit; or into the middle of one, which then was made or was not, but as a whole.
+    pub(super) fn power_cut(&mut self, packer: &mut Packer, now_ms: u64) -> Result<(), Failure> {
+        let paused = std::mem::take(&mut self.paused);
+        let Some(shelf) = &mut self.shelf else { return Ok(()) };
+        let Some(tear) = shelf.tear.take() else {
+            shelf.power_cut();
+            return self.check_shelf();
+        };
+        let mut random = Random::new(u64::from(tear));
+        let before = self.store.clone();
+        if random.chance(30) {
+            super::card::fold(&shelf.database());
+        }
+        let synced = shelf.files();
+        match paused.into_iter().next() {
+            Some(hearing) => drop(self.go_on(packer, hearing, now_ms, Some(1))),
+            None => self.write_again(now_ms),
+        }
+        if let Some(shelf) = &mut self.shelf {
+            shelf.power_cut_in(synced, &mut random);
+            if same::hub_differs(shelf, &self.store).is_some() {
+                self.store = before;
+            }
+        }
+        self.check_shelf()
+    }
+
+    /// Leaves so much room on its disk; in memory there is always room.
+    pub(super) fn leave_pages(&mut self, more: Option<u32>) {
+        if let Some(shelf) = &mut self.shelf {
+            shelf.store().leave_pages(more).unwrap();
+        }
+    }
+
+    /// Something that changes nothing.
+    fn write_again(&mut self, now_ms: u64) {
+        let again = |store: &mut AtCentre<'_, '_>| -> Result<(), StoreError> {
+            match store.gateway(Device(1))? {
+                Some(known) => store.set_gateway(&known),
+                None => Ok(()),
+            }
+        };
+        let _ = room(self.now(now_ms, again));
+    }
+
+    /// Holds the store on disk against its witness.
+    pub(super) fn check_shelf(&mut self) -> Result<(), Failure> {
+        let Some(shelf) = &mut self.shelf else { return Ok(()) };
+        let verdict = same::hub_unsound(shelf);
+        match same::hub_differs(shelf, &self.store) {
+            _ if verdict != "ok" => Err(Failure::new(Kind::Store, verdict)),
+            Some(what) => Err(Failure::new(Kind::Store, format!("the hub on disk: {what}"))),
+            None => Ok(()),
+        }
     }
 
     /// Takes a request. Every call of the core is a transaction of its own.
@@ -69,7 +177,10 @@ impl Centre {
         let (bytes, is_cut) = wire::arrive(request, shape);
         let Ok(Some((head, start))) = split_head(&bytes) else { return Heard::Nothing };
         let Ok(head) = Request::decode(head) else { return Heard::Nothing };
-        let with = match hub::open(&mut self.store, head, now_ms).unwrap() {
+        let Some(opened) = room(self.now(now_ms, |store| hub::open(store, head, now_ms))) else {
+            return Heard::Nothing;
+        };
+        let with = match opened {
             Opened::Ready(with) => with,
             Opened::Refused(_) if is_cut => return Heard::Nothing,
             Opened::Refused(response) => return Heard::Answer(body(&response.encode(), [])),
@@ -91,8 +202,18 @@ impl Centre {
             steps -= 1;
             if let Some(frame) = hearing.left.pop_front() {
                 match packer.unpack(&frame).and_then(|bytes| Payload::decode(&bytes)) {
-                    Ok(Payload::Ops(ops)) => drop(hub::receive(&mut self.store, &mut hearing.with, &ops).unwrap()),
-                    Ok(Payload::Rows(rows)) => hub::receive_offers(&mut self.store, &mut hearing.with, &rows).unwrap(),
+                    Ok(Payload::Ops(ops)) => {
+                        let with = &mut hearing.with;
+                        if room(self.now(now_ms, |store| hub::receive(store, with, &ops))).is_none() {
+                            return Heard::Nothing;
+                        }
+                    }
+                    Ok(Payload::Rows(rows)) => {
+                        let with = &mut hearing.with;
+                        if room(self.now(now_ms, |store| hub::receive_offers(store, with, &rows))).is_none() {
+                            return Heard::Nothing;
+                        }
+                    }
                     // A damaged frame ends the reading.
                     _ => {
                         hearing.left.clear();
@@ -102,10 +223,15 @@ impl Centre {
             } else if hearing.is_broken {
                 return Heard::Nothing;
             } else if let Some(grant) = hearing.grant.take() {
-                let answer = hub::pull(&mut self.store, packer, &hearing.with.request, grant).unwrap();
+                let request = &hearing.with.request;
+                let answer = self.look(now_ms, |store| hub::pull(store, packer, request, grant)).unwrap();
                 return Heard::Answer(body(&answer.head.encode(), answer.frames));
             } else {
-                hearing.grant = Some(hub::grant(&mut self.store, &hearing.with, now_ms).unwrap());
+                let with = &hearing.with;
+                let Some(grant) = room(self.now(now_ms, |store| hub::grant(store, with, now_ms))) else {
+                    return Heard::Nothing;
+                };
+                hearing.grant = Some(grant);
             }
         }
     }

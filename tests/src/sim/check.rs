@@ -1,13 +1,49 @@
 //! What must hold after every event.
 
-use sync_protocol::gateway::Store as _;
-use sync_protocol::id::RecordKey;
+use sync_protocol::gateway::{Store as _, StreamState};
+use sync_protocol::id::{RecordKey, Seq};
+use sync_protocol::record::Op;
 
 use super::oracle::{self, Standing, bit, id_of, told};
 use super::world::World;
-use super::{Failure, Fault, Kind};
+use super::{Failure, Fault, Kind, same};
 
 impl World<'_> {
+    /// What a gateway says of itself is so: what is unsent, in quarantine, at the hub, and safe from the loss of the hub.
+    pub(super) fn check_status(&mut self, at: usize) -> Result<(), Failure> {
+        let says = |what: String| Err(Failure::new(Kind::Status, format!("gateway {at}: {what}")));
+        let hub = oracle::writes(self.hub.store.history());
+        let backup = self.hub.backup.as_ref().map_or(0, |backup| oracle::writes(backup.history()));
+        let site = &mut self.sites[at];
+        let mut memory = site.on_card().clone();
+        let state = memory.state().unwrap();
+        let upto = |which: fn(&StreamState) -> Seq| {
+            let is_in = |op: &&Op| {
+                let dot = op.stamp.dot;
+                dot.origin == state.origin && dot.seq <= which(state.stream(dot.stream))
+            };
+            oracle::writes(memory.own().map(|(op, _)| op).filter(is_in))
+        };
+        let (acked, durable) = (upto(|stream| stream.acked), upto(|stream| stream.durable));
+        if !self.was_restored && !site.is_suspect && acked & !hub != 0 {
+            return says(format!("{} count as sent and are not at the hub", told(acked & !hub)));
+        }
+        if !self.was_restored && !site.is_suspect && durable & !backup != 0 {
+            return says(format!("{} count as safe and are in no backup", told(durable & !backup)));
+        }
+        let tail = memory.own().filter(|(op, _)| {
+            let dot = op.stamp.dot;
+            dot.origin == state.origin && dot.seq > state.stream(dot.stream).acked
+        });
+        if tail.count() as u64 != state.unsent() {
+            return says(format!("{} count as unsent", state.unsent()));
+        }
+        match site.card.as_mut().and_then(|card| same::status_differs(card, &memory)) {
+            Some(what) => says(what),
+            None => Ok(()),
+        }
+    }
+
     /// Nothing acknowledged is lost, nothing is applied twice, nothing came that was never safe.
     pub(super) fn check_step(&mut self) -> Result<(), Failure> {
         let mut arrived = 0;

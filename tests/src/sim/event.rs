@@ -80,6 +80,37 @@ pub enum Event {
     },
     /// The power fails at the hub.
     HubPowerCut,
+    /// The next power cut at the gateway falls into a sync of its card. In memory a commit has no middle.
+    Torn {
+        /// Where.
+        at: usize,
+        /// Decides what is left of what was being written.
+        tear: u32,
+    },
+    /// The next power cut at the hub falls into a sync of its disk.
+    HubTorn {
+        /// Decides what is left of what was being written.
+        tear: u32,
+    },
+    /// The card of a gateway has room for so many pages more. In memory there is always room.
+    Full {
+        /// Where.
+        at: usize,
+        /// Pages.
+        pages: u8,
+    },
+    /// There is room again.
+    Space {
+        /// Where.
+        at: usize,
+    },
+    /// The hub's disk has room for so many pages more. In memory there is always room.
+    HubFull {
+        /// Pages.
+        pages: u8,
+    },
+    /// The hub's disk has room again.
+    HubSpace,
     /// The gateway's wall clock jumps to this many days after 1970.
     Clock {
         /// Where.
@@ -179,6 +210,9 @@ impl Event {
             | Event::GoOn { at }
             | Event::Take { at, .. }
             | Event::PowerCut { at }
+            | Event::Torn { at, .. }
+            | Event::Full { at, .. }
+            | Event::Space { at }
             | Event::Clock { at, .. }
             | Event::Assign { at, .. }
             | Event::Image { at }
@@ -186,6 +220,9 @@ impl Event {
             | Event::Clone { at } => Some(at),
             Event::HubWrite { .. }
             | Event::HubPowerCut
+            | Event::HubTorn { .. }
+            | Event::HubFull { .. }
+            | Event::HubSpace
             | Event::Publish { .. }
             | Event::Backup
             | Event::Restore { .. } => None,
@@ -257,6 +294,12 @@ impl fmt::Display for Event {
             }
             Event::PowerCut { at } => write!(f, "gateway {at}: power cut, back to the last commit"),
             Event::HubPowerCut => f.write_str("hub: power cut, back to the last commit"),
+            Event::Torn { at, tear } => write!(f, "gateway {at}: its next power cut falls into a sync (tear {tear})"),
+            Event::HubTorn { tear } => write!(f, "hub: its next power cut falls into a sync (tear {tear})"),
+            Event::Full { at, pages } => write!(f, "gateway {at}: its card has room for {pages} pages"),
+            Event::HubFull { pages } => write!(f, "hub: its disk has room for {pages} pages"),
+            Event::HubSpace => f.write_str("hub: its disk has room again"),
+            Event::Space { at } => write!(f, "gateway {at}: its card has room again"),
             Event::Clock { at, days } => write!(f, "gateway {at}: its clock jumps to the year {}", 1970 + days / 365),
             Event::Publish { nth } => write!(f, "hub: publishes rules {nth}"),
             Event::Assign { at, view } => write!(f, "hub: gives gateway {at} {}", VIEWS[*view % VIEWS.len()].join(" ")),

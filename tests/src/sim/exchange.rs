@@ -1,11 +1,13 @@
 //! Exchanges, in the steps that a link has: ask, serve, take. As `agent` and `server-stub` do them.
 
-use sync_protocol::gateway::{self, Store as _, WallClock};
+use agent::error::Error;
+use sync_protocol::gateway::{self, Outgoing, Store as _, WallClock};
 use sync_protocol::message::{Response, Status, body, split_head};
 use sync_protocol::payload::Payload;
 
 use super::centre::Heard;
 use super::event::Shape;
+use super::in_step::OnCard;
 use super::site::{Asked, keep};
 use super::wire;
 use super::world::World;
@@ -15,6 +17,17 @@ use super::{Failure, Fault, Kind};
 const WIDE_BYTES: usize = 256 * 1024;
 /// Exchanges after which a gateway must have come to an end.
 const EXCHANGES_MAX: usize = 40;
+
+/// What a transaction gave; `None` if the disk had no room for it, which is counted.
+fn room<T>(done: Result<T, Error>, full: &mut u64) -> Option<T> {
+    match done {
+        Err(Error::DiskFull(_)) => {
+            *full += 1;
+            None
+        }
+        done => Some(done.expect("a store with room")),
+    }
+}
 
 impl World<'_> {
     /// Exchanges until there is no news.
@@ -36,12 +49,20 @@ impl World<'_> {
         let site = &mut self.sites[at];
         let now_ms = u64::try_from(self.now_ms + site.clock_off_ms).unwrap_or(0);
         let clock = WallClock { now_ms, ahead_seconds: None };
-        let outgoing = gateway::request(&mut site.store, &mut self.packers.up, clock, up_bytes, down_bytes).unwrap();
-        if outgoing.ops > 0 {
-            let mut state = site.store.state().unwrap();
-            state.unsure = true;
-            site.store.set_state(&state).unwrap();
-        }
+        let packer = &mut self.packers.up;
+        let request = |store: &mut OnCard<'_, '_>| -> Result<Outgoing, Error> {
+            let outgoing = gateway::request(store, packer, clock, up_bytes, down_bytes)?;
+            if outgoing.ops > 0 {
+                let mut state = store.state()?;
+                state.unsure = true;
+                store.set_state(&state)?;
+            }
+            Ok(outgoing)
+        };
+        let Some(outgoing) = room(site.now(request), &mut self.tally.full) else {
+            site.asked = None;
+            return Ok(());
+        };
         let message = body(&outgoing.head.encode(), outgoing.frames);
         wire::is_bounded(&mut self.packers.down, &message, Some(up_bytes))?;
         self.requests += 1;
@@ -105,8 +126,10 @@ impl World<'_> {
         let Ok(Some((head, start))) = split_head(&bytes) else { return Ok(None) };
         let Ok(head) = Response::decode(head) else { return Ok(None) };
         self.look_at(at, &head)?;
-        let store = &mut self.sites[at].store;
-        gateway::integrate_head(store, &asked.head, &head).unwrap();
+        let site = &mut self.sites[at];
+        if room(site.now(|store| gateway::integrate_head(store, &asked.head, &head)), &mut self.tally.full).is_none() {
+            return Ok(None);
+        }
         let (frames, is_whole) = wire::frames(&bytes[start..]);
         let mut read = |frame: &Vec<u8>| self.packers.up.unpack(frame).and_then(|bytes| Payload::decode(&bytes)).ok();
         let mut parts: Vec<Option<Payload>> = frames.iter().map(&mut read).collect();
@@ -116,19 +139,29 @@ impl World<'_> {
         }
         for (commits, payload) in (1..).zip(parts) {
             if cut == Some(commits) {
-                self.power_cut(at);
+                if let Some(Payload::Rows(rows)) = payload {
+                    let site = &mut self.sites[at];
+                    site.begin();
+                    let _ = room(site.write(|store| gateway::integrate_rows(store, &rows)), &mut self.tally.full);
+                }
+                self.power_cut(at)?;
                 return Ok(None);
             }
             let Some(Payload::Rows(rows)) = payload else { return Ok(None) };
-            gateway::integrate_rows(&mut self.sites[at].store, &rows).unwrap();
+            if room(self.sites[at].now(|store| gateway::integrate_rows(store, &rows)), &mut self.tally.full).is_none() {
+                return Ok(None);
+            }
         }
         // HTTP tells a body that was cut from one that is whole, even where the cut is between two frames.
         if is_partial || !is_whole {
             return Ok(None);
         }
-        let store = &mut self.sites[at].store;
-        let agrees = gateway::finish(store, &asked.head, &head).unwrap();
-        let state = store.state().unwrap();
+        let site = &mut self.sites[at];
+        let Some(agrees) = room(site.now(|store| gateway::finish(store, &asked.head, &head)), &mut self.tally.full)
+        else {
+            return Ok(None);
+        };
+        let state = site.store.state().unwrap();
         if head.digest.is_some() && !agrees && self.mismatch.is_none() {
             self.mismatch = Some(self.difference(at));
         }

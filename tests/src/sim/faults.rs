@@ -16,6 +16,8 @@ pub enum Fault {
     Torn,
     /// Power cuts at gateways and at the hub; what was not synced is gone.
     Power,
+    /// Cards without room for what is written.
+    Full,
     /// Wall clocks that jump by years.
     Clocks,
     /// New rules while gateways still write by the old ones.
@@ -54,12 +56,13 @@ pub enum Fault {
 
 /// All of them with their names; the last says whether a run has them if it is not told otherwise. Those that it does not have
 /// find defects that are known and open; `tests/simulate --faults usual,+late` tells their stories.
-const NAMES: [(Fault, &str, bool); 22] = [
+const NAMES: [(Fault, &str, bool); 23] = [
     (Fault::Loss, "loss", true),
     (Fault::Late, "late", true),
     (Fault::Beside, "beside", true),
     (Fault::Torn, "torn", true),
     (Fault::Power, "power", true),
+    (Fault::Full, "full", true),
     (Fault::Clocks, "clocks", true),
     (Fault::Rules, "rules", true),
     (Fault::Scopes, "scopes", true),

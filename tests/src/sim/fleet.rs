@@ -58,15 +58,20 @@ log = "append-only"
 stock = "counter"
 "#;
 
-/// A document: the first is in force at the beginning, the second does not allow every value, the third merges otherwise.
+/// A document as it is published.
 pub(super) fn rules(nth: usize, version: u32) -> Arc<Rules> {
+    Arc::new(Rules::parse(&rules_text(nth, version)).unwrap())
+}
+
+/// A document: the first is in force at the beginning, the second does not allow every value, the third merges otherwise.
+pub(super) fn rules_text(nth: usize, version: u32) -> String {
     let (patient, phone, alive) = match nth % 3 {
         0 => ("keep-and-review", "lww", "\"keep-both\""),
         1 => ("keep-and-review", "lww", "{ rule = \"keep-both\", one_of = [\"yes\", \"no\"] }"),
         _ => ("edit-wins", "keep-both", "\"lww\""),
     };
     let text = RULES.replace("PATIENT", patient).replace("PHONE", phone).replace("ALIVE", alive);
-    Arc::new(Rules::parse(&format!("version = {version}\n{text}")).unwrap())
+    format!("version = {version}\n{text}")
 }
 
 /// A record's key.

@@ -14,7 +14,9 @@ impl World<'_> {
     /// Everybody syncs until nobody has news.
     pub(super) fn heal(&mut self) -> Result<(), Failure> {
         self.hub.paused.clear();
+        self.hub.leave_pages(None);
         for at in 0..self.sites.len() {
+            self.leave_pages(at, None);
             self.commit(at);
         }
         for _ in 0..ROUNDS_MAX {
@@ -26,6 +28,7 @@ impl World<'_> {
                     self.enrol_anew(at);
                     self.sync(at)?;
                 }
+                self.check_status(at)?;
                 self.check_step()?;
             }
             if self.standings() == before {
@@ -46,7 +49,9 @@ impl World<'_> {
 
     /// Each gateway has of its scopes what the hub has, and nothing else but what waits in quarantine.
     pub(super) fn check_equal(&mut self) -> Result<(), Failure> {
+        self.hub.check_shelf()?;
         for at in 0..self.sites.len() {
+            self.sites[at].check_card()?;
             let diverged = |what: String| Err(Failure::new(Kind::Diverged, format!("gateway {at}: {what}")));
             let store = &mut self.sites[at].store;
             let state = store.state().unwrap();

@@ -1,22 +1,33 @@
 //! The seeded simulator: a fleet of gateways and a hub on the real cores, with everything that goes wrong in the field.
 //!
-//! A [`Plan`] is a list of events that a seed decides ([`Plan::of`]). [`Plan::play`] plays it on stores in memory, without a
-//! runtime and in virtual time; then the links heal, everybody syncs, and all is compared. A plan that fails is made
-//! shorter event by event ([`Plan::shrunk`]) and told as a story.
+//! A [`Plan`] is a list of events that a seed decides ([`Plan::of`]). [`Plan::play`] plays it without a runtime and in virtual
+//! time; then the links heal, everybody syncs, and all is compared. A plan that fails is made shorter event by event
+//! ([`Plan::shrunk`]) and told as a story.
 //!
-//! The stores stand for what is committed: each call of the core is one transaction, so a crash falls between two calls. The
-//! simulator says nothing about SQLite, files or sockets; `agent/src/store/tests/equal.rs` and
-//! `server-stub/src/tests/walk.rs` hold the stores on disk equal to those in memory, and `tests/scenarios` kills processes.
+//! # Where the stores are
+//! [`On::Memory`]: each call of the core is one transaction, and a crash falls between two calls; fast, for the core alone.
+//!
+//! [`On::Disk`]: each gateway and the hub has a folder, opened by the code of the products. Beside each store is a witness
+//! in memory, which answers every question of the core too, and must answer the same (`in_step`); the oracle looks into the
+//! witnesses. A power cut leaves the files as they were at the last sync with any part of what was written since (`torn`, which
+//! says why that is faithful and what it does not cover). Then the store is opened again, and must hold exactly what its
+//! witness held before or after the commit that was under way. Images and clones of cards are copies of the files; the hub's
+//! backup and restore are the product's own, a restore that nobody speaks of is a file copied back. A full disk is SQLite's own
+//! limit on pages.
+//!
+//! Sockets and processes are not here: `tests/scenarios` kills those.
 //!
 //! # What is checked
 //! After each event (`check`): every acknowledged write is at the hub or about to be sent; none is there twice; none left
 //! its box before it was safe; a gateway that has synced holds nothing outside of its scopes; messages are bounded; who did
-//! nothing wrong is not shut out. After healing (`heal`, `verdict`): the fleet comes to rest, gateways and hub are equal,
+//! nothing wrong is not shut out; what a gateway says is unsent, in quarantine, at the hub or safe from its loss is so. After
+//! healing (`heal`, `verdict`): the fleet comes to rest, gateways and hub are equal,
 //! digests agree, and every promise was kept, told from what was promised and not by the rules of merging.
 //!
 //! `tests/simulate` plays as many schedules as one likes.
 
 mod app;
+mod card;
 mod centre;
 mod check;
 pub mod event;
@@ -24,10 +35,15 @@ mod exchange;
 pub mod faults;
 pub mod fleet;
 mod heal;
+mod in_step;
+mod on;
 mod oracle;
+mod same;
 mod schedule;
+mod shelf;
 mod shrink;
 mod site;
+mod torn;
 mod verdict;
 mod wire;
 mod world;
@@ -40,6 +56,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use event::Event;
 pub use faults::{Fault, Faults};
+pub use on::On;
 pub use wire::Packers;
 use world::World;
 
@@ -73,6 +90,12 @@ pub struct Tally {
     pub needless: u64,
     /// Gateways that a person had to enrol anew.
     pub enrolled: u64,
+    /// Transactions for which a card had no room. This and the next two happen on disk only.
+    pub full: u64,
+    /// Commits into whose middle a power cut fell, and that were not made.
+    pub torn: u64,
+    /// Commits into whose middle a power cut fell, and that were made although nobody was told.
+    pub survived: u64,
     /// Values that stand in conflict with one whose author had seen them.
     pub needless_rivals: u64,
 }
@@ -90,6 +113,9 @@ impl Tally {
             rebases: self.rebases + other.rebases,
             needless: self.needless + other.needless,
             enrolled: self.enrolled + other.enrolled,
+            full: self.full + other.full,
+            torn: self.torn + other.torn,
+            survived: self.survived + other.survived,
             needless_rivals: self.needless_rivals + other.needless_rivals,
         }
     }
@@ -122,6 +148,10 @@ pub enum Kind {
     ShutOut,
     /// The core would not take a write, although nothing is wrong with it.
     Refused,
+    /// A store on disk holds something else than it was told, or is unsound.
+    Store,
+    /// What a gateway says of itself is not so.
+    Status,
     /// The core panicked.
     Panic,
     /// Records had to be repaired. Fails only where that is asked for.

@@ -18,8 +18,37 @@ impl Plan {
         while events.len() < length {
             dice.next(&mut events);
         }
+        let events = with_disks(events, seed, dice.sites, faults);
         Plan { views, events, faults }
     }
+}
+
+/// Adds what can happen to disks. Its dice are its own, so that the rest of a schedule is the same with and without.
+fn with_disks(events: Vec<Event>, seed: u64, sites: usize, faults: Faults) -> Vec<Event> {
+    let mut random = Random::new(!seed);
+    let mut all = Vec::with_capacity(events.len() + 8);
+    for event in events {
+        let at = random.between(0, sites as i64 - 1) as usize;
+        let (tear, pages) = (random.bits() as u32, random.between(0, 12) as u8);
+        let (is_torn, is_full, is_freed) = (random.chance(70), random.chance(2), random.chance(8));
+        let is_hub = random.chance(20);
+        match &event {
+            Event::PowerCut { at } | Event::Take { at, cut: Some(_), .. } if is_torn => {
+                all.push(Event::Torn { at: *at, tear });
+            }
+            Event::HubPowerCut if is_torn => all.push(Event::HubTorn { tear }),
+            _ => {}
+        }
+        match (faults.has(Fault::Full), is_hub) {
+            (true, true) if is_full => all.push(Event::HubFull { pages }),
+            (true, true) if is_freed => all.push(Event::HubSpace),
+            (true, false) if is_full => all.push(Event::Full { at, pages }),
+            (true, false) if is_freed => all.push(Event::Space { at }),
+            _ => {}
+        }
+        all.push(event);
+    }
+    all
 }
 
 struct Dice {

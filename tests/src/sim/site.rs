@@ -1,9 +1,12 @@
 //! One gateway: a card, a program on it, and a link to the hub.
 //!
 //! Invariants: what leaves the box or is promised to an app is on the card. A power cut takes the program back to the card.
+//! With a [`Card`] its store is on disk, and the one in memory is the witness beside it ([`super::in_step`]).
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
+use agent::store::Failure as Undone;
 use sync_protocol::clock::TimeQuality;
 use sync_protocol::gateway::{GatewayState, Store as _};
 use sync_protocol::hub::Gateway;
@@ -13,14 +16,20 @@ use sync_protocol::message::Request;
 use sync_protocol::record::Record;
 use sync_protocol::rules::Rules;
 
+use super::card::Card;
+use super::in_step::OnCard;
+use super::{Failure, Kind, same};
+
 /// Requests and answers that a link can still bring.
 const KEPT_MAX: usize = 4;
 
 /// A gateway.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Site {
     /// What tells its box from others.
     number: u8,
+    /// Its folder, if it has one.
+    pub(super) card: Option<Card>,
     /// What the program sees.
     pub(super) store: MemoryGateway,
     /// What is on the card, if the program has written more than was synced.
@@ -53,33 +62,88 @@ pub(super) struct Asked {
     pub(super) head: Request,
 }
 
+/// What came of a power cut.
+pub(super) struct End {
+    /// It fell into a commit.
+    pub(super) is_torn: bool,
+    /// The commit that was under way was made.
+    pub(super) survived: bool,
+    /// Writes that nobody was promised.
+    pub(super) waiting: Vec<u8>,
+}
+
 impl Site {
     /// A gateway that has just been enrolled.
-    pub(super) fn enrolled(known: &Gateway, epoch: Epoch, rules: std::sync::Arc<Rules>) -> Site {
+    pub(super) fn enrolled(known: &Gateway, epoch: Epoch, rules: std::sync::Arc<Rules>, home: Option<PathBuf>) -> Site {
         let number = known.device.0 as u8;
-        let mut site = Site { number, quality: TimeQuality::Good, ..Site::default() };
-        site.insert(MemoryGateway::default());
-        let mut state = site.store.state().unwrap();
-        (state.device, state.origin, state.key) = (known.device, known.origin, known.key);
-        (state.scopes, state.source, state.epoch) = (known.scopes.clone(), known.source, epoch);
-        site.store.set_state(&state).unwrap();
-        site.store.set_rules(rules).unwrap();
+        let mut site = Site { number, card: home.map(Card::new), quality: TimeQuality::Good, ..Site::default() };
+        let enrol = |store: &mut OnCard<'_, '_>| -> Result<(), agent::error::Error> {
+            let mut state = store.state()?;
+            (state.device, state.origin, state.key) = (known.device, known.origin, known.key);
+            (state.scopes, state.source, state.epoch) = (known.scopes.clone(), known.source, epoch);
+            store.set_state(&state)?;
+            store.set_rules(rules)
+        };
+        site.now(enrol).unwrap();
+        site.start();
         site
     }
 
     /// A second box with an image of the card of another.
-    pub(super) fn twin(number: u8, image: MemoryGateway, quality: TimeQuality) -> Site {
-        let mut site = Site { number, quality, is_suspect: true, ..Site::default() };
-        site.insert(image);
+    pub(super) fn twin(number: u8, image: MemoryGateway, card: Option<Card>, quality: TimeQuality) -> Site {
+        let mut site = Site { number, store: image, card, quality, is_suspect: true, ..Site::default() };
+        site.start();
         site
     }
 
-    /// Puts a card into this box, and starts it: a program tells the hub what box it is in when it was started.
-    pub(super) fn insert(&mut self, card: MemoryGateway) {
-        self.store = card;
+    /// Starts the program: it tells the hub what box it is in.
+    pub(super) fn start(&mut self) {
         self.store.set_print([self.number; 8]);
-        let state = self.store.state().unwrap();
-        self.store.set_state(&GatewayState { told: false, ..state }).unwrap();
+        let tell = |store: &mut OnCard<'_, '_>| -> Result<(), agent::error::Error> {
+            let state = store.state()?;
+            store.set_state(&GatewayState { told: false, ..state })
+        };
+        self.now(tell).unwrap();
+    }
+
+    /// Runs a transaction. It is on the card only when [`Site::commit`] says so; if it fails, it left nothing behind.
+    pub(super) fn write<T: Send, E: Undone + Send + 'static>(
+        &mut self,
+        act: impl FnOnce(&mut OnCard<'_, '_>) -> Result<T, E> + Send,
+    ) -> Result<T, E> {
+        let before = self.store.clone();
+        let memory = &mut self.store;
+        let done = match &mut self.card {
+            Some(card) => card.store().write(|tx| act(&mut OnCard { disk: Some(tx), memory })),
+            None => act(&mut OnCard { disk: None, memory }),
+        };
+        if done.is_err() {
+            self.store = before;
+        }
+        done
+    }
+
+    /// Runs a transaction and commits it, when nothing else waits for a commit.
+    pub(super) fn now<T: Send, E: Undone + Send + 'static>(
+        &mut self,
+        act: impl FnOnce(&mut OnCard<'_, '_>) -> Result<T, E> + Send,
+    ) -> Result<T, E> {
+        if self.card.is_none() {
+            return act(&mut OnCard { disk: None, memory: &mut self.store });
+        }
+        let before = self.store.clone();
+        let done = self.write(act)?;
+        if let Some(Err(error)) = self.card.as_mut().map(|card| card.store().commit()) {
+            self.store = before;
+            return Err(error.into());
+        }
+        Ok(done)
+    }
+
+    /// Whether the transaction that was under way is gone, because a full disk took it away.
+    pub(super) fn has_lost(&mut self) -> bool {
+        let has_begun = self.synced.is_some();
+        self.card.as_mut().is_some_and(|card| has_begun && !card.store().is_under_way())
     }
 
     /// The program is about to write without syncing at once.
@@ -89,24 +153,53 @@ impl Site {
         }
     }
 
-    /// All that was written is on the card. Gives the writes that can now be answered.
-    pub(super) fn commit(&mut self) -> Vec<u8> {
-        self.synced = None;
-        std::mem::take(&mut self.waiting)
+    /// Puts all that was written onto the card. Gives the writes that can now be answered, or those that were undone because
+    /// there was no room.
+    pub(super) fn commit(&mut self) -> Result<Vec<u8>, Vec<u8>> {
+        let is_lost = self.has_lost() || self.card.as_mut().is_some_and(|card| card.store().commit().is_err());
+        let waiting = std::mem::take(&mut self.waiting);
+        match (self.synced.take(), is_lost) {
+            (Some(synced), true) => {
+                self.store = *synced;
+                Err(waiting)
+            }
+            _ => Ok(waiting),
+        }
     }
 
-    /// Back to the card. Gives the writes that nobody was promised.
-    pub(super) fn power_cut(&mut self) -> Vec<u8> {
-        if let Some(synced) = self.synced.take() {
-            self.store = *synced;
+    /// Back to the card. If the power failed in the middle of a commit, it was made or it was not, but as a whole.
+    pub(super) fn power_cut(&mut self) -> Result<End, Failure> {
+        let later = std::mem::take(&mut self.store);
+        let mut end = End { is_torn: false, survived: false, waiting: std::mem::take(&mut self.waiting) };
+        let is_under_way = self.synced.is_some();
+        self.store = self.synced.take().map_or_else(|| later.clone(), |synced| *synced);
+        if let Some(card) = &mut self.card {
+            end.is_torn = is_under_way && card.tear.is_some();
+            card.power_cut();
+            end.survived = end.is_torn && same::gateway_differs(card, &later).is_none();
         }
+        if end.survived {
+            self.store = later;
+        }
+        self.check_card()?;
         self.asked = None;
         self.read.clear();
-        std::mem::take(&mut self.waiting)
+        Ok(end)
+    }
+
+    /// Holds the card against its witness.
+    pub(super) fn check_card(&mut self) -> Result<(), Failure> {
+        let Some(card) = &mut self.card else { return Ok(()) };
+        let faults = same::unsound(card);
+        match same::gateway_differs(card, &self.store) {
+            _ if !faults.is_empty() => Err(Failure::new(Kind::Store, faults.join("; "))),
+            Some(what) => Err(Failure::new(Kind::Store, format!("a card: {what}"))),
+            None => Ok(()),
+        }
     }
 
     /// What is on the card.
-    pub(super) fn card(&self) -> &MemoryGateway {
+    pub(super) fn on_card(&self) -> &MemoryGateway {
         self.synced.as_deref().unwrap_or(&self.store)
     }
 

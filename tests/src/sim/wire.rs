@@ -6,19 +6,28 @@ use sync_protocol::message::split_head;
 use sync_protocol::payload::Payload;
 
 use super::event::Shape;
-use super::{Failure, Kind};
+use super::{Failure, Kind, On};
 
-/// The compressors of all gateways and of the hub. They remember nothing; making them takes longer than a schedule.
+/// What worlds are made of, one after the other: where their stores are, and the compressors of all gateways and of the hub.
+/// Those remember nothing; making them takes longer than a schedule.
 #[derive(Debug)]
 pub struct Packers {
     pub(super) up: Packer,
     pub(super) down: Packer,
+    pub(super) on: On,
+}
+
+impl Packers {
+    /// For worlds whose stores are there.
+    pub fn on(on: On) -> Packers {
+        Packers { on, ..Packers::default() }
+    }
 }
 
 impl Default for Packers {
     fn default() -> Self {
         let packer = || Packer::new(Effort::Quick).expect("memory for the compressor");
-        Packers { up: packer(), down: packer() }
+        Packers { up: packer(), down: packer(), on: On::Memory }
     }
 }
 

@@ -2,20 +2,25 @@
 //!
 //! No runtime, no clock, no randomness: the same events give the same world. Time passes by a second with each event.
 
+use agent::error::Error;
+use rusqlite::ErrorCode;
+use server_stub::{HubError, StoreError};
 use sync_protocol::clock::TimeQuality;
 use sync_protocol::gateway::{self, Capture, Captured, Fate, Intent, Refusal, Store as _};
-use sync_protocol::hub::{self, HeldOp, Snapshot as _, Store as _, ViewNews};
-use sync_protocol::id::{Author, Epoch, FieldName, HubSeq, Origin, RecordKey, Scope, Source};
-use sync_protocol::memory::MemoryGateway;
+use sync_protocol::hub::{self, HeldOp, Mark, Snapshot as _, Store as _, ViewNews};
+use sync_protocol::id::{Author, Dot, Epoch, FieldName, HubSeq, Origin, RecordKey, Scope, Source};
 use sync_protocol::merge::{Superseded, Why};
 use sync_protocol::record::{Cell, Op, Record};
+use tempfile::TempDir;
 
+use super::card::Card;
 use super::centre::Centre;
 use super::event::{Act, Event};
 use super::oracle::{self, Oracle, Promise, Standing, bit};
 use super::site::Site;
 use super::wire::Packers;
 use super::{Failure, Fault, Faults, Kind, Tally, app, fleet};
+use crate::sim::in_step::{AtCentre, OnCard};
 
 /// When it begins: 2026-05-28.
 const BEGIN_MS: i64 = 1_780_000_000_000;
@@ -39,30 +44,43 @@ pub(super) struct World<'a> {
     pub(super) faults: Faults,
     /// In what a gateway differed from the hub when digests first disagreed.
     pub(super) mismatch: Option<String>,
+    /// Where the folders are. It goes last.
+    folder: Option<TempDir>,
 }
 
 impl<'a> World<'a> {
     /// A world whose gateways have these of [`fleet::VIEWS`].
     pub(super) fn new(views: &[usize], faults: Faults, packers: &'a mut Packers) -> World<'a> {
-        let mut hub = Centre { version: 1, ..Centre::default() };
+        let folder = packers.on.folder();
+        let home = |name: String| folder.as_ref().map(|folder| folder.path().join(name));
+        let mut hub = Centre::new(home("hub".to_owned()));
         let rules = fleet::rules(0, 1);
         hub.store.publish(rules.clone());
         hub.store.set_epoch(Epoch(1));
-        let mut enrol = |view: &usize| {
-            let key = hub.new_key();
-            let known = hub.store.enroll(fleet::scopes(*view), Source::CLINIC, key);
-            Site::enrolled(&known, Epoch(1), rules.clone())
+        if let Some(shelf) = &mut hub.shelf {
+            shelf.store().publish(BEGIN_MS, &fleet::rules_text(0, 1)).unwrap();
+        }
+        let mut enrol = |(nth, view): (usize, &usize)| {
+            let (key, scopes) = (hub.new_key(), fleet::scopes(*view));
+            let known = hub.store.enroll(scopes.clone(), Source::CLINIC, key);
+            if let Some(shelf) = &mut hub.shelf {
+                assert_eq!(shelf.store().enroll(BEGIN_MS, &format!("g{nth}"), &scopes, key).unwrap(), known);
+            }
+            Site::enrolled(&known, Epoch(1), rules.clone(), home(format!("g{nth}")))
         };
-        let sites = views.iter().map(&mut enrol).collect();
+        let sites = views.iter().enumerate().map(&mut enrol).collect();
         let (oracle, tally) = (Oracle::default(), Tally::default());
         let (now_ms, requests, was_restored) = (BEGIN_MS, 0, false);
-        World { hub, sites, oracle, packers, now_ms, tally, requests, was_restored, faults, mismatch: None }
+        World { hub, sites, oracle, packers, now_ms, tally, requests, was_restored, faults, mismatch: None, folder }
     }
 
     /// One event, and the checks that hold after each.
     pub(super) fn step(&mut self, event: &Event) -> Result<(), Failure> {
         self.now_ms += 1_000;
         self.happen(event)?;
+        if let Some(at) = event.at() {
+            self.check_status(at % self.sites.len().max(1))?;
+        }
         self.check_step()
     }
 
@@ -82,8 +100,22 @@ impl<'a> World<'a> {
             Event::Serve { at, nth, shape, pause } => self.serve(of(at), *nth, *shape, *pause)?,
             Event::GoOn { at } => self.go_on(of(at))?,
             Event::Take { at, nth, shape, cut } => drop(self.take(of(at), *nth, *shape, *cut)?),
-            Event::PowerCut { at } => self.power_cut(of(at)),
-            Event::HubPowerCut => self.hub.paused.clear(),
+            Event::PowerCut { at } => self.power_cut(of(at))?,
+            Event::HubPowerCut => self.hub.power_cut(&mut self.packers.down, self.now_ms as u64)?,
+            Event::Torn { at, tear } => {
+                if let Some(card) = &mut self.sites[of(at)].card {
+                    card.tear = Some(*tear);
+                }
+            }
+            Event::HubTorn { tear } => {
+                if let Some(shelf) = &mut self.hub.shelf {
+                    shelf.tear = Some(*tear);
+                }
+            }
+            Event::Full { at, pages } => self.leave_pages(of(at), Some(u32::from(*pages))),
+            Event::Space { at } => self.leave_pages(of(at), None),
+            Event::HubFull { pages } => self.hub.leave_pages(Some(u32::from(*pages))),
+            Event::HubSpace => self.hub.leave_pages(None),
             Event::Clock { at, days } => {
                 let now_ms = self.now_ms;
                 let site = &mut self.sites[of(at)];
@@ -94,12 +126,15 @@ impl<'a> World<'a> {
             Event::Assign { at, view } => self.assign(of(at), *view),
             Event::Image { at } => {
                 let site = &mut self.sites[of(at)];
-                site.image = Some(Box::new(site.card().clone()));
+                site.image = Some(Box::new(site.on_card().clone()));
+                if let Some(card) = &mut site.card {
+                    card.take_image();
+                }
             }
-            Event::PutBack { at } => self.put_back(of(at)),
+            Event::PutBack { at } => self.put_back(of(at))?,
             Event::Clone { at } => self.clone_card(of(at)),
-            Event::Backup => self.hub.backup = Some(self.hub.store.clone()),
-            Event::Restore { is_told } => self.restore(*is_told),
+            Event::Backup => self.back_up(),
+            Event::Restore { is_told } => self.restore(*is_told)?,
         }
         Ok(())
     }
@@ -129,13 +164,19 @@ impl<'a> World<'a> {
         let site = &mut self.sites[at];
         let wish = wish(id, &key, intent, (self.now_ms + site.clock_off_ms, site.quality), stale);
         site.begin();
-        let mut store = site.store.clone();
-        let captured = match gateway::capture(&mut store, wish) {
+        let captured = match site.write(|store| gateway::capture(store, wish)) {
             Ok(captured) => captured,
             Err(Refusal::Edit(_)) => return Ok(()),
+            Err(Refusal::Store(Error::DiskFull(_))) => {
+                // The app is told so, and those whose writes went with it.
+                self.tally.full += 1;
+                if self.sites[at].has_lost() {
+                    self.commit(at);
+                }
+                return Ok(());
+            }
             Err(error) => return Err(Failure::new(Kind::Refused, format!("gateway {at}, w{id}: {error}"))),
         };
-        site.store = store;
         site.read.extend(shown.map(|record| (key.clone(), record)));
         if let Some(dot) = captured.op {
             let op = site.store.own_op(dot).unwrap().expect("the op that was just written");
@@ -210,14 +251,20 @@ impl<'a> World<'a> {
         let mut saw = read.as_ref().map(|record| self.oracle.contained(record, &ops)).unwrap_or_default();
         self.with_losers(&mut saw, &key, self.hub.store.replaced());
         let wish = wish(id, &key, intent, (self.now_ms, TimeQuality::Good), None);
-        let mut store = self.hub.store.clone();
         let home = Scope::new(fleet::PLACES[0]).unwrap();
-        let Captured { op, .. } = match hub::write(&mut store, wish, &home) {
+        let before = self.hub.store.clone();
+        let written = self.hub.now(self.now_ms as u64, |store| Ok(hub::write(store, wish, &home)?));
+        if written.is_err() {
+            self.hub.store = before;
+        }
+        let Captured { op, .. } = match written {
             Ok(written) => written.captured,
-            Err(Refusal::Edit(_)) => return Ok(()),
+            Err(HubError::Edit(_)) => return Ok(()),
+            Err(HubError::Store(StoreError::Sql(error))) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
+                return Ok(());
+            }
             Err(error) => return Err(Failure::new(Kind::Refused, format!("hub, w{id}: {error}"))),
         };
-        self.hub.store = store;
         if let Some(dot) = op {
             let op = self.hub.store.history().find(|op| op.stamp.dot == dot).cloned().expect("the op just written");
             self.promise(id, op, act, saw, Standing::Kept);
@@ -225,21 +272,35 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// What a gateway has written is on its card, and the apps are answered.
+    /// What a gateway has written is on its card, and the apps are answered; or there was no room, and they are told that.
     pub(super) fn commit(&mut self, at: usize) {
-        for id in self.sites[at].commit() {
-            self.oracle.set(id, Standing::Kept);
-        }
+        let (ids, standing) = match self.sites[at].commit() {
+            Ok(ids) => (ids, Standing::Kept),
+            Err(ids) => (ids, Standing::Void),
+        };
+        ids.into_iter().for_each(|id| self.oracle.set(id, standing));
     }
 
-    pub(super) fn power_cut(&mut self, at: usize) {
-        for id in self.sites[at].power_cut() {
-            self.oracle.set(id, Standing::Void);
+    pub(super) fn power_cut(&mut self, at: usize) -> Result<(), Failure> {
+        let end = self.sites[at].power_cut()?;
+        self.tally.survived += u64::from(end.survived);
+        self.tally.torn += u64::from(end.is_torn && !end.survived);
+        end.waiting.into_iter().for_each(|id| self.oracle.set(id, Standing::Void));
+        Ok(())
+    }
+
+    /// In memory there is always room.
+    pub(super) fn leave_pages(&mut self, at: usize, more: Option<u32>) {
+        if let Some(card) = &mut self.sites[at].card {
+            card.store().leave_pages(more).unwrap();
         }
     }
 
     fn publish(&mut self, nth: usize) {
         self.hub.version += 1;
+        if let Some(shelf) = &mut self.hub.shelf {
+            shelf.store().publish(self.now_ms, &fleet::rules_text(nth, self.hub.version)).unwrap();
+        }
         self.hub.store.publish(fleet::rules(nth, self.hub.version));
         hub::review_all(&mut self.hub.store).unwrap();
     }
@@ -251,16 +312,21 @@ impl<'a> World<'a> {
         let scopes = fleet::scopes(view);
         known.backfill |= scopes.iter().any(|scope| !known.scopes.iter().any(|old| old.covers(scope)));
         (known.view, known.scopes) = (ViewNews::Changed, scopes);
-        self.hub.store.set_gateway(&known).unwrap();
+        self.hub.now(self.now_ms as u64, |store| store.set_gateway(&known)).unwrap();
     }
 
-    fn put_back(&mut self, at: usize) {
-        let Some(image) = self.sites[at].image.clone() else { return };
-        self.power_cut(at);
+    fn put_back(&mut self, at: usize) -> Result<(), Failure> {
+        let Some(image) = self.sites[at].image.clone() else { return Ok(()) };
+        self.power_cut(at)?;
         let site = &mut self.sites[at];
-        site.insert(*image);
-        site.is_suspect = true;
+        (site.store, site.is_suspect) = (*image, true);
+        if let Some(card) = &mut site.card {
+            card.put_back();
+        }
+        site.check_card()?;
+        site.start();
         self.forgive();
+        Ok(())
     }
 
     fn clone_card(&mut self, at: usize) {
@@ -268,20 +334,41 @@ impl<'a> World<'a> {
         if self.sites.len() < SITES_MAX {
             let quality = self.sites[at].quality;
             self.sites[at].is_suspect = true;
+            let home = self.folder.as_ref().map(|folder| folder.path().join(format!("g{}", self.sites.len())));
+            let card = home.zip(self.sites[at].card.as_ref()).and_then(|(home, card)| Card::of_image(home, card));
             // A box that nobody has seen yet.
             let number = 100 + self.sites.len() as u8;
-            self.sites.push(Site::twin(number, *image, quality));
+            self.sites.push(Site::twin(number, *image, card, quality));
         }
     }
 
-    fn restore(&mut self, is_told: bool) {
-        let Some(store) = self.hub.backup.clone() else { return };
-        let now = self.hub.store.epoch().unwrap().0;
-        self.hub.store = store.restored(is_told, Epoch(now + 1));
+    /// As `outpost-hub backup` does it: what it holds survives the loss of the hub.
+    fn back_up(&mut self) {
+        self.hub.backup = Some(self.hub.store.clone());
+        if let Some(shelf) = &mut self.hub.shelf {
+            shelf.back_up(self.now_ms);
+        }
+        let store = &mut self.hub.store;
+        let dots: Vec<Dot> = store.history().map(|op| op.stamp.dot).collect();
+        for dot in dots {
+            let mark = store.mark(dot.origin, dot.stream).unwrap();
+            store.set_mark(dot.origin, dot.stream, &Mark { durable: mark.acked, ..mark }).unwrap();
+        }
+    }
+
+    fn restore(&mut self, is_told: bool) -> Result<(), Failure> {
+        let Some(store) = self.hub.backup.clone() else { return Ok(()) };
+        let epoch = Epoch(self.hub.store.epoch().unwrap().0 + 1);
+        self.hub.store = store.restored(is_told, epoch);
+        if let Some(shelf) = &mut self.hub.shelf {
+            shelf.restore(self.now_ms, is_told.then_some(epoch));
+        }
+        self.hub.check_shelf()?;
         self.hub.paused.clear();
         self.was_restored = true;
         self.sites.iter_mut().for_each(|site| site.is_suspect = true);
         self.forgive();
+        Ok(())
     }
 
     /// Nobody can be asked to keep what only stood on a card, or at a hub, that is no more.
@@ -299,30 +386,35 @@ impl<'a> World<'a> {
         let device = self.sites[at].store.state().unwrap().device;
         let Some(known) = self.hub.store.gateway(device).unwrap() else { return };
         let key = self.hub.new_key();
-        let origin = self.hub.store.new_origin(device, known.origin).unwrap();
-        let known = hub::Gateway {
-            origin,
-            key,
-            turn: 0,
-            turn_before: 0,
-            turn_first: 0,
-            view: ViewNews::Known,
-            backfill: false,
-            offered: None,
-            echo_until: HubSeq::NONE,
-            ..known
+        let redeem = |store: &mut AtCentre<'_, '_>| -> Result<hub::Gateway, StoreError> {
+            let known = hub::Gateway {
+                origin: store.new_origin(device, known.origin)?,
+                key,
+                turn: 0,
+                turn_before: 0,
+                turn_first: 0,
+                view: ViewNews::Known,
+                backfill: false,
+                offered: None,
+                echo_until: HubSeq::NONE,
+                ..known
+            };
+            store.set_gateway(&known)?;
+            Ok(known)
         };
-        self.hub.store.set_gateway(&known).unwrap();
+        let known = self.hub.now(self.now_ms as u64, redeem).unwrap();
         let (epoch, rules) = (self.hub.store.epoch().unwrap(), self.hub.store.rules().unwrap());
         let site = &mut self.sites[at];
         site.is_denied = false;
-        let store: &mut MemoryGateway = &mut site.store;
-        store.set_rules(rules).unwrap();
-        let mut state = store.state().unwrap();
-        (state.key, state.turn, state.epoch, state.cursor) = (key, 0, epoch, HubSeq::NONE);
-        (state.scopes, state.source, state.told) = (known.scopes, known.source, false);
-        store.set_state(&state).unwrap();
-        gateway::adopt_origin(store, origin).unwrap();
+        let adopt = |store: &mut OnCard<'_, '_>| -> Result<(), Error> {
+            store.set_rules(rules)?;
+            let mut state = store.state()?;
+            (state.key, state.turn, state.epoch, state.cursor) = (key, 0, epoch, HubSeq::NONE);
+            (state.scopes, state.source, state.told) = (known.scopes, known.source, false);
+            store.set_state(&state)?;
+            gateway::adopt_origin(store, known.origin)
+        };
+        site.now(adopt).unwrap();
         self.tally.enrolled += 1;
     }
 }
