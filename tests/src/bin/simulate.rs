@@ -1,10 +1,12 @@
-//! Plays schedules of the simulator, and tells the story of each kind of failure. `tests/simulate` builds and runs it.
+//! Plays schedules of the simulator, and tells the story of each kind of failure. `tests/simulate` builds and runs it. The last
+//! line is JSON: what was played, what failed and the first seed that did.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
 use outpost_tests::sim::{Faults, Kind, On, Packers, Plan, Tally};
+use serde_json::{Value, json};
 
 const USAGE: &str =
     "tests/simulate [COUNT] [--seed N] [--on memory|disk] [--faults LIST] [--strict] [--keep-going] [--code]";
@@ -50,7 +52,7 @@ fn main() -> Result<()> {
     let wish = wish()?;
     let mut packers = Packers::on(wish.on);
     let (mut tally, mut failures) = (Tally::default(), BTreeMap::<Kind, u64>::new());
-    let (began, mut played) = (Instant::now(), 0u64);
+    let (began, mut played, mut caught) = (Instant::now(), 0u64, None);
     println!("faults: {}", wish.faults);
     // A panic of the core is caught and told as the end of its story.
     std::panic::set_hook(Box::new(|_| {}));
@@ -60,6 +62,7 @@ fn main() -> Result<()> {
         match plan.play(&mut packers, wish.is_strict) {
             Ok(one) => tally = tally.and(one),
             Err(failure) => {
+                caught = caught.or(Some(seed));
                 let times = failures.entry(failure.kind).or_default();
                 *times += 1;
                 if *times == 1 {
@@ -80,10 +83,23 @@ fn main() -> Result<()> {
     }
     println!("{played} schedules, {:.0} a minute on one core", rate(played, began));
     println!("{tally:?}");
+    let failed: BTreeMap<_, _> = failures.iter().map(|(kind, times)| (format!("{kind:?}"), times)).collect();
+    println!("{}", told(played, &tally, &json!({"failed": failed, "seed": caught})));
     match failures.is_empty() {
         true => Ok(()),
         false => Err(anyhow!("failed: {failures:?}")),
     }
+}
+
+/// For programs. Whoever plays on after a failure is told of all; `lost` and `doubled` are those of acknowledged writes.
+fn told(played: u64, tally: &Tally, more: &Value) -> Value {
+    let count = |kind: &str| more["failed"][kind].as_u64().unwrap_or_default();
+    json!({
+        "schedules": played, "writes": tally.writes, "exchanges": tally.exchanges,
+        "failed": more["failed"], "seed": more["seed"],
+        "often": format!("{played} schedules, {} writes, {} exchanges", tally.writes, tally.exchanges),
+        "lost": count("Lost") + count("Vanished"), "doubled": count("Twice"),
+    })
 }
 
 fn rate(played: u64, began: Instant) -> f64 {

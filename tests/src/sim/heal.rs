@@ -1,9 +1,10 @@
 //! The end of every schedule: links work, everybody syncs until nobody has news, and then all must be equal.
 
-use sync_protocol::gateway::Store as _;
+use sync_protocol::gateway::{Fate, Store as _};
 use sync_protocol::hub::Snapshot as _;
 use sync_protocol::id::{HubSeq, RecordKey};
 
+use super::oracle;
 use super::world::World;
 use super::{Failure, Fault, Kind};
 
@@ -50,8 +51,10 @@ impl World<'_> {
     /// Each gateway has of its scopes what the hub has, and nothing else but what waits in quarantine.
     pub(super) fn check_equal(&mut self) -> Result<(), Failure> {
         self.hub.check_shelf()?;
+        let held_at_hub = oracle::writes(self.hub.store.quarantine().into_iter().map(|held| &held.op));
         for at in 0..self.sites.len() {
             self.sites[at].check_card()?;
+            let is_suspect = self.sites[at].is_suspect;
             let diverged = |what: String| Err(Failure::new(Kind::Diverged, format!("gateway {at}: {what}")));
             let store = &mut self.sites[at].store;
             let state = store.state().unwrap();
@@ -84,6 +87,11 @@ impl World<'_> {
                 if store.pending(&key).unwrap().is_empty() == is_pending {
                     return diverged(format!("{key} counts as pending: {is_pending}"));
                 }
+            }
+            let parked = store.own().filter(|(_, fate)| matches!(fate, Some(Fate::Parked(_)))).map(|(op, _)| op);
+            let unheld = oracle::writes(parked) & !held_at_hub;
+            if unheld != 0 && !is_suspect {
+                return diverged(format!("counts {} as parked, which the hub does not hold", oracle::told(unheld)));
             }
             if store.digest(&state.scopes).unwrap() != self.hub.store.digest(&state.scopes).unwrap() {
                 return diverged("the digests differ".to_owned());

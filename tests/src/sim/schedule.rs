@@ -5,6 +5,7 @@ use super::event::{Act, Event, Shape};
 use super::faults::{Fault, Faults};
 use super::fleet::{KEYS, PLACES, SETTLED, TEXTS, VIEWS};
 use super::oracle::WRITES_MAX;
+use super::world::SITES_MAX;
 use crate::generator::random::Random;
 
 impl Plan {
@@ -202,7 +203,11 @@ impl Dice {
             9..=11 if scopes => Some(Event::Assign { at, view: self.view() }),
             12..=13 if rollback || clones => Some(Event::Image { at }),
             14..=15 if rollback => Some(Event::PutBack { at }),
-            16..=17 if clones => Some(Event::Clone { at }),
+            16..=17 if clones => {
+                // The second box is used, too.
+                self.sites = (self.sites + 1).min(SITES_MAX);
+                Some(Event::Clone { at })
+            }
             18..=20 if restores => Some(Event::Backup),
             21..=23 if restores => {
                 let is_told = match (self.faults.has(Fault::Restores), self.faults.has(Fault::Forgotten)) {

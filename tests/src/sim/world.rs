@@ -26,7 +26,7 @@ use crate::sim::in_step::{AtCentre, OnCard};
 const BEGIN_MS: i64 = 1_780_000_000_000;
 const DAY_MS: i64 = 86_400_000;
 /// More gateways than this there are never, clones included.
-const SITES_MAX: usize = 6;
+pub(super) const SITES_MAX: usize = 6;
 
 /// A hub, gateways, the links between them, and what was promised.
 #[derive(Debug)]
