@@ -1,10 +1,10 @@
-//! One record that the hub cannot accept, with three that depend on it, among five thousand.
+//! Scenario f: one record that the hub cannot accept, with three that depend on it, among five thousand.
 
 use outpost_tests::process::{Gateway, Hub, wait_for};
 use serde_json::{Value, json};
 
 #[test]
-fn one_bad_record_holds_up_only_its_dependants_among_five_thousand() {
+fn f_one_bad_record_holds_up_only_its_three_dependants_among_five_thousand() {
     let folder = tempfile::tempdir().unwrap();
     let hub = Hub::start(&folder.path().join("hub"));
     let a = Gateway::enrolled(&folder.path().join("a"), &hub, "a", "mw");

@@ -1,4 +1,4 @@
-//! Cards are copied, put back and moved, and nobody loses a record.
+//! Scenario e: cards are copied, put back and moved, and nobody loses a record.
 
 use std::path::Path;
 
@@ -31,7 +31,7 @@ fn names(hub: &Hub) -> Vec<String> {
 }
 
 #[test]
-fn a_card_copied_and_used_in_two_boxes_loses_no_record_of_either() {
+fn e_both_cards_run_at_once_in_two_boxes_and_no_record_of_either_is_lost() {
     let folder = tempfile::tempdir().unwrap();
     let hub = Hub::start(&folder.path().join("hub"));
     let (first, second) = (folder.path().join("a"), folder.path().join("b"));
@@ -60,7 +60,7 @@ fn a_card_copied_and_used_in_two_boxes_loses_no_record_of_either() {
 }
 
 #[test]
-fn yesterdays_card_put_back_loses_nothing_and_gets_back_what_it_lost() {
+fn e_yesterdays_card_is_put_back_and_new_records_sync_under_no_old_number() {
     let folder = tempfile::tempdir().unwrap();
     let hub = Hub::start(&folder.path().join("hub"));
     let (card, image) = (folder.path().join("a"), folder.path().join("image"));

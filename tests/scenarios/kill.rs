@@ -1,4 +1,10 @@
-//! Gateway and hub are killed without warning, again and again, while records come in and go up.
+//! Scenario c: gateway and hub are killed without warning, again and again, while records come in and go up.
+//!
+//! What `kill -9` stands for: the program is gone between two of its instructions, also in the middle of a commit. What it does
+//! not stand for: what the program gave to the system is still written, so a forgotten sync of the disk does not show here. Power
+//! that fails, and takes with it what was not synced, is the simulator's part.
+//!
+//! The suite kills 50 times; `OUTPOST_KILLS=1000` kills a thousand times.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -7,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use outpost_tests::process::{Gateway, Hub, ask, wait_for};
 use serde_json::{Value, json};
 
+/// How often the suite kills, and everybody who does not say otherwise.
 const KILLS: usize = 50;
 
 /// A health worker's app: saves record after record, tries again until each is acknowledged, and remembers which were.
@@ -46,7 +53,8 @@ fn next(seed: &mut u64) -> u64 {
 }
 
 #[test]
-fn fifty_kills_of_gateway_and_hub_lose_and_double_nothing() {
+fn c_power_cut_again_and_again_and_every_acknowledged_record_is_there() {
+    let kills = std::env::var("OUTPOST_KILLS").map_or(KILLS, |text| text.parse().expect("OUTPOST_KILLS is a number"));
     let folder = tempfile::tempdir().unwrap();
     let mut hub = Hub::start(&folder.path().join("hub"));
     let mut gateway = Gateway::enrolled(&folder.path().join("a"), &hub, "a", "mw");
@@ -61,7 +69,7 @@ fn fifty_kills_of_gateway_and_hub_lose_and_double_nothing() {
         move || app.run()
     });
     let mut seed = 2_026;
-    for _ in 0..KILLS {
+    for _ in 0..kills {
         let until = app.count.load(Ordering::SeqCst) + 1 + (next(&mut seed) % 240) as usize;
         wait_for("records to be acknowledged", || (app.count.load(Ordering::SeqCst) >= until).then_some(()));
         // A sync is under way at about the time of the kill.
@@ -97,5 +105,6 @@ fn fifty_kills_of_gateway_and_hub_lose_and_double_nothing() {
     assert_eq!(gateway.export("form"), central);
     assert_eq!(gateway.count("repairs"), 0);
     assert!(found.len() - acknowledged.len() <= 1, "at most the last one was saved without an answer");
-    println!("{KILLS} kills, {} acknowledged, {} at the hub", acknowledged.len(), found.len());
+    let often = format!("{kills} kills, {} acknowledged records", acknowledged.len());
+    println!("{}", json!({"often": often, "lost": 0, "doubled": 0}));
 }

@@ -1,13 +1,28 @@
 //! Scenarios by name: what Outpost promises, on real programs, real files and a link under control.
+//!
+//! The scenarios that decide whether it works have a letter, with which the names of their tests begin: `tests/scenario ::a_`.
+//!
+//! | | scenario | where |
+//! |---|---|---|
+//! | a | an outreach day without internet | `outreach` |
+//! | b | clinic and centre edit one record | `both_edit`, more in `conflicts` |
+//! | c | the power is cut again and again | `kill` |
+//! | e | an old card is put back, or runs twice | `cards` |
+//! | f | one bad record among five thousand | `bad_record` |
+//! | g | the hub is put back to last week | `restore` |
+//! | l | the disk fills during intake | `full` |
 
 mod api;
 mod bad_record;
+mod both_edit;
 mod cards;
 mod clinical;
 mod clock;
 mod conflicts;
 mod cut;
+mod full;
 mod kill;
+mod outreach;
 mod rescue;
 mod restore;
 mod tidy;

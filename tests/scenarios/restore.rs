@@ -1,4 +1,4 @@
-//! The hub is put back to an older state, and nothing that was acknowledged is lost.
+//! Scenario g: the hub is put back to an older state, and nothing that was acknowledged is lost.
 
 use std::path::Path;
 
@@ -11,13 +11,15 @@ fn save(gateway: &Gateway, name: &str, count: usize) {
     }
 }
 
-/// Two gateways work for a week; the hub is then as it was at its beginning, and `put_back` has done that. One gateway has
-/// work that is not sent yet, and what another one sent in that week comes back from the one that holds it.
+/// Three gateways work for a week; the hub is then as it was at its beginning, and `put_back` has done that. Two bring back what
+/// the hub had acknowledged, one of them with work that is not sent yet. The third burned down meanwhile: what it sent in that
+/// week comes back from one that holds it.
 fn a_lost_week(put_back: impl FnOnce(&mut Hub, &Path)) {
     let folder = tempfile::tempdir().unwrap();
     let mut hub = Hub::start(&folder.path().join("hub"));
     let a = Gateway::enrolled(&folder.path().join("a"), &hub, "a", "mw");
     let mut b = Gateway::enrolled(&folder.path().join("b"), &hub, "b", "mw");
+    let c = Gateway::enrolled(&folder.path().join("c"), &hub, "c", "mw");
     save(&a, "before", 10);
     a.sync();
     b.sync();
@@ -26,8 +28,10 @@ fn a_lost_week(put_back: impl FnOnce(&mut Hub, &Path)) {
     save(&a, "week-a", 20);
     save(&b, "week-b", 20);
     a.put("form/before-3", &json!({"n": 3, "by": "changed in the lost week"}));
+    save(&c, "week-c", 20);
     a.sync();
     b.sync();
+    c.sync();
     a.sync();
     // The second gateway burns down; what it sent is at the first one and, until now, at the hub.
     b.kill();
@@ -38,18 +42,22 @@ fn a_lost_week(put_back: impl FnOnce(&mut Hub, &Path)) {
             hub.ask("PUT", &format!("/admin/v1/records/form/centre-{n}?scope=mw"), Some(&json!({"n": n})));
         assert!(status == 200 || status == 201, "{status} {answer}");
     }
-    a.sync();
+    for gateway in [&a, &c, &a] {
+        gateway.sync();
+    }
     let central = hub.export("form");
-    assert_eq!(central.lines().count(), 10 + 20 + 20 + 5 + 3, "{central}");
+    assert_eq!(central.lines().count(), 10 + 20 + 20 + 20 + 5 + 3, "{central}");
     assert!(central.contains("changed in the lost week"));
-    assert_eq!(a.export("form"), central);
-    assert_eq!(a.count("repairs"), 0, "a restore is no bug");
-    let idle = a.sync();
-    assert_eq!((idle["exchanges"].as_u64(), idle["agrees"].as_bool()), (Some(1), Some(true)), "{idle}");
+    for gateway in [&a, &c] {
+        let idle = gateway.sync();
+        assert_eq!((idle["exchanges"].as_u64(), idle["agrees"].as_bool()), (Some(1), Some(true)), "{idle}");
+        assert_eq!(gateway.export("form"), central);
+        assert_eq!(gateway.count("repairs"), 0, "a restore is no bug");
+    }
 }
 
 #[test]
-fn a_hub_restored_by_its_command_gets_back_what_it_lost() {
+fn g_the_hub_is_restored_from_last_weeks_backup_and_gets_back_what_it_lost() {
     a_lost_week(|hub, backup| {
         hub.kill();
         let told = hub.command(&["restore", &backup.to_string_lossy()]);
@@ -59,7 +67,7 @@ fn a_hub_restored_by_its_command_gets_back_what_it_lost() {
 }
 
 #[test]
-fn a_hub_whose_file_was_copied_by_hand_notices_and_gets_back_what_it_lost() {
+fn g_the_hub_is_put_back_by_hand_notices_it_and_gets_back_what_it_lost() {
     a_lost_week(|hub, backup| {
         hub.kill();
         let place = Path::new(&hub.data_dir()).join("hub.db");
