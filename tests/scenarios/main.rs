@@ -20,6 +20,7 @@ mod clinical;
 mod clock;
 mod conflicts;
 mod cut;
+mod every_byte;
 mod full;
 mod kill;
 mod outreach;

@@ -1,5 +1,6 @@
 //! A TCP proxy that counts, cuts and refuses: the link between gateway and hub, under the test's control.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,11 +14,24 @@ struct Link {
     is_down: AtomicBool,
     /// Bytes from the hub after which the connection is cut; 0 for never. Used once.
     cut_after: AtomicU64,
+    /// Where the next break is to be.
+    break_at: Mutex<Option<(Way, u64)>>,
+    breaks: AtomicU64,
+    connections: AtomicU64,
     up_bytes: AtomicU64,
     down_bytes: AtomicU64,
     requests: AtomicU64,
-    /// Both ends of every connection, to close them when the link goes.
-    open: Mutex<Vec<TcpStream>>,
+    /// Both ends of every connection that is open, by number, to close them when the link goes.
+    open: Mutex<BTreeMap<u64, [TcpStream; 2]>>,
+}
+
+/// The way that bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// From a gateway to the hub.
+    Up,
+    /// From the hub to a gateway.
+    Down,
 }
 
 /// A link under control.
@@ -71,6 +85,22 @@ impl Proxy {
         self.link.cut_after.store(bytes, Ordering::SeqCst);
     }
 
+    /// Breaks the connection, once, when so many more bytes have gone this way; the next connection works again. The byte
+    /// after them is what breaks it: it has left its sender and never arrives.
+    pub fn break_after(&self, way: Way, bytes: u64) {
+        *self.link.break_at.lock().unwrap_or_else(|e| e.into_inner()) = Some((way, bytes));
+    }
+
+    /// Takes back what [`Proxy::break_after`] asked for; tells whether it had not come to that.
+    pub fn is_unbroken(&self) -> bool {
+        self.link.break_at.lock().unwrap_or_else(|e| e.into_inner()).take().is_some()
+    }
+
+    /// How often [`Proxy::break_after`] broke a connection.
+    pub fn breaks(&self) -> u64 {
+        self.link.breaks.load(Ordering::SeqCst)
+    }
+
     /// Bytes from gateways to the hub, HTTP included.
     pub fn up_bytes(&self) -> u64 {
         self.link.up_bytes.load(Ordering::SeqCst)
@@ -95,24 +125,47 @@ impl Link {
         }
         let Ok(hub) = TcpStream::connect(target) else { return };
         let (Ok(gateway_up), Ok(hub_up)) = (gateway.try_clone(), hub.try_clone()) else { return };
-        self.open
-            .lock()
-            .unwrap_or_else(|e| e.into_inner())
-            .extend([gateway.try_clone(), hub.try_clone()].into_iter().flatten());
+        let (Ok(gateway_end), Ok(hub_end)) = (gateway.try_clone(), hub.try_clone()) else { return };
+        let number = self.connections.fetch_add(1, Ordering::SeqCst);
+        self.open.lock().unwrap_or_else(|e| e.into_inner()).insert(number, [gateway_end, hub_end]);
         let link = Arc::clone(self);
         let up = thread::spawn(move || link.pump_up(gateway_up, hub_up));
         self.pump_down(hub, gateway);
         let _ = up.join();
+        self.open.lock().unwrap_or_else(|e| e.into_inner()).remove(&number);
+    }
+
+    /// How many of these bytes may pass, and whether the connection breaks behind them.
+    fn allows(&self, way: Way, bytes: usize) -> (usize, bool) {
+        let mut at = self.break_at.lock().unwrap_or_else(|e| e.into_inner());
+        match &mut *at {
+            Some((wanted, left)) if *wanted == way && *left < bytes as u64 => {
+                let passes = *left as usize;
+                *at = None;
+                self.breaks.fetch_add(1, Ordering::SeqCst);
+                (passes, true)
+            }
+            Some((wanted, left)) if *wanted == way => {
+                *left -= bytes as u64;
+                (bytes, false)
+            }
+            _ => (bytes, false),
+        }
     }
 
     fn pump_up(&self, mut gateway: TcpStream, mut hub: TcpStream) {
         let mut buffer = [0; 16 * 1024];
         while let Ok(n @ 1..) = gateway.read(&mut buffer) {
-            let bytes = buffer.get(..n).unwrap_or_default();
+            let (passes, is_broken) = self.allows(Way::Up, n);
+            let bytes = buffer.get(..passes).unwrap_or_default();
             // Requests are told by their first line: bodies of ours never contain it at the start of a read.
             self.requests.fetch_add(u64::from(bytes.starts_with(b"POST /sync/")), Ordering::SeqCst);
-            self.up_bytes.fetch_add(n as u64, Ordering::SeqCst);
+            self.up_bytes.fetch_add(passes as u64, Ordering::SeqCst);
             if hub.write_all(bytes).is_err() {
+                break;
+            }
+            if is_broken {
+                let _ = gateway.shutdown(Shutdown::Both);
                 break;
             }
         }
@@ -122,6 +175,7 @@ impl Link {
     fn pump_down(&self, mut hub: TcpStream, mut gateway: TcpStream) {
         let mut buffer = [0; 1024];
         while let Ok(n @ 1..) = hub.read(&mut buffer) {
+            let (n, is_broken) = self.allows(Way::Down, n);
             let mut n = n as u64;
             let left = self.cut_after.load(Ordering::SeqCst);
             let is_cut = left > 0 && left <= n;
@@ -135,6 +189,8 @@ impl Link {
             }
             if is_cut {
                 self.set_down();
+            }
+            if is_cut || is_broken {
                 break;
             }
         }
@@ -147,7 +203,7 @@ impl Link {
     }
 
     fn sever(&self) {
-        for stream in self.open.lock().unwrap_or_else(|e| e.into_inner()).drain(..) {
+        for stream in self.open.lock().unwrap_or_else(|e| e.into_inner()).values().flatten() {
             // One that has ended already is as good as closed.
             let _ = stream.shutdown(Shutdown::Both);
         }
