@@ -2,6 +2,7 @@
 //! and the story of the README. Nothing of this is shipped.
 
 pub mod bench;
+pub mod broken;
 pub mod generator;
 pub mod process;
 pub mod proxy;
