@@ -1,0 +1,188 @@
+//! Makes the table of `docs/reliability.md` from runs. `tests/reliability` builds and runs it.
+//!
+//! A row is a fault and a command. The command fails if anything was lost, doubled or different; what it did it tells in lines
+//! of JSON with `often` (in words), `lost` and `doubled`, or as `cargo test` tells it. To add a row, add it to [`ROWS`].
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+/// One line of the table.
+struct Row {
+    fault: &'static str,
+    how: &'static str,
+    /// The command of a full run.
+    full: &'static str,
+    /// The same with smaller counts.
+    quick: &'static str,
+}
+
+const fn scenario(fault: &'static str, how: &'static str, command: &'static str) -> Row {
+    Row { fault, how, full: command, quick: command }
+}
+
+/// All rows, the real programs first.
+const ROWS: &[Row] = &[
+    Row {
+        fault: "programs end at any instant, while records come in and go up",
+        how: "`kill -9` of gateway and hub",
+        full: "OUTPOST_KILLS=1000 tests/scenario ::c_",
+        quick: "tests/scenario ::c_",
+    },
+    Row {
+        fault: "the connection breaks after every byte of a push, a pull and an idle exchange, both ways",
+        how: "a proxy between real sockets",
+        full: "OUTPOST_EVERY_BYTE=1 tests/scenario every_byte",
+        quick: "tests/scenario every_byte",
+    },
+    scenario("no internet for a day", "real programs, link down", "tests/scenario ::a_outreach"),
+    scenario("clinic and centre edit one field or one list", "real programs, link down", "tests/scenario ::b_"),
+    scenario(
+        "an old card is put back; a card runs in two boxes",
+        "real programs, copied folders",
+        "tests/scenario ::e_",
+    ),
+    scenario("one bad record and its dependants among five thousand", "real programs", "tests/scenario ::f_"),
+    scenario("the hub is put back to last week, by command and by hand", "real programs", "tests/scenario ::g_"),
+    scenario("the disk fills", "a small file system that is full", "tests/scenario ::l_"),
+    Row {
+        fault: "loss, torn messages, power cuts, clocks, rules and scopes that change, all at once",
+        how: "simulated fleet, usual faults",
+        full: "tests/simulate 200000",
+        quick: "tests/simulate --dev 2000",
+    },
+    Row {
+        fault: "mistakes of developers",
+        how: "broken builds, see below",
+        full: "tests/broken",
+        quick: "tests/broken skip-content-hash ack-before-commit trust-the-clock forget-the-epoch",
+    },
+];
+
+const PAGE: &str = "docs/reliability.md";
+const BEGIN: &str = "<!-- made by tests/reliability; not by hand -->\n";
+const END: &str = "<!-- end -->\n";
+
+/// What a run came to.
+#[derive(Default)]
+struct Outcome {
+    often: Vec<String>,
+    lost: u64,
+    doubled: u64,
+    /// Broken builds, if it was about them.
+    breaks: Vec<Value>,
+}
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let is_quick = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => false,
+        ["--quick"] => true,
+        _ => bail!("tests/reliability [--quick]"),
+    };
+    let mut table = format!("{}\n\n", heading(is_quick)?);
+    table.push_str("| fault | how | how often | lost | doubled | again |\n|---|---|---|---|---|---|\n");
+    let mut breaks = Vec::new();
+    for row in ROWS {
+        let command = if is_quick { row.quick } else { row.full };
+        eprintln!("{command}");
+        let outcome = run(command)?;
+        let (often, how) = (outcome.often.join("; "), row.how);
+        let count = |n: u64| if n == 0 { "nothing".to_owned() } else { n.to_string() };
+        let (lost, doubled) = (count(outcome.lost), count(outcome.doubled));
+        table.push_str(&format!("| {} | {how} | {often} | {lost} | {doubled} | `{command}` |\n", row.fault));
+        breaks.extend(outcome.breaks);
+    }
+    table.push_str("\n| broken build | the mistake | caught as | by seed | faults |\n|---|---|---|---|---|\n");
+    for one in &breaks {
+        let text = |key: &str| one[key].as_str().unwrap_or_default();
+        let (name, what, kind, faults) = (text("name"), text("what"), text("kind"), text("faults"));
+        table.push_str(&format!("| `{name}` | {what} | {kind} | {} | `{faults}` |\n", one["seed"]));
+    }
+    put(&table)?;
+    println!("{PAGE} is made anew");
+    Ok(())
+}
+
+/// When, and of what.
+fn heading(is_quick: bool) -> Result<String> {
+    let said = |program: &str, args: &[&str]| -> Result<String> {
+        let output = Command::new(program).args(args).output().with_context(|| program.to_owned())?;
+        ensure!(output.status.success(), "{program} {args:?} failed");
+        Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+    };
+    let date = said("date", &["-u", "+%Y-%m-%d"])?;
+    let commit = said("git", &["rev-parse", "--short=10", "HEAD"])?;
+    // The page itself may differ: it is what is being made.
+    let changes = said("git", &["status", "--porcelain", "--", ".", ":!docs/reliability.md"])?;
+    let with = if changes.is_empty() { "" } else { " with changes that are not committed" };
+    let counts = if is_quick { "the small counts of `tests/reliability --quick`" } else { "`tests/reliability`" };
+    Ok(format!("Run on {date} at commit `{commit}`{with}, by {counts}."))
+}
+
+fn run(command: &str) -> Result<Outcome> {
+    let output = Command::new("sh").args(["-c", command]).output()?;
+    let told = String::from_utf8_lossy(&output.stdout);
+    let failed = || format!("{command}: {}\n{told}{}", output.status, String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "{}", failed());
+    let outcome = read(&told);
+    ensure!(!outcome.often.is_empty(), "it does not say what it did: {}", failed());
+    Ok(outcome)
+}
+
+fn read(told: &str) -> Outcome {
+    let mut outcome = Outcome::default();
+    for line in told.lines() {
+        // The test harness writes the name of a test before what the test prints.
+        let json = line.find("{\"").and_then(|at| line.get(at..)).and_then(|text| serde_json::from_str(text).ok());
+        let Some(said) = json.filter(|said: &Value| said["often"].is_string()) else { continue };
+        outcome.often.extend(said["often"].as_str().map(str::to_owned));
+        outcome.lost += said["lost"].as_u64().unwrap_or_default();
+        outcome.doubled += said["doubled"].as_u64().unwrap_or_default();
+        outcome.breaks.extend(said["breaks"].as_array().cloned().unwrap_or_default());
+    }
+    if outcome.often.is_empty() {
+        let passed = told.lines().filter_map(|line| line.strip_prefix("test result: ok. ")?.split_once(" passed"));
+        let passed: u64 = passed.filter_map(|(count, _)| count.parse::<u64>().ok()).sum();
+        // A test that this machine cannot run says so and passes; it is no evidence.
+        let skipped = told.lines().filter(|line| line.contains("skipped: ")).count() as u64;
+        if passed > skipped {
+            outcome.often.push(format!(
+                "{} scenario{}",
+                passed - skipped,
+                if passed - skipped == 1 { "" } else { "s" }
+            ));
+        } else if skipped > 0 {
+            outcome.often.push("not on this machine".to_owned());
+        }
+    }
+    outcome
+}
+
+fn put(table: &str) -> Result<()> {
+    let page = std::fs::read_to_string(PAGE).with_context(|| PAGE.to_owned())?;
+    let (before, rest) = page.split_once(BEGIN).context("the mark before the table")?;
+    let (_, after) = rest.split_once(END).context("the mark behind the table")?;
+    Ok(std::fs::write(Path::new(PAGE), format!("{before}{BEGIN}\n{table}\n{END}{after}"))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_run_tells_is_added_up() {
+        let told = "test a ... {\"often\": \"3 breaks\", \"lost\": 0, \"doubled\": 1}\nok\n{\"often\": \"5 kills\", \"lost\": 2}\n";
+        let outcome = read(told);
+        assert_eq!((outcome.often.join("; "), outcome.lost, outcome.doubled), ("3 breaks; 5 kills".to_owned(), 2, 1));
+    }
+
+    #[test]
+    fn tests_that_passed_are_counted_and_those_skipped_are_not() {
+        assert_eq!(read("test result: ok. 2 passed; 0 failed\n").often, ["2 scenarios"]);
+        assert_eq!(read("skipped: no\ntest result: ok. 1 passed; 0 failed\n").often, ["not on this machine"]);
+        assert!(read("running 0 tests\ntest result: ok. 0 passed; 0 failed\n").often.is_empty());
+    }
+}
