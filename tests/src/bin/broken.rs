@@ -18,7 +18,7 @@ fn main() -> Result<()> {
     if let Some(unknown) = wanted.iter().find(|name| breaks.iter().all(|b| b.name != **name)) {
         bail!("no break {unknown} in tests/broken.d");
     }
-    let simulator = build(&breaks, &root, &target)?;
+    let simulator = build(&breaks, &root, &target.join("broken"))?;
     let (mut caught, mut missed) = (Vec::new(), Vec::new());
     for one in breaks.iter().filter(|b| wanted.is_empty() || wanted.contains(&b.name)) {
         match catch(&simulator, one)? {
@@ -39,20 +39,17 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Builds the simulator with all breaks, in a copy. Dependencies are those that were built for the workspace.
-fn build(breaks: &[Break], root: &Path, target: &Path) -> Result<PathBuf> {
-    let place = target.join("broken");
-    let copy = place.join("tree");
+/// Builds the simulator with all breaks, in a copy, and in a build folder of its own: cargo tells packages by where they are in
+/// their workspace, so in a shared one it would take the broken library for the honest one.
+fn build(breaks: &[Break], root: &Path, place: &Path) -> Result<PathBuf> {
+    let (copy, target) = (place.join("tree"), place.join("build"));
     broken::copy(breaks, root, &copy)?;
     let mut cargo = Command::new("cargo");
     cargo.args(["build", "--locked", "--quiet", "-p", "outpost-tests", "--bin", "simulate"]);
-    let built = cargo.current_dir(&copy).env("CARGO_TARGET_DIR", target).output()?;
+    let built = cargo.current_dir(&copy).env("CARGO_TARGET_DIR", &target).output()?;
     let told = String::from_utf8_lossy(&built.stderr);
     ensure!(built.status.success(), "the simulator does not build with the breaks in it:\n{told}");
-    // Nobody shall take it for the honest one.
-    let simulator = place.join("simulate");
-    std::fs::rename(target.join("debug/simulate"), &simulator)?;
-    Ok(simulator)
+    Ok(target.join("debug/simulate"))
 }
 
 /// The first seed that fails with the break and passes without it, and how it fails.
