@@ -7,6 +7,7 @@
 //! | a | an outreach day without internet | `outreach` |
 //! | b | clinic and centre edit one record | `both_edit`, more in `conflicts` |
 //! | c | the power is cut again and again | `kill` |
+//! | d | boots in 1970 and in 2038 without a contact | `clock` |
 //! | e | an old card is put back, or runs twice | `cards` |
 //! | f | one bad record among five thousand | `bad_record` |
 //! | g | the hub is put back to last week | `restore` |
