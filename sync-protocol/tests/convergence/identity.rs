@@ -4,7 +4,7 @@ use serde_json::json;
 use sync_protocol::gateway::{self, GatewayState, Store as _};
 use sync_protocol::id::{Scope, Source};
 use sync_protocol::identity::DeviceKey;
-use sync_protocol::loopback::settle;
+use sync_protocol::loopback::{exchange, settle};
 use sync_protocol::memory::MemoryGateway;
 
 use crate::world::{World, two};
@@ -65,6 +65,26 @@ fn a_twin_that_never_writes_is_found_at_its_second_sync() {
         }
     }
     assert_ne!(w.gateways[0].state().unwrap().device, w.gateways[2].state().unwrap().device);
+}
+
+#[test]
+fn a_write_of_a_card_that_was_put_back_is_not_taken_for_the_one_whose_number_it_has() {
+    let mut w = two();
+    w.sync_all();
+    let image = w.gateways[0].clone();
+    w.put(0, "patient/p1", json!({"name": "Asha"}));
+    exchange(&mut w.gateways[0], &mut w.hub, &mut w.link, w.now_ms as u64).unwrap();
+    w.gateways[0] = image;
+    w.put(0, "patient/p2", json!({"name": "Chikondi"}));
+    let mut state = w.gateways[0].state().unwrap();
+    // It sent this write and heard no answer, so it asks what arrived.
+    state.unsure = true;
+    w.gateways[0].set_state(&state).unwrap();
+    w.sync(0);
+    w.sync(1);
+    for (at, key) in [(0, "patient/p1"), (0, "patient/p2"), (1, "patient/p1"), (1, "patient/p2")] {
+        assert_eq!(w.record(at, key), w.hub_record(key), "gateway {at}, {key}");
+    }
 }
 
 #[test]
