@@ -46,9 +46,10 @@ impl Pair {
         let store = Store::open(&folder.join("a"), Options::default()).unwrap();
         let added = hub.command(&["gateway", "add", "a", "--scope", "mw", "--json"]);
         let added: Value = serde_json::from_str(&added).unwrap();
-        runtime.block_on(enroll(&store, &hub.proxy.url(), added["code"].as_str().unwrap(), false)).unwrap();
-        let transport = Transport::new(&hub.proxy.url()).unwrap();
-        let courier = Courier::new(store.clone(), transport, Clock::default()).unwrap();
+        let (clock, code) = (Clock::of_boot(store.boot()), added["code"].as_str().unwrap());
+        runtime.block_on(enroll(&store, &clock, &hub.proxy.url(), code, false)).unwrap();
+        let transport = Transport::new(&hub.proxy.url(), &clock).unwrap();
+        let courier = Courier::new(store.clone(), transport, clock).unwrap();
         let pair = Pair { hub, store, courier, runtime, visits: 0, forms: 0 };
         pair.settle();
         pair

@@ -4,6 +4,8 @@
 pub mod bench;
 pub mod broken;
 pub mod generator;
+#[cfg(test)]
+mod model;
 pub mod process;
 pub mod proxy;
 pub mod sim;
