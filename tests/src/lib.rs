@@ -3,6 +3,7 @@
 
 pub mod bench;
 pub mod broken;
+pub mod fuzz;
 pub mod generator;
 #[cfg(test)]
 mod model;

@@ -46,6 +46,7 @@ pub(super) fn hear(store: &mut MemoryHub, request: &[u8], is_cut: bool) -> Optio
         Opened::Ready(with) => with,
         Opened::Refused(_) if is_cut => return None,
         Opened::Refused(response) => return Some(body(&response.encode(), [])),
+        Opened::Rescue(_) => return None,
     };
     for payload in payloads(request.get(start..).unwrap_or_default()) {
         match payload {
