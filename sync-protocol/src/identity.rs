@@ -60,6 +60,9 @@ mod tests {
         let (one, other) = (DeviceKey([1; 32]), DeviceKey([2; 32]));
         assert!(one.proves(7, &one.proof(7)));
         assert!(!one.proves(8, &one.proof(7)) && !other.proves(7, &one.proof(7)));
+        let mut cancelling = one.proof(7);
+        cancelling.iter_mut().take(2).for_each(|byte| *byte ^= 1);
+        assert!(!one.proves(7, &cancelling), "two wrong bytes do not make a right one");
         assert!(!one.part(3).proves(7, &one.proof(7)) && one.part(3) != one.part(4));
         assert!(!DeviceKey::NONE.proves(0, &DeviceKey::NONE.proof(0)), "who was never enrolled proves nothing");
     }

@@ -172,6 +172,19 @@ fn a_delete_meets_an_edit_by_the_rule_of_the_type() {
 }
 
 #[test]
+fn a_delete_that_knew_everything_deletes_whatever_the_rule_of_the_type() {
+    for key in ["patient/p1", "form/f1", "draft/d1"].map(|key| RecordKey::parse(key).unwrap()) {
+        let mut w = two();
+        w.put(0, &key.to_string(), json!({"name": "x"}));
+        w.sync_all();
+        w.delete(1, &key.to_string());
+        w.sync_all();
+        let rules = Rules::parse(RULES).unwrap();
+        assert_eq!(presence(&w.record(0, &key.to_string()), rules.of(&key.record_type)), Presence::Deleted, "{key}");
+    }
+}
+
+#[test]
 fn a_delete_that_knew_everything_deletes_and_a_new_put_brings_back() {
     let mut w = two_with(json!({"name": "Asha"}));
     w.delete(1, "patient/p1");
