@@ -27,7 +27,8 @@ CREATE TABLE sync_state (
   bounds TEXT NOT NULL, -- own ops under numbers of an epoch that is gone: lines of stream, last of them, last shared number
   heard INTEGER NOT NULL DEFAULT 0, -- highest stamp that stands at the hub, of what was acknowledged and of what came from it
   floor_ms INTEGER NOT NULL DEFAULT 0, -- a time that certainly has passed: the latest heard from the hub
-  awaits_time INTEGER NOT NULL DEFAULT 0 -- unsent ops have a time of which nobody knows how good it is; nothing is sent until the hub's time is heard
+  awaits_time INTEGER NOT NULL DEFAULT 0, -- unsent ops have a time of which nobody knows how good it is; nothing is sent until the hub's time is heard
+  complete INTEGER NOT NULL DEFAULT 0 -- the cursor when a pull last reached the head of the hub
 ) STRICT;
 
 -- Where the gateway stands with each stream; written in every commit that captures something.

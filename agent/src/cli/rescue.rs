@@ -11,8 +11,8 @@ use sync_protocol::gateway::rescue::{Rescuer, Tally};
 use sync_protocol::gateway::{GatewayState, UNENROLLED};
 use sync_protocol::id::{Origin, Stream};
 
-use crate::disk::Disk;
 use crate::clock::Clock;
+use crate::disk::Disk;
 use crate::error::{Class, Error};
 use crate::lock::{Holder, is_gateway, look};
 use crate::status::bytes;

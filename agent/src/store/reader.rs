@@ -254,7 +254,7 @@ pub(super) fn read_identity(db: &Connection) -> Result<GatewayState, Error> {
     let mut state = GatewayState::default();
     let mut statement = db.prepare_cached(
         "SELECT device, origin, key, epoch, cursor, backfill, scopes, source, repair_symbols, repairs, is_unsure, \
-         is_told, turn, recovers, wanted, bounds, heard, floor_ms, awaits_time FROM sync_state",
+         is_told, turn, recovers, wanted, bounds, heard, floor_ms, awaits_time, complete FROM sync_state",
     )?;
     let mut rows = statement.query([])?;
     if let Some(row) = rows.next()? {
@@ -279,6 +279,7 @@ pub(super) fn read_identity(db: &Connection) -> Result<GatewayState, Error> {
             wanted.chunks_exact(8).filter_map(|item| Some(u64::from_le_bytes(item.try_into().ok()?))).collect();
         (state.heard, state.floor_ms) = (Hlc(row.get::<_, i64>(16)? as u64), row.get(17)?);
         state.awaits_time = row.get(18)?;
+        state.complete = HubSeq(row.get::<_, i64>(19)? as u64);
         state.bounds = bounds.lines().filter_map(side::read_bound).collect();
     }
     Ok(state)

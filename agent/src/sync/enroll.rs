@@ -63,7 +63,7 @@ pub async fn enroll(store: &Store, clock: &Clock, hub_url: &str, code: &str, aga
         state.told = false;
         if state.origin != UNENROLLED {
             // Another enrolment may be at another hub: what is confirmed is compared with it from the beginning.
-            state.cursor = sync_protocol::id::HubSeq::NONE;
+            (state.cursor, state.complete) = (sync_protocol::id::HubSeq::NONE, sync_protocol::id::HubSeq::NONE);
         }
         tx.set_state(&state)?;
         adopt_origin(tx, Origin(granted.origin))?;

@@ -16,6 +16,7 @@ use crate::value::Value;
 pub(super) fn rebase(state: &mut GatewayState, response: &Response) {
     state.epoch = response.epoch;
     state.cursor = state.cursor.min(response.cursor);
+    state.complete = state.complete.min(response.cursor);
     state.recovers = Some(response.cursor);
     state.repair_symbols = Some(SYMBOLS_FIRST as u32);
     state.wanted.clear();

@@ -108,7 +108,7 @@ pub fn capture<S: Store>(store: &mut S, wish: Capture) -> Result<Captured, Refus
     };
     let (Changes { mut changes, conflicts }, settles) = changes_of(&desk, &wish.intent)?;
     let held = held.unwrap_or_default();
-    let seen = held.seen(state.cursor);
+    let seen = held.seen(&state);
     if seen == HubSeq::NONE {
         let mut own = store.own_of(&wish.key).map_err(Refusal::Store)?;
         let pending = store.pending(&wish.key).map_err(Refusal::Store)?;

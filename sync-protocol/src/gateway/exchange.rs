@@ -68,6 +68,8 @@ where
         }
         None => None,
     };
+    // Before it sends more it has to hear what arrived, or what time it is, or to show what the hub asked for.
+    let sends_nothing = state.unsure || state.awaits_time || !state.wanted.is_empty();
     let head = Request {
         device: state.device,
         origin: state.origin,
@@ -89,11 +91,11 @@ where
         repairs: state.repairs,
         bounds: state.bounds.clone(),
         recovers: state.recovers,
-        asks: state.unsure,
+        asks: sends_nothing,
         rescue: None,
     };
     let (mut frames, mut ops) = (Vec::new(), 0);
-    if !state.unsure && !state.awaits_time && state.wanted.is_empty() {
+    if !sends_nothing {
         push_frames(store, packer, &mut state, up_bytes, &mut frames, &mut ops)?;
         if ops > 0 {
             store.set_state(&state)?;

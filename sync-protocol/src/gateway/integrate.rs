@@ -123,6 +123,9 @@ pub fn finish<S: Store>(store: &mut S, request: &Request, response: &Response) -
         return Ok(false);
     }
     state.cursor = state.cursor.max(response.cursor);
+    if !response.more {
+        state.complete = state.cursor;
+    }
     if !response.more && state.backfill.is_some() && request.backfill.is_some() {
         state.backfill = None;
     }
@@ -154,7 +157,7 @@ pub fn integrate_rows<S: Store>(store: &mut S, rows: &Rows) -> Result<Integrated
                 result.records += 1;
                 take_cells(store, &mut state, key, record, *whole, &rules)?;
             }
-            Row::Evict(key) => result.evicted += u64::from(evict(store, key, state.cursor)?),
+            Row::Evict(key) => result.evicted += u64::from(evict(store, key, &state)?),
             Row::Notice(notice) => take_notice(store, notice, &rules)?,
         }
     }
@@ -211,11 +214,11 @@ fn replaced(name: &FieldName, known: &Cell, new: &Cell) -> Vec<Superseded> {
 }
 
 /// A record leaves, unless own writes on it have yet to be sent; then it leaves when they are acknowledged.
-fn evict<S: Store>(store: &mut S, key: &RecordKey, cursor: HubSeq) -> Result<bool, S::Error> {
+fn evict<S: Store>(store: &mut S, key: &RecordKey, state: &GatewayState) -> Result<bool, S::Error> {
     match store.held(key)? {
         Some(held) if !held.is_pending => store.forget(key).map(|()| true),
         Some(held) if held.confirmed.is_some() && held.leaving.is_none() => {
-            let leaving = Some(held.seen(cursor));
+            let leaving = Some(held.seen(state));
             store.keep(key, &Held { leaving, ..held }).map(|()| false)
         }
         _ => Ok(false),
@@ -224,10 +227,10 @@ fn evict<S: Store>(store: &mut S, key: &RecordKey, cursor: HubSeq) -> Result<boo
 
 /// A record leaves because it is outside of the view, if that is known: a part of a record, of which the rest has yet to come,
 /// does not say where it belongs.
-fn leave<S: Store>(store: &mut S, key: &RecordKey, cursor: HubSeq) -> Result<bool, S::Error> {
+fn leave<S: Store>(store: &mut S, key: &RecordKey, state: &GatewayState) -> Result<bool, S::Error> {
     let confirmed = store.held(key)?.and_then(|held| held.confirmed);
     match confirmed.is_some_and(|record| record.cells.contains_key(FieldName::SCOPE)) {
-        true => evict(store, key, cursor),
+        true => evict(store, key, state),
         false => Ok(false),
     }
 }
@@ -320,7 +323,7 @@ fn acknowledge<S: Store>(
     let scopes = state.scopes.clone();
     if !touched.is_empty() {
         for key in store.outside(&scopes, touched.len() + 64)? {
-            leave(store, &key, state.cursor)?;
+            leave(store, &key, state)?;
         }
     }
     Ok(touched.len() as u64)
@@ -341,7 +344,7 @@ fn take_view<S: Store>(
         let left = store.outside(&state.scopes, 1_000)?;
         let mut gone = 0;
         for key in &left {
-            gone += u64::from(leave(store, key, state.cursor)?);
+            gone += u64::from(leave(store, key, state)?);
         }
         result.evicted += gone;
         if gone == 0 {

@@ -53,6 +53,8 @@ pub struct GatewayState {
     pub epoch: Epoch,
     /// Everything in view up to here is integrated.
     pub cursor: HubSeq,
+    /// The cursor when a pull last reached the head.
+    pub complete: HubSeq,
     /// How far the back-fill of new scopes has come; `None` if there is none.
     pub backfill: Option<HubSeq>,
     /// What it is subscribed to; the first is its home.
@@ -112,6 +114,7 @@ impl Default for GatewayState {
             turn: 0,
             epoch: Epoch(0),
             cursor: HubSeq::NONE,
+            complete: HubSeq::NONE,
             backfill: None,
             scopes: vec![Scope::root()],
             source: Source::CLINIC,
@@ -193,16 +196,23 @@ pub struct Held {
 }
 
 impl Held {
-    /// The number up to which everything that the hub had of the record is here, for a gateway that has integrated everything
-    /// up to `cursor`. A write may say that it had seen that much and no more.
-    pub fn seen(&self, cursor: HubSeq) -> HubSeq {
+    /// The number up to which everything that the hub had of the record is here. A write may say that it had seen that much
+    /// and no more.
+    ///
+    /// A record comes once, at its last change: as long as a pull has not reached the head, the cursor may be past a change of
+    /// which the record has yet to come. What has come of it by then tells how far it is.
+    pub fn seen(&self, state: &GatewayState) -> HubSeq {
         let Some(confirmed) = &self.confirmed else { return HubSeq::NONE };
+        let stamps = || confirmed.cells.values().flat_map(Cell::stamps);
+        let is_own = |stamp: &Stamp| stamp.dot.origin == state.origin;
         // The hub has just confirmed a write to a record that was not here: what else there is of it has yet to come.
-        let is_blind = |stamp: &Stamp| stamp.seen == HubSeq::NONE && stamp.hseq > cursor;
-        if confirmed.cells.values().flat_map(Cell::stamps).any(|stamp| is_blind(stamp)) {
+        if stamps().any(|stamp| stamp.seen == HubSeq::NONE && stamp.hseq > state.complete && is_own(stamp)) {
             return HubSeq::NONE;
         }
-        self.leaving.map_or(cursor, |upto| upto.min(cursor))
+        let is_foreign = |cell: &&Cell| cell.stamps().iter().all(|stamp| !is_own(stamp));
+        let came = confirmed.cells.values().filter(is_foreign).map(|cell| cell.changed);
+        let here = came.filter(|changed| *changed <= state.cursor).max().unwrap_or_default().max(state.complete);
+        self.leaving.map_or(here, |upto| upto.min(here))
     }
 }
 

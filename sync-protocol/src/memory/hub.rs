@@ -319,9 +319,19 @@ impl Store for MemoryHub {
         if let Some(twin) = self.gateways.values().find(is_it) {
             return Ok(twin.clone());
         }
-        let mut twin = self.enroll(gateway.scopes.clone(), gateway.source, gateway.key);
-        twin.twin_of = Some(gateway.device);
-        (twin.key, twin.print, twin.epoch) = (gateway.key.part(twin.device.0), print, gateway.epoch);
+        let Gateway { device, origin, .. } = self.enroll(gateway.scopes.clone(), gateway.source, gateway.key);
+        let twin = Gateway {
+            device,
+            origin,
+            key: gateway.key.part(device.0),
+            turn: 0,
+            turn_before: 0,
+            turn_first: 0,
+            print,
+            offered: None,
+            twin_of: Some(gateway.device),
+            ..gateway.clone()
+        };
         self.gateways.insert(twin.device, twin.clone());
         Ok(twin)
     }

@@ -50,7 +50,9 @@ fn writes(key: &RecordKey, offered: &Record, at: Joining) -> Vec<Op> {
                 key: key.clone(),
                 changes: BTreeMap::<FieldName, Change>::new(),
             });
-            op.changes.insert(name.clone(), Change::Put { value: entry.value.clone(), unseen: Vec::new() });
+            // Those that stand beside it had not been seen, even if they are of the same origin.
+            let unseen = entries.iter().map(|e| e.stamp.dot).filter(|dot| *dot != entry.stamp.dot).collect();
+            op.changes.insert(name.clone(), Change::Put { value: entry.value.clone(), unseen });
         }
     }
     by_dot.into_values().collect()

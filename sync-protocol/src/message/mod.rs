@@ -63,7 +63,8 @@ pub struct Request {
     /// Key 8: the hub was put back, and what is held here has not been compared yet; the last number that means the same to
     /// both. Frames of rows are what the hub asked for.
     pub recovers: Option<HubSeq>,
-    /// Key 9: it does not know what of its last ops arrived, and sends none before it hears that; absent is false.
+    /// Key 9: it may have ops to send, but sends none before it has heard something: what arrived, or what time it is; absent
+    /// is false.
     pub asks: bool,
     /// Key 10: no exchange of a gateway, but what a database that is out of use still holds ([`crate::gateway::rescue`]).
     pub rescue: Option<Rescue>,

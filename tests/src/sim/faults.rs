@@ -76,8 +76,8 @@ const NAMES: [(Fault, &str, bool); 23] = [
     (Fault::Parts, "parts", true),
     (Fault::Views, "views", true),
     (Fault::Freed, "freed", true),
-    (Fault::Rollback, "rollback", false),
-    (Fault::Clones, "clones", false),
+    (Fault::Rollback, "rollback", true),
+    (Fault::Clones, "clones", true),
     (Fault::Restores, "restores", false),
     (Fault::Forgotten, "forgotten", false),
 ];

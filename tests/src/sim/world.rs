@@ -8,7 +8,7 @@ use server_stub::{HubError, StoreError};
 use sync_protocol::clock::TimeQuality;
 use sync_protocol::gateway::{self, Capture, Captured, Fate, Intent, Refusal, Store as _};
 use sync_protocol::hub::{self, HeldOp, Mark, Snapshot as _, Store as _, ViewNews};
-use sync_protocol::id::{Author, Dot, Epoch, FieldName, HubSeq, Origin, RecordKey, Scope, Source};
+use sync_protocol::id::{Author, Dot, Epoch, FieldName, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream};
 use sync_protocol::merge::{Superseded, Why};
 use sync_protocol::record::{Cell, Op, Record};
 use tempfile::TempDir;
@@ -350,7 +350,9 @@ impl<'a> World<'a> {
         }
         let store = &mut self.hub.store;
         let dots: Vec<Dot> = store.history().map(|op| op.stamp.dot).collect();
-        for dot in dots {
+        // The hub's own streams may have skipped numbers without an op.
+        let own = Stream::ALL.map(|stream| Dot { origin: Origin::HUB, stream, seq: Seq(0) });
+        for dot in dots.into_iter().chain(own) {
             let mark = store.mark(dot.origin, dot.stream).unwrap();
             store.set_mark(dot.origin, dot.stream, &Mark { durable: mark.acked, ..mark }).unwrap();
         }
@@ -409,7 +411,8 @@ impl<'a> World<'a> {
         let adopt = |store: &mut OnCard<'_, '_>| -> Result<(), Error> {
             store.set_rules(rules)?;
             let mut state = store.state()?;
-            (state.key, state.turn, state.epoch, state.cursor) = (key, 0, epoch, HubSeq::NONE);
+            (state.key, state.turn, state.epoch) = (key, 0, epoch);
+            (state.cursor, state.complete) = (HubSeq::NONE, HubSeq::NONE);
             (state.scopes, state.source, state.told) = (known.scopes, known.source, false);
             store.set_state(&state)?;
             gateway::adopt_origin(store, known.origin)
