@@ -120,7 +120,10 @@ where
     let mut guess = 32;
     for stream in Stream::ALL {
         let mut after = state.stream(stream).acked;
-        while bytes < up_bytes || frames.is_empty() {
+        // One that says what box it is may be a copy of another: it shows of each stream how far both have the same.
+        let mut must_show = !state.told;
+        while bytes < up_bytes || frames.is_empty() || must_show {
+            must_show = false;
             let mut tail = store.own_ops(stream, after, (guess * 2).min(FRAME_ITEMS_MAX))?;
             // A frame numbers its ops from the first; what lies behind a damaged one goes into the next.
             let first = tail.first().map_or(0, |op| op.stamp.dot.seq.0);
