@@ -108,7 +108,7 @@ fn an_op_in_quarantine_claims_no_more_than_when_it_came() {
     let dot = Dot { origin: Origin(1), stream: Stream::Normal, seq: Seq(1) };
     let stamp = Stamp {
         dot,
-        hlc: Hlc(1 << 60),
+        hlc: Hlc::at(1_790_000_000_000),
         seen: HubSeq(900),
         hseq: HubSeq::NONE,
         captured_ms: NOW_MS,
