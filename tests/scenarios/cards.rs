@@ -43,7 +43,7 @@ fn e_both_cards_run_at_once_in_two_boxes_and_no_record_of_either_is_lost() {
     a.kill();
     copy(&first, &second);
     a.restart();
-    let b = Gateway::start(&second);
+    let b = Gateway::start_in_box(&second, "b");
     for round in 0..4 {
         save(&a, "a", round * 5, 5);
         a.sync();

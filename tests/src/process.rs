@@ -217,6 +217,7 @@ impl Hub {
 #[derive(Debug)]
 pub struct Gateway {
     dir: PathBuf,
+    box_name: Option<String>,
     running: Option<Running>,
 }
 
@@ -224,7 +225,14 @@ impl Gateway {
     /// Starts a gateway on `dir`; not enrolled yet.
     pub fn start(dir: &Path) -> Gateway {
         std::fs::create_dir_all(dir).expect("a folder for the gateway");
-        let mut gateway = Gateway { dir: dir.to_owned(), running: None };
+        let mut gateway = Gateway { dir: dir.to_owned(), box_name: None, running: None };
+        gateway.restart();
+        gateway
+    }
+
+    /// Starts a gateway in another box than the one that this machine is.
+    pub fn start_in_box(dir: &Path, name: &str) -> Gateway {
+        let mut gateway = Gateway { dir: dir.to_owned(), box_name: Some(name.to_owned()), running: None };
         gateway.restart();
         gateway
     }
@@ -266,7 +274,9 @@ impl Gateway {
         let dir = self.data_dir();
         let log = self.dir.join("log");
         let args = ["run", "--data-dir", &dir, "--listen", "127.0.0.1:0"];
-        self.running = Some(Running::start_with("outpost", &args, variables, &log));
+        let in_box = self.box_name.iter().map(|name| ("OUTPOST_TEST_BOX", name.clone()));
+        let variables: Vec<_> = variables.iter().cloned().chain(in_box).collect();
+        self.running = Some(Running::start_with("outpost", &args, &variables, &log));
     }
 
     /// Its data folder.

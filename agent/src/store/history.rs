@@ -179,8 +179,9 @@ impl Tx<'_> {
         let number = own(self.cache.incarnation, op.stamp.dot.stream, op.stamp.dot.seq);
         let before = visible.as_ref().map(|visible| cells_before(Some(visible), op.changes.keys()));
         let told = |s: &&Superseded| {
-            let cell = before.as_ref().and_then(|before| before.cells.get(&s.field));
-            !cell.is_some_and(|cell| cell.stamps().iter().any(|stamp| stamp.dot == s.entry.stamp.dot))
+            // What was shown is told by what was there before; what stood beside it is not.
+            let shown = before.as_ref().and_then(|before| before.cells.get(&s.field)?.stamp());
+            shown.is_none_or(|stamp| stamp.dot != s.entry.stamp.dot)
         };
         let superseded: Vec<Superseded> = replaced.iter().filter(told).cloned().collect();
         let moment = self.cache.moment.map(|(moment, _)| moment).unwrap_or_default();

@@ -80,9 +80,12 @@ impl OldDatabase {
         });
         let origin = state.as_ref().map(|state| state.origin);
         let (incarnation, origin) = match origin {
-            Some(origin) => (whole(incarnation_of(&db, origin))?.flatten().or(last_incarnation(&db)?), Some(origin)),
+            Some(origin) => (
+                whole(incarnation_of(&db, origin))?.flatten().or(whole(last_incarnation(&db))?.flatten()),
+                Some(origin),
+            ),
             None => {
-                let last = last_incarnation(&db)?;
+                let last = whole(last_incarnation(&db))?.flatten();
                 (last, last.map(|n| origin_of(&db, n)).transpose()?.flatten())
             }
         };
