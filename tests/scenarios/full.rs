@@ -80,7 +80,6 @@ fn fill_and_recover(card: &Card, folder: &Path) {
     let hub = Hub::start(&folder.join("hub"));
     fs::write(card.0.join("outpost.toml"), CONFIG).unwrap();
     let gateway = Gateway::enrolled(&card.0, &hub, "a", "mw");
-    gateway.sync();
     hub.proxy.set_down(true);
     card.fill("somebodys.log", 8 << 20);
 

@@ -186,6 +186,8 @@ fn wrong_files_are_refused_with_what_to_do() {
     let hub = Hub::start(&folder.path().join("hub"));
     let card = folder.path().join("a");
     let mut gateway = Gateway::enrolled(&card, &hub, "a", "mw");
+    // The daemon would send it at once.
+    hub.proxy.set_down(true);
     gateway.put("visit/v1", &json!({"n": 1}));
     let (other, none) = (folder.path().join("other"), folder.path().join("none.db"));
     let refused = |dir: &Path, file: &Path, expected: i32, words: &str| {
@@ -203,6 +205,7 @@ fn wrong_files_are_refused_with_what_to_do() {
     // Its gateway still speaks under its identity, so the hub leaves what it holds to it.
     let image = folder.path().join("image.db");
     gateway.kill();
+    hub.proxy.set_down(false);
     fs::copy(card.join("outpost.db"), &image).unwrap();
     fs::copy(card.join("outpost.db-wal"), folder.path().join("image.db-wal")).unwrap();
     refused(&other, &image, 4, "let it sync");

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use sync_protocol::gateway::{Store as _, UNENROLLED, adopt_origin};
-use sync_protocol::id::{Device, Epoch, Origin, Scope, Source};
+use sync_protocol::id::{Device, Epoch, HubSeq, Origin, Scope, Source};
 use sync_protocol::identity::DeviceKey;
 use sync_protocol::rules::Rules;
 
@@ -43,6 +43,7 @@ struct Granted {
 pub async fn enroll(store: &Store, clock: &Clock, hub_url: &str, code: &str, again: bool) -> Result<String, Error> {
     let transport = Transport::new(hub_url, clock)?;
     let enrolment = store.read(|reader| reader.enrolment()).await?;
+    let is_same_hub = enrolment.as_ref().is_some_and(|known| known.hub_url == hub_url.trim_end_matches('/'));
     let known_as = enrolment.filter(|_| !again).map(|enrolment| enrolment.name);
     let wish = Wish { code: code.trim(), version: env!("CARGO_PKG_VERSION"), known_as, hardware: hardware::facts() };
     let granted: Granted = transport.post_json("/enroll/v1", &wish).await?;
@@ -57,14 +58,16 @@ pub async fn enroll(store: &Store, clock: &Clock, hub_url: &str, code: &str, aga
         let mut state = tx.state()?;
         state.device = Device(granted.device);
         (state.key, state.turn) = (key, 0);
-        state.epoch = Epoch(granted.epoch);
+        if state.origin == UNENROLLED || !is_same_hub {
+            // What is confirmed here is compared with another hub from the beginning.
+            (state.epoch, state.cursor, state.complete) = (Epoch(granted.epoch), HubSeq::NONE, HubSeq::NONE);
+        } else if state.scopes != scopes {
+            state.backfill = Some(HubSeq::NONE);
+        }
+        // At the same hub it says where it stood. If the hub was put back since, it is asked for what the hub lost.
         state.scopes = scopes;
         state.source = Source(granted.source);
         state.told = false;
-        if state.origin != UNENROLLED {
-            // Another enrolment may be at another hub: what is confirmed is compared with it from the beginning.
-            (state.cursor, state.complete) = (sync_protocol::id::HubSeq::NONE, sync_protocol::id::HubSeq::NONE);
-        }
         tx.set_state(&state)?;
         adopt_origin(tx, Origin(granted.origin))?;
         tx.set_enrolment(&Enrolment { hub_url, name: granted.name, device: granted.device, enrolled_ms })

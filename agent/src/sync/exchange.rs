@@ -193,17 +193,27 @@ impl Courier {
             Status::Ok | Status::Compared => {}
         }
         let heard = self.clock.hear(head.hub_ms, millis(began.elapsed()));
-        let (request, head, now) = (Arc::clone(request), Arc::clone(head), self.clock.now());
-        let write = self.store.write(move |tx| {
-            tx.set_moment(now.at, now.now_ms);
-            // Before the answer is integrated: unsent ops get their times with it.
-            tx.set_boot_start(heard.boot, heard.start_ms)?;
-            if heard.step_ms > CLOCK_AGREES_MS as i64 {
-                tx.set_clock_forward(heard.step_ms, heard.before_ms)?;
+        let now = self.clock.now();
+        let integrate = || {
+            let (request, head) = (Arc::clone(request), Arc::clone(head));
+            self.store.write(move |tx| {
+                tx.set_moment(now.at, now.now_ms);
+                // Before the answer is integrated: unsent ops get their times with it.
+                tx.set_boot_start(heard.boot, heard.start_ms)?;
+                if heard.step_ms > CLOCK_AGREES_MS as i64 {
+                    tx.set_clock_forward(heard.step_ms, heard.before_ms)?;
+                }
+                gateway::integrate_head(tx, &request, &head)
+            })
+        };
+        let done = match integrate().await {
+            Err(Error::DiskFull(_)) => {
+                // There is no room to correct the times of what waits. It goes as it is, and that makes room.
+                self.store.write(|tx| gateway::leave_times(tx)).await?;
+                integrate().await?
             }
-            gateway::integrate_head(tx, &request, &head)
-        });
-        let done = write.await?;
+            done => done?,
+        };
         report.acknowledged += done.acknowledged;
         report.evicted += done.evicted;
         Ok(())

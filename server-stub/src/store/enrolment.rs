@@ -116,7 +116,8 @@ impl Tx<'_> {
             backfill: false,
             echo_until: HubSeq::NONE,
             twin_of: None,
-            epoch: self.epoch()?,
+            // A gateway that was enrolled before may hold what this hub lost when it was put back.
+            epoch: Epoch(0),
             offered: None,
         };
         self.set_gateway(&gateway)?;

@@ -24,6 +24,7 @@ pub(crate) use capture::{changes_of, own_up};
 pub use exchange::{Outgoing, WallClock, request};
 pub(crate) use exchange::{cut_frame, next_guess};
 pub use integrate::{Integrated, finish, integrate_head, integrate_rows};
+pub use restamp::leave_times;
 
 use crate::boot::{Boot, Moment};
 use crate::clock::Hlc;

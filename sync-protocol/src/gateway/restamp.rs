@@ -29,6 +29,15 @@ pub(super) fn hear_time<S: Store>(store: &mut S, hub_ms: u64) -> Result<(), S::E
     store.set_state(&GatewayState { floor_ms, ..state })
 }
 
+/// Lets what is unsent go with the times that it has.
+///
+/// # Errors
+/// What the store reports.
+pub fn leave_times<S: Store>(store: &mut S) -> Result<(), S::Error> {
+    let state = store.state()?;
+    store.set_state(&GatewayState { awaits_time: false, ..state })
+}
+
 fn restamp<S: Store>(store: &mut S, state: &mut GatewayState, hub_ms: u64) -> Result<(), S::Error> {
     let (mut tail, mut clock) = (Vec::new(), state.heard);
     for stream in Stream::ALL {

@@ -74,7 +74,7 @@ impl MemoryHub {
             backfill: false,
             echo_until: HubSeq::NONE,
             twin_of: None,
-            epoch: self.epoch,
+            epoch: Epoch(0),
             offered: None,
         };
         self.gateways.insert(device, gateway.clone());

@@ -325,6 +325,8 @@ fn an_etag_stays_the_same_when_the_hub_confirms() {
 #[test]
 fn urgent_records_go_first_and_do_not_break_the_watermark_of_the_others() {
     let mut w = World::new("version = 1\n[types.alert]\nstream = \"urgent\"\n", &["mw", "mw"]);
+    // It has told what box it is.
+    w.sync(0);
     for n in 0..500 {
         w.put(0, &format!("visit/v{n}"), json!({"n": n, "text": format!("visit number {n} of this long day")}));
     }

@@ -405,14 +405,13 @@ impl<'a> World<'a> {
             Ok(known)
         };
         let known = self.hub.now(self.now_ms as u64, redeem).unwrap();
-        let (epoch, rules) = (self.hub.store.epoch().unwrap(), self.hub.store.rules().unwrap());
+        let rules = self.hub.store.rules().unwrap();
         let site = &mut self.sites[at];
         site.is_denied = false;
         let adopt = |store: &mut OnCard<'_, '_>| -> Result<(), Error> {
             store.set_rules(rules)?;
             let mut state = store.state()?;
-            (state.key, state.turn, state.epoch) = (key, 0, epoch);
-            (state.cursor, state.complete) = (HubSeq::NONE, HubSeq::NONE);
+            (state.key, state.turn) = (key, 0);
             (state.scopes, state.source, state.told) = (known.scopes, known.source, false);
             store.set_state(&state)?;
             gateway::adopt_origin(store, known.origin)
