@@ -106,7 +106,8 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
         store.set_gateway(&gateway)?;
     }
     let is_stale = !gateway.expects(request.turn);
-    if request.epoch == epoch && request.cursor > head {
+    let knows_more = request.cursor > head || is_forgotten(store, &gateway, &request)?;
+    if request.epoch == epoch && knows_more {
         epoch = store.new_epoch()?;
     }
     if request.epoch != epoch {
@@ -151,6 +152,13 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
         is_cut: false,
         joined: Vec::new(),
     })))
+}
+
+/// Whether a gateway speaks under an origin that only this hub can have given it, and of which it knows nothing: then it was
+/// put back and nobody said so.
+fn is_forgotten<S: Snapshot>(store: &mut S, gateway: &Gateway, request: &Request) -> Result<bool, S::Error> {
+    let is_present = request.origin.is_of(store.epoch()?);
+    Ok(is_present && store.device_of(request.origin)? != Some(gateway.device))
 }
 
 /// Whether an origin was given by this hub in a time that it lost: after a restore the numbers of new ones are others.
