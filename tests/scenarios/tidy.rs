@@ -84,6 +84,22 @@ fn the_programs_do_not_depend_on_each_other_and_bring_no_foreign_tls() {
     }
 }
 
+/// `tests/fuzz` builds a workspace of its own, with the lock file as it is: nothing else would tell that it has fallen behind.
+#[test]
+fn the_fuzzer_can_be_built_as_it_is_locked() {
+    let lock = fs::read_to_string(root().join("tests/libfuzzer/Cargo.lock")).unwrap();
+    for of in ["sync-protocol", "agent", "server-stub", "outpost-tests"] {
+        let package = lock.split("[[package]]").find(|part| part.contains(&format!("\nname = \"{of}\"\n"))).unwrap();
+        for name in dependencies(of) {
+            let is_locked = package.contains(&format!(" \"{name}\",")) || package.contains(&format!(" \"{name} "));
+            assert!(
+                is_locked,
+                "{of} depends on {name}: cargo update --workspace --manifest-path tests/libfuzzer/Cargo.toml"
+            );
+        }
+    }
+}
+
 #[test]
 fn sql_and_the_network_stay_in_their_places() {
     for (path, text) in sources("agent") {
