@@ -15,7 +15,7 @@ use super::exchange::{cut, next_guess};
 use super::{GatewayState, UNENROLLED};
 use crate::frame::Packer;
 use crate::gateway::Outgoing;
-use crate::id::{FieldName, HubSeq, RecordKey, Scope, Seq, Source, Stream};
+use crate::id::{FieldName, RecordKey, Scope, Seq, Source, Stream};
 use crate::limits::FRAME_ITEMS_MAX;
 use crate::message::{Ack, Request, Rescue, Response, Short, Status, StreamHead};
 use crate::record::{Change, Op};
@@ -132,20 +132,8 @@ impl Rescuer {
             turn: by.turn,
             proof: by.key.proof(by.turn),
             epoch: by.epoch,
-            cursor: HubSeq::NONE,
-            rules: [0; 4],
-            streams: Vec::new(),
-            ahead_seconds: None,
-            budget_frames: 0,
-            backfill: None,
-            repair: None,
-            pleas: Vec::new(),
-            about: None,
-            repairs: 0,
             bounds: old.bounds.clone(),
-            recovers: None,
-            asks: false,
-            rescue: None,
+            ..Request::empty()
         };
         let (kind, settles) = (Rescue::InPlace, None);
         Rescuer { head, lanes: lanes.collect(), kind, repeated: 0, settles, tally: Tally::default() }

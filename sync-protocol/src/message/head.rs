@@ -45,6 +45,31 @@ const REQUEST_ITEMS: usize = 9;
 const RESPONSE_ITEMS: usize = 4;
 
 impl Request {
+    /// A head that says nothing, by nobody.
+    pub(crate) fn empty() -> Request {
+        Request {
+            device: Device(0),
+            origin: Origin(0),
+            turn: 0,
+            proof: [0; 8],
+            epoch: Epoch(0),
+            cursor: HubSeq::NONE,
+            rules: [0; 4],
+            streams: Vec::new(),
+            ahead_seconds: None,
+            budget_frames: 0,
+            backfill: None,
+            repair: None,
+            pleas: Vec::new(),
+            about: None,
+            repairs: 0,
+            bounds: Vec::new(),
+            recovers: None,
+            asks: false,
+            rescue: None,
+        }
+    }
+
     /// The bytes of the head.
     pub fn encode(&self) -> Vec<u8> {
         let mut head = Out::new();
@@ -111,17 +136,7 @@ impl Request {
             cursor: HubSeq(input.uint()?),
             rules: exactly(&mut input)?,
             streams: input.list(decode_stream_head)?,
-            ahead_seconds: None,
-            budget_frames: 0,
-            backfill: None,
-            repair: None,
-            pleas: Vec::new(),
-            about: None,
-            repairs: 0,
-            bounds: Vec::new(),
-            recovers: None,
-            asks: false,
-            rescue: None,
+            ..Request::empty()
         };
         for _ in 0..input.map()? {
             match input.uint()? {
