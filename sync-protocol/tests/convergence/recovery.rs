@@ -114,3 +114,25 @@ fn who_is_enrolled_again_at_a_hub_that_lost_its_enrolment_brings_back_what_it_ho
     w.sync(0);
     assert_eq!(w.body(0, "patient/p1"), render(&w.hub_record("patient/p1")));
 }
+
+#[test]
+fn an_origin_that_the_hub_no_longer_knows_tells_it_that_it_was_put_back() {
+    let mut w = World::new(RULES, &["mw"]);
+    w.put(0, "patient/p1", json!({"name": "Asha"}));
+    w.sync(0);
+    let backup = w.hub.clone();
+    // After the backup the gateway got another origin. It has heard of nothing since that the backup does not have.
+    let mut state = w.gateways[0].state().unwrap();
+    let known = w.hub.enroll_again(state.device, state.key).unwrap();
+    gateway::adopt_origin(&mut w.gateways[0], known.origin).unwrap();
+    w.put(0, "patient/p2", json!({"name": "written under it"}));
+    // Somebody puts the backup in place, and tells nobody.
+    w.hub = backup.restored(false, Epoch(77));
+    let before = hub::Snapshot::epoch(&mut w.hub).unwrap();
+    state = w.gateways[0].state().unwrap();
+    assert!(state.cursor <= hub::Snapshot::head(&mut w.hub).unwrap() && state.epoch == before);
+    w.sync(0);
+    assert_ne!(hub::Snapshot::epoch(&mut w.hub).unwrap(), before, "it goes on in another epoch");
+    assert_eq!(w.gateways[0].state().unwrap().epoch, hub::Snapshot::epoch(&mut w.hub).unwrap());
+    assert_eq!(render(&w.hub_record("patient/p2"))["name"], json!("written under it"));
+}
