@@ -2,7 +2,7 @@
 //!
 //! A box without a battery for its clock wakes up in any year. It cannot know the time before somebody tells it, but it
 //! knows two things for certain: how long it has been running ([`Moment`]), and which times have passed already. So a write
-//! keeps the run of the box ("boot") that it belongs to and the time in it, and [`repair`] says afterwards when that was:
+//! keeps the run of the box ("boot") that it belongs to and the time in it, and [`Repair`] says afterwards when that was:
 //!
 //! - in a boot that heard the hub's time, exactly: that fixes when the boot began;
 //! - in a boot that never did, within bounds: not before what was certain when it began, not after the next one began;
@@ -58,30 +58,46 @@ struct Run {
     lasted_ms: i64,
 }
 
-/// When these writes were, in the order of their capture, and how good that is. What has a good, bounded or repaired time
-/// keeps it. `boots` are in order; `floor_ms` is what had passed before any of the writes, `now_ms` what has by now.
-pub fn repair(boots: &[Boot], floor_ms: i64, now_ms: i64, writes: &[Written]) -> Vec<(i64, TimeQuality)> {
-    let placed = place(boots, floor_ms, now_ms, writes);
-    let mut times: Vec<(i64, TimeQuality)> = Vec::with_capacity(writes.len());
-    let mut last_ms = i64::MIN;
-    for written in writes {
-        let (mut time_ms, mut quality) = (written.captured_ms, written.quality);
-        if quality == TimeQuality::Unknown {
-            (time_ms, quality) = match placed.iter().find(|place| place.number == written.moment.boot) {
-                Some(place) => place.time_of(written),
-                None => (within(time_ms, time_ms, floor_ms, now_ms), TimeQuality::Bounded),
-            };
-            if time_ms < last_ms {
-                time_ms = steps_up(time_ms, last_ms);
-            }
-            last_ms = time_ms;
-        }
-        times.push((time_ms, quality));
+/// When writes were whose time nobody knew, asked in the order of their capture.
+#[derive(Debug)]
+pub struct Repair {
+    placed: Vec<Placed>,
+    floor_ms: i64,
+    now_ms: i64,
+    last_ms: i64,
+}
+
+impl Repair {
+    /// `boots` are in order; `floor_ms` is what had passed before any of the writes, `now_ms` what has by now. `ends` are of
+    /// each boot the last writes at least, in the order of their capture.
+    pub fn new(boots: &[Boot], floor_ms: i64, now_ms: i64, ends: &[Written]) -> Repair {
+        Repair { placed: place(boots, floor_ms, now_ms, ends), floor_ms, now_ms, last_ms: i64::MIN }
     }
-    times
+
+    /// No write that is asked for from now on was before this time.
+    pub(crate) fn go_on_after(&mut self, time_ms: i64) {
+        self.last_ms = self.last_ms.max(time_ms);
+    }
+
+    /// When the next write was, and how good that is. What has a good, bounded or repaired time keeps it.
+    pub fn time_of(&mut self, written: &Written) -> (i64, TimeQuality) {
+        if written.quality != TimeQuality::Unknown {
+            return (written.captured_ms, written.quality);
+        }
+        let (time_ms, quality) = match self.placed.iter().find(|place| place.number == written.moment.boot) {
+            Some(place) => place.time_of(written),
+            None => {
+                let claimed_ms = written.captured_ms;
+                (within(claimed_ms, claimed_ms, self.floor_ms, self.now_ms), TimeQuality::Bounded)
+            }
+        };
+        self.last_ms = if time_ms < self.last_ms { steps_up(time_ms, self.last_ms) } else { time_ms };
+        (self.last_ms, quality)
+    }
 }
 
 /// A boot whose beginning is settled.
+#[derive(Debug)]
 struct Placed {
     number: u64,
     start_ms: i64,
@@ -186,6 +202,11 @@ mod tests {
     const NOW: i64 = 1_790_000_000_000;
     const DAY: i64 = 86_400_000;
     const YEAR_2038: i64 = 2_147_000_000_000;
+
+    fn repair(boots: &[Boot], floor_ms: i64, now_ms: i64, writes: &[Written]) -> Vec<(i64, TimeQuality)> {
+        let mut repair = Repair::new(boots, floor_ms, now_ms, writes);
+        writes.iter().map(|written| repair.time_of(written)).collect()
+    }
 
     fn written(boot: u64, mono_ms: i64, captured_ms: i64) -> Written {
         Written { moment: Moment { boot, mono_ms }, captured_ms, quality: TimeQuality::Unknown }

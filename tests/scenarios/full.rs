@@ -80,8 +80,6 @@ fn fill_and_recover(card: &Card, folder: &Path) {
     let hub = Hub::start(&folder.join("hub"));
     fs::write(card.0.join("outpost.toml"), CONFIG).unwrap();
     let gateway = Gateway::enrolled(&card.0, &hub, "a", "mw");
-    // It has heard what time it is, so nothing that waits has to be written again before it is sent.
-    gateway.sync();
     hub.proxy.set_down(true);
     card.fill("somebodys.log", 8 << 20);
 

@@ -31,14 +31,18 @@ impl Tx<'_> {
         };
         self.note_change(before.as_ref(), &held.visible, &tag, &superseded)?;
         let place = presence_number(presence(&held.visible, self.cache.rules.of(&key.record_type)));
-        let mut row = self.opened()?.row.clone();
+        let (mut row, is_stored) = (self.opened()?.row.clone(), !self.opened()?.is_new);
+        let was = row.clone();
         let is_shown_anew = row.feed == 0 || row.etag != tag || row.presence != place;
         (row.etag, row.presence) = (tag, place);
         row.conflicts = held.visible.conflicts().len() as i64;
         self.move_digest(key, &mut row, held)?;
         row.is_pending = held.is_pending;
         self.pack_bodies(&mut row, held)?;
-        self.store_row(key, &mut row, is_shown_anew)?;
+        // Each page that is written wears the card, and takes room that it may not have.
+        if is_shown_anew || row != was || !is_stored {
+            self.store_row(key, &mut row, is_shown_anew)?;
+        }
         let may_be_only_op = row.is_only_op();
         let open = self.opened()?;
         (open.row, open.held) = (row, Some(Some(held.clone())));

@@ -28,7 +28,7 @@ pub(super) const GONE: i64 = 3;
 const LEAVING: i64 = 2;
 
 /// A row of `records`. `feed` is 0 as long as it is not stored.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Row {
     pub(super) feed: i64,
     pub(super) scope: i64,

@@ -1,17 +1,22 @@
 //! Times of unsent ops, once the hub's time was heard.
 //!
 //! As long as nobody knows how good the time of an unsent op is, a request carries no ops (`awaits_time`). With its answer
-//! comes the hub's time, and all that has never left the box gets the time that [`crate::boot`] finds for it, in one
+//! comes the hub's time, and what has never left the box gets the time that [`crate::boot`] finds for it, in one
 //! transaction with the answer. What has left is never changed.
+//!
+//! A long tail is corrected a part with each answer, because a full card has no room to write all of it at once, and a small
+//! box none to hold it. A part is the ops that were captured first, over all streams. Its ops count as sent from then on:
+//! nothing changes them again, and the next part, after a power cut too, goes on behind them. Nothing leaves, and the floor
+//! stays where it was when they were captured, until all of them have their times.
 
 use std::collections::BTreeMap;
 
 use super::{GatewayState, Held, Store, show};
-use crate::boot::{Moment, Written, repair};
-use crate::clock::Hlc;
-use crate::id::{RecordKey, Seq, Stream};
-use crate::limits::CLOCK_AHEAD_MS_MAX;
-use crate::record::Op;
+use crate::boot::{Moment, Repair, Written};
+use crate::clock::{Hlc, TimeQuality};
+use crate::id::{Dot, Origin, RecordKey, Seq, Stream};
+use crate::limits::{CLOCK_AHEAD_MS_MAX, RESTAMP_BYTES_MAX, RESTAMP_OPS_MAX};
+use crate::record::{Marker, Op};
 
 /// The highest stamp that the hub leaves as it is at this time of its clock.
 pub(super) fn latest(hub_ms: u64) -> Hlc {
@@ -22,8 +27,8 @@ pub(super) fn latest(hub_ms: u64) -> Hlc {
 pub(super) fn hear_time<S: Store>(store: &mut S, hub_ms: u64) -> Result<(), S::Error> {
     let mut state = store.state()?;
     // A clock that one bad boot took to another year comes back, too.
-    if state.awaits_time || state.clock > latest(hub_ms) {
-        restamp(store, &mut state, hub_ms)?;
+    if (state.awaits_time || state.clock > latest(hub_ms)) && restamp(store, &mut state, hub_ms)? {
+        return Ok(());
     }
     let floor_ms = state.floor_ms.max(i64::try_from(hub_ms).unwrap_or(i64::MAX));
     store.set_state(&GatewayState { floor_ms, ..state })
@@ -34,44 +39,63 @@ pub(super) fn hear_time<S: Store>(store: &mut S, hub_ms: u64) -> Result<(), S::E
 /// # Errors
 /// What the store reports.
 pub fn leave_times<S: Store>(store: &mut S) -> Result<(), S::Error> {
-    let state = store.state()?;
+    let mut state = store.state()?;
+    for stream in Stream::ALL {
+        let at = state.stream_mut(stream);
+        at.sent = at.last;
+    }
     store.set_state(&GatewayState { awaits_time: false, ..state })
 }
 
-fn restamp<S: Store>(store: &mut S, state: &mut GatewayState, hub_ms: u64) -> Result<(), S::Error> {
-    let (mut tail, mut clock) = (Vec::new(), state.heard);
+/// Corrects the next part of the tail. Tells whether there is more; then the state says so as well.
+fn restamp<S: Store>(store: &mut S, state: &mut GatewayState, hub_ms: u64) -> Result<bool, S::Error> {
+    let (mut part, mut ends, mut clock) = (Vec::new(), Vec::new(), state.heard);
+    let mut settled: Vec<Written> = Vec::new();
     for stream in Stream::ALL {
         let at = *state.stream(stream);
         let moments = store.moments(stream, at.acked)?;
-        let mut from = at.acked;
-        loop {
-            let ops = store.own_ops(stream, from, 1_000)?;
-            let Some(last) = ops.last() else { break };
-            from = last.stamp.dot.seq;
-            for op in ops {
-                match op.stamp.dot.seq <= at.sent {
-                    // It keeps its stamp for ever, and what follows it goes on from there.
-                    true => clock = clock.observe(op.stamp.hlc.min(latest(hub_ms))),
-                    false => tail.push(op_at(op, &moments)),
-                }
+        ends.extend(ends_of_boots(store, state.origin, stream, &moments)?);
+        // What keeps its stamp for ever; what follows it goes on from there.
+        let before = Seq(at.sent.0.saturating_sub(LOOKED_BACK)).max(at.acked);
+        for op in some_ops(store, stream, before, LOOKED_BACK as usize)? {
+            if op.stamp.dot.seq <= at.sent {
+                clock = clock.observe(op.stamp.hlc.min(latest(hub_ms)));
+                settled.push(op_at(op, &moments).1);
             }
         }
+        let next = some_ops(store, stream, at.sent.max(at.acked), RESTAMP_OPS_MAX + 1)?;
+        part.extend(next.into_iter().map(|op| op_at(op, &moments)));
     }
     // The clock went on with each op, so its stamps tell the order of capture, whatever year they name.
-    tail.sort_by_key(|(op, _)| op.stamp.marker());
-    let written: Vec<Written> = tail.iter().map(|(_, written)| *written).collect();
+    part.sort_by_key(|(op, _)| op.stamp.marker());
+    ends.sort_by_key(|(marker, _)| *marker);
+    let is_more = cut(&mut part);
     let now_ms = i64::try_from(hub_ms).unwrap_or(i64::MAX);
-    let times = repair(&store.boots()?, state.floor_ms, now_ms, &written);
+    let ends: Vec<Written> = ends.into_iter().map(|(_, written)| written).collect();
+    let mut times = Repair::new(&store.boots()?, state.floor_ms, now_ms, &ends);
+    if let Some((_, first)) = part.first() {
+        // The part before this one ended with these.
+        let is_before = |written: &&Written| written.moment.boot != 0 && written.moment < first.moment;
+        let is_sure = |written: &&Written| written.quality != TimeQuality::Unknown && written.captured_ms <= now_ms;
+        settled.iter().filter(is_before).filter(is_sure).for_each(|written| times.go_on_after(written.captured_ms));
+    }
     let mut changed: BTreeMap<RecordKey, Vec<Op>> = BTreeMap::new();
-    for ((mut op, _), (captured_ms, quality)) in tail.into_iter().zip(times) {
+    for (mut op, written) in part {
+        let (captured_ms, quality) = times.time_of(&written);
         clock = clock.tick(u64::try_from(captured_ms).unwrap_or(0));
+        let at = state.stream_mut(op.stamp.dot.stream);
+        at.sent = at.sent.max(op.stamp.dot.seq);
         let before = (op.stamp.hlc, op.stamp.captured_ms, op.stamp.quality);
         if before != (clock, captured_ms, quality) {
             (op.stamp.hlc, op.stamp.captured_ms, op.stamp.quality) = (clock, captured_ms, quality);
             changed.entry(op.key.clone()).or_default().push(op);
         }
     }
-    (state.clock, state.awaits_time) = (clock, false);
+    state.awaits_time = is_more;
+    if !is_more {
+        // As long as there are old stamps, what is captured meanwhile goes behind them.
+        state.clock = clock;
+    }
     store.set_state(state)?;
     let rules = store.rules()?;
     for (key, ops) in changed {
@@ -83,7 +107,64 @@ fn restamp<S: Store>(store: &mut S, state: &mut GatewayState, hub_ms: u64) -> Re
             store.keep(&key, &Held { visible, is_pending: !pending.is_empty(), ..held })?;
         }
     }
-    Ok(())
+    Ok(is_more)
+}
+
+/// Ops at the end of what keeps its stamps that are looked at for the latest of those: their stamps grow with their numbers, and
+/// some of them may be damaged.
+const LOOKED_BACK: u64 = 64;
+
+/// The last op of each boot in a stream: how long the boot lasted, and what its clock said then. One is enough, because what
+/// a boot that never heard the time wrote is of one quality.
+fn ends_of_boots<S: Store>(
+    store: &mut S,
+    origin: Origin,
+    stream: Stream,
+    moments: &BTreeMap<Seq, Moment>,
+) -> Result<Vec<(Marker, Written)>, S::Error> {
+    let lasts: BTreeMap<u64, (Seq, Moment)> =
+        moments.iter().map(|(seq, moment)| (moment.boot, (*seq, *moment))).collect();
+    let mut ends = Vec::new();
+    for (seq, moment) in lasts.into_values() {
+        // One that is damaged says how long the boot lasted all the same.
+        ends.push(match store.own_op(Dot { origin, stream, seq })? {
+            Some(op) => {
+                let (captured_ms, quality) = (op.stamp.captured_ms, op.stamp.quality);
+                (op.stamp.marker(), Written { moment, captured_ms, quality })
+            }
+            None => {
+                let dot = Dot { origin, stream, seq };
+                ((Hlc::default(), dot), Written { moment, captured_ms: 0, quality: TimeQuality::Good })
+            }
+        });
+    }
+    Ok(ends)
+}
+
+/// The ops that follow in a stream, over damaged ones.
+fn some_ops<S: Store>(store: &mut S, stream: Stream, mut after: Seq, limit: usize) -> Result<Vec<Op>, S::Error> {
+    let mut next: Vec<Op> = Vec::new();
+    while next.len() < limit {
+        let ops = store.own_ops(stream, after, limit - next.len())?;
+        let Some(last) = ops.last() else { break };
+        after = last.stamp.dot.seq;
+        next.extend(ops);
+    }
+    Ok(next)
+}
+
+/// Leaves as many ops as are corrected at once, one at least. Tells whether there are more.
+fn cut(part: &mut Vec<(Op, Written)>) -> bool {
+    let all = part.len();
+    let mut bytes = 0;
+    let fits = part.iter().take(RESTAMP_OPS_MAX).take_while(|(op, _)| {
+        let fits = bytes < RESTAMP_BYTES_MAX;
+        bytes += op.canonical().len();
+        fits
+    });
+    let fits = fits.count();
+    part.truncate(fits);
+    fits < all
 }
 
 fn op_at(op: Op, moments: &BTreeMap<Seq, Moment>) -> (Op, Written) {

@@ -8,7 +8,7 @@ use sync_protocol::boot::{Boot, Moment};
 use sync_protocol::clock::{Hlc, TimeQuality};
 use sync_protocol::gateway::{self, Intent, Store as _};
 use sync_protocol::id::{RecordKey, Stream};
-use sync_protocol::limits::{CLOCK_AHEAD_MS_MAX, REPAIR_STEP_MS};
+use sync_protocol::limits::{CLOCK_AHEAD_MS_MAX, REPAIR_STEP_MS, RESTAMP_OPS_MAX};
 use sync_protocol::loopback::exchange;
 use sync_protocol::record::{Op, Stamp};
 
@@ -175,4 +175,46 @@ proptest! {
         prop_assert!(w.gateways[0].state().unwrap().clock <= latest(&w));
         prop_assert!(w.gateways[0].record(&RecordKey::parse("patient/b1n0").unwrap()).is_some());
     }
+}
+
+#[test]
+fn a_long_tail_is_corrected_a_part_with_each_answer_and_a_power_cut_in_between_changes_nothing() {
+    let mut w = World::new(RULES, &["mw"]);
+    w.sync_all();
+    let heard_ms = w.now_ms;
+    w.gateways[0].set_boot(Boot { number: 1, floor_ms: heard_ms, start_ms: None });
+    let count = RESTAMP_OPS_MAX as i64 + 200;
+    for n in 1..=count {
+        let kind = if n % 3 == 0 { "form" } else { "patient" };
+        put_at(&mut w, &format!("{kind}/n{n}"), json!({"name": n}), Moment { boot: 1, mono_ms: n * 1_000 }, n * 1_000);
+    }
+    w.now_ms += 90 * DAY_MS;
+    // In a later boot, another one is captured before the time is known, and one between the parts, when it is.
+    w.gateways[0].set_boot(Boot { number: 2, floor_ms: heard_ms, start_ms: Some(w.now_ms - DAY_MS) });
+    put_at(&mut w, "patient/late", json!({"name": "late"}), Moment { boot: 2, mono_ms: 7_000 }, 7_000);
+    let before = w.gateways[0].state().unwrap();
+    let first = exchange(&mut w.gateways[0], &mut w.hub, &mut w.link, w.now_ms as u64).unwrap();
+    let state = w.gateways[0].state().unwrap();
+    assert!(state.awaits_time && first.again, "there is more to correct");
+    assert_eq!((state.floor_ms, state.clock), (before.floor_ms, before.clock), "as long as some have the old ones");
+    let corrected: u64 = state.streams.iter().map(|at| at.sent.0 - at.acked.0).sum();
+    assert_eq!(corrected, RESTAMP_OPS_MAX as u64);
+    w.gateways[0].set_moment(Moment { boot: 2, mono_ms: DAY_MS });
+    w.put(0, "patient/n1", json!({"name": "newer"}));
+    assert_eq!(w.body(0, "patient/n1")["name"], json!("newer"));
+
+    let second = exchange(&mut w.gateways[0], &mut w.hub, &mut w.link, w.now_ms as u64).unwrap();
+    assert_eq!((first.ops, second.ops, w.gateways[0].state().unwrap().awaits_time), (0, 0, false));
+    w.sync_all();
+    let ops: Vec<Op> = w.gateways[0].own().map(|(op, _)| op.clone()).collect();
+    let mut stamps: Vec<Stamp> = ops.into_iter().map(|op| op.stamp).collect();
+    stamps.sort_by_key(|stamp| stamp.hlc);
+    assert_eq!(stamps.len() as i64, count + 2);
+    for pair in stamps.windows(2) {
+        assert!(pair[0].captured_ms <= pair[1].captured_ms, "{pair:?}");
+    }
+    let good = stamps.iter().filter(|stamp| stamp.quality != TimeQuality::Bounded).count();
+    assert_eq!(good, 2);
+    assert_eq!(w.body(0, "patient/n1")["name"], json!("newer"));
+    assert_eq!(w.gateways[0].state().unwrap().unsent(), 0);
 }

@@ -7,7 +7,10 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::json;
-use sync_protocol::gateway::Store as _;
+use sync_protocol::boot::Moment;
+use sync_protocol::clock::TimeQuality;
+use sync_protocol::gateway::{GatewayState, Store as _};
+use sync_protocol::loopback::{LoopError, exchange};
 use tower::ServiceExt;
 
 use super::*;
@@ -133,4 +136,77 @@ fn intake_keeps_a_reserve_that_sync_may_use() {
     let api = clinic.api(0);
     let made = ask(&api, "PUT", "/v1/records/visit/b", json!({"n": 2}));
     assert_eq!(made.0, StatusCode::CREATED);
+}
+
+/// What a box that wakes up in 2038 captures as long as nobody tells it the time.
+fn put_in_2038(clinic: &Clinic, count: i64, words: u32) {
+    let boot = clinic.store.boot().number;
+    let capture = move |tx: &mut Tx<'_>| -> Result<(), Refusal<Error>> {
+        for n in 1..=count {
+            let body = json!({"n": n, "note": noise(n as u32, words)});
+            let wish = wish(&format!("Visit/v{n}"), Intent::Put(object(body)), None, 2_147_000_000_000 + n);
+            tx.set_moment(Moment { boot, mono_ms: n }, wish.now_ms);
+            gateway::capture(tx, Capture { quality: TimeQuality::Unknown, author: None, ..wish })?;
+        }
+        Ok(())
+    };
+    clinic.store.blocking_write(capture).unwrap();
+}
+
+/// One exchange, in a transaction of its own.
+fn hear(clinic: &Clinic, hub: &mut MemoryHub) -> Result<Traffic, Error> {
+    let (mut with, now_ms) = (hub.clone(), NOW_MS as u64);
+    let (after, traffic) = clinic.store.blocking_write(move |tx| {
+        let heard = exchange(tx, &mut with, &mut Link::new().unwrap(), now_ms);
+        let traffic = heard.map_err(|error| match error {
+            LoopError::Gateway(error) => error,
+            other => panic!("{other}"),
+        })?;
+        Ok::<_, Error>((with, traffic))
+    })?;
+    *hub = after;
+    Ok(traffic)
+}
+
+#[test]
+fn where_there_is_no_room_to_correct_times_what_waits_goes_as_it_is() {
+    let mut hub = MemoryHub::default();
+    let clinic = Clinic::enrolled(&mut hub, "mw");
+    hear(&clinic, &mut hub).unwrap();
+    put_in_2038(&clinic, 3_000, 2);
+    clinic.leave_pages(0);
+    let refused = (0..4).find_map(|_| hear(&clinic, &mut hub).err());
+    assert!(matches!(refused, Some(Error::DiskFull(_))), "{refused:?}");
+    assert_eq!(hub.records().count(), 0);
+
+    // Nothing goes with the next one, so that what it takes is what the time takes.
+    let leave = |tx: &mut Tx<'_>| {
+        gateway::leave_times(tx)?;
+        let state = GatewayState { unsure: true, ..tx.state()? };
+        tx.set_state(&state)
+    };
+    clinic.store.blocking_write(leave).unwrap();
+    assert_eq!(hear(&clinic, &mut hub).unwrap().ops, 0);
+    let state = clinic.store.blocking_read(|reader| reader.state()).unwrap();
+    assert_eq!((state.awaits_time, state.floor_ms, state.unsent()), (false, NOW_MS, 3_000));
+}
+
+#[test]
+fn correcting_the_times_of_a_long_tail_takes_no_more_room_than_a_part_of_it() {
+    const LOG_BYTES_MAX: u64 = 4 * 1024 * 1024;
+    let mut hub = MemoryHub::default();
+    let clinic = Clinic::enrolled(&mut hub, "mw");
+    put_in_2038(&clinic, 5_000, 250);
+    // Closing folds the log back.
+    let clinic = clinic.reopen();
+    let log = || std::fs::metadata(clinic.path().join("outpost.db-wal")).map_or(0, |log| log.len());
+    let mut answers = 0;
+    while clinic.store.blocking_read(|reader| reader.state()).unwrap().awaits_time {
+        assert_eq!(hear(&clinic, &mut hub).unwrap().ops, 0);
+        assert!(log() < LOG_BYTES_MAX, "{} bytes after {answers} answers", log());
+        answers += 1;
+    }
+    assert!(answers > 2, "{answers}");
+    let size: i64 = clinic.sql("SELECT sum(length(op)) FROM history");
+    assert!(size as u64 > LOG_BYTES_MAX, "{size}");
 }
