@@ -11,7 +11,7 @@ pub const REPAIR_STEP_MS: i64 = 4_096;
 /// Unsent ops whose times are corrected with one answer.
 pub const RESTAMP_OPS_MAX: usize = 1_000;
 /// The same, their bytes; one op goes whatever its size.
-pub const RESTAMP_BYTES_MAX: usize = 1024 * 1024;
+pub const RESTAMP_BYTES_MAX: usize = 256 * 1024;
 /// Longest record type, bytes.
 pub const TYPE_BYTES_MAX: usize = 64;
 /// Longest record id, bytes.

@@ -289,6 +289,7 @@ impl Tx<'_> {
             statement.query_row([number], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
         let Some((old, old_hseq)) = known.filter(|_| !is_hub(number)) else { return Ok(()) };
         let (new, hseq, reason) = match fate {
+            Fate::Unsent => (PENDING, 0, None),
             Fate::Confirmed(hseq) => (CONFIRMED, hseq.0 as i64, None),
             Fate::Parked(reason) => (PARKED, old_hseq, Some(reason)),
             Fate::Discarded(reason) => (DISCARDED, old_hseq, Some(reason)),

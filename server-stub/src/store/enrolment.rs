@@ -158,6 +158,18 @@ impl Tx<'_> {
         Ok((name, Origin(small(origin)), scopes_of(&scopes)?, Source(source)))
     }
 
+    pub(super) fn gateway_states(&mut self) -> Result<Vec<Gateway>, StoreError> {
+        let devices: Vec<u32> = self
+            .sql("SELECT device FROM gateways WHERE origin > 0 ORDER BY device")?
+            .query_map([], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        let mut gateways = Vec::with_capacity(devices.len());
+        for device in devices {
+            gateways.extend(self.gateway_state(Device(device))?);
+        }
+        Ok(gateways)
+    }
+
     pub(super) fn gateway_state(&mut self, device: Device) -> Result<Option<Gateway>, StoreError> {
         let mut select = self.sql(
             "SELECT origin, key, turn, scopes, source, is_revoked, view, backfill, echo_until, turn_before, print, offered, turn_first,
@@ -231,25 +243,7 @@ impl Tx<'_> {
         if let Some(device) = known {
             return self.gateway_state(Device(small(device)))?.ok_or(StoreError::Closed);
         }
-        let (name, ..) = self.enrolment_of(of.device)?;
-        let nth = self.count("SELECT count(*) FROM gateways WHERE name LIKE ?1 || '-twin-%'", &name)? + 1;
-        let device: i64 = self
-            .sql(
-                "INSERT INTO gateways (name, added_ms, scopes, source, twin_of, enrolled_ms, last_error, last_error_ms)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?2, ?6, ?2) RETURNING device",
-            )?
-            .query_row(
-                params![
-                    format!("{name}-twin-{nth}"),
-                    self.now_ms,
-                    scopes_text(&of.scopes),
-                    of.source.0,
-                    of.device.0,
-                    format!("runs with a copy of the card of {name}"),
-                ],
-                |row| row.get(0),
-            )?;
-        let device = Device(small(device));
+        let device = self.insert_twin(None, of)?;
         let origin = self.new_origin(device, after)?;
         let twin = Gateway {
             device,
@@ -265,6 +259,36 @@ impl Tx<'_> {
         };
         self.set_gateway_state(&twin)?;
         Ok(twin)
+    }
+
+    /// The row of a twin that was parted from another gateway in a time that this hub has lost.
+    pub(super) fn insert_lost_twin(&mut self, twin: &Gateway) -> Result<(), StoreError> {
+        let of = Gateway { device: twin.twin_of.unwrap_or(twin.device), ..twin.clone() };
+        self.insert_twin(Some(twin.device), &of)?;
+        self.set_gateway_state(twin)
+    }
+
+    fn insert_twin(&mut self, device: Option<Device>, of: &Gateway) -> Result<Device, StoreError> {
+        let (name, ..) = self.enrolment_of(of.device)?;
+        let nth = self.count("SELECT count(*) FROM gateways WHERE name LIKE ?1 || '-twin-%'", &name)? + 1;
+        let device: i64 = self
+            .sql(
+                "INSERT INTO gateways (device, name, added_ms, scopes, source, twin_of, enrolled_ms, last_error, last_error_ms)
+                 VALUES (?7, ?1, ?2, ?3, ?4, ?5, ?2, ?6, ?2) RETURNING device",
+            )?
+            .query_row(
+                params![
+                    format!("{name}-twin-{nth}"),
+                    self.now_ms,
+                    scopes_text(&of.scopes),
+                    of.source.0,
+                    of.device.0,
+                    format!("runs with a copy of the card of {name}"),
+                    device.map(|device| device.0),
+                ],
+                |row| row.get(0),
+            )?;
+        Ok(Device(small(device)))
     }
 
     /// Subscribes a gateway to these scopes. It hears of it with the next sync.

@@ -134,6 +134,10 @@ impl Snapshot for Tx<'_> {
         self.gateway_state(device)
     }
 
+    fn gateways(&mut self) -> Result<Vec<Gateway>, StoreError> {
+        self.gateway_states()
+    }
+
     fn device_of(&mut self, origin: Origin) -> Result<Option<Device>, StoreError> {
         let mut select = self.sql("SELECT device FROM origins WHERE origin = ?1")?;
         let device: Option<i64> = select.query_row([origin.0], |row| row.get(0)).optional()?;
@@ -239,6 +243,10 @@ impl Store for Tx<'_> {
         let mut insert = self.sql("INSERT INTO origins (origin, device, after) VALUES (?1, ?2, ?1)")?;
         insert.execute(params![origin.0, device.0])?;
         Ok(())
+    }
+
+    fn claim_twin(&mut self, twin: &Gateway) -> Result<(), StoreError> {
+        self.insert_lost_twin(twin)
     }
 
     fn rescue_origin(&mut self, device: Device, after: Origin) -> Result<Origin, StoreError> {

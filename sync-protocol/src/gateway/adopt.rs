@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::integrate::refresh;
-use super::{GatewayState, Store, UNENROLLED, bounded};
+use super::{Fate, GatewayState, Store, UNENROLLED, bounded};
 use crate::digest::Chain;
 use crate::id::{Dot, FieldName, Origin, RecordKey, Scope, Seq, Stream};
 use crate::limits::SYMBOLS_FIRST;
@@ -11,9 +11,12 @@ use crate::message::{Bound, Response};
 use crate::record::{Change, Op, Record, State};
 use crate::value::Value;
 
+/// Own ops read at a time.
+const OPS_STEP: usize = 1_000;
+
 /// The hub went back in time: what it no longer has is unsent again, what it lost of others is offered to it, and then the
 /// pull begins where both agree.
-pub(super) fn rebase(state: &mut GatewayState, response: &Response) {
+pub(super) fn rebase<S: Store>(store: &mut S, mut state: GatewayState, response: &Response) -> Result<(), S::Error> {
     state.epoch = response.epoch;
     state.cursor = state.cursor.min(response.cursor);
     state.complete = state.complete.min(response.cursor);
@@ -28,12 +31,34 @@ pub(super) fn rebase(state: &mut GatewayState, response: &Response) {
     }
     for ack in &response.acks {
         let stream = state.stream_mut(ack.stream);
-        if ack.acked < stream.acked {
-            stream.acked = ack.acked;
-            stream.acked_chain = ack.chain;
-        }
         stream.durable = stream.durable.min(ack.acked);
+        if ack.acked < stream.acked {
+            let upto = std::mem::replace(&mut stream.acked, ack.acked);
+            stream.acked_chain = ack.chain;
+            reopen(store, ack.stream, ack.acked, upto)?;
+        }
     }
+    (state.told, state.unsure) = (false, false);
+    store.set_state(&state)
+}
+
+/// Own ops of which the hub knows nothing any more count as such, until it has them again.
+fn reopen<S: Store>(store: &mut S, stream: Stream, after: Seq, upto: Seq) -> Result<(), S::Error> {
+    let rules = store.rules()?;
+    let (mut from, mut keys) = (after, BTreeSet::new());
+    while from < upto {
+        let ops = store.own_ops(stream, from, OPS_STEP)?;
+        let Some(last) = ops.last() else { break };
+        from = last.stamp.dot.seq;
+        for op in ops.into_iter().filter(|op| op.stamp.dot.seq <= upto) {
+            store.settle_fate(op.stamp.dot, &Fate::Unsent)?;
+            keys.insert(op.key);
+        }
+    }
+    for key in keys {
+        refresh(store, &key, &rules)?;
+    }
+    Ok(())
 }
 
 /// Goes on under another origin: everything that the hub has not acknowledged is renumbered under it, from 1. Nobody has
@@ -55,7 +80,7 @@ pub fn adopt_origin<S: Store>(store: &mut S, origin: Origin) -> Result<(), S::Er
         let (mut seq, mut chain) = (Seq(0), Chain::default());
         let mut from = after;
         loop {
-            let ops = store.own_ops(stream_id, from, 1_000)?;
+            let ops = store.own_ops(stream_id, from, OPS_STEP)?;
             let Some(last) = ops.last() else { break };
             from = last.stamp.dot.seq;
             for mut op in ops {

@@ -61,9 +61,7 @@ fn take_head<S: Store>(store: &mut S, request: &Request, response: &Response) ->
             return Ok(result);
         }
         Status::Rebase => {
-            rebase(&mut state, response);
-            state.told = false;
-            store.set_state(&state)?;
+            rebase(store, state, response)?;
             return Ok(result);
         }
         Status::Denied | Status::Upgrade => {

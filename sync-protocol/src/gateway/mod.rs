@@ -220,6 +220,8 @@ impl Held {
 /// What became of an own op.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
+    /// Nothing is known of it any more: the hub that had it was put back to before.
+    Unsent,
     /// The hub applied it under this number.
     Confirmed(HubSeq),
     /// The hub keeps it in quarantine, for this reason.

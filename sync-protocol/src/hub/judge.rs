@@ -259,7 +259,7 @@ fn move_to<S: Store>(store: &mut S, key: &RecordKey, scope: &Scope, rules: &Rule
 }
 
 /// Judges all held ops of an origin on a record together, and applies them if nothing stands against them any more.
-fn reconsider<S: Store>(store: &mut S, key: &RecordKey, origin: Origin) -> Result<bool, S::Error> {
+pub(super) fn reconsider<S: Store>(store: &mut S, key: &RecordKey, origin: Origin) -> Result<bool, S::Error> {
     let rules = store.rules()?;
     let held = store.held_of(key, origin)?;
     let trial: Vec<_> = held.iter().map(|h| (&h.op, h.hseq)).collect();

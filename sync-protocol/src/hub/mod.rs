@@ -13,6 +13,8 @@
 mod clamp;
 mod grant;
 mod judge;
+mod lost;
+mod offer;
 mod open;
 mod pull;
 mod rescue;
@@ -23,7 +25,8 @@ use std::sync::Arc;
 pub use clamp::clamped;
 pub use grant::{Grant, grant};
 pub use judge::{admit, discard, release, review_all};
-pub use open::{Conversation, Opened, Received, Standing, open, receive, receive_offers};
+pub use offer::receive_offers;
+pub use open::{Conversation, Opened, Received, Standing, open, receive};
 pub use pull::{Answer, pull};
 pub use rescue::{Rescuing, rescue, rescued};
 pub use write::{Written, write};
@@ -187,6 +190,8 @@ pub trait Snapshot {
     fn rules(&mut self) -> Result<Arc<Rules>, Self::Error>;
     /// A gateway by its enrolment.
     fn gateway(&mut self, device: Device) -> Result<Option<Gateway>, Self::Error>;
+    /// All gateways that are enrolled, with the key of each.
+    fn gateways(&mut self) -> Result<Vec<Gateway>, Self::Error>;
     /// The device of an origin.
     fn device_of(&mut self, origin: Origin) -> Result<Option<Device>, Self::Error>;
     /// How far a stream has come.
@@ -235,6 +240,8 @@ pub trait Store: Snapshot {
     fn new_origin(&mut self, device: Device, after: Origin) -> Result<Origin, Self::Error>;
     /// Takes down whose an origin is that was given in a time which this hub has lost.
     fn claim_origin(&mut self, device: Device, origin: Origin) -> Result<(), Self::Error>;
+    /// Takes in again a gateway that was parted from another in a time which this hub has lost.
+    fn claim_twin(&mut self, twin: &Gateway) -> Result<(), Self::Error>;
     /// A new origin number for rescued ops: no gateway speaks under it.
     fn rescue_origin(&mut self, device: Device, after: Origin) -> Result<Origin, Self::Error>;
     /// Notes under which number an op is here that a rescued file has under another.

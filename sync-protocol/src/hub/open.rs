@@ -3,16 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::clamp::clamped;
-use super::judge::{admit, free_waiting};
+use super::judge::admit;
+use super::lost;
 use super::rescue::{self, Rescuing};
 use super::{Arrived, Gateway, Mark, Snapshot, Store};
 use crate::digest::op_hash;
-use crate::edit::render;
-use crate::gateway::{UNENROLLED, bounded};
+use crate::gateway::bounded;
 use crate::id::{Dot, HubSeq, Origin, RecordKey, Seq, Stream};
-use crate::merge::{Joining, join};
 use crate::message::{Ack, Request, Response, Short, Status, StreamHead};
-use crate::payload::{Row, Rows};
 use crate::record::Op;
 
 /// An exchange under way.
@@ -83,8 +81,12 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
         let response = Response { reason: Some(reason.to_owned()), ..Response::new(status, epoch, now_ms, head) };
         Ok(Opened::Refused(Box::new(response)))
     };
-    let Some(mut gateway) = store.gateway(request.device)? else {
-        return refuse(Status::Denied, "this gateway is not enrolled here");
+    let mut gateway = match store.gateway(request.device)? {
+        Some(gateway) => gateway,
+        None => match lost::twin(store, &request)? {
+            Some(gateway) => gateway,
+            None => return refuse(Status::Denied, "this gateway is not enrolled here"),
+        },
     };
     if !gateway.key.proves(request.turn, &request.proof) {
         return refuse(Status::Denied, "this is not the key that this gateway was given");
@@ -106,14 +108,14 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
         store.set_gateway(&gateway)?;
     }
     let is_stale = !gateway.expects(request.turn);
-    let knows_more = request.cursor > head || is_forgotten(store, &gateway, &request)?;
+    let knows_more = request.cursor > head || lost::is_forgotten(store, &gateway, &request)?;
     if request.epoch == epoch && knows_more {
         epoch = store.new_epoch()?;
     }
     if request.epoch != epoch {
         return rebase(store, &gateway, &request, now_ms);
     }
-    if !is_stale && is_of_lost_time(store, &request)? {
+    if !is_stale && lost::is_of_lost_time(store, &request)? {
         store.claim_origin(gateway.device, request.origin)?;
         (gateway.origin, gateway.offered) = (request.origin, None);
         store.set_gateway(&gateway)?;
@@ -152,20 +154,6 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
         is_cut: false,
         joined: Vec::new(),
     })))
-}
-
-/// Whether a gateway speaks under an origin that only this hub can have given it, and of which it knows nothing: then it was
-/// put back and nobody said so.
-fn is_forgotten<S: Snapshot>(store: &mut S, gateway: &Gateway, request: &Request) -> Result<bool, S::Error> {
-    let is_present = request.origin.is_of(store.epoch()?);
-    Ok(is_present && store.device_of(request.origin)? != Some(gateway.device))
-}
-
-/// Whether an origin was given by this hub in a time that it lost: after a restore the numbers of new ones are others.
-fn is_of_lost_time<S: Snapshot>(store: &mut S, request: &Request) -> Result<bool, S::Error> {
-    let epoch = store.epoch()?;
-    let is_one = request.origin != Origin::HUB && request.origin != UNENROLLED;
-    Ok(is_one && !request.origin.is_of(epoch) && store.device_of(request.origin)?.is_none())
 }
 
 /// Whether the chain where the gateway says it was acknowledged is the one computed here.
@@ -311,36 +299,4 @@ pub fn receive<S: Store>(store: &mut S, with: &mut Conversation, ops: &[Op]) -> 
         store.set_mark(origin, stream, &mark)?;
     }
     Ok(result)
-}
-
-/// Takes one frame of records that this hub asked for after it was put back: what the gateway holds of the time that was lost
-/// is joined with what is here. Others may have written since, and whose it is may never come back.
-///
-/// # Errors
-/// What the store reports; the caller rolls back then.
-pub fn receive_offers<S: Store>(store: &mut S, with: &mut Conversation, rows: &Rows) -> Result<(), S::Error> {
-    let may_offer = with.standing == Standing::Member && with.gateway.epoch != store.epoch()?;
-    let Some(common) = with.request.recovers.filter(|_| may_offer) else { return Ok(()) };
-    let rules = store.rules()?;
-    for row in &rows.rows {
-        let Row::Cells { key, record: offered, .. } = row else { continue };
-        let mut record = store.record(key)?.unwrap_or_default();
-        // What this hub has is only joined within the gateway's view. What it does not have at all may be from a view that it
-        // lost as well.
-        if !record.cells.is_empty() && !with.gateway.is_in_view(&record.scope()) {
-            with.joined.push(key.clone());
-            continue;
-        }
-        let type_rules = rules.of(&key.record_type);
-        let hseq = store.next()?;
-        let merged = join(&mut record, key, offered, Joining { hseq, common }, type_rules);
-        store.remember(key, &merged.superseded)?;
-        if merged.changed {
-            let parents = rules.parents(&key.record_type, &render(&record));
-            store.keep(key, record, &parents)?;
-            free_waiting(store, key)?;
-        }
-        with.joined.push(key.clone());
-    }
-    Ok(())
 }

@@ -209,7 +209,7 @@ where
             Logged::Changed(scope) if !self.gateway.is_in_view(scope) => {
                 // It wrote to a record that is not its own to hold, and has just confirmed its own part of it.
                 let record = if whole { None } else { self.store.record(&line.key)? };
-                Ok(record.filter(|r| self.wrote_blindly(r, cursor)).map(|_| Row::Evict(line.key.clone())))
+                Ok(record.filter(|r| self.wrote(r, cursor)).map(|_| Row::Evict(line.key.clone())))
             }
             Logged::Changed(_) => {
                 let Some(record) = self.store.record(&line.key)? else { return Ok(None) };
@@ -239,6 +239,12 @@ where
             .into_iter()
             .filter(|(_, cell)| entered || (cell.changed > cursor && !self.is_own(cell, cursor)))
             .collect()
+    }
+
+    /// Whether the gateway wrote to this record since its cursor.
+    fn wrote(&self, record: &Record, cursor: HubSeq) -> bool {
+        let mut stamps = record.cells.values().flat_map(Cell::stamps);
+        stamps.any(|stamp| stamp.dot.origin == self.gateway.origin && stamp.hseq > cursor)
     }
 
     /// Whether the gateway wrote to this record since its cursor without holding it, although there was more of it: then it

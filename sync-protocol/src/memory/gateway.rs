@@ -185,7 +185,7 @@ impl Store for MemoryGateway {
 
     fn settle_fate(&mut self, dot: Dot, fate: &Fate) -> Result<(), MemoryError> {
         if let Some(own) = self.own.get_mut(&dot) {
-            own.fate = Some(fate.clone());
+            own.fate = Some(fate.clone()).filter(|fate| *fate != Fate::Unsent);
         }
         Ok(())
     }

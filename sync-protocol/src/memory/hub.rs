@@ -180,6 +180,10 @@ impl Snapshot for MemoryHub {
         Ok(self.gateways.get(&device).cloned())
     }
 
+    fn gateways(&mut self) -> Result<Vec<Gateway>, MemoryError> {
+        Ok(self.gateways.values().cloned().collect())
+    }
+
     fn device_of(&mut self, origin: Origin) -> Result<Option<Device>, MemoryError> {
         Ok(self.origins.get(&origin).copied())
     }
@@ -300,6 +304,10 @@ impl Store for MemoryHub {
     fn claim_origin(&mut self, device: Device, origin: Origin) -> Result<(), MemoryError> {
         self.origins.insert(origin, device);
         Ok(())
+    }
+
+    fn claim_twin(&mut self, twin: &Gateway) -> Result<(), MemoryError> {
+        self.set_gateway(twin)
     }
 
     fn rescue_origin(&mut self, device: Device, _after: Origin) -> Result<Origin, MemoryError> {

@@ -1,26 +1,29 @@
 //! Joining what a gateway holds with what a hub from a backup has: state with state, not op by op, because whose ops they
 //! were may never come back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Merged, apply, collections, fit};
-use crate::id::{FieldName, HubSeq, RecordKey};
+use crate::id::{Dot, FieldName, HubSeq, RecordKey};
 use crate::record::{Cell, Change, Op, Record, Stamp, State, Touch};
 use crate::rules::TypeRules;
 
 /// Under what numbers a record is joined.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Joining {
     /// What it becomes here. The numbers that the lost hub gave mean nothing any more.
     pub hseq: HubSeq,
     /// The last number that both hubs share: of what a write says it had seen, this much counts.
     pub common: HubSeq,
+    /// Writes that came here as ops and were applied. An op says more than the value that is left of it, such as what its
+    /// author had not seen, so it is not made again from that value.
+    pub applied: BTreeSet<Dot>,
 }
 
 /// Joins an offered record into ours. A value of a register takes part as if it was written anew by its author; what merges
 /// by its type is united.
-pub fn join(record: &mut Record, key: &RecordKey, offered: &Record, at: Joining, rules: &TypeRules) -> Merged {
+pub fn join(record: &mut Record, key: &RecordKey, offered: &Record, at: &Joining, rules: &TypeRules) -> Merged {
     let mut merged = Merged::default();
     for op in writes(key, offered, at) {
         // A dot that stands with another value is a twin's; it is found where its ops meet.
@@ -40,11 +43,11 @@ pub fn join(record: &mut Record, key: &RecordKey, offered: &Record, at: Joining,
 }
 
 /// The registers of a record as the writes that made them, oldest first.
-fn writes(key: &RecordKey, offered: &Record, at: Joining) -> Vec<Op> {
+fn writes(key: &RecordKey, offered: &Record, at: &Joining) -> Vec<Op> {
     let mut by_dot = BTreeMap::new();
     for (name, cell) in &offered.cells {
         let State::Register(entries) = &cell.state else { continue };
-        for entry in entries {
+        for entry in entries.iter().filter(|entry| !at.applied.contains(&entry.stamp.dot)) {
             let op = by_dot.entry(entry.stamp.marker()).or_insert_with(|| Op {
                 stamp: renumbered(&entry.stamp, at),
                 key: key.clone(),
@@ -58,12 +61,12 @@ fn writes(key: &RecordKey, offered: &Record, at: Joining) -> Vec<Op> {
     by_dot.into_values().collect()
 }
 
-fn renumbered(stamp: &Stamp, at: Joining) -> Stamp {
+fn renumbered(stamp: &Stamp, at: &Joining) -> Stamp {
     Stamp { hseq: HubSeq::NONE, seen: stamp.seen.min(at.common), ..stamp.clone() }
 }
 
 /// A set, list or counter with what another one knows more; `None` if that is nothing.
-fn unite(ours: Option<&State>, theirs: &State, at: Joining) -> Option<State> {
+fn unite(ours: Option<&State>, theirs: &State, at: &Joining) -> Option<State> {
     let touch = |touch: &Touch| {
         let last = Stamp { hseq: at.hseq, ..renumbered(&touch.last, at) };
         // Nobody else has computed this, so everybody is sent it.

@@ -215,6 +215,9 @@ impl hub::Snapshot for AtCentre<'_, '_> {
     fn gateway(&mut self, device: Device) -> Result<Option<Gateway>, StoreError> {
         ask!(self, gateway(device))
     }
+    fn gateways(&mut self) -> Result<Vec<Gateway>, StoreError> {
+        ask!(self, gateways())
+    }
     fn device_of(&mut self, origin: Origin) -> Result<Option<Device>, StoreError> {
         ask!(self, device_of(origin))
     }
@@ -313,6 +316,9 @@ impl hub::Store for AtCentre<'_, '_> {
     }
     fn claim_origin(&mut self, device: Device, origin: Origin) -> Result<(), StoreError> {
         ask!(self, claim_origin(device, origin))
+    }
+    fn claim_twin(&mut self, twin: &Gateway) -> Result<(), StoreError> {
+        ask!(self, claim_twin(twin))
     }
     fn rescue_origin(&mut self, device: Device, after: Origin) -> Result<Origin, StoreError> {
         ask!(self, rescue_origin(device, after))

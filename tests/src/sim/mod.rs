@@ -49,6 +49,8 @@ mod wire;
 mod world;
 
 #[cfg(test)]
+mod found;
+#[cfg(test)]
 mod tests;
 
 use std::fmt;

@@ -70,7 +70,7 @@ pub(super) fn gateway_differs(card: &mut Card, memory: &MemoryGateway) -> Option
 
 fn state_of(fate: Option<&Fate>) -> OpState {
     match fate {
-        None => OpState::Pending,
+        None | Some(Fate::Unsent) => OpState::Pending,
         Some(Fate::Confirmed(_)) => OpState::Confirmed,
         Some(Fate::Parked(_)) => OpState::Parked,
         Some(Fate::Discarded(_)) => OpState::Discarded,

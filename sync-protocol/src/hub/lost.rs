@@ -1,0 +1,46 @@
+//! What a hub that was put back does not know any more, and can tell from what its gateways say.
+
+use super::{Gateway, Snapshot, Store, ViewNews};
+use crate::gateway::UNENROLLED;
+use crate::id::{Epoch, Origin};
+use crate::message::{Request, Short};
+
+/// Whether a gateway speaks under an origin that only this hub can have given it, and of which it knows nothing: then it was
+/// put back and nobody said so.
+pub(super) fn is_forgotten<S: Snapshot>(store: &mut S, gateway: &Gateway, request: &Request) -> Result<bool, S::Error> {
+    let is_present = request.origin.is_of(store.epoch()?);
+    Ok(is_present && store.device_of(request.origin)? != Some(gateway.device))
+}
+
+/// Whether an origin was given by this hub in a time that it lost: after a restore the numbers of new ones are others.
+pub(super) fn is_of_lost_time<S: Snapshot>(store: &mut S, request: &Request) -> Result<bool, S::Error> {
+    let epoch = store.epoch()?;
+    let is_one = request.origin != Origin::HUB && request.origin != UNENROLLED;
+    Ok(is_one && !request.origin.is_of(epoch) && store.device_of(request.origin)?.is_none())
+}
+
+/// The gateway of a device that is not known here, if it was parted from one that is, in a time that this hub lost: its key is
+/// made of the other's. It is taken in again, as the one that it was.
+pub(super) fn twin<S: Store>(store: &mut S, request: &Request) -> Result<Option<Gateway>, S::Error> {
+    let is_parent = |known: &Gateway| known.key.part(request.device.0).proves(request.turn, &request.proof);
+    let Some(parent) = store.gateways()?.into_iter().find(is_parent).filter(|parent| !parent.is_revoked) else {
+        return Ok(None);
+    };
+    let twin = Gateway {
+        device: request.device,
+        origin: request.origin,
+        key: parent.key.part(request.device.0),
+        turn: request.turn,
+        turn_before: request.turn,
+        turn_first: request.turn,
+        print: Short::default(),
+        view: ViewNews::Known,
+        backfill: false,
+        twin_of: Some(parent.device),
+        epoch: Epoch(0),
+        offered: None,
+        ..parent
+    };
+    store.claim_twin(&twin)?;
+    Ok(Some(twin))
+}

@@ -1,0 +1,63 @@
+//! What a hub that was put back asks of its gateways: the records that it lost, as they hold them.
+
+use std::collections::BTreeSet;
+
+use super::judge::{free_waiting, reconsider};
+use super::{Conversation, HeldOp, Snapshot, Standing, Store};
+use crate::edit::render;
+use crate::id::{Dot, FieldName, RecordKey};
+use crate::merge::{Joining, join};
+use crate::payload::{Row, Rows};
+use crate::record::{Cell, Record};
+
+/// Takes one frame of records that this hub asked for after it was put back: what the gateway holds of the time that was lost
+/// is joined with what is here. Others may have written since, and whose it is may never come back.
+///
+/// # Errors
+/// What the store reports; the caller rolls back then.
+pub fn receive_offers<S: Store>(store: &mut S, with: &mut Conversation, rows: &Rows) -> Result<(), S::Error> {
+    let may_offer = with.standing == Standing::Member && with.gateway.epoch != store.epoch()?;
+    let Some(common) = with.request.recovers.filter(|_| may_offer) else { return Ok(()) };
+    let rules = store.rules()?;
+    for row in &rows.rows {
+        let Row::Cells { key, record: offered, .. } = row else { continue };
+        let mut record = store.record(key)?.unwrap_or_default();
+        // What this hub has is only joined within the gateway's view. What it does not have at all may be from a view that it
+        // lost as well; and of a record to which only later writes came, it does not know where it belongs.
+        let is_placed = record.cells.contains_key(FieldName::SCOPE);
+        if is_placed && !with.gateway.is_in_view(&record.scope()) {
+            with.joined.push(key.clone());
+            continue;
+        }
+        let type_rules = rules.of(&key.record_type);
+        let applied = applied(store, key, offered)?;
+        let hseq = store.next()?;
+        let merged = join(&mut record, key, offered, &Joining { hseq, common, applied }, type_rules);
+        store.remember(key, &merged.superseded)?;
+        if merged.changed {
+            let parents = rules.parents(&key.record_type, &render(&record));
+            store.keep(key, record, &parents)?;
+            free_waiting(store, key)?;
+        }
+        with.joined.push(key.clone());
+    }
+    // Ops may have come before the record that they are about.
+    for (key, origin) in store.all_held()? {
+        if with.joined.contains(&key) && reconsider(store, &key, origin)? {
+            free_waiting(store, &key)?;
+        }
+    }
+    Ok(())
+}
+
+/// Which of the writes that stand in an offered record came here as ops and were applied.
+fn applied<S: Snapshot>(store: &mut S, key: &RecordKey, offered: &Record) -> Result<BTreeSet<Dot>, S::Error> {
+    let mut applied = BTreeSet::new();
+    for dot in offered.cells.values().flat_map(Cell::stamps).map(|stamp| stamp.dot).collect::<BTreeSet<_>>() {
+        let is_held = |held: &HeldOp| held.op.stamp.dot == dot;
+        if store.op_hash(dot)?.is_some() && !store.held_of(key, dot.origin)?.iter().any(is_held) {
+            applied.insert(dot);
+        }
+    }
+    Ok(applied)
+}

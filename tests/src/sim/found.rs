@@ -1,0 +1,119 @@
+//! Schedules that failed once, by name.
+
+use super::event::{Act, Event, Shape};
+use super::{Faults, Packers, Plan};
+
+/// Plays a schedule in memory, with everything that may happen by itself.
+fn play(views: &[usize], events: Vec<Event>) {
+    let plan = Plan { views: views.to_vec(), events, faults: Faults::all() };
+    if let Err(failure) = plan.play(&mut Packers::default(), false) {
+        panic!("{failure}\n{plan}");
+    }
+}
+
+/// Seed 328.
+#[test]
+fn a_gateway_that_was_parted_in_the_lost_time_is_taken_in_again() {
+    play(
+        &[0, 1],
+        vec![
+            Event::Image { at: 0 },
+            Event::Write { at: 0, id: 4, key: 4, act: Act::Count(-1), is_stale: true, is_synced: true },
+            Event::Write { at: 1, id: 6, key: 0, act: Act::Pick("stage", 3), is_stale: false, is_synced: true },
+            Event::Backup,
+            Event::Sync { at: 0 },
+            Event::Clone { at: 0 },
+            Event::Sync { at: 2 },
+            Event::Restore { is_told: true },
+            Event::Sync { at: 1 },
+        ],
+    );
+}
+
+/// Seed 1722.
+#[test]
+fn a_write_to_a_record_that_has_left_does_not_bring_a_part_of_it_back() {
+    play(
+        &[3, 0, 1],
+        vec![
+            Event::Write { at: 0, id: 2, key: 3, act: Act::Set("note"), is_stale: false, is_synced: true },
+            Event::Sync { at: 0 },
+            Event::Backup,
+            Event::Write { at: 2, id: 5, key: 1, act: Act::Set("phone"), is_stale: false, is_synced: true },
+            Event::Ask { at: 2, is_thin: false },
+            Event::Serve { at: 2, nth: 0, shape: Shape::Whole, pause: None },
+            Event::Take { at: 2, nth: 0, shape: Shape::Whole, cut: None },
+            Event::Write { at: 2, id: 11, key: 3, act: Act::Add, is_stale: true, is_synced: true },
+            Event::Sync { at: 2 },
+            Event::Restore { is_told: false },
+            Event::Write { at: 1, id: 19, key: 1, act: Act::Add, is_stale: false, is_synced: true },
+            Event::Ask { at: 2, is_thin: true },
+            Event::Serve { at: 2, nth: 0, shape: Shape::Whole, pause: None },
+            Event::Take { at: 2, nth: 0, shape: Shape::Whole, cut: None },
+            Event::Ask { at: 2, is_thin: false },
+        ],
+    );
+}
+
+/// Seed 2050.
+#[test]
+fn what_came_as_an_op_is_not_made_again_from_the_value_that_is_left() {
+    play(
+        &[3],
+        vec![
+            Event::Write { at: 0, id: 3, key: 2, act: Act::Set("note"), is_stale: false, is_synced: false },
+            Event::Write { at: 0, id: 5, key: 3, act: Act::Count(-2), is_stale: false, is_synced: true },
+            Event::HubWrite { id: 7, key: 0, act: Act::Set("rank") },
+            Event::Write { at: 0, id: 8, key: 1, act: Act::Pick("low", 2), is_stale: false, is_synced: true },
+            Event::Sync { at: 0 },
+            Event::Backup,
+            Event::Assign { at: 0, view: 0 },
+            Event::Sync { at: 0 },
+            Event::Write { at: 0, id: 29, key: 2, act: Act::SettleDelete(false), is_stale: false, is_synced: true },
+            Event::Restore { is_told: false },
+            Event::Write { at: 0, id: 35, key: 3, act: Act::Long, is_stale: false, is_synced: true },
+        ],
+    );
+}
+
+/// Seed 3973.
+#[test]
+fn an_op_that_came_before_its_record_is_free_when_the_record_is_offered() {
+    play(
+        &[3, 0, 3],
+        vec![
+            Event::Write { at: 1, id: 3, key: 2, act: Act::Set("note"), is_stale: true, is_synced: true },
+            Event::Write { at: 2, id: 6, key: 0, act: Act::Add, is_stale: false, is_synced: true },
+            Event::Backup,
+            Event::Sync { at: 2 },
+            Event::Ask { at: 1, is_thin: true },
+            Event::Serve { at: 1, nth: 0, shape: Shape::Whole, pause: None },
+            Event::Sync { at: 0 },
+            Event::Write { at: 0, id: 16, key: 2, act: Act::Append, is_stale: false, is_synced: false },
+            Event::Sync { at: 0 },
+            Event::Restore { is_told: false },
+        ],
+    );
+}
+
+/// Seed 3435.
+#[test]
+fn what_was_written_under_a_lost_origin_comes_back_with_its_record() {
+    play(
+        &[3],
+        vec![
+            Event::Backup,
+            Event::Write { at: 1, id: 3, key: 0, act: Act::Pick("top", 2), is_stale: false, is_synced: true },
+            Event::Image { at: 1 },
+            Event::Write { at: 1, id: 6, key: 0, act: Act::Add, is_stale: true, is_synced: false },
+            Event::Ask { at: 0, is_thin: false },
+            Event::Serve { at: 0, nth: 0, shape: Shape::Whole, pause: None },
+            Event::PutBack { at: 0 },
+            Event::Ask { at: 1, is_thin: false },
+            Event::Serve { at: 1, nth: 0, shape: Shape::Whole, pause: None },
+            Event::Take { at: 1, nth: 0, shape: Shape::Whole, cut: None },
+            Event::Write { at: 0, id: 21, key: 0, act: Act::SettleDelete(true), is_stale: false, is_synced: true },
+            Event::Restore { is_told: false },
+        ],
+    );
+}
