@@ -14,6 +14,7 @@ mod hardware;
 pub mod id;
 pub mod lock;
 pub mod run;
+mod service;
 pub mod status;
 pub mod store;
 pub mod sync;

@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::disk::Disk;
 use crate::error::{Class, Error};
 use crate::lock::Lock;
+use crate::service;
 use crate::store::{Options, Store, set_aside};
 use crate::sync::{SyncLoop, sync_loop};
 use crate::upkeep::{Caretaker, Ending};
@@ -95,8 +96,13 @@ pub async fn run(
     loop {
         let store = gateway.app.store.clone();
         // The address stays ours while the database is changed: apps that come then wait a moment.
-        let ending = gateway.serve(TcpListener::from_std(listener.try_clone()?)?, &mut shutdown).await;
+        let listener = TcpListener::from_std(listener.try_clone()?)?;
+        let ending = tokio::select! {
+            ending = gateway.serve(listener, &mut shutdown) => ending,
+            never = service::vouch(&store, address) => match never {},
+        };
         if ending == Ending::Asked {
+            service::ending();
             return Ok(());
         }
         close(store).await?;
