@@ -15,6 +15,9 @@ use crate::payload::{News, Notice, Row, Rows};
 use crate::record::{Cell, Record, State};
 use crate::rules::Rules;
 
+/// Records out of view looked at in one go.
+const OUTSIDE_STEP: usize = 1_000;
+
 /// What an answer brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Integrated {
@@ -122,7 +125,11 @@ pub fn finish<S: Store>(store: &mut S, request: &Request, response: &Response) -
     }
     state.cursor = state.cursor.max(response.cursor);
     if !response.more {
+        let is_idle = response.acks.is_empty() && state.complete == state.cursor;
         state.complete = state.cursor;
+        if !is_idle {
+            drop_parts(store, &state)?;
+        }
     }
     if !response.more && state.backfill.is_some() && request.backfill.is_some() {
         state.backfill = None;
@@ -136,6 +143,15 @@ pub fn finish<S: Store>(store: &mut S, request: &Request, response: &Response) -
     }
     store.set_state(&state)?;
     Ok(agrees)
+}
+
+/// Own writes to records that are not held here were confirmed. Of those that are in view the rest has come by now; the others
+/// are no part of it, also where the hub has nothing to say because the write lost there.
+fn drop_parts<S: Store>(store: &mut S, state: &GatewayState) -> Result<(), S::Error> {
+    for key in store.outside(&state.scopes, OUTSIDE_STEP)? {
+        evict(store, &key, state)?;
+    }
+    Ok(())
 }
 
 /// Integrates the rows of one frame, and moves the cursor with them.
@@ -339,7 +355,7 @@ fn take_view<S: Store>(
         state.backfill = Some(HubSeq::NONE);
     }
     loop {
-        let left = store.outside(&state.scopes, 1_000)?;
+        let left = store.outside(&state.scopes, OUTSIDE_STEP)?;
         let mut gone = 0;
         for key in &left {
             gone += u64::from(leave(store, key, state)?);

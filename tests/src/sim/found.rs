@@ -117,3 +117,18 @@ fn what_was_written_under_a_lost_origin_comes_back_with_its_record() {
         ],
     );
 }
+
+/// Seed 5786.
+#[test]
+fn a_write_that_loses_at_the_hub_leaves_no_part_of_a_record_that_is_not_held() {
+    let put = |id, act| Event::Write { at: 0, id, key: 1, act, is_stale: false, is_synced: true };
+    let stale = Event::Write { at: 0, id: 20, key: 1, act: Act::Pick("stage", 0), is_stale: true, is_synced: true };
+    let events = vec![
+        put(6, Act::Pick("stage", 1)),
+        put(13, Act::Pick("top", 2)),
+        Event::Assign { at: 0, view: 2 },
+        Event::Sync { at: 0 },
+        stale,
+    ];
+    play(&[3], events);
+}

@@ -26,7 +26,8 @@ struct Case<'a> {
     applied: Vec<(u8, &'a Promise)>,
     /// Those of them that are in the hub's history.
     arrived: Writes,
-    /// Writes of the time that a restored hub lost and that are no ops there: what gateways held of them may be there.
+    /// Writes of the time that a restored hub lost and that are no ops there, or wait in
+    /// quarantine now: what gateways held of them may be there.
     maybe: Vec<(u8, &'a Promise)>,
 }
 
@@ -43,11 +44,11 @@ impl World<'_> {
         self.tally.held += u64::from(held.count_ones());
         for (key, record) in self.hub.store.records() {
             let of_key = || self.oracle.all().filter(|(_, p)| p.key == *key);
-            let maybe: Vec<_> = of_key().filter(|(id, _)| self.was_restored && arrived & bit(*id) == 0).collect();
+            let is_op = |id: u8| arrived & !held & bit(id) != 0;
+            let maybe: Vec<_> = of_key().filter(|(id, _)| self.was_restored && !is_op(*id)).collect();
             let stands = standing(record);
-            let is_applied = |id: u8| arrived & !held & bit(id) != 0;
             let is_back = |id: u8| stands & bit(id) != 0 && maybe.iter().any(|(other, _)| *other == id);
-            let applied = of_key().filter(|(id, _)| is_applied(*id) || is_back(*id)).collect();
+            let applied = of_key().filter(|(id, _)| is_op(*id) || is_back(*id)).collect();
             let case = Case { key, record, applied, arrived, maybe };
             for (name, cell) in &record.cells {
                 self.judge(&case, name, cell).map_err(|what| Failure::new(Kind::Vanished, what))?;
@@ -177,10 +178,12 @@ impl World<'_> {
         };
         let stands = |(id, p): &&(u8, &Promise)| p.changes.keys().any(|n| !n.is_reserved() && !has_lost(*id, n));
         let is_revival = |p: &Promise| p.changes.get(FieldName::DELETED).is_some_and(|c| is_put(c, false));
+        // What came back with a record is in nobody's history, so that it cannot be told who had seen it.
         let knew = |id: u8, (edit, p): &(u8, &Promise)| {
-            p.changes
-                .keys()
-                .all(|name| name.as_str() == FieldName::SCOPE || self.oracle.saw(id, name) & bit(*edit) != 0)
+            case.arrived & bit(*edit) == 0
+                || p.changes
+                    .keys()
+                    .all(|name| name.as_str() == FieldName::SCOPE || self.oracle.saw(id, name) & bit(*edit) != 0)
         };
         let edits = || case.applied.iter().filter(|(_, p)| is_edit(p)).filter(stands);
         let knew_edits = |id: u8| edits().all(|edit| knew(id, edit));
