@@ -20,6 +20,9 @@ use crate::record::{Cell, Change, Op, Record, Stamp};
 use crate::rules::{Rules, ScopeKey};
 use crate::value::Value;
 
+/// Why the hub moves a record whose scope follows a parent.
+const FOLLOWS: &str = "follows its parent";
+
 /// Why ops cannot be applied, in words for people, and the records whose arrival would change that.
 struct Objection {
     reason: String,
@@ -189,7 +192,10 @@ fn keep<S: Store>(store: &mut S, op: &Op, hseq: HubSeq, applied: Applied, rules:
     if let (Some(was), true) = (was, has_moved) {
         store.log(&LogLine { hseq, key: op.key.clone(), what: Logged::Left(was) })?;
     }
-    follow_parent(store, &op.key, &is, &parents, rules)?;
+    // A move that did not take, because another scope stands, is not made again for ever.
+    if op.stamp.settles.as_deref() != Some(FOLLOWS) {
+        follow_parent(store, &op.key, &is, &parents, rules)?;
+    }
     if has_moved {
         for child in store.children(&op.key)? {
             move_to(store, &child, &is, rules)?;
@@ -247,7 +253,7 @@ fn move_to<S: Store>(store: &mut S, key: &RecordKey, scope: &Scope, rules: &Rule
         quality: TimeQuality::Unknown,
         source: Source::HUB,
         author: None,
-        settles: Some(Arc::from("follows its parent")),
+        settles: Some(Arc::from(FOLLOWS)),
     };
     let op = Op { stamp, key: key.clone(), changes };
     let arrived = Arrived::after(mark.chain, &op);
