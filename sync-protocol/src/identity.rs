@@ -39,8 +39,12 @@ impl DeviceKey {
         *self != DeviceKey::NONE && differs == 0
     }
 
-    /// The key of the enrolment that a twin gets when the two are parted. Both ends compute it, so it never travels.
+    /// The key of the enrolment that a twin gets when the two are parted. Both ends compute it, so it never travels. Of no key
+    /// comes no key: anybody could compute it.
     pub fn part(&self, device: u32) -> DeviceKey {
+        if *self == DeviceKey::NONE {
+            return DeviceKey::NONE;
+        }
         DeviceKey(*self.keyed(b"part", u64::from(device)).as_bytes())
     }
 
@@ -65,5 +69,9 @@ mod tests {
         assert!(!one.proves(7, &cancelling), "two wrong bytes do not make a right one");
         assert!(!one.part(3).proves(7, &one.proof(7)) && one.part(3) != one.part(4));
         assert!(!DeviceKey::NONE.proves(0, &DeviceKey::NONE.proof(0)), "who was never enrolled proves nothing");
+        let forged = DeviceKey::NONE.keyed(b"part", 3);
+        assert!(DeviceKey::NONE.part(3) != DeviceKey(*forged.as_bytes()), "what anybody can compute is no key");
+        let twin = DeviceKey::NONE.part(3);
+        assert!(!twin.proves(0, &twin.proof(0)), "nor does its twin");
     }
 }

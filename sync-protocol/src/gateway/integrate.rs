@@ -148,10 +148,15 @@ pub fn finish<S: Store>(store: &mut S, request: &Request, response: &Response) -
 /// Own writes to records that are not held here were confirmed. Of those that are in view the rest has come by now; the others
 /// are no part of it, also where the hub has nothing to say because the write lost there.
 fn drop_parts<S: Store>(store: &mut S, state: &GatewayState) -> Result<(), S::Error> {
-    for key in store.outside(&state.scopes, OUTSIDE_STEP)? {
-        evict(store, &key, state)?;
+    loop {
+        let keys = store.outside(&state.scopes, OUTSIDE_STEP)?;
+        for key in &keys {
+            evict(store, key, state)?;
+        }
+        if keys.len() < OUTSIDE_STEP {
+            return Ok(());
+        }
     }
-    Ok(())
 }
 
 /// Integrates the rows of one frame, and moves the cursor with them.

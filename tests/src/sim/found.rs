@@ -1,13 +1,15 @@
 //! Schedules that failed once, by name.
 
 use super::event::{Act, Event, Shape};
-use super::{Faults, Packers, Plan};
+use super::{Faults, On, Packers, Plan};
 
-/// Plays a schedule in memory, with everything that may happen by itself.
+/// Plays a schedule in memory and on disk, with everything that may happen by itself.
 fn play(views: &[usize], events: Vec<Event>) {
     let plan = Plan { views: views.to_vec(), events, faults: Faults::all() };
-    if let Err(failure) = plan.play(&mut Packers::default(), false) {
-        panic!("{failure}\n{plan}");
+    for on in [On::Memory, On::Disk] {
+        if let Err(failure) = plan.play(&mut Packers::on(on), false) {
+            panic!("{on:?}: {failure}\n{plan}");
+        }
     }
 }
 
