@@ -270,7 +270,7 @@ fn take_notice<S: Store>(store: &mut S, notice: &Notice, rules: &Rules) -> Resul
 
 /// Shows a record anew after its pending ops changed.
 pub(super) fn refresh<S: Store>(store: &mut S, key: &RecordKey, rules: &Rules) -> Result<(), S::Error> {
-    let Some(held) = store.held(key)? else { return Ok(()) };
+    let held = store.held(key)?.unwrap_or_default();
     let pending = store.pending(key)?;
     if pending.is_empty() && (held.confirmed.is_none() || held.leaving.is_some()) {
         return store.forget(key);

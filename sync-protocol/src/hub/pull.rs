@@ -63,6 +63,7 @@ where
         store,
         packer,
         gateway: &gateway,
+        fills: request.backfill.is_some() || head.view.as_ref().is_some_and(|view| view.backfill),
         frames: Vec::new(),
         bytes: 0,
         rows: 0,
@@ -107,6 +108,8 @@ struct Pull<'a, S> {
     store: &'a mut S,
     packer: &'a mut Packer,
     gateway: &'a Gateway,
+    /// It may not have what is older than its cursor, because a back-fill has yet to bring it.
+    fills: bool,
     frames: Vec<Vec<u8>>,
     bytes: u64,
     rows: usize,
@@ -230,9 +233,11 @@ where
         Ok(scope.is_some_and(|scope| self.gateway.is_in_view(&scope)))
     }
 
-    /// The cells that this gateway does not have: changed after its cursor, and not by itself alone.
+    /// The cells that this gateway does not have: changed after its cursor, and not by itself alone. A part of a record that
+    /// it does not hold would look like the whole of it, and what an app writes then could move the record.
     fn news_for(&self, record: Record, cursor: HubSeq) -> BTreeMap<FieldName, Cell> {
-        let entered = self.wrote_blindly(&record, cursor)
+        let entered = self.fills
+            || self.wrote_blindly(&record, cursor)
             || record.cells.get(&FieldName::scope()).is_some_and(|c| c.changed > cursor && !self.is_own(c, cursor));
         record
             .cells

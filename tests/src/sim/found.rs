@@ -134,3 +134,46 @@ fn a_write_that_loses_at_the_hub_leaves_no_part_of_a_record_that_is_not_held() {
     ];
     play(&[3], events);
 }
+
+/// Seed 13072.
+#[test]
+fn news_of_a_record_that_a_new_view_has_yet_to_bring_comes_with_all_of_it() {
+    let mut events = vec![
+        Event::Write { at: 1, id: 7, key: 1, act: Act::Set("phone"), is_stale: false, is_synced: true },
+        Event::Sync { at: 1 },
+        Event::Sync { at: 0 },
+        Event::Write { at: 1, id: 8, key: 1, act: Act::Add, is_stale: false, is_synced: true },
+        Event::Assign { at: 0, view: 3 },
+        Event::Sync { at: 1 },
+    ];
+    events.extend(exchange(0, None));
+    events.push(Event::Write { at: 0, id: 27, key: 1, act: Act::Set("phone"), is_stale: false, is_synced: true });
+    play(&[1, 2], events);
+}
+
+/// Asks, is answered, and takes the answer; the power goes after so many commits.
+fn exchange(at: usize, cut: Option<u8>) -> [Event; 3] {
+    let shape = Shape::Whole;
+    [
+        Event::Ask { at, is_thin: false },
+        Event::Serve { at, nth: 0, shape, pause: None },
+        Event::Take { at, nth: 0, shape, cut },
+    ]
+}
+
+/// Seed 20386.
+#[test]
+fn a_write_that_a_restored_hub_lost_is_shown_again_although_its_record_had_left() {
+    let mut events = vec![
+        Event::Write { at: 0, id: 6, key: 3, act: Act::Move(0), is_stale: false, is_synced: true },
+        Event::Write { at: 1, id: 7, key: 1, act: Act::Set("phone"), is_stale: false, is_synced: true },
+        Event::Backup,
+        Event::Sync { at: 1 },
+        Event::HubWrite { id: 11, key: 3, act: Act::Set("note") },
+        Event::Sync { at: 0 },
+        Event::Restore { is_told: false },
+    ];
+    events.extend(exchange(0, Some(1)));
+    events.push(Event::Write { at: 0, id: 14, key: 3, act: Act::Set("note"), is_stale: false, is_synced: true });
+    play(&[1, 3], events);
+}

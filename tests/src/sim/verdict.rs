@@ -65,13 +65,18 @@ impl World<'_> {
         if !self.was_restored {
             return 0;
         }
+        self.contained_in(self.hub.store.records())
+    }
+
+    /// The writes that are in these records.
+    pub(super) fn contained_in<'a>(&self, records: impl Iterator<Item = (&'a RecordKey, &'a Record)>) -> Writes {
         let of_sites = self.sites.iter().flat_map(|site| site.store.own()).map(|(op, _)| op);
         let ops: Vec<&Op> = self.hub.store.history().chain(of_sites).collect();
         let contained = |(key, record): (&RecordKey, &Record)| {
             let ops: Vec<&Op> = ops.iter().copied().filter(|op| op.key == *key).collect();
             self.oracle.contained(record, &ops).into_values().fold(0, |all, some| all | some)
         };
-        self.hub.store.records().map(contained).fold(0, |all, some| all | some)
+        records.map(contained).fold(0, |all, some| all | some)
     }
 
     /// Whether a write came to a hub that had lost what its author knew. What that was cannot be told in the numbers of the
@@ -81,6 +86,15 @@ impl World<'_> {
         let counted = self.hub.store.history().find(of).map(|op| op.stamp.seen);
         let of_sites = self.sites.iter().flat_map(|site| site.store.own()).map(|(op, _)| op);
         self.was_restored && of_sites.filter(of).any(|op| Some(op.stamp.seen) > counted)
+    }
+
+    /// Whether a write was renumbered after another copy of its card had brought what they have in common. Its `seen` cannot
+    /// tell that it knew of that, so that a delete is kept for review then.
+    fn is_parted(&self, case: &Case<'_>, id: u8) -> bool {
+        let dot_of = |id: u8| self.hub.store.history().find(|op| id_of(&op.stamp) == Some(id)).map(|op| op.stamp.dot);
+        let Some(made) = self.oracle.get(id).map(|p| p.dot) else { return false };
+        let moved = dot_of(id).is_some_and(|dot| dot.origin != made.origin);
+        moved && case.applied.iter().any(|(other, _)| dot_of(*other).is_some_and(|dot| dot.origin == made.origin))
     }
 
     fn judge(&self, case: &Case<'_>, name: &FieldName, cell: &Cell) -> Result<(), String> {
@@ -194,7 +208,7 @@ impl World<'_> {
         let is_deleted = presence(case.record, rules) == Presence::Deleted;
         let fail = |what: &str| Err(Failure::new(Kind::Presence, format!("{}: {what}", case.key)));
         let came_as_record = case.applied.iter().any(|(id, _)| case.arrived & bit(*id) == 0);
-        let may_stay = came_as_record || deletes.iter().any(|id| self.is_bounded(*id));
+        let may_stay = came_as_record || deletes.iter().any(|id| self.is_bounded(*id) || self.is_parted(case, *id));
         if !deletes.is_empty() && deletes.iter().all(|id| knew_all(*id)) && !is_deleted && !may_stay {
             return fail("is back, although whoever deleted it knew of every write");
         }

@@ -215,7 +215,8 @@ impl<'a> World<'a> {
     fn promise(&mut self, id: u8, op: Op, act: Act, saw: Saw, standing: Standing) {
         self.tally.writes += 1;
         let count = if let Act::Count(n) = act { i64::from(n) } else { 0 };
-        self.oracle.add(id, Promise { key: op.key, changes: op.changes, count, saw, standing });
+        let dot = op.stamp.dot;
+        self.oracle.add(id, Promise { key: op.key, changes: op.changes, dot, count, saw, standing });
     }
 
     /// What an author has seen who looks at a copy of a record at a gateway.
@@ -373,10 +374,20 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// Nobody can be asked to keep what only stood on a card, or at a hub, that is no more.
+    /// Nobody can be asked to keep what only stood on a card, or at a hub, that is no more. Nor what a gateway sent under an
+    /// origin that it gave up since, if no copy of the record has it: it sends nothing under that any more.
     fn forgive(&mut self) {
-        let at_sites = self.sites.iter().map(|site| oracle::writes(site.store.own().map(|(op, _)| op)));
-        let left = at_sites.fold(oracle::writes(self.hub.store.history()), |all, some| all | some);
+        let held = self.sites.iter().flat_map(|site| site.store.records());
+        let held = self.contained_in(held.filter_map(|(key, held)| Some((key, held.confirmed.as_ref()?))));
+        let (mut left, mut given_up) = (oracle::writes(self.hub.store.history()), 0);
+        for site in &mut self.sites {
+            let origin = site.store.state().unwrap().origin;
+            let (own, former): (Vec<_>, Vec<_>) =
+                site.store.own().map(|(op, _)| op).partition(|op| op.stamp.dot.origin == origin);
+            left |= oracle::writes(own);
+            given_up |= oracle::writes(former);
+        }
+        left |= if self.was_restored { given_up & held } else { given_up };
         let gone = self.oracle.with(Standing::Kept) & !left;
         for id in (0..=oracle::WRITES_MAX).filter(|id| gone & bit(*id) != 0) {
             self.oracle.set(id, Standing::Void);
