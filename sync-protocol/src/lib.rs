@@ -107,4 +107,5 @@ pub mod payload;
 pub mod record;
 pub mod rules;
 pub mod session;
+pub mod ticket;
 pub mod value;
