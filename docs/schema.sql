@@ -152,6 +152,10 @@ CREATE TABLE enrolment (
   name TEXT NOT NULL, -- what the hub calls the gateway
   device INTEGER NOT NULL, -- the number that the hub gave it
   enrolled_ms INTEGER NOT NULL -- when
+  , authority BLOB NOT NULL DEFAULT x'' -- certificate (DER) of the hub's authority, whom the gateway trusts; empty: enrolled without TLS of the hub's own
+  , key BLOB NOT NULL DEFAULT x'' -- the gateway's secret key (PKCS #8) for TLS; made here, never sent
+  , certificate BLOB NOT NULL DEFAULT x'' -- its certificate (DER)
+  , renew_ms INTEGER NOT NULL DEFAULT 0 -- from when on it asks for the next certificate
 ) STRICT;
 
 -- How the last syncs went.

@@ -222,7 +222,7 @@ impl Error {
                 "Ask the hub's admin to enrol this gateway again; captured records stay here until then."
             }
             Error::Twin(_) => "A card was copied or restored: ask the hub's admin which gateway is the real one.",
-            Error::NotEnrolled => "Ask the hub's admin for a code, then: outpost enroll <hub-url> <code>",
+            Error::NotEnrolled => "Ask the hub's admin for a code, then: outpost enroll CODE",
             Error::Config(_) => "Correct the configuration file and start again.",
             Error::Usage(_) => "--help after the command shows how it is used.",
             Error::File { .. } => "Check the path, and who may read there.",

@@ -21,6 +21,12 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where the database lives; empty if nothing is set.
     pub data_dir: PathBuf,
+    /// Whether the listener speaks TLS.
+    pub tls: Tls,
+    /// How long a gateway's certificate is valid.
+    pub certificate_days: u32,
+    /// How long after that it still opens sync and renewal.
+    pub certificate_grace_days: u32,
     /// How long an enrolment code can be used.
     pub code_hours_valid: u32,
     /// Wrong codes in a minute before all are turned away.
@@ -33,11 +39,24 @@ pub struct Config {
     pub read_timeout_seconds: u64,
 }
 
+/// What the listener speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tls {
+    /// TLS with certificates of the hub's own authority.
+    Own,
+    /// Plain HTTP, on an address of this machine only.
+    Off,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8480)),
             data_dir: PathBuf::new(),
+            tls: Tls::Own,
+            certificate_days: 90,
+            certificate_grace_days: 180,
             code_hours_valid: 24,
             code_failures_per_minute: 10,
             connections_max: 512,
@@ -55,7 +74,7 @@ impl Config {
     pub fn parse(text: &str) -> Result<Config, HubError> {
         let config: Config = toml::from_str(text).map_err(|error| HubError::Config(error.to_string()))?;
         let limits = [config.connections_max, config.exchanges_max, config.read_timeout_seconds as usize];
-        match limits.contains(&0) || config.code_hours_valid == 0 {
+        match limits.contains(&0) || config.code_hours_valid == 0 || config.certificate_days == 0 {
             true => Err(HubError::Config("no limit and no time can be 0".to_owned())),
             false => Ok(config),
         }

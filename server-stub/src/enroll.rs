@@ -2,15 +2,17 @@
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use sync_protocol::hub::Snapshot;
 
 use crate::error::HubError;
 use crate::hub::Hub;
+use crate::peer::{Certified, Peer};
+use crate::pki::check_key;
 use crate::problem::{self, Problem};
-use crate::secret;
+use crate::secret::{self, unhex};
 
 /// What a new gateway sends.
 #[derive(Debug, Deserialize)]
@@ -23,6 +25,11 @@ pub(crate) struct Enrolment {
     version: String,
     /// The name that it has and would keep; absent if any will do.
     known_as: Option<String>,
+    /// Its public key, a point of P-256, and the code signed with it; in hex digits.
+    #[serde(default)]
+    public_key: String,
+    #[serde(default)]
+    proof: String,
 }
 
 /// What it gets.
@@ -38,12 +45,18 @@ pub(crate) struct Welcome {
     source_name: String,
     rules: String,
     hub_ms: i64,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    certified: Option<Certified>,
 }
 
 /// `POST /enroll/v1`.
-pub(crate) async fn enroll(State(hub): State<Hub>, body: Bytes) -> Result<Json<Welcome>, Problem> {
+pub(crate) async fn enroll(
+    State(hub): State<Hub>,
+    Extension(peer): Extension<Peer>,
+    body: Bytes,
+) -> Result<Json<Welcome>, Problem> {
     let asked: Enrolment = problem::json(&body)?;
-    if !hub.may_try_code() {
+    if !hub.may_try_code(peer.address) {
         return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-codes", "Too many wrong enrolment codes")
             .hint("wait a minute, then type the code again"));
     }
@@ -53,7 +66,7 @@ pub(crate) async fn enroll(State(hub): State<Hub>, body: Bytes) -> Result<Json<W
             tracing::info!(device = welcome.device, origin = welcome.origin, "gateway enrolled");
         }
         Err(HubError::Code(why)) => {
-            hub.note_wrong_code();
+            hub.note_wrong_code(peer.address);
             tracing::warn!(why, "enrolment refused");
         }
         Err(_) => {}
@@ -66,6 +79,8 @@ async fn redeem(hub: &Hub, asked: Enrolment) -> Result<Welcome, HubError> {
     let code = secret::normal_code(&asked.code);
     let hardware = serde_json::Value::Object(asked.hardware).to_string();
     let known_as = asked.known_as;
+    let (authority, days) = (hub.authority().cloned(), hub.config().certificate_days);
+    let (point, proof) = (unhex(&asked.public_key).unwrap_or_default(), unhex(&asked.proof).unwrap_or_default());
     let version: String = asked.version.chars().take(64).collect();
     hub.write(move |tx| {
         let enrolled = tx.redeem(&code, &hardware, &version, key)?;
@@ -74,6 +89,14 @@ async fn redeem(hub: &Hub, asked: Enrolment) -> Result<Welcome, HubError> {
             return Err(HubError::OtherName { wanted: enrolled.name, known_as });
         }
         let gateway = enrolled.gateway;
+        let certified = match &authority {
+            Some(authority) => {
+                tx.bind_key(gateway.device, &check_key(&point, &proof, &code)?)?;
+                let issued = authority.issue(&point, &enrolled.name, tx.now_ms, days)?;
+                Some(Certified::new(&issued, authority.certificate()))
+            }
+            None => None,
+        };
         Ok(Welcome {
             device: gateway.device.0,
             origin: gateway.origin.0,
@@ -85,6 +108,7 @@ async fn redeem(hub: &Hub, asked: Enrolment) -> Result<Welcome, HubError> {
             source_name: enrolled.source_name,
             rules: tx.rules()?.text().to_owned(),
             hub_ms: tx.now_ms,
+            certified,
         })
     })
     .await

@@ -145,6 +145,18 @@ pub enum HubError {
     /// An enrolment code that does not open anything.
     #[error("{0}")]
     Code(&'static str),
+    /// There is no certificate, where one is needed.
+    #[error("this connection shows no certificate of a gateway")]
+    NoCertificate,
+    /// A certificate that is not of this hub, or of another gateway.
+    #[error("this is not the certificate of this gateway")]
+    ForeignCertificate,
+    /// A certificate that expired longer ago than the hub puts up with.
+    #[error("the certificate of this gateway expired too long ago")]
+    ExpiredCertificate,
+    /// Certificates cannot be made or used.
+    #[error("certificates: {0}")]
+    Certificate(String),
     /// The system has no randomness to give.
     #[error("no randomness from the operating system")]
     Random(#[source] getrandom::Error),
@@ -184,8 +196,11 @@ impl HubError {
         match self {
             HubError::Config(_) | HubError::Listen { .. } | HubError::File { .. } | HubError::NoHub(_) => Class::Config,
             HubError::Store(StoreError::Closed | StoreError::Locked(_)) => Class::Offline,
-            HubError::Store(_) | HubError::Random(_) => Class::Broken,
-            HubError::Code(_) => Class::Denied,
+            HubError::Store(_) | HubError::Random(_) | HubError::Certificate(_) => Class::Broken,
+            HubError::Code(_)
+            | HubError::NoCertificate
+            | HubError::ForeignCertificate
+            | HubError::ExpiredCertificate => Class::Denied,
             _ => Class::Rejected,
         }
     }
@@ -208,6 +223,10 @@ impl HubError {
             }
             HubError::RulesVersion { .. } => "raise `version` in the document",
             HubError::Code(_) => "ask the centre for a new code: outpost-hub gateway code NAME",
+            HubError::NoCertificate | HubError::ForeignCertificate | HubError::ExpiredCertificate => {
+                "the gateway has to be enrolled again: outpost-hub gateway code NAME"
+            }
+            HubError::Certificate(_) => "nothing was changed; check the names that were given",
             HubError::Missing(_) => "check the spelling; lists show what there is",
             HubError::NameTaken(_) => "ask for its new code, or choose another name",
             HubError::OtherName { .. } => "if it shall have the new name: outpost enroll --again; the code still works",

@@ -1,5 +1,7 @@
 //! A running hub: its store, its limits and its secrets, behind one handle that is cheap to clone.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::sleep;
@@ -7,10 +9,13 @@ use std::time::{Duration, Instant};
 
 use sync_protocol::frame::{Effort, Packer};
 use sync_protocol::id::Scope;
+use sync_protocol::ticket::{ADDRESS_BYTES_MAX, Ticket};
 use tokio::sync::Semaphore;
 
-use crate::config::Config;
+use crate::clock::now_ms;
+use crate::config::{Config, Tls};
 use crate::error::{HubError, StoreError};
+use crate::pki::{self, Authority};
 use crate::secret;
 use crate::store::{Database, NewGateway, Readers, Tx, Writer};
 
@@ -21,6 +26,8 @@ const GLANCE: Duration = Duration::from_millis(20);
 const OPEN_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a command waits for a hub to be made.
 const START_PATIENCE: Duration = Duration::from_secs(2);
+/// Wrong codes from one source in a minute.
+const CODE_FAILURES_PER_SOURCE: u32 = 5;
 const CODE_WINDOW: Duration = Duration::from_secs(60);
 
 /// A hub over one data directory.
@@ -35,7 +42,16 @@ struct Inner {
     admin_token: String,
     exchanges: Semaphore,
     packers: Mutex<Vec<Packer>>,
-    code_failures: Mutex<(Option<Instant>, u32)>,
+    code_failures: Mutex<Failures>,
+    authority: Option<Arc<Authority>>,
+}
+
+/// Wrong codes of this minute.
+#[derive(Debug, Default)]
+struct Failures {
+    since: Option<Instant>,
+    total: u32,
+    by_source: BTreeMap<IpAddr, u32>,
 }
 
 impl Hub {
@@ -52,14 +68,19 @@ impl Hub {
     /// # Errors
     /// As [`Hub::open`].
     pub fn open_with(data_dir: &Path, config: Config) -> Result<Hub, HubError> {
-        let database = open_database(data_dir)?;
+        let mut database = open_database(data_dir)?;
+        let authority = match config.tls {
+            Tls::Own => Some(Arc::new(authority_of(&mut database)?)),
+            Tls::Off => None,
+        };
         Ok(Hub(Arc::new(Inner {
             writer: Writer::start(database)?,
             readers: Readers::new(database_path(data_dir)),
             admin_token: secret::admin_token(data_dir)?,
             exchanges: Semaphore::new(config.exchanges_max),
             packers: Mutex::new(Vec::new()),
-            code_failures: Mutex::new((None, 0)),
+            code_failures: Mutex::default(),
+            authority,
             config,
         })))
     }
@@ -67,6 +88,11 @@ impl Hub {
     /// How it runs.
     pub fn config(&self) -> &Config {
         &self.0.config
+    }
+
+    /// What its certificates come from, if it speaks TLS.
+    pub(crate) fn authority(&self) -> Option<&Arc<Authority>> {
+        self.0.authority.as_ref()
     }
 
     /// What the admin API wants to see.
@@ -84,7 +110,15 @@ impl Hub {
         let code = secret::code()?;
         let (given, hours) = (code.clone(), self.0.config.code_hours_valid);
         self.write(move |tx| add_gateway(tx, &new, &given, hours)).await?;
-        Ok(code)
+        self.told_code(code).await
+    }
+
+    /// A code as people get it.
+    pub(crate) async fn told_code(&self, code: String) -> Result<String, HubError> {
+        match self.authority().cloned() {
+            Some(authority) => self.read(move |tx| ticket(tx, &authority, &code)).await,
+            None => Ok(code),
+        }
     }
 
     /// Publishes a rules document. Tells how many records that freed from quarantine.
@@ -140,21 +174,48 @@ impl Hub {
         }
     }
 
-    /// Whether codes may be tried now: not after too many wrong ones in this minute.
-    pub(crate) fn may_try_code(&self) -> bool {
+    /// Whether codes may be tried now from there: not after too many wrong ones in this minute.
+    pub(crate) fn may_try_code(&self, from: IpAddr) -> bool {
         let mut failures = self.0.code_failures.lock().unwrap_or_else(PoisonError::into_inner);
-        if failures.0.is_none_or(|since| since.elapsed() >= CODE_WINDOW) {
-            *failures = (None, 0);
+        if failures.since.is_none_or(|since| since.elapsed() >= CODE_WINDOW) {
+            *failures = Failures::default();
         }
-        failures.1 < self.0.config.code_failures_per_minute
+        let from_there = failures.by_source.get(&from).copied().unwrap_or(0);
+        failures.total < self.0.config.code_failures_per_minute && from_there < CODE_FAILURES_PER_SOURCE
     }
 
     /// Notes a wrong code.
-    pub(crate) fn note_wrong_code(&self) {
+    pub(crate) fn note_wrong_code(&self, from: IpAddr) {
         let mut failures = self.0.code_failures.lock().unwrap_or_else(PoisonError::into_inner);
-        failures.0.get_or_insert_with(Instant::now);
-        failures.1 += 1;
+        failures.since.get_or_insert_with(Instant::now);
+        failures.total += 1;
+        // No more sources than wrong codes in a minute.
+        *failures.by_source.entry(from).or_default() += 1;
     }
+}
+
+/// The authority of a database, made with the first use.
+pub(crate) fn authority_of(database: &mut Database) -> Result<Authority, HubError> {
+    let kept = database.write(now_ms(), |tx| match tx.authority()? {
+        Some(kept) => Ok(kept),
+        None => {
+            let made = pki::make("", tx.now_ms)?;
+            tx.set_authority(&made)?;
+            Ok::<_, HubError>(made)
+        }
+    })?;
+    Authority::open(&kept)
+}
+
+/// The code as it is given to people: with the hub's address and fingerprint in it.
+pub(crate) fn ticket(tx: &mut Tx<'_>, authority: &Authority, code: &str) -> Result<String, HubError> {
+    let address = match tx.known_address()? {
+        address if address.is_empty() || address.len() > ADDRESS_BYTES_MAX => {
+            return Err(HubError::Config("nobody said how gateways reach this hub".to_owned()));
+        }
+        address => address,
+    };
+    Ok(Ticket { secret: secret::code_bytes(code), fingerprint: authority.fingerprint()?, address }.to_string())
 }
 
 fn database_path(data_dir: &Path) -> PathBuf {

@@ -3,7 +3,7 @@
 //! Everything that gateways and hub must agree on is decided in [`sync_protocol::hub`]; this crate remembers ([`Hub`] over
 //! one SQLite file), carries ([`serve`]: exchanges, enrolment, admin API, status page) and lets people in ([`cli`]).
 //!
-//! It does not speak TLS yet: a reverse proxy does. It keeps no state outside of the database but parsed rules and the
+//! It speaks TLS 1.3 with certificates of its own authority (`pki`). It keeps no state outside of the database but parsed rules and the
 //! count of wrong codes, so that commands can work on the same file while it serves.
 
 mod api;
@@ -19,6 +19,8 @@ mod hub;
 mod inline;
 mod lock;
 mod page;
+mod peer;
+mod pki;
 mod problem;
 mod secret;
 mod server;
@@ -28,9 +30,9 @@ mod tests;
 mod trial;
 mod view;
 
-pub use config::{Config, SAMPLE};
+pub use config::{Config, SAMPLE, Tls};
 pub use error::{Class, HubError, StoreError};
 pub use hub::Hub;
 pub use inline::Inline;
-pub use server::serve;
+pub use server::{serve, serve_tls};
 pub use store::Tx;

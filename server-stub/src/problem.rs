@@ -116,6 +116,9 @@ impl From<HubError> for Problem {
             }
             HubError::Rules(_) => (StatusCode::UNPROCESSABLE_ENTITY, "rules-refused", "The rules document was refused"),
             HubError::Name(_) | HubError::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid", "A value cannot be used"),
+            HubError::NoCertificate | HubError::ForeignCertificate | HubError::ExpiredCertificate => {
+                (StatusCode::FORBIDDEN, "certificate-refused", "The certificate was refused")
+            }
             HubError::Code(_) => (StatusCode::FORBIDDEN, "code-refused", "The enrolment code was refused"),
             HubError::Store(StoreError::Closed | StoreError::Locked(_)) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "busy", "The hub cannot answer now")

@@ -6,12 +6,13 @@ use std::path::Path;
 
 use subtle::ConstantTimeEq;
 use sync_protocol::identity::DeviceKey;
+use sync_protocol::ticket::SECRET_BYTES;
 
 use crate::error::{HubError, StoreError};
 
 /// Crockford's base 32: no I, L, O, U, so that a code survives a telephone.
 const LETTERS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-const CODE_LETTERS: usize = 12;
+const CODE_LETTERS: usize = 16;
 const GROUP_LETTERS: usize = 4;
 
 fn random<const N: usize>() -> Result<[u8; N], HubError> {
@@ -30,9 +31,9 @@ pub(crate) fn epoch() -> Result<u32, StoreError> {
     random::<4>().map(u32::from_be_bytes).map_err(|_| StoreError::Closed)
 }
 
-/// A new enrolment code such as `ABCD-EFGH-JKMN`: 60 bits.
+/// A new enrolment code such as `ABCD-EFGH-JKMN-PQRS`: 80 bits.
 pub(crate) fn code() -> Result<String, HubError> {
-    let mut code = String::with_capacity(CODE_LETTERS + 2);
+    let mut code = String::with_capacity(CODE_LETTERS + CODE_LETTERS / GROUP_LETTERS);
     for (at, byte) in random::<CODE_LETTERS>()?.into_iter().enumerate() {
         if at > 0 && at % GROUP_LETTERS == 0 {
             code.push('-');
@@ -55,6 +56,19 @@ pub(crate) fn normal_code(typed: &str) -> String {
         c => c,
     });
     meant.collect()
+}
+
+/// The bytes that the letters of a code stand for.
+pub(crate) fn code_bytes(code: &str) -> [u8; SECRET_BYTES] {
+    let digit = |c| LETTERS.iter().position(|letter| char::from(*letter) == c).unwrap_or(0);
+    let number = normal_code(code).chars().fold(0u128, |number, c| number << 5 | digit(c) as u128);
+    number.to_be_bytes().last_chunk().copied().unwrap_or_default()
+}
+
+/// Bytes from hex digits.
+pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes().chunks(2).map(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok());
+    digits.collect()
 }
 
 /// Bytes as hex digits.
@@ -94,10 +108,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_have_three_groups_and_survive_typing() {
+    fn codes_have_four_groups_and_survive_typing() {
         let code = code().unwrap();
-        assert_eq!(code.len(), 14);
-        assert_eq!(code.split('-').map(str::len).collect::<Vec<_>>(), [4, 4, 4]);
+        assert_eq!(code.len(), 19);
+        assert_eq!(code.split('-').map(str::len).collect::<Vec<_>>(), [4, 4, 4, 4]);
         assert_eq!(normal_code(&code), normal_code(&code.to_lowercase().replace('-', " ")));
         assert_eq!(normal_code("oIl0-1111-2222"), "011011112222");
     }

@@ -1,22 +1,32 @@
 //! The HTTP server: connections, their limits, and an orderly end.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
+use crate::error::HubError;
 use crate::hub::Hub;
-use crate::{api, enroll, exchange, page};
+use crate::peer::{self, Peer};
+use crate::{api, enroll, exchange, page, pki};
 
+/// How long a handshake may take.
+const HANDSHAKE_SECONDS: u64 = 15;
 const HEADER_SECONDS: u64 = 30;
 const JSON_BYTES_MAX: usize = 1024 * 1024;
 /// How long exchanges under way may go on after the end was asked for.
@@ -28,13 +38,40 @@ fn router(hub: Hub) -> Router {
         .route("/healthz", get(async || "ok\n"))
         .route("/sync/v1", post(exchange::sync))
         .route("/enroll/v1", post(enroll::enroll))
+        .route("/renew/v1", post(peer::renew))
         .nest("/admin/v1", api::router(&hub))
         .layer(DefaultBodyLimit::max(JSON_BYTES_MAX))
         .with_state(hub)
 }
 
-/// Serves until `shutdown` is ready, then lets what is under way end.
+/// How hands are shaken.
+#[derive(Clone)]
+struct Acceptor {
+    tls: TlsAcceptor,
+    patience: Duration,
+}
+
+/// Serves plain HTTP until `shutdown` is ready, then lets what is under way end.
 pub async fn serve(listener: TcpListener, hub: Hub, shutdown: impl Future<Output = ()>) {
+    serve_over(listener, None, hub, shutdown).await;
+}
+
+/// Serves TLS with the hub's own certificates.
+///
+/// # Errors
+/// [`HubError::Certificate`] if one cannot be made, [`HubError::Config`] if the hub is one without TLS.
+pub async fn serve_tls(listener: TcpListener, hub: Hub, shutdown: impl Future<Output = ()>) -> Result<(), HubError> {
+    let bound =
+        listener.local_addr().map_err(|source| HubError::Listen { address: "this socket".to_owned(), source })?;
+    let Some(authority) = hub.authority().cloned() else { return Err(HubError::Config("tls is off".to_owned())) };
+    let address = hub.read(|tx| tx.authority()).await?.map(|kept| kept.address).unwrap_or_default();
+    let patience = Duration::from_secs(hub.config().read_timeout_seconds.min(HANDSHAKE_SECONDS));
+    let config = authority.listener(pki::names(&address, bound.ip()))?;
+    serve_over(listener, Some(Acceptor { tls: TlsAcceptor::from(Arc::new(config)), patience }), hub, shutdown).await;
+    Ok(())
+}
+
+async fn serve_over(listener: TcpListener, acceptor: Option<Acceptor>, hub: Hub, shutdown: impl Future<Output = ()>) {
     let places = Arc::new(Semaphore::new(hub.config().connections_max));
     let service = TowerToHyperService::new(router(hub));
     let (end, ending) = watch::channel(false);
@@ -50,10 +87,10 @@ pub async fn serve(listener: TcpListener, hub: Hub, shutdown: impl Future<Output
             () = &mut shutdown => break,
         };
         match stream {
-            Ok((stream, _)) => {
-                let (service, ending) = (service.clone(), ending.clone());
+            Ok((stream, from)) => {
+                let (service, acceptor, ending) = (service.clone(), acceptor.clone(), ending.clone());
                 tokio::spawn(async move {
-                    converse(stream, service, ending).await;
+                    welcome(stream, from.ip(), acceptor, service, ending).await;
                     drop(place);
                 });
             }
@@ -69,8 +106,39 @@ pub async fn serve(listener: TcpListener, hub: Hub, shutdown: impl Future<Output
     let _ = timeout(Duration::from_secs(FAREWELL_SECONDS), end.closed()).await;
 }
 
-async fn converse(stream: TcpStream, service: TowerToHyperService<Router>, mut ending: watch::Receiver<bool>) {
+/// Shakes hands, if that is wanted, and goes on with who did in time.
+async fn welcome(
+    stream: TcpStream,
+    address: IpAddr,
+    acceptor: Option<Acceptor>,
+    service: TowerToHyperService<Router>,
+    ending: watch::Receiver<bool>,
+) {
     let _ = stream.set_nodelay(true);
+    let Some(acceptor) = acceptor else {
+        return converse(stream, Peer { address, certificate: None }, service, ending).await;
+    };
+    match timeout(acceptor.patience, acceptor.tls.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+            let certificate = shown.map(|certificate| Arc::new(certificate.clone().into_owned()));
+            converse(stream, Peer { address, certificate }, service, ending).await;
+        }
+        Ok(Err(error)) => tracing::debug!(%address, %error, "no handshake"),
+        Err(_) => tracing::debug!(%address, "the handshake took too long"),
+    }
+}
+
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    peer: Peer,
+    service: TowerToHyperService<Router>,
+    mut ending: watch::Receiver<bool>,
+) {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer.clone());
+        service.call(request)
+    });
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(HEADER_SECONDS));
     let connection = server.serve_connection(TokioIo::new(stream), service);

@@ -27,4 +27,5 @@ mod kill;
 mod outreach;
 mod rescue;
 mod restore;
+mod secure;
 mod tidy;

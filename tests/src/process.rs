@@ -74,7 +74,7 @@ impl Running {
         };
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line).expect("its first line");
-        let Some((_, address)) = line.trim().split_once("http://") else {
+        let Some((_, address)) = line.trim().split_once("://") else {
             end(&child);
             panic!("{name} did not say where it listens: {line:?}; see its log");
         };
@@ -136,17 +136,37 @@ pub fn wait_for<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
 pub struct Hub {
     dir: PathBuf,
     running: Option<Running>,
+    scheme: &'static str,
     /// The way to it that gateways use.
     pub proxy: Proxy,
 }
 
 impl Hub {
-    /// Starts a hub on `dir`.
+    /// Starts a hub on `dir` that speaks plain HTTP, so that a test sees and counts what goes over the link.
     pub fn start(dir: &Path) -> Hub {
+        Hub::start_as(dir, "http", "tls = \"off\"\n")
+    }
+
+    /// Starts a hub with TLS. Its admin API is not asked then, only its commands.
+    pub fn start_secure(dir: &Path, config: &str) -> Hub {
+        Hub::start_as(dir, "https", config)
+    }
+
+    fn start_as(dir: &Path, scheme: &'static str, config: &str) -> Hub {
         std::fs::create_dir_all(dir).expect("a folder for the hub");
-        let mut hub = Hub { dir: dir.to_owned(), running: None, proxy: Proxy::start() };
+        std::fs::write(dir.join("config.toml"), config).expect("its configuration");
+        let mut hub = Hub { dir: dir.to_owned(), running: None, scheme, proxy: Proxy::start() };
         hub.restart();
         hub
+    }
+
+    fn config(&self) -> String {
+        self.dir.join("config.toml").to_string_lossy().into_owned()
+    }
+
+    /// The way to it through the proxy.
+    pub fn proxied(&self) -> String {
+        self.proxy.url().replacen("http", self.scheme, 1)
     }
 
     /// Ends it without warning.
@@ -161,7 +181,9 @@ impl Hub {
         self.kill();
         let log = self.dir.join("log");
         let dir = self.data_dir();
-        let running = Running::start("outpost-hub", &["serve", "--data-dir", &dir, "--listen", "127.0.0.1:0"], &log);
+        let config = self.config();
+        let args = ["serve", "--data-dir", &dir, "--config", &config, "--listen", "127.0.0.1:0"];
+        let running = Running::start("outpost-hub", &args, &log);
         self.proxy.lead_to(&running.address);
         self.running = Some(running);
     }
@@ -173,7 +195,7 @@ impl Hub {
 
     /// Where it listens itself.
     pub fn url(&self) -> String {
-        format!("http://{}", self.running.as_ref().map(|r| r.address.as_str()).unwrap_or_default())
+        format!("{}://{}", self.scheme, self.running.as_ref().map(|r| r.address.as_str()).unwrap_or_default())
     }
 
     /// Its process id.
@@ -184,7 +206,7 @@ impl Hub {
     /// Runs one of its commands, which must succeed.
     pub fn command(&self, args: &[&str]) -> String {
         let dir = self.data_dir();
-        must("outpost-hub", &[args, &["--data-dir", &dir]].concat())
+        must("outpost-hub", &[args, &["--data-dir", &dir, "--config", &self.config()]].concat())
     }
 
     /// Publishes rules.
@@ -249,7 +271,7 @@ impl Gateway {
         let added: Value = serde_json::from_str(&hub.command(&["gateway", "add", name, "--scope", scope, "--json"]))
             .expect("JSON of gateway add");
         let code = added.get("code").and_then(Value::as_str).expect("a code").to_owned();
-        self.command(&["enroll", &hub.proxy.url(), &code]);
+        self.command(&["enroll", &hub.proxied(), &code]);
     }
 
     /// Ends it without warning.

@@ -11,7 +11,7 @@ use super::App;
 use super::body::{expect_type, read};
 use super::problem::Problem;
 use crate::error::Error;
-use crate::sync::{self, Report, Transport};
+use crate::sync::{self, Report, Transport, Trust, Way};
 
 const BODY_BYTES_MAX: usize = 4 * 1024;
 
@@ -25,7 +25,9 @@ pub(crate) async fn sync_now(State(app): State<App>) -> Result<Json<Report>, Pro
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Enrolling {
-    hub_url: String,
+    /// Where it is; not needed if the code says so.
+    #[serde(default)]
+    hub_url: Option<String>,
     code: String,
     /// Whether a gateway that is enrolled may get another name.
     #[serde(default)]
@@ -36,6 +38,7 @@ pub(crate) struct Enrolling {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Enrolled {
     name: String,
+    hub_url: String,
 }
 
 /// Joins a hub with a one-time code. What was captured before goes up with the next sync.
@@ -48,11 +51,12 @@ pub(crate) async fn enroll(State(app): State<App>, headers: HeaderMap, body: Bod
         Problem::bad_request(format!("The body is not an object with hub_url and code: see column {}.", e.column()))
     })?;
     let Enrolling { hub_url, code, again } = wish;
-    if matches!(Transport::new(&hub_url, &app.clock), Err(Error::Config(_))) {
+    let way = Way::find(hub_url.as_deref(), &code).map_err(|error| Problem::bad_request(format!("{error}.")))?;
+    if matches!(Transport::new(&way.hub_url, &app.clock, &Trust::System), Err(Error::Config(_))) {
         return Err(Problem::bad_request("hub_url must be an address such as https://hub.example.org."));
     }
-    let name = sync::enroll(&app.store, &app.clock, &hub_url, &code, again).await;
-    let name = name.map_err(|error| Problem::from_enrolment(error, &hub_url))?;
+    let name = sync::enroll(&app.store, &app.clock, hub_url.as_deref(), &code, again).await;
+    let name = name.map_err(|error| Problem::from_enrolment(error, &way.hub_url))?;
     app.sync.nudge();
-    Ok(Json(Enrolled { name }))
+    Ok(Json(Enrolled { name, hub_url: way.hub_url }))
 }

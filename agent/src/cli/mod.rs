@@ -22,6 +22,7 @@ use crate::lock::{Holder, look_patiently};
 use crate::run::run;
 use crate::status::Status;
 use crate::store::Store;
+use crate::sync::Way;
 use client::Client;
 
 /// Outpost gateway: keeps a clinic's records safe and syncs them with the hub.
@@ -51,10 +52,9 @@ enum Command {
     },
     /// Join a hub with the one-time code that its admin made.
     Enroll {
-        /// The hub, such as https://hub.example.org.
-        hub_url: String,
-        /// The code, such as ABCD-EFGH-JKMN.
-        code: String,
+        /// The code, which says where the hub is; before it an address, such as https://hub.example.org, if that is another.
+        #[arg(value_name = "[HUB_URL] CODE", num_args = 1..=2, required = true)]
+        words: Vec<String>,
         /// Join although this gateway is enrolled under another name, which it loses.
         #[arg(long)]
         again: bool,
@@ -117,11 +117,18 @@ pub async fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Error> {
             };
             run(&folder, &config, announce, stop_signal()).await
         }
-        Command::Enroll { hub_url, code, again } => {
-            if !["http://", "https://"].iter().any(|scheme| hub_url.starts_with(scheme)) {
-                let told = format!("{hub_url} is no address of a hub: it begins with http:// or https://");
+        Command::Enroll { words, again } => {
+            let (hub_url, code) = match words.as_slice() {
+                [code] => (None, code.as_str()),
+                [hub_url, code] => (Some(hub_url.as_str()), code.as_str()),
+                _ => return Err(Error::Usage("outpost enroll CODE".to_owned())),
+            };
+            if let Some(url) = hub_url.filter(|url| !["http://", "https://"].iter().any(|s| url.starts_with(s))) {
+                let told = format!("{url} is no address of a hub: it begins with http:// or https://");
                 return Err(Error::Usage(told));
             }
+            // What is mistyped is said before anything is made.
+            let hub_url = Way::find(hub_url, code)?.hub_url;
             let mut client = Client::make(&folder, &load()?).await?;
             let wish = serde_json::json!({"hub_url": hub_url, "code": code, "again": again});
             let answer = client.ask_json("POST", "/v1/enroll", &wish).await?;

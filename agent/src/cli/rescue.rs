@@ -17,7 +17,7 @@ use crate::error::{Class, Error};
 use crate::lock::{Holder, is_gateway, look};
 use crate::status::bytes;
 use crate::store::{Copied, Enrolment, FILE_NAME, Gap, Left, OldDatabase, Store, copy_old};
-use crate::sync::{Transport, hand_in};
+use crate::sync::{Transport, Trust, hand_in};
 
 /// What bringing an old layout up to date, and a log that grows meanwhile, may take.
 const ROOM_BESIDE: u64 = 4 * 1024 * 1024;
@@ -53,7 +53,10 @@ impl Rescue {
         let hub = self.hub.clone().or_else(|| left.hub_url.clone()).or(enrolled_at);
         let hub =
             hub.ok_or_else(|| Error::Usage("the file does not say which hub: name it with --hub URL".to_owned()))?;
-        let transport = Transport::new(&hub, &Clock::default())?;
+        // The present key of this gateway, or the one that the file has itself.
+        let own = here.as_ref().and_then(|here| here.enrolment.identity.clone());
+        let trust = own.or_else(|| left.identity.clone()).map_or(Trust::System, Trust::Member);
+        let transport = Transport::new(&hub, &Clock::default(), &trust)?;
         tell_file(&database, &left, copy.copied, &hub, out)?;
         let bar = bar(&rescuer);
         let rescue = crate::sync::Rescue { old, rescuer };

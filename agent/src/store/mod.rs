@@ -59,8 +59,8 @@ use self::codec::Codec;
 use self::health::Health;
 pub use self::inline::Inline;
 pub use self::model::{
-    Answer, Conflict, Enrolment, Entry, FeedItem, Filter, HubEntry, OpState, OwnEntry, Parked, Query, Receipt, Status,
-    Stored, StreamStatus, SyncReport,
+    Answer, Conflict, Enrolment, Entry, FeedItem, Filter, HubEntry, Identity, OpState, OwnEntry, Parked, Query,
+    Receipt, Status, Stored, StreamStatus, SyncReport,
 };
 pub use self::old::{Gap, Left, OldDatabase};
 pub use self::open::FILE_NAME;

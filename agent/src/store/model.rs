@@ -205,6 +205,27 @@ pub struct Enrolment {
     pub device: u32,
     /// When, milliseconds since 1970.
     pub enrolled_ms: i64,
+    /// By what it shows there who it is; `None` at a hub without TLS of its own.
+    pub identity: Option<Identity>,
+}
+
+/// The key of a gateway, and what its hub gave for it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The certificate of the hub's authority, DER: whom the gateway trusts.
+    pub authority: Vec<u8>,
+    /// Its key, PKCS #8; never leaves this box.
+    pub key: Vec<u8>,
+    /// Its certificate, DER.
+    pub certificate: Vec<u8>,
+    /// From when on it asks for the next, milliseconds since 1970.
+    pub renew_ms: i64,
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Identity").field("renew_ms", &self.renew_ms).finish_non_exhaustive()
+    }
 }
 
 /// How the last syncs went.

@@ -16,9 +16,11 @@ use sync_protocol::record::{Op, State};
 use super::check::next_row;
 use super::codec::Codec;
 use super::health::Place;
+use super::model::Identity;
 use super::number::{incarnation, lane_end, own, seq};
 use super::open;
 use super::reader::{names, read_identity, read_streams};
+use super::side::identity;
 use super::tx::incarnation_of;
 use crate::error::Error;
 
@@ -41,6 +43,8 @@ pub struct Left {
     pub hub_url: Option<String>,
     /// What the hub called it.
     pub name: Option<String>,
+    /// By what it showed there who it is.
+    pub identity: Option<Identity>,
     /// The last op of each stream that there are traces of.
     pub last: [Seq; 3],
 }
@@ -94,7 +98,10 @@ impl OldDatabase {
             Ok(whole(found.map_err(Error::from))?.flatten())
         };
         let (hub_url, name) = (text("hub_url")?, text("name")?);
-        let mut left = Left { state, origin, hub_url, name, last: [Seq(0); 3] };
+        let read = "SELECT authority, key, certificate, renew_ms FROM enrolment";
+        let identity = db.query_row(read, [], |row| identity(row, 0)).optional().map_err(Error::from);
+        let identity = whole(identity)?.flatten().flatten();
+        let mut left = Left { state, origin, hub_url, name, identity, last: [Seq(0); 3] };
         let incarnation = incarnation.unwrap_or(0);
         for (last, stream) in left.last.iter_mut().zip(Stream::ALL) {
             let newest = db.query_row(

@@ -5,7 +5,7 @@ use sync_protocol::gateway::GatewayState;
 use sync_protocol::id::{Dot, HubSeq, Origin, Scope, Seq, Stream};
 use sync_protocol::message::{Bound, Plea};
 
-use super::model::{Answer, Enrolment, SyncReport};
+use super::model::{Answer, Enrolment, Identity, SyncReport};
 use super::reader::Reader;
 use super::tx::Tx;
 use crate::error::Error;
@@ -171,11 +171,33 @@ impl Tx<'_> {
     /// What SQLite reports.
     pub fn set_enrolment(&mut self, enrolment: &Enrolment) -> Result<(), Error> {
         let mut insert = self.db.prepare_cached(
-            "INSERT OR REPLACE INTO enrolment (one, hub_url, name, device, enrolled_ms) VALUES (1, ?1, ?2, ?3, ?4)",
+            "INSERT OR REPLACE INTO enrolment (one, hub_url, name, device, enrolled_ms, authority, key, certificate, renew_ms)
+             VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?;
-        insert.execute((&enrolment.hub_url, &enrolment.name, enrolment.device, enrolment.enrolled_ms))?;
+        let known = enrolment.identity.as_ref();
+        insert.execute((
+            &enrolment.hub_url,
+            &enrolment.name,
+            enrolment.device,
+            enrolment.enrolled_ms,
+            known.map_or(&[][..], |known| &known.authority),
+            known.map_or(&[][..], |known| &known.key),
+            known.map_or(&[][..], |known| &known.certificate),
+            known.map_or(0, |known| known.renew_ms),
+        ))?;
         Ok(())
     }
+}
+
+/// The key and certificates in four columns; `None` if there are none.
+pub(super) fn identity(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Option<Identity>> {
+    let identity = Identity {
+        authority: row.get(first)?,
+        key: row.get(first + 1)?,
+        certificate: row.get(first + 2)?,
+        renew_ms: row.get(first + 3)?,
+    };
+    Ok(Some(identity).filter(|known| !known.certificate.is_empty()))
 }
 
 impl Reader<'_> {
@@ -195,9 +217,17 @@ impl Reader<'_> {
     /// # Errors
     /// What SQLite reports.
     pub fn enrolment(&self) -> Result<Option<Enrolment>, Error> {
-        let mut statement = self.db.prepare_cached("SELECT hub_url, name, device, enrolled_ms FROM enrolment")?;
+        let mut statement = self.db.prepare_cached(
+            "SELECT hub_url, name, device, enrolled_ms, authority, key, certificate, renew_ms FROM enrolment",
+        )?;
         let read = |row: &rusqlite::Row<'_>| {
-            Ok(Enrolment { hub_url: row.get(0)?, name: row.get(1)?, device: row.get(2)?, enrolled_ms: row.get(3)? })
+            Ok(Enrolment {
+                hub_url: row.get(0)?,
+                name: row.get(1)?,
+                device: row.get(2)?,
+                enrolled_ms: row.get(3)?,
+                identity: identity(row, 4)?,
+            })
         };
         Ok(statement.query_row([], read).optional()?)
     }

@@ -6,8 +6,10 @@ use sync_protocol::gateway::{Store as _, UNENROLLED, adopt_origin};
 use sync_protocol::id::{Device, Epoch, HubSeq, Origin, Scope, Source};
 use sync_protocol::identity::DeviceKey;
 use sync_protocol::rules::Rules;
+use sync_protocol::ticket::Ticket;
 
-use super::transport::Transport;
+use super::certificate::{Certified, NewKey};
+use super::transport::{Transport, Trust};
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::hardware;
@@ -21,6 +23,10 @@ struct Wish<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     known_as: Option<String>,
     hardware: std::collections::BTreeMap<&'static str, String>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    public_key: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    proof: &'a str,
 }
 
 #[derive(Deserialize)]
@@ -33,6 +39,8 @@ struct Granted {
     scopes: Vec<String>,
     source: u8,
     rules: String,
+    #[serde(flatten)]
+    certified: Option<Certified>,
 }
 
 /// Enrols this gateway at the hub, and tells the name it got. A gateway that is enrolled already is enrolled anew: its
@@ -40,14 +48,38 @@ struct Granted {
 ///
 /// # Errors
 /// [`Error::Denied`] with the hub's words if the code is wrong, used or too old; [`Error::Offline`] if it cannot be reached.
-pub async fn enroll(store: &Store, clock: &Clock, hub_url: &str, code: &str, again: bool) -> Result<String, Error> {
-    let transport = Transport::new(hub_url, clock)?;
+pub async fn enroll(
+    store: &Store,
+    clock: &Clock,
+    hub_url: Option<&str>,
+    code: &str,
+    again: bool,
+) -> Result<String, Error> {
+    let Way { hub_url, code, trust } = Way::find(hub_url, code)?;
+    let hub_url = hub_url.as_str();
+    let transport = Transport::new(hub_url, clock, &trust)?;
+    let new_key = match trust {
+        Trust::Fingerprint(_) => Some(NewKey::make(&code)?),
+        _ => None,
+    };
     let enrolment = store.read(|reader| reader.enrolment()).await?;
     let is_same_hub = enrolment.as_ref().is_some_and(|known| known.hub_url == hub_url.trim_end_matches('/'));
     let known_as = enrolment.filter(|_| !again).map(|enrolment| enrolment.name);
-    let wish = Wish { code: code.trim(), version: env!("CARGO_PKG_VERSION"), known_as, hardware: hardware::facts() };
+    let wish = Wish {
+        code: &code,
+        version: env!("CARGO_PKG_VERSION"),
+        known_as,
+        hardware: hardware::facts(),
+        public_key: new_key.as_ref().map_or("", |key| &key.public_key),
+        proof: new_key.as_ref().map_or("", |key| &key.proof),
+    };
     let granted: Granted = transport.post_json("/enroll/v1", &wish).await?;
     let key = key(&granted.key)?;
+    let identity = match (new_key, granted.certified) {
+        (Some(new), Some(certified)) => Some(certified.identity(new.secret)?),
+        (Some(_), None) => return Err(Error::Rejected("the hub gave no certificate".to_owned())),
+        (None, _) => None,
+    };
     let scopes = granted.scopes.iter().map(|s| Scope::new(s)).collect::<Result<Vec<_>, _>>()?;
     let rules =
         Rules::parse(&granted.rules).map_err(|e| Error::Rejected(format!("its rules cannot be read here: {e}")))?;
@@ -70,10 +102,40 @@ pub async fn enroll(store: &Store, clock: &Clock, hub_url: &str, code: &str, aga
         state.told = false;
         tx.set_state(&state)?;
         adopt_origin(tx, Origin(granted.origin))?;
-        tx.set_enrolment(&Enrolment { hub_url, name: granted.name, device: granted.device, enrolled_ms })
+        tx.set_enrolment(&Enrolment { hub_url, name: granted.name, device: granted.device, enrolled_ms, identity })
     });
     write.await?;
     Ok(name)
+}
+
+/// Where the hub is, and how it is known.
+pub(crate) struct Way {
+    pub(crate) hub_url: String,
+    code: String,
+    trust: Trust,
+}
+
+impl Way {
+    /// What a person typed: a code that says all, or the address of a hub that the system trusts with a bare code. An address
+    /// beside a code that has one stands in its place, for a box that reaches the hub on another way.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if something is mistyped or missing.
+    pub(crate) fn find(hub_url: Option<&str>, code: &str) -> Result<Way, Error> {
+        let hub_url = hub_url.map(|url| url.trim().trim_end_matches('/').to_owned());
+        if !Ticket::is_meant(code) {
+            let missing = "this code does not say which hub: outpost enroll HUB_URL CODE".to_owned();
+            let hub_url = hub_url.ok_or(Error::Usage(missing))?;
+            return Ok(Way { hub_url, code: code.trim().to_owned(), trust: Trust::System });
+        }
+        let ticket = Ticket::parse(code)
+            .ok_or_else(|| Error::Usage("a letter of this code is wrong or missing; nothing was sent".to_owned()))?;
+        let hub_url = hub_url.unwrap_or_else(|| format!("https://{}", ticket.address));
+        if !hub_url.starts_with("https://") {
+            return Err(Error::Usage("this code is for a hub with an https:// address".to_owned()));
+        }
+        Ok(Way { hub_url, code: ticket.secret_letters(), trust: Trust::Fingerprint(ticket.fingerprint) })
+    }
 }
 
 fn key(hex: &str) -> Result<DeviceKey, Error> {

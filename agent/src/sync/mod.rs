@@ -3,6 +3,7 @@
 //! No transaction is open while the network is in use. An attempt is counted before it is made. Nothing is remembered of
 //! an exchange under way but that one began: after any accident the gateway asks what arrived, and goes on from there.
 
+mod certificate;
 mod enroll;
 mod exchange;
 mod link;
@@ -16,10 +17,11 @@ use std::time::Duration;
 use sync_protocol::session::{Outcome, Session, Wake};
 use tokio::sync::{mpsc, oneshot};
 
+pub(crate) use enroll::Way;
 pub use enroll::enroll;
 pub use exchange::{Courier, Report};
 pub use rescue::{Rescue, hand_in};
-pub use transport::{Transport, ask_daemon};
+pub use transport::{Transport, Trust, ask_daemon};
 
 use crate::clock::Clock;
 use crate::error::{Class, Error};
@@ -119,10 +121,11 @@ impl SyncLoop {
             return Err(Error::NotEnrolled);
         };
         if self.courier.as_ref().is_none_or(|(known, _)| *known != enrolment) {
-            let transport = Transport::new(&enrolment.hub_url, &self.clock)?;
+            let trust = enrolment.identity.clone().map_or(Trust::System, Trust::Member);
+            let transport = Transport::new(&enrolment.hub_url, &self.clock, &trust)?;
             self.courier = Some((enrolment, Courier::new(self.store.clone(), transport, self.clock.clone())?));
         }
-        let Some((_, courier)) = &self.courier else { return Err(Error::Closed) };
+        let Some((enrolment, courier)) = &self.courier else { return Err(Error::Closed) };
         let mut sum = Report::default();
         let unsent = *self.store.outbox().borrow();
         for _ in 0..ROUNDS_MAX {
@@ -143,6 +146,9 @@ impl SyncLoop {
             }
         }
         courier.note_success(&sum).await?;
+        if let Err(error) = certificate::renew_in_time(&self.store, &self.clock, enrolment).await {
+            tracing::warn!("the certificate could not be renewed: {error}; it is tried again after the next sync");
+        }
         Ok(sum)
     }
 }

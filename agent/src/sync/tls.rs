@@ -9,14 +9,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ring::digest::{SHA256, digest};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WantsClientCert, WebPkiServerVerifier};
 use rustls::crypto::ring::default_provider;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, SignatureScheme};
+use rustls::crypto::{CryptoProvider, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, Error as TlsError, RootCertStore,
+    SignatureScheme,
+};
 use rustls_platform_verifier::Verifier;
+use sync_protocol::ticket::FINGERPRINT_BYTES;
 
 use crate::clock::{Bounds, Clock};
 use crate::error::Error;
+use crate::store::Identity;
 
 /// Times that are tried: each certificate of a chain can name another.
 const TRIES: usize = 8;
@@ -28,6 +37,98 @@ const TRIES: usize = 8;
 pub(super) fn of_system(clock: &Clock) -> Result<ClientConfig, Error> {
     let trusted = Verifier::new(Arc::new(default_provider())).map_err(Error::offline)?;
     trusting(clock, Arc::new(trusted))
+}
+
+/// A client that trusts the hub whose authority's key has this fingerprint.
+pub(super) fn of_fingerprint(clock: &Clock, fingerprint: [u8; FINGERPRINT_BYTES]) -> Result<ClientConfig, Error> {
+    let verifier = Arc::new(ByFingerprint { fingerprint, provider: Arc::new(default_provider()) });
+    Ok(of_hub(clock, verifier)?.with_no_client_auth())
+}
+
+/// A client that trusts its own hub and shows its certificate.
+pub(super) fn of_member(clock: &Clock, identity: &Identity) -> Result<ClientConfig, Error> {
+    let unusable = |_| Error::Config("the certificates of this gateway cannot be used; enrol it again".to_owned());
+    let trusted = by_authority(&CertificateDer::from(identity.authority.as_slice()), Arc::new(default_provider()));
+    let chain = vec![CertificateDer::from(identity.certificate.clone())];
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(identity.key.clone()));
+    of_hub(clock, trusted.map_err(unusable)?)?.with_client_auth_cert(chain, key).map_err(unusable)
+}
+
+/// What speaks with a hub that has its own authority: TLS 1.3 and nothing older.
+fn of_hub(
+    clock: &Clock,
+    trusted: Arc<dyn ServerCertVerifier>,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, Error> {
+    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(Error::offline)?;
+    let verifier = AtAPossibleTime { clock: clock.clone(), trusted };
+    Ok(config.dangerous().with_custom_certificate_verifier(Arc::new(verifier)))
+}
+
+/// Trusts what this authority signed.
+fn by_authority(
+    authority: &CertificateDer<'_>,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.clone().into_owned())?;
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+    verifier.map(|verifier| verifier as Arc<dyn ServerCertVerifier>).map_err(|e| TlsError::General(e.to_string()))
+}
+
+/// Trusts the authority with this fingerprint, which comes with the hub's certificate.
+#[derive(Debug)]
+struct ByFingerprint {
+    fingerprint: [u8; FINGERPRINT_BYTES],
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for ByFingerprint {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        let is_it = |shown: &&CertificateDer<'_>| {
+            let key = ParsedCertificate::try_from(*shown).map(|parsed| parsed.subject_public_key_info());
+            key.is_ok_and(|key| digest(&SHA256, &key).as_ref().starts_with(&self.fingerprint))
+        };
+        let authority = intermediates.iter().find(is_it);
+        let authority = authority.ok_or(TlsError::InvalidCertificate(CertificateError::UnknownIssuer))?;
+        by_authority(authority, Arc::clone(&self.provider))?.verify_server_cert(
+            end_entity,
+            &[],
+            server_name,
+            ocsp_response,
+            now,
+        )
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        Err(TlsError::General("TLS 1.2 is not spoken".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        verify_tls13_signature(message, cert, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
 }
 
 /// A client that trusts what `trusted` does, at a time that is possible.
@@ -114,9 +215,7 @@ mod tests {
     use std::thread::JoinHandle;
 
     use rcgen::{CertificateParams, KeyPair};
-    use rustls::client::WebPkiServerVerifier;
-    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-    use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+    use rustls::{ServerConfig, ServerConnection, StreamOwned};
     use sync_protocol::boot::Boot;
 
     use super::super::transport::tests::answers_over;

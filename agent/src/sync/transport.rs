@@ -6,16 +6,29 @@ use reqwest::header::CONTENT_TYPE;
 use reqwest::redirect::Policy;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sync_protocol::ticket::FINGERPRINT_BYTES;
 
 use super::tls;
 use crate::clock::Clock;
 use crate::error::Error;
+use crate::store::Identity;
 
 /// What an exchange is labelled with; whatever answers with something else is not a hub.
 const SYNC_TYPE: &str = "application/vnd.outpost.sync";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Silence of this long on a connection is a link that is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// Whom a client trusts, and who it is itself.
+#[derive(Debug, Clone)]
+pub enum Trust {
+    /// Whom the system trusts, as for a hub behind a proxy; without a certificate of its own.
+    System,
+    /// The hub whose authority's key has this fingerprint: the first contact.
+    Fingerprint([u8; FINGERPRINT_BYTES]),
+    /// The hub that gave this.
+    Member(Identity),
+}
 
 /// A client for one hub.
 #[derive(Debug, Clone)]
@@ -33,7 +46,7 @@ impl Transport {
     ///
     /// # Errors
     /// [`Error::Config`] if that is no address of a hub.
-    pub fn new(base: &str, clock: &Clock) -> Result<Transport, Error> {
+    pub fn new(base: &str, clock: &Clock, trust: &Trust) -> Result<Transport, Error> {
         let url = reqwest::Url::parse(base)
             .map_err(|_| Error::Config(format!("{base} is not an address such as https://hub.example.org")))?;
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
@@ -41,7 +54,11 @@ impl Transport {
         }
         let mut builder = builder();
         if url.scheme() == "https" {
-            builder = builder.tls_backend_preconfigured(tls::of_system(clock)?);
+            builder = builder.tls_backend_preconfigured(match trust {
+                Trust::System => tls::of_system(clock)?,
+                Trust::Fingerprint(fingerprint) => tls::of_fingerprint(clock, *fingerprint)?,
+                Trust::Member(identity) => tls::of_member(clock, identity)?,
+            });
         }
         let client = builder
             .connect_timeout(CONNECT_TIMEOUT)

@@ -52,7 +52,7 @@ pub(super) async fn code(State(hub): State<Hub>, Path(name): Path<String>) -> Re
     let code = secret::code()?;
     let (given, hours, named) = (code.clone(), hub.config().code_hours_valid, name.clone());
     hub.write::<_, HubError, _>(move |tx| give_code(tx, &named, &given, hours)).await?;
-    Ok(Json(json!({ "name": name, "code": code })))
+    Ok(Json(json!({ "name": name, "code": hub.told_code(code).await? })))
 }
 
 pub(super) async fn scopes(

@@ -1,12 +1,15 @@
 //! `outpost-hub gateway`
 
 use clap::Subcommand;
+use qrcode::render::unicode::Dense1x2;
+use qrcode::{EcLevel, QrCode};
 use serde_json::json;
 
 use super::Place;
+use crate::config::Tls;
 use crate::error::HubError;
 use crate::fleet::{self, GatewayView};
-use crate::hub::{add_gateway, checked_scopes, give_code, new_gateway};
+use crate::hub::{add_gateway, authority_of, checked_scopes, give_code, new_gateway, ticket};
 use crate::secret;
 
 #[derive(Debug, Subcommand)]
@@ -75,12 +78,12 @@ pub(super) fn run(place: &mut Place<'_>, command: Command) -> Result<(), HubErro
             let new = new_gateway(&name, &wanted(scopes, everything)?, &source)?;
             let code = secret::code()?;
             place.write(|tx| add_gateway(tx, &new, &code, hours))?;
-            say_code(place, &name, &code, json);
+            say_code(place, &name, &code, json)?;
         }
         Command::Code { name, json } => {
             let code = secret::code()?;
             place.write(|tx| give_code(tx, &name, &code, hours))?;
-            say_code(place, &name, &code, json);
+            say_code(place, &name, &code, json)?;
         }
         Command::List { json } => {
             let gateways = place.read(|tx| Ok(fleet::all(tx)?))?;
@@ -121,15 +124,34 @@ fn wanted(scopes: Vec<String>, everything: bool) -> Result<Vec<String>, HubError
     }
 }
 
-fn say_code(place: &mut Place<'_>, name: &str, code: &str, json: bool) {
+fn say_code(place: &mut Place<'_>, name: &str, code: &str, json: bool) -> Result<(), HubError> {
     let hours = place.config.code_hours_valid;
-    match json {
-        true => place.say_json(&json!({ "name": name, "code": code, "hours_valid": hours })),
-        false => {
-            place.say(code);
-            place.say(format!("valid once, for {hours} hours; on the gateway: outpost enroll HUB_URL {code}"));
+    let code = match place.config.tls {
+        Tls::Own => {
+            let authority = authority_of(&mut place.database()?)?;
+            place.read(|tx| ticket(tx, &authority, code))?
         }
+        Tls::Off => code.to_owned(),
+    };
+    if json {
+        place.say_json(&json!({ "name": name, "code": code, "hours_valid": hours }));
+        return Ok(());
     }
+    place.say(&code);
+    match place.config.tls {
+        Tls::Own => {
+            place.say(format!("valid once, for {hours} hours; on the gateway: outpost enroll {code}"));
+            place.say(qr(&code));
+        }
+        Tls::Off => place.say(format!("valid once, for {hours} hours; on the gateway: outpost enroll HUB_URL {code}")),
+    }
+    Ok(())
+}
+
+/// The code as a picture for a terminal; nothing if it is too long for one.
+fn qr(code: &str) -> String {
+    let picture = QrCode::with_error_correction_level(code, EcLevel::L);
+    picture.map(|picture| picture.render::<Dense1x2>().build()).unwrap_or_default()
 }
 
 fn line(gateway: &GatewayView) -> String {

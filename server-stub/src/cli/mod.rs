@@ -10,15 +10,18 @@ mod rules;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
+use sync_protocol::ticket::ADDRESS_BYTES_MAX;
 
 use crate::clock::now_ms;
-use crate::config::{Config, SAMPLE};
+use crate::config::{Config, SAMPLE, Tls};
 use crate::error::HubError;
-use crate::hub::{Hub, open_existing};
+use crate::hub::{Hub, authority_of, open_database, open_existing};
 use crate::lock::Lock;
-use crate::server::serve;
+use crate::pki;
+use crate::server::{serve, serve_tls};
 use crate::store::{Database, Tx};
 
 /// The centre of an Outpost fleet: takes in what gateways send, merges it, and shows what has not arrived.
@@ -46,6 +49,12 @@ struct Common {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Make a hub that gateways reach at this address, or say that its address has changed
+    Init {
+        /// Host and port as gateways reach it, such as hub.example.org:8480; without a port, that of `listen`
+        #[arg(long, value_name = "HOST[:PORT]")]
+        name: String,
+    },
     /// Serve gateways, the admin API and the status page
     Serve {
         /// Where to listen; port 0 takes any that is free
@@ -136,6 +145,7 @@ pub fn run(cli: Cli, out: &mut dyn Write) -> Result<(), HubError> {
     let data_dir = config.data_dir(cli.common.data_dir.as_deref())?;
     let mut place = Place { config, data_dir, out };
     match cli.command {
+        Command::Init { name } => init(&mut place, &name),
         Command::Serve { listen } => serve_command(&mut place, listen),
         Command::Gateway(command) => gateway::run(&mut place, command),
         Command::Rules(command) => rules::run(&mut place, command),
@@ -170,12 +180,41 @@ fn serve_command(place: &mut Place<'_>, listen: Option<SocketAddr>) -> Result<()
         let listener = tokio::net::TcpListener::bind(address).await.map_err(refused)?;
         hub.write(|tx| tx.note_start()).await?;
         let bound = listener.local_addr().map_err(refused)?;
+        let is_plain = place.config.tls == Tls::Off;
+        if is_plain && !bound.ip().is_loopback() {
+            let told = format!("tls is off, and {bound} is not an address of this machine only");
+            return Err(HubError::Config(told));
+        }
+        let scheme = if is_plain { "http" } else { "https" };
         tracing::info!(address = %bound, data_dir = %place.data_dir.display(), "serving");
-        place.say(format!("listening on http://{bound}"));
-        serve(listener, hub, asked_to_end()).await;
+        if !is_plain {
+            hub.write(move |tx| tx.note_bound(&bound.to_string())).await?;
+        }
+        place.say(format!("listening on {scheme}://{bound}"));
+        match is_plain {
+            true => serve(listener, hub, asked_to_end()).await,
+            false => serve_tls(listener, hub, asked_to_end()).await?,
+        }
         tracing::info!("ended");
         Ok(())
     })
+}
+
+/// Makes the hub of a folder, if there is none, and keeps under which address gateways reach it.
+fn init(place: &mut Place<'_>, name: &str) -> Result<(), HubError> {
+    let has_port = name.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    let address = if has_port { name.to_owned() } else { format!("{name}:{}", place.config.listen.port()) };
+    let is_fine = |c: char| c.is_ascii_alphanumeric() || "-.:[]".contains(c);
+    if name.is_empty() || address.len() > ADDRESS_BYTES_MAX || !address.chars().all(is_fine) {
+        return Err(HubError::Invalid("a hub's name is a host name or an address, such as hub.example.org".to_owned()));
+    }
+    let mut database = open_database(&place.data_dir)?;
+    let authority = authority_of(&mut database)?;
+    // So that a name that no certificate can have is refused now.
+    Arc::new(authority).listener(pki::names(&address, place.config.listen.ip()))?;
+    database.write(now_ms(), |tx| tx.set_address(&address))?;
+    place.say(format!("gateways reach this hub at https://{address}; it hears of that when it is started again"));
+    Ok(())
 }
 
 /// Ready on Ctrl-C or SIGTERM.

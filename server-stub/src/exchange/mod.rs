@@ -12,7 +12,7 @@ mod rescue;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use sync_protocol::error::DecodeError;
@@ -29,19 +29,25 @@ use self::incoming::{Broken, Incoming};
 use crate::clock::now_ms;
 use crate::error::{HubError, StoreError};
 use crate::hub::Hub;
+use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::store::{Contact, Tx};
 
 const CONTENT_TYPE: &str = "application/vnd.outpost.sync";
 
 /// `POST /sync/v1`.
-pub(crate) async fn sync(State(hub): State<Hub>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+pub(crate) async fn sync(
+    State(hub): State<Hub>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
     // On its own, because the server drops what belongs to a connection that broke: an exchange ends in order all the same.
-    let exchange = tokio::spawn(exchange(hub, headers, body));
+    let exchange = tokio::spawn(exchange(hub, peer, headers, body));
     exchange.await.map_err(|_| Problem::from(StoreError::Closed))?
 }
 
-async fn exchange(hub: Hub, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+async fn exchange(hub: Hub, peer: Peer, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
     let began = Instant::now();
     if headers.get(header::CONTENT_TYPE).is_none_or(|kind| kind.as_bytes() != CONTENT_TYPE.as_bytes()) {
         let title = "Not a sync message";
@@ -63,6 +69,12 @@ async fn exchange(hub: Hub, headers: HeaderMap, body: Body) -> Result<Response, 
         );
     };
     let (device, is_rescue) = (request.device, request.rescue.is_some());
+    if let Err(refused) = peer.speaks_as(&hub, device, is_rescue).await {
+        // So that the sender gets to hear it.
+        incoming.drain().await?;
+        tracing::warn!(device = device.0, error = %refused, "exchange refused");
+        return Err(refused.into());
+    }
     let mut talk = Talk { hub: &hub, device, contact: Contact::of(&request, now_ms()), sum: Received::default() };
     let (status, rows, bytes) = match talk.open(request).await? {
         Opened::Refused(refusal) => {

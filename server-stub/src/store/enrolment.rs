@@ -273,8 +273,9 @@ impl Tx<'_> {
         let nth = self.count("SELECT count(*) FROM gateways WHERE name LIKE ?1 || '-twin-%'", &name)? + 1;
         let device: i64 = self
             .sql(
-                "INSERT INTO gateways (device, name, added_ms, scopes, source, twin_of, enrolled_ms, last_error, last_error_ms)
-                 VALUES (?7, ?1, ?2, ?3, ?4, ?5, ?2, ?6, ?2) RETURNING device",
+                "INSERT INTO gateways (device, name, added_ms, scopes, source, twin_of, enrolled_ms, last_error, last_error_ms,
+                                       cert_key)
+                 SELECT ?7, ?1, ?2, ?3, ?4, ?5, ?2, ?6, ?2, cert_key FROM gateways WHERE device = ?5 RETURNING device",
             )?
             .query_row(
                 params![

@@ -4,6 +4,7 @@
 //! it. A [`Tx`] is one transaction, and is the hub's [`sync_protocol::hub::Store`]. Nothing is remembered outside of a
 //! transaction but parsed rules by their version, because commands of the same program write the file while it is served.
 
+mod authority;
 mod backup;
 mod enrolment;
 mod epoch;
@@ -35,7 +36,7 @@ pub(crate) use writer::Writer;
 
 use crate::error::StoreError;
 
-const SCHEMA: [&str; 2] = [include_str!("schema-1.sql"), include_str!("schema-2.sql")];
+const SCHEMA: [&str; 3] = [include_str!("schema-1.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
 const BUSY_SECONDS: u64 = 20;
 const STATEMENTS_CACHED: usize = 96;
 const WRITER_CACHE_KIB: i64 = 16_000;

@@ -36,7 +36,7 @@ impl Tx<'_> {
             }
         };
         self.sql(sql)?.execute([device.0])?;
-        Ok(())
+        self.keep_former_cert_key(device, was_revoked)
     }
 
     pub(super) fn keys_before(&mut self, device: Device) -> Result<Vec<DeviceKey>, StoreError> {

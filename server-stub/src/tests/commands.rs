@@ -10,7 +10,9 @@ use crate::{Class, HubError};
 impl World {
     fn run(&self, command: &[&str]) -> Result<String, HubError> {
         let dir = self.dir.path().to_str().unwrap();
-        let cli = Cli::try_parse_from([&["outpost-hub", "--data-dir", dir], command].concat()).unwrap();
+        let config = self.file("plain.toml", "tls = \"off\"\n");
+        let cli = [&["outpost-hub", "--data-dir", dir, "--config", &config], command].concat();
+        let cli = Cli::try_parse_from(cli).unwrap();
         let mut out = Vec::new();
         run(cli, &mut out)?;
         Ok(String::from_utf8(out).unwrap())

@@ -57,7 +57,8 @@ async fn a_code_opens_once_and_wrong_ones_are_told_so() {
 
 #[tokio::test]
 async fn too_many_wrong_codes_close_the_door_for_a_while() {
-    let world = World::start_with(Config { code_failures_per_minute: 2, ..Config::default() }).await;
+    let world =
+        World::start_with(Config { code_failures_per_minute: 2, tls: crate::Tls::Off, ..Config::default() }).await;
     let code = world.hub.add_gateway("zomba", &["mw/zomba"], "clinic").await.unwrap();
     for _ in 0..2 {
         assert_eq!(world.enroll("AAAA-BBBB-CCCC").await.status, 403);

@@ -6,6 +6,7 @@ mod commands;
 mod exchange;
 mod rescue;
 mod store;
+mod tls;
 mod walk;
 
 use std::io::{Read, Write};
@@ -28,7 +29,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::{Config, Hub, serve};
+use crate::{Config, Hub, Tls, serve};
 
 const SYNC: (&str, &str) = ("content-type", "application/vnd.outpost.sync");
 
@@ -83,7 +84,7 @@ impl Reply {
 
 impl World {
     async fn start() -> World {
-        World::start_with(Config::default()).await
+        World::start_with(Config { tls: Tls::Off, ..Config::default() }).await
     }
 
     async fn start_with(config: Config) -> World {

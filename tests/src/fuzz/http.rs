@@ -50,7 +50,8 @@ impl Programs {
         let ((gateway, at_gateway), (hub, at_hub)) = (listen(), listen());
         let (end_gateway, ended_gateway) = oneshot::channel::<()>();
         let (end_hub, ended_hub) = oneshot::channel::<()>();
-        let opened = Hub::open(&hub_dir).expect("a hub");
+        let plain = server_stub::Config { tls: server_stub::Tls::Off, ..server_stub::Config::default() };
+        let opened = Hub::open_with(&hub_dir, plain).expect("a hub");
         let token = opened.admin_token().to_owned();
         let threads = vec![
             runtime(async move {

@@ -98,7 +98,8 @@ fn visit(n: i64) -> Json {
 fn a_database_without_header_is_set_aside_whole() {
     let mut hub = MemoryHub::default();
     let mut clinic = Clinic::enrolled(&mut hub, "mw");
-    let enrolment = Enrolment { hub_url: "https://hub".into(), name: "zomba".into(), device: 7, enrolled_ms: 5 };
+    let enrolment =
+        Enrolment { hub_url: "https://hub".into(), name: "zomba".into(), device: 7, enrolled_ms: 5, identity: None };
     clinic.store.blocking_write(move |tx| tx.set_enrolment(&enrolment)).unwrap();
     clinic.put("visit/a", json!({"n": 1}));
     let mut broken = Vec::new();

@@ -27,7 +27,8 @@ fn captured_records_the_outbox_and_the_state_survive_a_restart() {
 #[test]
 fn small_things_survive_a_restart() {
     let clinic = Clinic::new();
-    let enrolment = Enrolment { hub_url: "https://hub".into(), name: "zomba-1".into(), device: 7, enrolled_ms: 5 };
+    let enrolment =
+        Enrolment { hub_url: "https://hub".into(), name: "zomba-1".into(), device: 7, enrolled_ms: 5, identity: None };
     let report =
         SyncReport { attempt_ms: 9, error_class: Some("offline".into()), bytes_up: 3, ..SyncReport::default() };
     let answer = Answer { hash: vec![1, 2], body: vec![3] };
@@ -75,7 +76,7 @@ fn a_newer_database_is_refused_and_left_alone() {
     drop(store);
     rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let refused = Store::open(dir.path(), Options::default()).unwrap_err();
-    assert!(matches!(refused, Error::NewerDatabase { found: 99, known: 3 }), "{refused}");
+    assert!(matches!(refused, Error::NewerDatabase { found: 99, known: 4 }), "{refused}");
     assert!(matches!(Store::open_read_only(dir.path()), Err(Error::NewerDatabase { .. })));
 }
 

@@ -1,0 +1,100 @@
+//! The gateway's own key, and the certificate that its hub gave for it.
+//!
+//! The key is made on this box and never leaves it. Instead of a certificate request goes up the public key, with the code
+//! signed by it: all else that a request could say, the hub knows better. Whether the certificate is still valid is for the
+//! hub to judge, whose clock is right; here nobody looks at its times.
+
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+use serde::{Deserialize, Serialize};
+
+use super::transport::{Transport, Trust};
+use crate::clock::Clock;
+use crate::error::Error;
+use crate::store::{Enrolment, Identity, Store};
+
+/// What is signed before the code.
+const PROOF_CONTEXT: &[u8] = b"outpost 2026-11 enrolment key v1\0";
+
+/// A new key, with what shows the hub that it is held here.
+pub(super) struct NewKey {
+    /// PKCS #8.
+    pub(super) secret: Vec<u8>,
+    /// The point in hex digits.
+    pub(super) public_key: String,
+    /// The signature in hex digits.
+    pub(super) proof: String,
+}
+
+/// What the hub gives for it.
+#[derive(Deserialize)]
+pub(super) struct Certified {
+    certificate: String,
+    authority: String,
+    renew_ms: i64,
+}
+
+impl NewKey {
+    /// Makes a key for an enrolment.
+    pub(super) fn make(code: &str) -> Result<NewKey, Error> {
+        let random = SystemRandom::new();
+        let failed = |_| Error::Io(std::io::Error::other("no randomness from the operating system"));
+        let secret = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random).map_err(failed)?;
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, secret.as_ref(), &random);
+        let pair = pair.map_err(|_| Error::Io(std::io::Error::other("the new key cannot be used")))?;
+        let proof = pair.sign(&random, &[PROOF_CONTEXT, code.as_bytes()].concat()).map_err(failed)?;
+        Ok(NewKey {
+            secret: secret.as_ref().to_vec(),
+            public_key: hex(pair.public_key().as_ref()),
+            proof: hex(proof.as_ref()),
+        })
+    }
+}
+
+impl Certified {
+    /// What a gateway keeps.
+    pub(super) fn identity(self, secret: Vec<u8>) -> Result<Identity, Error> {
+        Ok(Identity {
+            authority: unhex(&self.authority)?,
+            key: secret,
+            certificate: unhex(&self.certificate)?,
+            renew_ms: self.renew_ms,
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct Nothing {}
+
+/// Asks for the next certificate if it is time, which is known when the hub was just heard. Nothing is lost if it fails: there
+/// is a third of the certificate's life left, and the hub's grace after it.
+pub(super) async fn renew_in_time(store: &Store, clock: &Clock, enrolment: &Enrolment) -> Result<(), Error> {
+    let Some(identity) = enrolment.identity.as_ref().filter(|known| known.renew_ms <= clock.now().now_ms) else {
+        return Ok(());
+    };
+    let transport = Transport::new(&enrolment.hub_url, clock, &Trust::Member(identity.clone()))?;
+    let certified: Certified = transport.post_json("/renew/v1", &Nothing {}).await?;
+    let renewed = Enrolment { identity: Some(certified.identity(identity.key.clone())?), ..enrolment.clone() };
+    let before = enrolment.clone();
+    let write = store.write(move |tx| {
+        // Unless somebody enrolled it anew meanwhile.
+        match tx.reader()?.enrolment()? == Some(before) {
+            true => tx.set_enrolment(&renewed),
+            false => Ok::<_, Error>(()),
+        }
+    });
+    write.await?;
+    tracing::info!("the certificate of this gateway was renewed");
+    Ok(())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Bytes from hex digits, as the hub sends them.
+pub(super) fn unhex(text: &str) -> Result<Vec<u8>, Error> {
+    let digits = text.as_bytes().chunks(2).map(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok());
+    let bytes = digits.collect::<Option<Vec<u8>>>();
+    bytes.ok_or_else(|| Error::Rejected("the hub's answer is not in a form that this version reads".to_owned()))
+}

@@ -1,0 +1,80 @@
+//! Who is at the other end of a connection, as far as TLS tells: judged anew for each request, also on a connection that is
+//! kept, so that what an admin decides counts at once.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Extension, State};
+use rustls::pki_types::CertificateDer;
+use serde::Serialize;
+use sync_protocol::id::Device;
+
+use crate::clock::now_ms;
+use crate::error::HubError;
+use crate::hub::Hub;
+use crate::pki::{Issued, KeyHash, key_hash};
+use crate::problem::Problem;
+use crate::secret::hex;
+
+/// The other end of a connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    /// Its address.
+    pub(crate) address: IpAddr,
+    /// The certificate whose key it has shown to hold.
+    pub(crate) certificate: Option<Arc<CertificateDer<'static>>>,
+}
+
+/// A certificate for a gateway.
+#[derive(Debug, Serialize)]
+pub(crate) struct Certified {
+    /// DER in hex digits.
+    certificate: String,
+    /// The authority's, likewise.
+    authority: String,
+    renew_ms: i64,
+}
+
+impl Certified {
+    pub(crate) fn new(issued: &Issued, authority: &[u8]) -> Certified {
+        Certified { certificate: hex(&issued.certificate), authority: hex(authority), renew_ms: issued.renew_ms }
+    }
+}
+
+impl Peer {
+    /// The hash of its key, if its certificate may be used now.
+    fn key(&self, hub: &Hub) -> Result<Option<KeyHash>, HubError> {
+        let Some(authority) = hub.authority() else { return Ok(None) };
+        let certificate = self.certificate.as_ref().ok_or(HubError::NoCertificate)?;
+        authority.judge(certificate, now_ms(), hub.config().certificate_grace_days)?;
+        key_hash(certificate).map(Some)
+    }
+
+    /// Refuses who speaks as a gateway with another one's certificate, or none. Without TLS there is nothing to see.
+    pub(crate) async fn speaks_as(&self, hub: &Hub, device: Device, is_rescue: bool) -> Result<(), HubError> {
+        let Some(key) = self.key(hub)? else { return Ok(()) };
+        let look = move |tx: &mut crate::store::Tx<'_>| match is_rescue {
+            true => tx.may_hand_in(device, &key),
+            false => tx.is_bound(device, &key),
+        };
+        match hub.read(look).await? {
+            true => Ok(()),
+            false => Err(HubError::ForeignCertificate),
+        }
+    }
+}
+
+/// `POST /renew/v1`: the next certificate for the same key.
+pub(crate) async fn renew(
+    State(hub): State<Hub>,
+    Extension(peer): Extension<Peer>,
+) -> Result<Json<Certified>, Problem> {
+    let (Some(key), Some(certificate), Some(authority)) = (peer.key(&hub)?, &peer.certificate, hub.authority()) else {
+        return Err(HubError::NoCertificate.into());
+    };
+    let (device, name) = hub.read(move |tx| tx.renewable(&key)).await?.ok_or(HubError::ForeignCertificate)?;
+    let issued = authority.renew(certificate, &name, now_ms(), hub.config().certificate_days)?;
+    tracing::info!(device = device.0, "certificate renewed");
+    Ok(Json(Certified::new(&issued, authority.certificate())))
+}

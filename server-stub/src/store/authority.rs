@@ -1,0 +1,87 @@
+//! The hub's own authority, and which keys its gateways' certificates are bound to.
+
+use rusqlite::{OptionalExtension, params};
+use sync_protocol::id::Device;
+
+use super::Tx;
+use super::tx::small;
+use crate::error::StoreError;
+use crate::pki::{Kept, KeyHash};
+
+impl Tx<'_> {
+    /// The authority, if there is one.
+    pub(crate) fn authority(&mut self) -> Result<Option<Kept>, StoreError> {
+        let mut select = self.sql("SELECT key, certificate, address FROM authority")?;
+        let kept =
+            select.query_row([], |row| Ok(Kept { key: row.get(0)?, certificate: row.get(1)?, address: row.get(2)? }));
+        Ok(kept.optional()?)
+    }
+
+    /// Keeps an authority, once and for all.
+    pub(crate) fn set_authority(&mut self, kept: &Kept) -> Result<(), StoreError> {
+        let mut insert = self.sql("INSERT INTO authority (one, key, certificate, address) VALUES (1, ?1, ?2, ?3)")?;
+        insert.execute(params![kept.key, kept.certificate, kept.address])?;
+        Ok(())
+    }
+
+    /// Keeps the address that codes carry.
+    pub(crate) fn set_address(&mut self, address: &str) -> Result<(), StoreError> {
+        self.sql("UPDATE authority SET address = ?1")?.execute([address])?;
+        Ok(())
+    }
+
+    /// Keeps where the hub listens: that is in codes if nobody said anything else.
+    pub(crate) fn note_bound(&mut self, bound: &str) -> Result<(), StoreError> {
+        self.sql("UPDATE authority SET bound = ?1")?.execute([bound])?;
+        Ok(())
+    }
+
+    /// The address that codes carry; empty if it is not known.
+    pub(crate) fn known_address(&mut self) -> Result<String, StoreError> {
+        let mut select = self.sql("SELECT CASE address WHEN '' THEN bound ELSE address END FROM authority")?;
+        Ok(select.query_row([], |row| row.get(0)).optional()?.unwrap_or_default())
+    }
+
+    /// Binds a gateway to a key, in place of the one before.
+    pub(crate) fn bind_key(&mut self, device: Device, key: &KeyHash) -> Result<(), StoreError> {
+        self.sql("UPDATE gateways SET cert_key = ?2 WHERE device = ?1")?.execute(params![device.0, key])?;
+        Ok(())
+    }
+
+    /// Keeps the key of a gateway that is about to get another one, or forgets those of one that was revoked.
+    pub(super) fn keep_former_cert_key(&mut self, device: Device, was_revoked: bool) -> Result<(), StoreError> {
+        let sql = match was_revoked {
+            true => "DELETE FROM former_cert_keys WHERE device = ?1",
+            false => {
+                "INSERT OR IGNORE INTO former_cert_keys (device, cert_key)
+                 SELECT device, cert_key FROM gateways WHERE device = ?1 AND cert_key <> x''"
+            }
+        };
+        self.sql(sql)?.execute([device.0])?;
+        Ok(())
+    }
+
+    /// Whether a gateway is bound to this key.
+    pub(crate) fn is_bound(&mut self, device: Device, key: &KeyHash) -> Result<bool, StoreError> {
+        let mut select = self.sql("SELECT EXISTS (SELECT 1 FROM gateways WHERE device = ?1 AND cert_key = ?2)")?;
+        Ok(select.query_row(params![device.0, key], |row| row.get(0))?)
+    }
+
+    /// Whether this key may hand in what an old card holds: that of any gateway, or the one which the card's had before.
+    pub(crate) fn may_hand_in(&mut self, device: Device, key: &KeyHash) -> Result<bool, StoreError> {
+        let mut select = self.sql(
+            "SELECT EXISTS (SELECT 1 FROM gateways WHERE cert_key = ?2 AND is_revoked = 0)
+                 OR EXISTS (SELECT 1 FROM former_cert_keys WHERE device = ?1 AND cert_key = ?2)",
+        )?;
+        Ok(select.query_row(params![device.0, key], |row| row.get(0))?)
+    }
+
+    /// The gateway of a key that may have another certificate: its number and name. Twins share one key; the first that is
+    /// not shut out stands for them.
+    pub(crate) fn renewable(&mut self, key: &KeyHash) -> Result<Option<(Device, String)>, StoreError> {
+        let mut select =
+            self.sql("SELECT device, name FROM gateways WHERE cert_key = ?1 AND is_revoked = 0 ORDER BY device")?;
+        let found = select.query_row(params![key], |row| Ok((Device(small(row.get(0)?)), row.get(1)?)));
+        Ok(found.optional()?)
+    }
+}

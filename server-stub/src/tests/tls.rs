@@ -1,0 +1,271 @@
+//! Who gets in over TLS, and who does not: each attack over a real socket.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::sync::Arc;
+
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
+use rustls::client::WebPkiServerVerifier;
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
+use serde_json::{Value as Json, json};
+use sync_protocol::message::{Response, Status, body, split_head};
+use sync_protocol::ticket::Ticket;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::Clinic;
+use crate::clock::now_ms;
+use crate::pki::{self, Authority};
+use crate::secret::{hex, unhex};
+use crate::{Config, Hub, serve_tls};
+
+const DAY_MS: i64 = 86_400_000;
+
+/// A key of a gateway, and what it shows.
+struct Card {
+    key: Vec<u8>,
+    point: Vec<u8>,
+    certificate: Vec<u8>,
+}
+
+impl Card {
+    fn new() -> Card {
+        let random = SystemRandom::new();
+        let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random).unwrap().as_ref().to_vec();
+        let point = Card::pair(&key).public_key().as_ref().to_vec();
+        Card { key, point, certificate: Vec::new() }
+    }
+
+    fn pair(key: &[u8]) -> EcdsaKeyPair {
+        EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, key, &SystemRandom::new()).unwrap()
+    }
+
+    fn proof(&self, code: &str) -> String {
+        let signed = [b"outpost 2026-11 enrolment key v1\0", code.as_bytes()].concat();
+        hex(Card::pair(&self.key).sign(&SystemRandom::new(), &signed).unwrap().as_ref())
+    }
+}
+
+/// A hub with TLS on a free port.
+struct Fort {
+    _dir: TempDir,
+    hub: Hub,
+    address: SocketAddr,
+    _end: oneshot::Sender<()>,
+    _served: JoinHandle<()>,
+}
+
+impl Fort {
+    async fn start() -> Fort {
+        let dir = tempfile::tempdir().unwrap();
+        let hub = Hub::open_with(dir.path(), Config { read_timeout_seconds: 1, ..Config::default() }).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        hub.write(move |tx| tx.note_bound(&address.to_string())).await.unwrap();
+        let (end, ended) = oneshot::channel::<()>();
+        let serving = hub.clone();
+        let served = tokio::spawn(async move {
+            serve_tls(listener, serving, async move { drop(ended.await) }).await.unwrap();
+        });
+        Fort { _dir: dir, hub, address, _end: end, _served: served }
+    }
+
+    fn authority(&self) -> &Authority {
+        self.hub.authority().unwrap()
+    }
+
+    fn client(&self, card: Option<&Card>, version: &'static SupportedProtocolVersion) -> ClientConfig {
+        let provider = Arc::new(default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from(self.authority().certificate().to_vec())).unwrap();
+        let trusted = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
+        let config = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[version]).unwrap();
+        let config = config.with_webpki_verifier(trusted.unwrap());
+        match card {
+            Some(card) => {
+                let chain = vec![CertificateDer::from(card.certificate.clone())];
+                config.with_client_auth_cert(chain, PrivateKeyDer::Pkcs8(card.key.clone().into())).unwrap()
+            }
+            None => config.with_no_client_auth(),
+        }
+    }
+
+    /// One request; `None` if there was no answer.
+    async fn ask(&self, card: Option<&Card>, path: &str, kind: &str, body: &[u8]) -> Option<(u16, Vec<u8>)> {
+        let (address, client) = (self.address, self.client(card, &rustls::version::TLS13));
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: hub\r\nconnection: close\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        let request = [head.as_bytes(), body].concat();
+        let talk = move || {
+            let name = ServerName::try_from("127.0.0.1").unwrap();
+            let connection = ClientConnection::new(Arc::new(client), name).unwrap();
+            let mut stream = StreamOwned::new(connection, TcpStream::connect(address).unwrap());
+            stream.write_all(&request).ok()?;
+            let mut answer = Vec::new();
+            let _ = stream.read_to_end(&mut answer);
+            let at = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
+            let status = String::from_utf8(answer[..at].to_vec()).unwrap().split(' ').nth(1)?.parse().ok()?;
+            Some((status, answer[at + 4..].to_vec()))
+        };
+        tokio::task::spawn_blocking(talk).await.unwrap()
+    }
+
+    async fn enroll(&self, card: &Card, code: &str) -> (u16, Json) {
+        let wish = json!({ "code": code, "public_key": hex(&card.point), "proof": card.proof(code) });
+        let (status, body) =
+            self.ask(None, "/enroll/v1", "application/json", wish.to_string().as_bytes()).await.unwrap();
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    async fn code(&self, name: &str) -> String {
+        let told = self.hub.add_gateway(name, &["mw"], "clinic").await.unwrap();
+        Ticket::parse(&told).unwrap().secret_letters()
+    }
+
+    /// An enrolled gateway.
+    async fn clinic(&self, name: &str) -> (Clinic, Card) {
+        let (mut card, code) = (Card::new(), self.code(name).await);
+        let (status, granted) = self.enroll(&card, &code).await;
+        assert_eq!(status, 200, "{granted}");
+        card.certificate = unhex(granted["certificate"].as_str().unwrap()).unwrap();
+        (Clinic::new(&granted), card)
+    }
+
+    /// The answer to an exchange: the status in its head, or that of HTTP.
+    async fn sync(&self, clinic: &mut Clinic, card: Option<&Card>) -> Option<Result<Status, u16>> {
+        let outgoing = clinic.request();
+        let message = body(&outgoing.head.encode(), outgoing.frames);
+        let (status, answer) = self.ask(card, "/sync/v1", "application/vnd.outpost.sync", &message).await?;
+        if status != 200 {
+            return Some(Err(status));
+        }
+        let (head, _) = split_head(&answer).unwrap().unwrap();
+        Some(Ok(Response::decode(head).unwrap().status))
+    }
+}
+
+#[tokio::test]
+async fn only_the_certificate_of_this_gateway_opens_an_exchange() {
+    let fort = Fort::start().await;
+    let (mut a, card) = fort.clinic("a").await;
+    let (_, other) = fort.clinic("b").await;
+    assert_eq!(fort.sync(&mut a, None).await, Some(Err(403)), "none");
+    assert_eq!(fort.sync(&mut a, Some(&other)).await, Some(Err(403)), "another gateway's");
+    assert_eq!(fort.sync(&mut a, Some(&card)).await, Some(Ok(Status::Ok)));
+    let foreign = Authority::open(&pki::make("", now_ms()).unwrap()).unwrap();
+    let certificate = foreign.issue(&card.point, "a", now_ms(), 90).unwrap().certificate;
+    let forged = Card { certificate, key: card.key.clone(), point: card.point.clone() };
+    assert_eq!(fort.sync(&mut a, Some(&forged)).await, None, "of another authority, over the same key");
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_good_within_the_grace_and_not_after() {
+    let fort = Fort::start().await;
+    let (mut a, card) = fort.clinic("a").await;
+    let expired = |days: i64| {
+        let issued = fort.authority().issue(&card.point, "a", now_ms() - (90 + days) * DAY_MS, 90).unwrap();
+        Card { certificate: issued.certificate, key: card.key.clone(), point: card.point.clone() }
+    };
+    assert_eq!(fort.sync(&mut a, Some(&expired(179))).await, Some(Ok(Status::Ok)));
+    assert_eq!(fort.sync(&mut a, Some(&expired(181))).await, Some(Err(403)));
+    let (status, renewed) = fort.ask(Some(&expired(179)), "/renew/v1", "application/json", b"{}").await.unwrap();
+    let renewed: Json = serde_json::from_slice(&renewed).unwrap();
+    assert_eq!(status, 200, "{renewed}");
+    let certificate = unhex(renewed["certificate"].as_str().unwrap()).unwrap();
+    let fresh = Card { certificate, key: card.key.clone(), point: card.point.clone() };
+    fort.authority().judge(&CertificateDer::from(fresh.certificate.clone()), now_ms(), 0).unwrap();
+    assert_eq!(fort.sync(&mut a, Some(&fresh)).await, Some(Ok(Status::Ok)));
+    assert_eq!(fort.ask(Some(&expired(181)), "/renew/v1", "application/json", b"{}").await.unwrap().0, 403);
+    assert_eq!(fort.ask(None, "/renew/v1", "application/json", b"{}").await.unwrap().0, 403);
+}
+
+#[tokio::test]
+async fn a_revoked_gateway_is_refused_at_its_next_contact_and_gets_no_certificate() {
+    let fort = Fort::start().await;
+    let (mut a, card) = fort.clinic("a").await;
+    assert_eq!(fort.sync(&mut a, Some(&card)).await, Some(Ok(Status::Ok)));
+    fort.hub.write(|tx| tx.revoke("a")).await.unwrap();
+    assert_eq!(fort.sync(&mut a, Some(&card)).await, Some(Ok(Status::Denied)));
+    assert_eq!(fort.ask(Some(&card), "/renew/v1", "application/json", b"{}").await.unwrap().0, 403);
+}
+
+#[tokio::test]
+async fn a_code_is_good_once_for_who_holds_the_key_and_guessing_is_slowed() {
+    let fort = Fort::start().await;
+    let (card, code) = (Card::new(), fort.code("a").await);
+    let stolen = Card { key: Card::new().key, point: card.point.clone(), certificate: Vec::new() };
+    assert_eq!(fort.enroll(&stolen, &code).await.0, 400, "another's public key; the code stays good");
+    assert_eq!(fort.enroll(&card, &code).await.0, 200);
+    assert_eq!(fort.enroll(&card, &code).await.0, 403, "replayed");
+    for _ in 0..4 {
+        assert_eq!(fort.enroll(&card, "0000000000000000").await.0, 403);
+    }
+    assert_eq!(fort.enroll(&card, "0000000000000000").await.0, 429);
+    let good = fort.code("b").await;
+    assert_eq!(fort.enroll(&card, &good).await.0, 429, "also with the right one, for a minute");
+}
+
+#[tokio::test]
+async fn an_older_tls_is_refused_and_who_is_slow_to_shake_hands_is_cut_off() {
+    let fort = Fort::start().await;
+    let (address, old) = (fort.address, fort.client(None, &rustls::version::TLS12));
+    let talk = move || {
+        let connection = ClientConnection::new(Arc::new(old), ServerName::try_from("127.0.0.1").unwrap()).unwrap();
+        let mut stream = StreamOwned::new(connection, TcpStream::connect(address).unwrap());
+        assert!(stream.write_all(b"GET / HTTP/1.1\r\n\r\n").is_err(), "TLS 1.2");
+        let mut silent = TcpStream::connect(address).unwrap();
+        silent.write_all(&[0x16, 3, 1]).unwrap();
+        assert_eq!(silent.read(&mut [0; 64]).unwrap(), 0, "cut off");
+    };
+    tokio::task::spawn_blocking(talk).await.unwrap();
+}
+
+/// What openssl finds: only TLS 1.3, only strong groups.
+#[tokio::test]
+async fn a_scan_from_outside_finds_only_what_is_meant_to_be_there() {
+    if Command::new("openssl").arg("version").output().is_err() {
+        eprintln!("skipped: openssl is not installed");
+        return;
+    }
+    let fort = Fort::start().await;
+    let address = fort.address.to_string();
+    let scan = move || {
+        let connects = |options: &[&str]| {
+            let mut command = Command::new("openssl");
+            command.args(["s_client", "-connect", &address]).args(options).stdin(std::process::Stdio::null());
+            let said = command.output().unwrap();
+            String::from_utf8_lossy(&said.stdout).contains("Cipher is TLS_")
+        };
+        for group in ["X25519", "P-256", "P-384"] {
+            assert!(connects(&["-tls1_3", "-groups", group]), "{group}");
+        }
+        for group in ["P-521", "X448", "ffdhe2048", "ffdhe4096"] {
+            assert!(!connects(&["-tls1_3", "-groups", group]), "{group}");
+        }
+        for version in ["-tls1", "-tls1_1", "-tls1_2"] {
+            assert!(!connects(&[version, "-cipher", "ALL:@SECLEVEL=0"]), "{version}");
+        }
+    };
+    tokio::task::spawn_blocking(scan).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_hub_that_was_put_back_has_the_authority_that_it_had() {
+    let fort = Fort::start().await;
+    let (mut a, card) = fort.clinic("a").await;
+    let file = fort._dir.path().join("copy");
+    std::fs::create_dir(&file).unwrap();
+    crate::hub::open_database(fort._dir.path()).unwrap().back_up(&file.join("hub.db"), now_ms()).unwrap();
+    let again = Hub::open_with(&file, Config::default()).unwrap();
+    assert_eq!(again.authority().unwrap().certificate(), fort.authority().certificate());
+    again.authority().unwrap().judge(&CertificateDer::from(card.certificate.clone()), now_ms(), 0).unwrap();
+    assert_eq!(fort.sync(&mut a, Some(&card)).await, Some(Ok(Status::Ok)));
+}
