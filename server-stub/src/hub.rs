@@ -1,7 +1,7 @@
 //! A running hub: its store, its limits and its secrets, behind one handle that is cheap to clone.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::sleep;
@@ -116,7 +116,10 @@ impl Hub {
     /// A code as people get it.
     pub(crate) async fn told_code(&self, code: String) -> Result<String, HubError> {
         match self.authority().cloned() {
-            Some(authority) => self.read(move |tx| ticket(tx, &authority, &code)).await,
+            Some(authority) => {
+                let listen = self.0.config.listen;
+                self.read(move |tx| ticket(tx, &authority, listen, &code)).await
+            }
             None => Ok(code),
         }
     }
@@ -208,13 +211,20 @@ pub(crate) fn authority_of(database: &mut Database) -> Result<Authority, HubErro
 }
 
 /// The code as it is given to people: with the hub's address and fingerprint in it.
-pub(crate) fn ticket(tx: &mut Tx<'_>, authority: &Authority, code: &str) -> Result<String, HubError> {
-    let address = match tx.known_address()? {
-        address if address.is_empty() || address.len() > ADDRESS_BYTES_MAX => {
-            return Err(HubError::Config("nobody said how gateways reach this hub".to_owned()));
-        }
-        address => address,
-    };
+pub(crate) fn ticket(
+    tx: &mut Tx<'_>,
+    authority: &Authority,
+    listen: SocketAddr,
+    code: &str,
+) -> Result<String, HubError> {
+    let known = tx.known_address()?;
+    // A hub that was started just now has yet to say where it listens.
+    let address = if known.is_empty() { listen.to_string() } else { known };
+    let is_everywhere = address.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_unspecified());
+    if is_everywhere || address.len() > ADDRESS_BYTES_MAX {
+        let told = "nobody said how gateways reach this hub: outpost-hub init --name hub.example.org, then outpost-hub gateway code NAME";
+        return Err(HubError::Config(told.to_owned()));
+    }
     Ok(Ticket { secret: secret::code_bytes(code), fingerprint: authority.fingerprint()?, address }.to_string())
 }
 

@@ -6,6 +6,9 @@
 //! durable before it is answered. The log is folded back every 2,000 pages, 2 MB, which bounds it and lets the pages that every
 //! commit touches be folded once for all of them. There are no foreign keys: nothing that is referred to is ever deleted.
 
+use std::fs::{OpenOptions, Permissions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -34,6 +37,7 @@ const STATEMENTS_CACHED: usize = 64;
 pub(super) fn for_writing(dir: &Path) -> Result<Connection, Error> {
     std::fs::create_dir_all(dir)?;
     let path = dir.join(FILE_NAME);
+    keep_private(&path)?;
     let mut db = Connection::open(&path)?;
     db.busy_timeout(BUSY_TIMEOUT)?;
     refuse_strangers(&db, &path)?;
@@ -47,6 +51,22 @@ pub(super) fn for_writing(dir: &Path) -> Result<Connection, Error> {
     settle(&db)?;
     migrate(&mut db, &path)?;
     Ok(db)
+}
+
+/// Makes the file, if there is none, readable by its owner only, and one that is there likewise: keys lie in it. SQLite gives its
+/// log the same mode.
+fn keep_private(path: &Path) -> Result<(), Error> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            let mode = std::fs::metadata(path)?.permissions().mode();
+            if mode & 0o077 != 0 {
+                // A medium without modes, or a file of another owner: it is opened all the same.
+                let _ = std::fs::set_permissions(path, Permissions::from_mode(mode & 0o700));
+            }
+            Ok(())
+        }
+        made => Ok(made.map(drop)?),
+    }
 }
 
 /// Opens the database for reading only, beside whoever writes it.

@@ -129,7 +129,7 @@ fn say_code(place: &mut Place<'_>, name: &str, code: &str, json: bool) -> Result
     let code = match place.config.tls {
         Tls::Own => {
             let authority = authority_of(&mut place.database()?)?;
-            place.read(|tx| ticket(tx, &authority, code))?
+            place.read(|tx| ticket(tx, &authority, place.config.listen, code))?
         }
         Tls::Off => code.to_owned(),
     };

@@ -20,6 +20,7 @@ impl Database {
     pub(crate) fn back_up(&mut self, to: &Path, now_ms: i64) -> Result<(), HubError> {
         let part = with_suffix(to, ".part");
         let _ = fs::remove_file(&part);
+        super::keep_private(&part)?;
         let mut copy = Connection::open(&part).map_err(StoreError::from)?;
         let backup = Backup::new(&self.conn, &mut copy).map_err(StoreError::from)?;
         backup.run_to_completion(PAGES_STEP, STEP_PAUSE, None).map_err(StoreError::from)?;

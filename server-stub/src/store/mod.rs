@@ -19,6 +19,9 @@ mod rules;
 mod tx;
 mod writer;
 
+use std::fs::{OpenOptions, Permissions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +56,7 @@ pub(crate) struct Database {
 impl Database {
     /// Opens the file, makes it if it is not there, and brings its schema up to date.
     pub(crate) fn open(path: &Path) -> Result<Database, StoreError> {
+        keep_private(path)?;
         let mut conn = Connection::open(path)?;
         conn.busy_timeout(Duration::from_secs(BUSY_SECONDS))?;
         conn.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
@@ -108,6 +112,22 @@ impl Database {
         let begun = self.conn.transaction_with_behavior(TransactionBehavior::Deferred);
         let transaction = begun.map_err(StoreError::from)?;
         act(&mut Tx::new(&transaction, &mut self.rules, now_ms))
+    }
+}
+
+/// Makes the file, if there is none, readable by its owner only, and one that is there likewise: the keys of the hub and of its
+/// gateways lie in it. SQLite gives its log the same mode.
+pub(crate) fn keep_private(path: &Path) -> Result<(), StoreError> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            let mode = std::fs::metadata(path)?.permissions().mode();
+            if mode & 0o077 != 0 {
+                // A file system without modes, or a file of another owner: it is opened all the same.
+                let _ = std::fs::set_permissions(path, Permissions::from_mode(mode & 0o700));
+            }
+            Ok(())
+        }
+        made => Ok(made.map(drop)?),
     }
 }
 

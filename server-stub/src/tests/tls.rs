@@ -258,6 +258,29 @@ async fn a_scan_from_outside_finds_only_what_is_meant_to_be_there() {
 }
 
 #[tokio::test]
+async fn a_code_says_where_the_hub_is_and_never_everywhere() {
+    let fort = Fort::start().await;
+    fort.hub.write(|tx| tx.note_bound("0.0.0.0:8480")).await.unwrap();
+    let told = fort.hub.add_gateway("a", &["mw"], "clinic").await.unwrap_err().to_string();
+    assert!(told.contains("outpost-hub init"), "{told}");
+    fort.hub.write(|tx| tx.set_address("hub.example.org:8480")).await.unwrap();
+    let told = fort.hub.add_gateway("b", &["mw"], "clinic").await.unwrap();
+    assert_eq!(Ticket::parse(&told).unwrap().address, "hub.example.org:8480");
+}
+
+#[tokio::test]
+async fn what_holds_keys_is_readable_by_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let fort = Fort::start().await;
+    let (file, copy) = (fort._dir.path().join("hub.db"), fort._dir.path().join("copy.db"));
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    crate::hub::open_database(fort._dir.path()).unwrap().back_up(&copy, now_ms()).unwrap();
+    for path in [file, copy] {
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600, "{}", path.display());
+    }
+}
+
+#[tokio::test]
 async fn a_hub_that_was_put_back_has_the_authority_that_it_had() {
     let fort = Fort::start().await;
     let (mut a, card) = fort.clinic("a").await;
