@@ -51,15 +51,21 @@ impl Peer {
         key_hash(certificate).map(Some)
     }
 
-    /// Refuses who speaks as a gateway with another one's certificate, or none. Without TLS there is nothing to see.
-    pub(crate) async fn speaks_as(&self, hub: &Hub, device: Device, is_rescue: bool) -> Result<(), HubError> {
-        let Some(key) = self.key(hub)? else { return Ok(()) };
+    /// Refuses who speaks as a gateway with another one's certificate, or none, and gives the hash of the key that was shown.
+    /// Without TLS there is nothing to see.
+    pub(crate) async fn speaks_as(
+        &self,
+        hub: &Hub,
+        device: Device,
+        is_rescue: bool,
+    ) -> Result<Option<KeyHash>, HubError> {
+        let Some(key) = self.key(hub)? else { return Ok(None) };
         let look = move |tx: &mut crate::store::Tx<'_>| match is_rescue {
             true => tx.may_hand_in(device, &key),
-            false => tx.is_bound(device, &key),
+            false => tx.may_speak(device, &key),
         };
         match hub.read(look).await? {
-            true => Ok(()),
+            true => Ok(Some(key)),
             false => Err(HubError::ForeignCertificate),
         }
     }

@@ -30,6 +30,7 @@ use crate::clock::now_ms;
 use crate::error::{HubError, StoreError};
 use crate::hub::Hub;
 use crate::peer::Peer;
+use crate::pki::KeyHash;
 use crate::problem::Problem;
 use crate::store::{Contact, Tx};
 
@@ -69,14 +70,21 @@ async fn exchange(hub: Hub, peer: Peer, headers: HeaderMap, body: Body) -> Resul
         );
     };
     let (device, is_rescue) = (request.device, request.rescue.is_some());
-    if let Err(refused) = peer.speaks_as(&hub, device, is_rescue).await {
-        // So that the sender gets to hear it.
-        incoming.drain().await?;
-        tracing::warn!(device = device.0, error = %refused, "exchange refused");
-        return Err(refused.into());
-    }
     let mut talk = Talk { hub: &hub, device, contact: Contact::of(&request, now_ms()), sum: Received::default() };
-    let (status, rows, bytes) = match talk.open(request).await? {
+    let opened = match peer.speaks_as(&hub, device, is_rescue).await {
+        Ok(key) => talk.open(request, key).await,
+        Err(refused) => Err(refused),
+    };
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(refused) => {
+            // So that the sender gets to hear it.
+            incoming.drain().await?;
+            tracing::warn!(device = device.0, error = %refused, "exchange refused");
+            return Err(refused.into());
+        }
+    };
+    let (status, rows, bytes) = match opened {
         Opened::Refused(refusal) => {
             incoming.drain().await?;
             (refusal.status, 0, body_of(&refusal.encode()))
@@ -136,14 +144,22 @@ struct Talk<'a> {
 }
 
 impl Talk<'_> {
-    async fn open(&self, request: Request) -> Result<Opened, StoreError> {
+    /// `key` is the one that the connection showed.
+    async fn open(&self, request: Request, key: Option<KeyHash>) -> Result<Opened, HubError> {
         let (device, contact, is_rescue) = (self.device, self.contact.clone(), request.rescue.is_some());
         let act = move |tx: &mut Tx<'_>| {
             let now_ms = u64::try_from(tx.now_ms).unwrap_or(0);
             let opened = open(tx, request, now_ms)?;
+            let is_denied = matches!(&opened, Opened::Refused(refusal) if refusal.status == Status::Denied);
+            if let (Some(key), false, false) = (&key, is_denied, is_rescue) {
+                // Who was taken in just now is bound to the key of the gateway that it was parted from.
+                if !tx.is_bound(device, key)? {
+                    return Err(HubError::ForeignCertificate);
+                }
+            }
             if let (Opened::Refused(refusal), false) = (&opened, is_rescue) {
                 // Whoever was denied has not shown who it is: what it says of itself is not taken down.
-                if refusal.status != Status::Denied {
+                if !is_denied {
                     tx.note_contact(&contact)?;
                 }
                 tx.note_error(device, refusal.reason.as_deref().unwrap_or("refused"))?;

@@ -67,6 +67,18 @@ impl Tx<'_> {
         Ok(select.query_row(params![device.0, key], |row| row.get(0))?)
     }
 
+    /// Whether this key may speak as a gateway: the one that is bound to it; or one that is not known here, as a twin is that was
+    /// parted in a time which this hub has lost, if the key is any gateway's. Such a one has yet to prove whose twin it is, and
+    /// is bound by then.
+    pub(crate) fn may_speak(&mut self, device: Device, key: &KeyHash) -> Result<bool, StoreError> {
+        let mut select = self.sql(
+            "SELECT EXISTS (SELECT 1 FROM gateways WHERE device = ?1 AND cert_key = ?2)
+                 OR (NOT EXISTS (SELECT 1 FROM gateways WHERE device = ?1)
+                     AND EXISTS (SELECT 1 FROM gateways WHERE cert_key = ?2 AND is_revoked = 0))",
+        )?;
+        Ok(select.query_row(params![device.0, key], |row| row.get(0))?)
+    }
+
     /// Whether this key may hand in what an old card holds: that of any gateway, or the one which the card's had before.
     pub(crate) fn may_hand_in(&mut self, device: Device, key: &KeyHash) -> Result<bool, StoreError> {
         let mut select = self.sql(

@@ -12,7 +12,12 @@ use rustls::crypto::ring::default_provider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
 use serde_json::{Value as Json, json};
-use sync_protocol::message::{Response, Status, body, split_head};
+use sync_protocol::frame::{Effort, Packer};
+use sync_protocol::gateway::{GatewayState, Store as _};
+use sync_protocol::hub::Snapshot;
+use sync_protocol::id::{Device, Epoch};
+use sync_protocol::identity::DeviceKey;
+use sync_protocol::message::{Status, body};
 use sync_protocol::ticket::Ticket;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -147,8 +152,7 @@ impl Fort {
         if status != 200 {
             return Some(Err(status));
         }
-        let (head, _) = split_head(&answer).unwrap().unwrap();
-        Some(Ok(Response::decode(head).unwrap().status))
+        Some(Ok(clinic.integrate(&outgoing.head, &answer).status))
     }
 }
 
@@ -291,4 +295,35 @@ async fn a_hub_that_was_put_back_has_the_authority_that_it_had() {
     assert_eq!(again.authority().unwrap().certificate(), fort.authority().certificate());
     again.authority().unwrap().judge(&CertificateDer::from(card.certificate.clone()), now_ms(), 0).unwrap();
     assert_eq!(fort.sync(&mut a, Some(&card)).await, Some(Ok(Status::Ok)));
+}
+
+#[tokio::test]
+async fn a_twin_that_a_restored_hub_does_not_know_is_taken_in_by_the_certificate_of_its_card_only() {
+    let fort = Fort::start().await;
+    let (mut a, card) = fort.clinic("a").await;
+    let (_, other) = fort.clinic("b").await;
+    assert_eq!(fort.sync(&mut a, Some(&card)).await, Some(Ok(Status::Ok)));
+    let mut twin = Clinic { store: a.store.clone(), packer: Packer::new(Effort::Quick).unwrap(), ..a };
+    let state = twin.store.state().unwrap();
+    let speak_with = |twin: &mut Clinic, key: DeviceKey| {
+        let (device, epoch) = (Device(9), Epoch(77));
+        twin.store.set_state(&GatewayState { device, epoch, key, turn: 0, ..state.clone() }).unwrap();
+    };
+    let is_known = async || fort.hub.read(|tx| tx.gateway(Device(9))).await.unwrap().is_some();
+    speak_with(&mut twin, state.key.part(9));
+    assert_eq!(fort.sync(&mut twin, None).await, Some(Err(403)));
+    assert_eq!(fort.sync(&mut twin, Some(&other)).await, Some(Err(403)), "with the certificate of another gateway");
+    assert!(!is_known().await, "nothing of that is kept");
+    speak_with(&mut twin, state.key.part(8));
+    assert_eq!(fort.sync(&mut twin, Some(&card)).await, Some(Ok(Status::Denied)), "with the key of another twin");
+    speak_with(&mut twin, state.key.part(9));
+    assert!(!is_known().await);
+    assert_eq!(fort.sync(&mut twin, Some(&card)).await, Some(Ok(Status::Rebase)));
+    assert!(is_known().await);
+    twin.put("patient/of-the-twin", json!({ "name": "Asha" }));
+    for _ in 0..10 {
+        fort.sync(&mut twin, Some(&card)).await.unwrap().unwrap();
+    }
+    assert_eq!(fort.hub.read(|tx| tx.counts()).await.unwrap().0, 1, "what it wrote has come");
+    assert_eq!(fort.sync(&mut twin, Some(&other)).await, Some(Err(403)), "it is bound to the key of its card");
 }
