@@ -8,7 +8,7 @@ use serde_json::json;
 const RECORDS: usize = 10_000;
 
 fn filled(folder: &std::path::Path, records: usize) -> (Hub, Gateway) {
-    let hub = Hub::start(&folder.join("hub"));
+    let hub = Hub::start_plain(&folder.join("hub"));
     let a = Gateway::enrolled(&folder.join("a"), &hub, "a", "mw");
     let mut generator = Generator::new(5);
     let file = folder.join("coded.ndjson");

@@ -41,7 +41,7 @@ struct Pair {
 impl Pair {
     fn start(folder: &Path) -> Pair {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let hub = Hub::start(&folder.join("hub"));
+        let hub = Hub::start_plain(&folder.join("hub"));
         hub.publish(RULES);
         let store = Store::open(&folder.join("a"), Options::default()).unwrap();
         let added = hub.command(&["gateway", "add", "a", "--scope", "mw", "--json"]);

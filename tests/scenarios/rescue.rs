@@ -78,7 +78,7 @@ fn replaced(hub: &mut Hub, folder: &Path, breaks: impl FnOnce(&Path)) -> (Gatewa
     let is_database = |path: &PathBuf| path.to_string_lossy().ends_with(".db") && !path.ends_with("outpost.db");
     let aside = aside.into_iter().find(is_database).unwrap();
     let code: Value = serde_json::from_str(&hub.command(&["gateway", "code", "a", "--json"])).unwrap();
-    gateway.command(&["enroll", &hub.proxy.url(), code["code"].as_str().unwrap()]);
+    gateway.command(&["enroll", &hub.proxied(), code["code"].as_str().unwrap()]);
     gateway.sync();
     (gateway, aside)
 }

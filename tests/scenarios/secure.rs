@@ -25,7 +25,7 @@ fn code(hub: &Hub, name: &str) -> String {
 #[test]
 fn a_code_alone_enrols_and_records_go_both_ways_over_tls() {
     let folder = tempfile::tempdir().unwrap();
-    let hub = Hub::start_secure(&folder.path().join("hub"), "");
+    let hub = Hub::start(&folder.path().join("hub"));
     let (a, b) = (Gateway::start(&folder.path().join("a")), Gateway::start(&folder.path().join("b")));
     let mistyped = code(&hub, "a").replacen("OP1-", "OP1-Z", 1);
     let told = command("outpost", &["enroll", &mistyped, "--data-dir", &a.data_dir()]);
@@ -45,7 +45,7 @@ fn a_code_alone_enrols_and_records_go_both_ways_over_tls() {
 #[test]
 fn a_certificate_is_renewed_in_time_and_after_a_restart_of_the_hub_all_goes_on() {
     let folder = tempfile::tempdir().unwrap();
-    let mut hub = Hub::start_secure(&folder.path().join("hub"), "");
+    let mut hub = Hub::start(&folder.path().join("hub"));
     let card = folder.path().join("a");
     let mut a = Gateway::enrolled(&card, &hub, "a", "mw");
     a.sync();
@@ -65,7 +65,7 @@ fn a_certificate_is_renewed_in_time_and_after_a_restart_of_the_hub_all_goes_on()
 #[test]
 fn e_a_twin_over_tls_becomes_a_gateway_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
-    let hub = Hub::start_secure(&folder.path().join("hub"), "");
+    let hub = Hub::start(&folder.path().join("hub"));
     let (first, second) = (folder.path().join("a"), folder.path().join("b"));
     let mut a = Gateway::enrolled(&first, &hub, "a", "mw");
     a.put("form/both", &json!({"n": 0}));
@@ -92,7 +92,7 @@ fn e_a_twin_over_tls_becomes_a_gateway_of_its_own() {
 #[test]
 fn a_revoked_gateway_is_refused_and_keeps_what_it_has() {
     let folder = tempfile::tempdir().unwrap();
-    let hub = Hub::start_secure(&folder.path().join("hub"), "");
+    let hub = Hub::start(&folder.path().join("hub"));
     let a = Gateway::enrolled(&folder.path().join("a"), &hub, "a", "mw");
     a.sync();
     a.put("form/1", &json!({"n": 1}));
@@ -105,8 +105,7 @@ fn a_revoked_gateway_is_refused_and_keeps_what_it_has() {
 #[test]
 fn a_hub_that_is_not_the_one_of_the_code_hears_no_secret_of_it() {
     let folder = tempfile::tempdir().unwrap();
-    let (hub, other) =
-        (Hub::start_secure(&folder.path().join("hub"), ""), Hub::start_secure(&folder.path().join("other"), ""));
+    let (hub, other) = (Hub::start(&folder.path().join("hub")), Hub::start(&folder.path().join("other")));
     let (a, code) = (folder.path().join("a"), code(&hub, "a"));
     let dir = a.to_string_lossy().into_owned();
     let misled = command("outpost", &["enroll", &other.url(), &code, "--data-dir", &dir]);

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use crate::proxy::Proxy;
 
@@ -142,14 +143,14 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Starts a hub on `dir` that speaks plain HTTP, so that a test sees and counts what goes over the link.
+    /// Starts a hub on `dir` as it is by default, with TLS.
     pub fn start(dir: &Path) -> Hub {
-        Hub::start_as(dir, "http", "tls = \"off\"\n")
+        Hub::start_as(dir, "https", "")
     }
 
-    /// Starts a hub with TLS. Its admin API is not asked then, only its commands.
-    pub fn start_secure(dir: &Path, config: &str) -> Hub {
-        Hub::start_as(dir, "https", config)
+    /// Starts a hub that speaks plain HTTP, so that a test sees and counts what goes over the link.
+    pub fn start_plain(dir: &Path) -> Hub {
+        Hub::start_as(dir, "http", "tls = \"off\"\n")
     }
 
     fn start_as(dir: &Path, scheme: &'static str, config: &str) -> Hub {
@@ -220,7 +221,15 @@ impl Hub {
     pub fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, String) {
         let token = std::fs::read_to_string(self.dir.join("admin.token")).expect("the admin token");
         let token = format!("Bearer {}", token.trim());
-        ask(method, &format!("{}{path}", self.url()), &[("authorization", &token)], body)
+        let headers = [("authorization", token.as_str())];
+        ask_by(&client(self.authority().as_deref()), method, &format!("{}{path}", self.url()), &headers, body)
+    }
+
+    /// The certificate of its authority; `None` if it speaks plain HTTP.
+    fn authority(&self) -> Option<Vec<u8>> {
+        let database = || rusqlite::Connection::open(self.dir.join("hub.db")).expect("its database");
+        let read = |db: rusqlite::Connection| db.query_row("SELECT certificate FROM authority", [], |row| row.get(0));
+        (self.scheme == "https").then(|| read(database()).expect("its authority"))
     }
 
     /// All records of a type as canonical JSON lines, by id.
@@ -375,11 +384,27 @@ impl Gateway {
 
 /// One HTTP request with JSON; status and body of the answer, whatever the status.
 pub fn ask(method: &str, url: &str, headers: &[(&str, &str)], body: Option<&Value>) -> (u16, String) {
-    let agent = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_global(Some(Duration::from_secs(120)))
-        .build();
-    let agent = ureq::Agent::from(agent);
+    ask_by(&client(None), method, url, headers, body)
+}
+
+/// A client that trusts this authority and nobody else.
+fn client(authority: Option<&[u8]>) -> ureq::Agent {
+    let config = ureq::Agent::config_builder().http_status_as_error(false);
+    let config = config.timeout_global(Some(Duration::from_secs(120)));
+    let Some(authority) = authority else { return config.build().into() };
+    let trusted = RootCerts::new_with_certs(&[Certificate::from_der(authority).to_owned()]);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = TlsConfig::builder().root_certs(trusted).unversioned_rustls_crypto_provider(provider);
+    config.tls_config(tls.build()).build().into()
+}
+
+fn ask_by(
+    client: &ureq::Agent,
+    method: &str,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: Option<&Value>,
+) -> (u16, String) {
     let mut request = ureq::http::Request::builder().method(method).uri(url);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -389,7 +414,7 @@ pub fn ask(method: &str, url: &str, headers: &[(&str, &str)], body: Option<&Valu
         request = request.header("content-type", "application/json");
     }
     let text = body.map(|b| b.as_str().map_or_else(|| b.to_string(), str::to_owned)).unwrap_or_default();
-    let answer = request.body(text).map_err(|e| e.to_string()).and_then(|r| agent.run(r).map_err(|e| e.to_string()));
+    let answer = request.body(text).map_err(|e| e.to_string()).and_then(|r| client.run(r).map_err(|e| e.to_string()));
     match answer {
         Ok(mut answer) => {
             let status = answer.status().as_u16();

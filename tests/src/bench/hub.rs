@@ -44,7 +44,7 @@ pub(super) fn run(setting: &Setting, table: &mut Table) -> Result<()> {
 
 /// How many records a new hub merges and stores in a second. What a gateway does to make its message is not timed.
 fn pushed_a_second(dir: &Path, records: &[Sample], gateways: usize) -> Result<f64> {
-    let hub = Hub::start(dir);
+    let hub = Hub::start_plain(dir);
     let mut ready: Vec<(Pusher, Message)> = Vec::new();
     for (at, part) in records.chunks(records.len().div_ceil(gateways)).enumerate() {
         // Each at a place of its own, so that none is sent what the others send.
@@ -87,7 +87,7 @@ impl Rates {
 fn idle(setting: &Setting, table: &mut Table) -> Result<()> {
     let dir = setting.fresh("hub")?;
     let bare = Running::start("outpost-bench", &["--bare"], &dir.join("bare.log"));
-    let hub = Hub::start(&dir);
+    let hub = Hub::start_plain(&dir);
     let mut pushers: Vec<Pusher> =
         (0..IDLE_GATEWAYS).map(|at| Pusher::enroll(&hub, &format!("gateway-{at}"), "mw")).collect::<Result<_>>()?;
     let (mut plain, mut empty) = (Rates::default(), Rates::default());

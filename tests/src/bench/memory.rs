@@ -21,7 +21,7 @@ pub(super) fn run(setting: &Setting, table: &mut Table) -> Result<()> {
         let line = Line::new(format!("program {name}"), "MB", std::fs::metadata(program(name))?.len() as f64 / 1e6);
         table.push(if name == "outpost" { line.goal(Goal::figure_at_most(8.0, Some(5.0))) } else { line });
     }
-    let hub = Hub::start(&setting.fresh("hub")?);
+    let hub = Hub::start_plain(&setting.fresh("hub")?);
     table.push(Line::new("hub resident, idle and empty", "MB", machine::resident_mb(hub.id())?));
 
     let mut gateway = Gateway::start(&setting.fresh("gateway")?);
