@@ -225,6 +225,10 @@ impl World<'_> {
             let (Some(old), Some(new)) = (id_of(&lost.entry.stamp), id_of(&lost.by)) else { continue };
             // What the first of them had replaced went with the hub that was lost.
             let is_void = self.was_restored && self.oracle.with(Standing::Void) & bit(new) != 0;
+            // What another write had replaced before the hub went back is in the history once more, for another reason.
+            let of_sites = self.sites.iter().flat_map(|site| site.store.replaced());
+            let mut before = of_sites.filter(|(of, s)| of == key && s.field == lost.field && id_of(&s.by) != Some(new));
+            let is_void = is_void || self.was_restored && before.any(|(_, s)| id_of(&s.entry.stamp) == Some(old));
             if !is_void && self.oracle.saw(new, &lost.field) & bit(old) == 0 {
                 let what = format!("{key}, {}: w{new} replaced w{old}, which its author had never seen", lost.field);
                 return Err(Failure::new(Kind::Claim, what));
