@@ -37,6 +37,7 @@ fn router(hub: Hub) -> Router {
         .route("/", get(page::page))
         .route("/healthz", get(async || "ok\n"))
         .route("/sync/v1", post(exchange::sync))
+        .route("/sync/{version}", post(exchange::sync_of_another))
         .route("/enroll/v1", post(enroll::enroll))
         .route("/renew/v1", post(peer::renew))
         .nest("/admin/v1", api::router(&hub))

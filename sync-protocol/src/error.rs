@@ -33,6 +33,9 @@ pub enum DecodeError {
     /// A name, id or path that breaks the rules for its kind.
     #[error("not a valid {0}")]
     Name(&'static str),
+    /// A request of another major version of the protocol. It is no mistake: [`crate::hub::upgrade`] is the answer.
+    #[error("protocol version {0} is not spoken here")]
+    Version(u64),
     /// Well-formed CBOR of the wrong shape.
     #[error("unexpected shape: {0}")]
     Shape(&'static str),

@@ -12,12 +12,12 @@ mod rescue;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::extract::{Extension, State};
+use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use sync_protocol::error::DecodeError;
 use sync_protocol::hub::{
-    Answer, Conversation, Opened, Received, Snapshot, Standing, discard, grant, open, pull, receive, receive_offers,
+    Answer, Conversation, Opened, Received, Standing, discard, grant, open, pull, receive, receive_offers, upgrade,
 };
 use sync_protocol::id::Device;
 use sync_protocol::limits::PLEAS_MAX;
@@ -61,7 +61,7 @@ async fn exchange(hub: Hub, peer: Peer, headers: HeaderMap, body: Body) -> Resul
     let head = timeout(patience, incoming.head()).await.map_err(|_| Problem::from(Broken::Slow))??;
     let request = match Request::decode(&head) {
         Ok(request) => request,
-        Err(DecodeError::Shape("protocol version")) => return upgrade(&hub, incoming).await,
+        Err(DecodeError::Version(_)) => return other_version(&hub, incoming).await,
         Err(error) => return Err(Broken::Malformed(error).into()),
     };
     let Ok(_place) = hub.exchanges().try_acquire() else {
@@ -123,15 +123,25 @@ fn reply(bytes: Vec<u8>) -> Response {
     ([(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE))], bytes).into_response()
 }
 
+/// `POST /sync/v2` and so on: whatever the body is, this hub does not speak that version, and says so.
+pub(crate) async fn sync_of_another(
+    State(hub): State<Hub>,
+    Path(version): Path<String>,
+    body: Body,
+) -> Result<Response, Problem> {
+    let is_version = |n: &str| !n.is_empty() && n.bytes().all(|byte| byte.is_ascii_digit());
+    if !version.strip_prefix('v').is_some_and(is_version) {
+        return Ok(StatusCode::NOT_FOUND.into_response());
+    }
+    let patience = Duration::from_secs(hub.config().read_timeout_seconds);
+    other_version(&hub, Incoming::new(body, patience)).await
+}
+
 /// Says that this hub speaks another protocol version.
-async fn upgrade(hub: &Hub, mut incoming: Incoming) -> Result<Response, Problem> {
+async fn other_version(hub: &Hub, mut incoming: Incoming) -> Result<Response, Problem> {
     incoming.drain().await?;
-    let (epoch, head) = hub.read(|tx| Ok::<_, StoreError>((tx.epoch()?, tx.head()?))).await?;
     let hub_ms = u64::try_from(now_ms()).unwrap_or(0);
-    let response = message::Response {
-        reason: Some(format!("this hub speaks protocol version {}", message::PROTOCOL)),
-        ..message::Response::new(Status::Upgrade, epoch, hub_ms, head)
-    };
+    let response = hub.read(move |tx| upgrade(tx, hub_ms)).await?;
     Ok(reply(body_of(&response.encode())))
 }
 

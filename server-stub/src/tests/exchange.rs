@@ -350,10 +350,24 @@ async fn bytes_that_are_no_message_are_refused_in_words() {
         let reply = world.ask("POST", "/sync/v1", &[SYNC], bytes).await;
         assert_eq!((reply.status, reply.json()["status"].as_u64()), (400, Some(400)));
     }
-    // A head that says protocol 9 and nothing else.
-    let reply = world.ask("POST", "/sync/v1", &[SYNC], b"\x02\x81\x09").await;
-    let (head, _) = split_head(&reply.body).unwrap().unwrap();
-    assert_eq!((reply.status, Response::decode(head).unwrap().status), (200, Status::Upgrade));
+}
+
+#[tokio::test]
+async fn who_speaks_another_version_is_told_so() {
+    let world = World::start().await;
+    // A head that says protocol 9 and nothing else, and the path of another version, whatever is sent there.
+    for (path, bytes) in
+        [("/sync/v1", &b"\x02\x81\x09"[..]), ("/sync/v9", b"\x02\x81\x09"), ("/sync/v2", b"what it likes")]
+    {
+        let reply = world.ask("POST", path, &[SYNC], bytes).await;
+        let (head, _) = split_head(&reply.body).unwrap().unwrap();
+        let told = Response::decode(head).unwrap();
+        assert_eq!((reply.status, told.status), (200, Status::Upgrade), "{path}");
+        assert_eq!(told.reason.as_deref(), Some("this hub speaks protocol version 1"));
+    }
+    for path in ["/sync/v", "/sync/vx", "/sync/1"] {
+        assert_eq!(world.ask("POST", path, &[SYNC], b"").await.status, 404, "{path}");
+    }
 }
 
 #[tokio::test]

@@ -34,6 +34,10 @@ pub struct Integrated {
 /// # Errors
 /// What the store reports; the caller rolls back then.
 pub fn integrate_head<S: Store>(store: &mut S, request: &Request, response: &Response) -> Result<Integrated, S::Error> {
+    if matches!(response.status, Status::Denied | Status::Upgrade) {
+        // Nobody read the request, so nothing was heard of what arrived; nor does anybody vouch for what time it is.
+        return Ok(Integrated::default());
+    }
     let result = take_head(store, request, response)?;
     hear_time(store, response.hub_ms)?;
     Ok(result)
@@ -67,10 +71,7 @@ fn take_head<S: Store>(store: &mut S, request: &Request, response: &Response) ->
             rebase(store, state, response)?;
             return Ok(result);
         }
-        Status::Denied | Status::Upgrade => {
-            store.set_state(&state)?;
-            return Ok(result);
-        }
+        Status::Denied | Status::Upgrade => return Ok(result),
     }
     if request.about.is_some() {
         state.told = true;

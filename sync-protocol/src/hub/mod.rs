@@ -18,6 +18,7 @@ mod offer;
 mod open;
 mod pull;
 mod rescue;
+mod upgrade;
 mod write;
 
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub use offer::receive_offers;
 pub use open::{Conversation, Opened, Received, Standing, open, receive};
 pub use pull::{Answer, pull};
 pub use rescue::{Rescuing, rescue, rescued};
+pub use upgrade::upgrade;
 pub use write::{Written, write};
 
 use crate::digest::Chain;

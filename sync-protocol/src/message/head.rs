@@ -117,12 +117,13 @@ impl Request {
     /// Reads the bytes of a head.
     ///
     /// # Errors
-    /// Any [`DecodeError`]; [`DecodeError::Shape`] with "protocol version" if it speaks another.
+    /// Any [`DecodeError`]; [`DecodeError::Version`] if it speaks another, whatever else is in it.
     pub fn decode(bytes: &[u8]) -> Result<Request, DecodeError> {
         let mut input = In::new(bytes);
         let items = input.array()?;
-        if input.uint()? != PROTOCOL {
-            return Err(DecodeError::Shape("protocol version"));
+        let version = input.uint()?;
+        if version != PROTOCOL {
+            return Err(DecodeError::Version(version));
         }
         if items != REQUEST_ITEMS + 1 {
             return Err(DecodeError::Shape("head of another length"));

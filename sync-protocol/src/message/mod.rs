@@ -1,7 +1,7 @@
 //! The heads of one exchange, and how head and frames make a body.
 //!
 //! A body is `head length varint | head | frames`. A head is a CBOR array of what is always there, and at its end a map with
-//! small integer keys for what is there sometimes. Unknown keys are skipped, so that a minor version can add some. Absent
+//! small integer keys for what is there sometimes. Unknown keys are skipped, so that a newer build can add some. Absent
 //! keys have the defaults documented with each field.
 
 mod head;
