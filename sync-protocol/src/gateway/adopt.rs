@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::integrate::refresh;
 use super::{Fate, GatewayState, Store, UNENROLLED, bounded};
 use crate::digest::Chain;
-use crate::id::{Dot, FieldName, Origin, RecordKey, Scope, Seq, Stream};
+use crate::id::{Dot, FieldName, HubSeq, Origin, RecordKey, Scope, Seq, Stream};
 use crate::limits::SYMBOLS_FIRST;
 use crate::message::{Bound, Response};
-use crate::record::{Change, Op, Record, State};
+use crate::record::{Change, Op, State};
 use crate::value::Value;
 
 /// Own ops read at a time.
@@ -72,9 +72,10 @@ pub fn adopt_origin<S: Store>(store: &mut S, origin: Origin) -> Result<(), S::Er
     let old = state.origin;
     let mut renumbered = Vec::new();
     let mut names = BTreeMap::new();
-    let mut totals: BTreeMap<(RecordKey, FieldName), (u64, u64)> = BTreeMap::new();
+    let mut totals = Totals::new();
     let mut keys = BTreeSet::new();
     let (bounds, home) = (std::mem::take(&mut state.bounds), state.home());
+    let acked = state.streams.map(|stream| stream.acked);
     for stream_id in Stream::ALL {
         let after = state.stream(stream_id).acked;
         let (mut seq, mut chain) = (Seq(0), Chain::default());
@@ -85,6 +86,7 @@ pub fn adopt_origin<S: Store>(store: &mut S, origin: Origin) -> Result<(), S::Er
             from = last.stamp.dot.seq;
             for mut op in ops {
                 seq = seq.next();
+                let counted = counted(store, &op, old, &acked)?;
                 op = bounded(&op, &bounds).unwrap_or(op);
                 if old == UNENROLLED {
                     settle_in(&mut op, &home);
@@ -94,8 +96,7 @@ pub fn adopt_origin<S: Store>(store: &mut S, origin: Origin) -> Result<(), S::Er
                 op.stamp.dot = dot;
                 op.stamp.source = state.source;
                 keys.insert(op.key.clone());
-                let confirmed = store.held(&op.key)?.and_then(|held| held.confirmed);
-                rename(&mut op, old, origin, &names, confirmed.as_ref(), &mut totals);
+                rename(&mut op, &names, &counted, &mut totals);
                 chain = chain.extend(&op);
                 renumbered.push((op, chain));
             }
@@ -126,14 +127,42 @@ fn settle_in(op: &mut Op, home: &Scope) {
     }
 }
 
+/// What an op has in its counts that its origin had counted before, as far as that was acknowledged. The confirmed record alone
+/// does not tell: what waits in quarantine is no part of it, and who did not hold the record went on from its own ops.
+fn counted<S: Store>(store: &mut S, op: &Op, origin: Origin, acked: &[Seq]) -> Result<Totals<FieldName>, S::Error> {
+    let mut totals = Totals::new();
+    if !op.changes.values().any(|change| matches!(change, Change::Count { .. })) {
+        return Ok(totals);
+    }
+    let confirmed = store.held(&op.key)?.and_then(|held| held.confirmed).unwrap_or_default();
+    for (name, cell) in &confirmed.cells {
+        if let State::Counter(counter) = &cell.state {
+            totals.insert(name.clone(), counter.totals.get(&origin).copied().unwrap_or_default());
+        }
+    }
+    let own = if op.stamp.seen == HubSeq::NONE { store.own_of(&op.key)? } else { store.pending(&op.key)? };
+    for own in own {
+        let (dot, place) = (own.stamp.dot, usize::from(own.stamp.dot.stream.number()));
+        let is_acked = dot.origin == origin && acked.get(place).is_some_and(|acked| dot.seq <= *acked);
+        for (name, change) in own.changes.iter().filter(|_| is_acked) {
+            if let Change::Count { plus, minus } = change {
+                let known = totals.entry(name.clone()).or_default();
+                *known = (known.0.max(*plus), known.1.max(*minus));
+            }
+        }
+    }
+    Ok(totals)
+}
+
+/// Sums of what was added and of what was taken away.
+type Totals<K> = BTreeMap<K, (u64, u64)>;
+
 /// Moves what an op says in terms of its origin's own numbers over to the new origin.
 fn rename(
     op: &mut Op,
-    old: Origin,
-    new: Origin,
     names: &BTreeMap<Dot, Dot>,
-    confirmed: Option<&Record>,
-    totals: &mut BTreeMap<(RecordKey, FieldName), (u64, u64)>,
+    counted: &Totals<FieldName>,
+    totals: &mut Totals<(RecordKey, FieldName)>,
 ) {
     let renamed = |dot: Dot| names.get(&dot).copied().unwrap_or(dot);
     for (name, change) in &mut op.changes {
@@ -152,15 +181,11 @@ fn rename(
                 }
             }
             Change::Count { plus, minus } => {
-                // Totals count from what the old origin had confirmed; the new one begins at nothing.
-                let base = match confirmed.and_then(|r| r.cells.get(name)).map(|c| &c.state) {
-                    Some(State::Counter(counter)) => counter.totals.get(&old).copied().unwrap_or_default(),
-                    _ => (0, 0),
-                };
+                // Totals count from what the old origin had counted; the new one begins at nothing.
+                let base = counted.get(name).copied().unwrap_or_default();
                 let known = totals.entry((op.key.clone(), name.clone())).or_insert(base);
                 *plus = plus.saturating_sub(known.0);
                 *minus = minus.saturating_sub(known.1);
-                debug_assert_ne!(old, new);
             }
             Change::Append(_) => {}
         }

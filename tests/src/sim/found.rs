@@ -135,6 +135,23 @@ fn a_write_that_loses_at_the_hub_leaves_no_part_of_a_record_that_is_not_held() {
     play(&[3], events);
 }
 
+/// Seed 32679.
+#[test]
+fn what_an_origin_had_counted_in_a_record_that_left_is_not_counted_again_under_the_next() {
+    play(
+        &[3],
+        vec![
+            Event::Write { at: 0, id: 2, key: 1, act: Act::Count(-2), is_stale: false, is_synced: true },
+            Event::Assign { at: 0, view: 0 },
+            Event::Sync { at: 0 },
+            Event::Image { at: 0 },
+            Event::Write { at: 0, id: 26, key: 0, act: Act::Pick("stage", 3), is_stale: false, is_synced: true },
+            Event::Clone { at: 0 },
+            Event::Write { at: 1, id: 32, key: 1, act: Act::Count(4), is_stale: false, is_synced: false },
+        ],
+    );
+}
+
 /// Seed 13072.
 #[test]
 fn news_of_a_record_that_a_new_view_has_yet_to_bring_comes_with_all_of_it() {
