@@ -180,15 +180,17 @@ impl Centre {
         let Some(opened) = room(self.now(now_ms, |store| hub::open(store, head, now_ms))) else {
             return Heard::Nothing;
         };
-        let with = match opened {
+        let mut with = match opened {
             Opened::Ready(with) => with,
             Opened::Refused(_) if is_cut => return Heard::Nothing,
             Opened::Refused(response) => return Heard::Answer(body(&response.encode(), [])),
             // No gateway of a simulated fleet hands in old files.
             Opened::Rescue(_) => return Heard::Nothing,
         };
-        let (frames, _) = wire::frames(&bytes[start..]);
+        let (frames, is_whole) = wire::frames(&bytes[start..]);
         let left = frames.into();
+        // The flipped bit may be in the length of a frame, which then does not end; that is damage as well.
+        with.is_cut = !is_whole;
         self.go_on(packer, Hearing { at, number, with, left, grant: None, is_broken: is_cut }, now_ms, pause)
     }
 

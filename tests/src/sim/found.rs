@@ -135,6 +135,24 @@ fn a_write_that_loses_at_the_hub_leaves_no_part_of_a_record_that_is_not_held() {
     play(&[3], events);
 }
 
+/// Seed 28310. The flipped bit is in the length of the frame.
+#[test]
+fn a_frame_whose_length_is_damaged_is_a_damaged_frame() {
+    play(
+        &[2],
+        vec![
+            Event::Write { at: 0, id: 4, key: 1, act: Act::Set("first"), is_stale: false, is_synced: true },
+            Event::Image { at: 0 },
+            Event::Clone { at: 0 },
+            Event::Write { at: 0, id: 21, key: 2, act: Act::Move(1), is_stale: false, is_synced: true },
+            Event::Sync { at: 0 },
+            Event::Ask { at: 1, is_thin: true },
+            Event::Serve { at: 1, nth: 0, shape: Shape::Flipped(8), pause: None },
+            Event::Take { at: 1, nth: 0, shape: Shape::Whole, cut: None },
+        ],
+    );
+}
+
 /// Seed 32679.
 #[test]
 fn what_an_origin_had_counted_in_a_record_that_left_is_not_counted_again_under_the_next() {
