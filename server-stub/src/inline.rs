@@ -94,7 +94,7 @@ impl Inline {
         put_back(data_dir, from, now_ms)?;
         let mut hub = Inline::open(data_dir)?;
         hub.start(now_ms)?;
-        hub.write(now_ms, |tx| tx.enter_epoch(epoch))?;
+        hub.write(now_ms, |tx| tx.enter_epoch(epoch, u64::try_from(now_ms).unwrap_or(0)))?;
         Ok(hub)
     }
 

@@ -69,6 +69,9 @@ pub const SYMBOLS_FIRST: usize = 208;
 pub const SYMBOLS_MAX: usize = 16_384;
 /// Records that a hub which was put back asks a gateway for at a time.
 pub const WANTED_MAX: usize = 500;
-/// Numbers of the hub's own writes that are left out when it begins another epoch: more than it can have written in the time
-/// that it lost, so that none is given twice.
+/// Numbers of the hub's own writes that are left out at least when it begins another epoch: more than it can have written in
+/// the time that it lost, so that none is given twice.
 pub const HUB_NUMBERS_SKIPPED: usize = 1024 * 1024;
+/// Numbers of the hub's own writes that are there for each second since 2026: more than it writes. Another epoch begins at
+/// those of its time, because one that began before it, on the same older state, may be what was lost.
+pub const HUB_NUMBERS_PER_SECOND: usize = 1024;

@@ -22,7 +22,7 @@ pub(super) fn restore(place: &mut Place<'_>, from: &Path) -> Result<(), HubError
     let before = put_back(&place.data_dir, from, now_ms())?;
     let head = place.write(|tx| {
         tx.note_start()?;
-        tx.begin_epoch()?;
+        tx.begin_epoch(u64::try_from(tx.now_ms).unwrap_or(0))?;
         Ok(sync_protocol::hub::Snapshot::head(tx)?)
     })?;
     if let Some(before) = before {

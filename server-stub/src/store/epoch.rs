@@ -2,8 +2,8 @@
 
 use rusqlite::params;
 use sync_protocol::digest::Chain;
+use sync_protocol::hub::{Snapshot, first_number};
 use sync_protocol::id::{Epoch, HubSeq, Origin, Stream};
-use sync_protocol::limits::HUB_NUMBERS_SKIPPED;
 
 use super::Tx;
 use super::tx::{bits, number};
@@ -34,7 +34,7 @@ impl Tx<'_> {
     }
 
     /// Begins an epoch. Its number is random: a hub that is put back twice to one backup must not give one number twice.
-    pub(crate) fn begin_epoch(&mut self) -> Result<Epoch, StoreError> {
+    pub(crate) fn begin_epoch(&mut self, now_ms: u64) -> Result<Epoch, StoreError> {
         let lineage = self.lineage()?;
         let epoch = loop {
             let epoch = secret::epoch()?;
@@ -43,7 +43,7 @@ impl Tx<'_> {
                 break epoch;
             }
         };
-        self.enter_epoch(Epoch(epoch))?;
+        self.enter_epoch(Epoch(epoch), now_ms)?;
         Ok(Epoch(epoch))
     }
 
@@ -51,7 +51,7 @@ impl Tx<'_> {
     ///
     /// # Errors
     /// What the database reports.
-    pub fn enter_epoch(&mut self, epoch: Epoch) -> Result<(), StoreError> {
+    pub fn enter_epoch(&mut self, epoch: Epoch, now_ms: u64) -> Result<(), StoreError> {
         let (mut lineage, Epoch(epoch)) = (self.lineage()?, epoch);
         let started: i64 = self.sql("SELECT started FROM hub")?.query_row([], |row| row.get(0))?;
         lineage.push((epoch, number(started)));
@@ -60,12 +60,13 @@ impl Tx<'_> {
             .execute(params![bits(u64::from(epoch)), text.to_string()])?;
         // The lost hub wrote under numbers that we do not know, and gateways may still show them.
         for stream in Stream::ALL {
+            let first = first_number(self.mark(Origin::HUB, stream)?.acked, now_ms);
             let mut skip = self.sql(
                 "INSERT INTO marks (origin, stream, acked, chain, durable) VALUES (?1, ?2, ?3, ?4, 0)
-                 ON CONFLICT DO UPDATE SET acked = acked + ?3",
+                 ON CONFLICT DO UPDATE SET acked = ?3",
             )?;
             let chain = Chain::default();
-            skip.execute(params![Origin::HUB.0, stream.number(), bits(HUB_NUMBERS_SKIPPED as u64), chain.0])?;
+            skip.execute(params![Origin::HUB.0, stream.number(), bits(first.0), chain.0])?;
         }
         tracing::warn!(epoch, began = started, "this hub was put back to an older state; a new epoch began");
         Ok(())

@@ -257,8 +257,8 @@ impl Store for Tx<'_> {
         self.name_rescued(old, new)
     }
 
-    fn new_epoch(&mut self) -> Result<Epoch, StoreError> {
-        self.begin_epoch()
+    fn new_epoch(&mut self, now_ms: u64) -> Result<Epoch, StoreError> {
+        self.begin_epoch(now_ms)
     }
 
     fn part(&mut self, gateway: &Gateway, after: Origin, print: Short) -> Result<Gateway, StoreError> {

@@ -2,7 +2,8 @@
 
 use super::{Gateway, Snapshot, Store, ViewNews};
 use crate::gateway::UNENROLLED;
-use crate::id::{Epoch, Origin};
+use crate::id::{Epoch, Origin, Seq};
+use crate::limits::{HUB_NUMBERS_PER_SECOND, HUB_NUMBERS_SKIPPED};
 use crate::message::{Request, Short};
 
 /// Whether a gateway speaks under an origin that only this hub can have given it, and of which it knows nothing: then it was
@@ -17,6 +18,17 @@ pub(super) fn is_of_lost_time<S: Snapshot>(store: &mut S, request: &Request) -> 
     let epoch = store.epoch()?;
     let is_one = request.origin != Origin::HUB && request.origin != UNENROLLED;
     Ok(is_one && !request.origin.is_of(epoch) && store.device_of(request.origin)?.is_none())
+}
+
+/// 2026-01-01, milliseconds since 1970.
+const YEAR_2026_MS: u64 = 1_767_225_600_000;
+
+/// The number after which the hub's own writes go on in another epoch, when `last` is the last that it knows of. Nobody knows
+/// which it gave in the time that was lost, and gateways may still show them. Of two epochs that begin on the same older state
+/// the later one has the higher numbers, as long as the clock of the machine does not go back as well.
+pub fn first_number(last: Seq, now_ms: u64) -> Seq {
+    let by_time = now_ms.saturating_sub(YEAR_2026_MS) / 1_000 * HUB_NUMBERS_PER_SECOND as u64;
+    Seq((last.0 + HUB_NUMBERS_SKIPPED as u64).max(by_time))
 }
 
 /// The gateway of a device that is not known here, if it was parted from one that is, in a time that this hub lost: its key is

@@ -26,6 +26,7 @@ use std::sync::Arc;
 pub use clamp::clamped;
 pub use grant::{Grant, grant};
 pub use judge::{admit, discard, release, review_all};
+pub use lost::first_number;
 pub use offer::receive_offers;
 pub use open::{Conversation, Opened, Received, Standing, open, receive};
 pub use pull::{Answer, pull};
@@ -235,7 +236,7 @@ pub trait Snapshot {
 pub trait Store: Snapshot {
     /// Begins another epoch, because this hub was put back to an older state and nobody said so. It began where this program
     /// found the numbers when it was started.
-    fn new_epoch(&mut self) -> Result<Epoch, Self::Error>;
+    fn new_epoch(&mut self, now_ms: u64) -> Result<Epoch, Self::Error>;
     /// Takes the next number.
     fn next(&mut self) -> Result<HubSeq, Self::Error>;
     /// A new origin number, never given before.

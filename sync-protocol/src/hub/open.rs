@@ -99,7 +99,7 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
         (gateway.turn, gateway.turn_before, gateway.turn_first) = (request.turn, request.turn, request.turn);
         store.set_gateway(&gateway)?;
         if request.epoch == epoch {
-            epoch = store.new_epoch()?;
+            epoch = store.new_epoch(now_ms)?;
         }
     }
     if gateway.offered == Some(request.origin) {
@@ -110,7 +110,7 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
     let is_stale = !gateway.expects(request.turn);
     let knows_more = request.cursor > head || lost::is_forgotten(store, &gateway, &request)?;
     if request.epoch == epoch && knows_more {
-        epoch = store.new_epoch()?;
+        epoch = store.new_epoch(now_ms)?;
     }
     if request.epoch != epoch {
         return rebase(store, &gateway, &request, now_ms);
@@ -133,7 +133,7 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
             continue;
         };
         if at.acked > mark.acked {
-            store.new_epoch()?;
+            store.new_epoch(now_ms)?;
             return rebase(store, &gateway, &request, now_ms);
         }
         fits &= at.last >= mark.acked;

@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use super::MemoryError;
 use crate::digest::{Chain, item, op_hash};
-use crate::hub::{Arrived, Gateway, HeldOp, LogLine, Logged, Mark, Snapshot, Store, ViewNews};
+use crate::hub::{Arrived, Gateway, HeldOp, LogLine, Logged, Mark, Snapshot, Store, ViewNews, first_number};
 use crate::id::{Device, Dot, Epoch, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream};
 use crate::identity::DeviceKey;
-use crate::limits::HUB_NUMBERS_SKIPPED;
 use crate::merge::Superseded;
 use crate::message::{AckRange, Short};
 use crate::record::{Op, Record};
@@ -91,18 +90,18 @@ impl MemoryHub {
     }
 
     /// What a program finds that is started on an older copy of a hub; with `said`, by somebody who says that it is one.
-    pub fn restored(mut self, said: bool, epoch: Epoch) -> MemoryHub {
+    pub fn restored(mut self, said: bool, epoch: Epoch, now_ms: u64) -> MemoryHub {
         self.started = self.head;
         if said {
-            self.begin_epoch(epoch);
+            self.begin_epoch(epoch, now_ms);
         }
         self
     }
 
-    fn begin_epoch(&mut self, epoch: Epoch) {
+    fn begin_epoch(&mut self, epoch: Epoch, now_ms: u64) {
         for stream in Stream::ALL {
             let mark = self.marks.entry((Origin::HUB, stream)).or_default();
-            mark.acked = Seq(mark.acked.0 + HUB_NUMBERS_SKIPPED as u64);
+            mark.acked = first_number(mark.acked, now_ms);
         }
         self.lineage.push((self.epoch, self.started));
         self.epoch = epoch;
@@ -286,9 +285,9 @@ impl Snapshot for MemoryHub {
 }
 
 impl Store for MemoryHub {
-    fn new_epoch(&mut self) -> Result<Epoch, MemoryError> {
+    fn new_epoch(&mut self, now_ms: u64) -> Result<Epoch, MemoryError> {
         let epoch = Epoch(self.epoch.0 + 1_000);
-        self.begin_epoch(epoch);
+        self.begin_epoch(epoch, now_ms);
         Ok(epoch)
     }
 

@@ -42,7 +42,7 @@ fn put_back(said: bool) -> World {
     // Not sent yet when it happens.
     w.put(0, "patient/p3", json!({"name": "unsent"}));
     w.gateways.pop();
-    w.hub = backup.restored(said, sync_protocol::id::Epoch(77));
+    w.hub = backup.restored(said, sync_protocol::id::Epoch(77), 0);
     // The new hub goes on meanwhile, with the same numbers for other changes.
     for n in 0..30 {
         let wish = w.wish(&format!("note/n{n}"), Intent::Put(object(json!({"n": n}))));
@@ -85,7 +85,7 @@ fn an_edit_made_after_a_restore_meets_the_lost_one_as_a_rival() {
     // Had seen numbers that the hub will give again, for other changes.
     w.edit(0, "patient/p1", json!({"phone": "2"}));
     w.sync_all();
-    w.hub = backup.restored(true, sync_protocol::id::Epoch(77));
+    w.hub = backup.restored(true, sync_protocol::id::Epoch(77), 0);
     let wish = w.wish("patient/p1", Intent::Put(object(json!({"phone": "9"}))));
     hub::write(&mut w.hub, wish, &Scope::new("mw").unwrap()).unwrap();
     w.sync_all();
@@ -102,7 +102,7 @@ fn who_is_enrolled_again_at_a_hub_that_lost_its_enrolment_brings_back_what_it_ho
     w.sync(0);
     // The backup is from before the enrolment. An admin adds the gateway again, and a technician types the new code.
     let rules = hub::Snapshot::rules(&mut w.hub).unwrap();
-    w.hub = MemoryHub::default().restored(true, Epoch(7));
+    w.hub = MemoryHub::default().restored(true, Epoch(7), 0);
     w.hub.publish(rules);
     let known = w.hub.enroll(vec![Scope::new("mw/zomba").unwrap()], Source::CLINIC, DeviceKey([9; 32]));
     let mut state = w.gateways[0].state().unwrap();
@@ -127,7 +127,7 @@ fn an_origin_that_the_hub_no_longer_knows_tells_it_that_it_was_put_back() {
     gateway::adopt_origin(&mut w.gateways[0], known.origin).unwrap();
     w.put(0, "patient/p2", json!({"name": "written under it"}));
     // Somebody puts the backup in place, and tells nobody.
-    w.hub = backup.restored(false, Epoch(77));
+    w.hub = backup.restored(false, Epoch(77), 0);
     let before = hub::Snapshot::epoch(&mut w.hub).unwrap();
     state = w.gateways[0].state().unwrap();
     assert!(state.cursor <= hub::Snapshot::head(&mut w.hub).unwrap() && state.epoch == before);

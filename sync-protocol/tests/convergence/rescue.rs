@@ -283,7 +283,7 @@ fn a_hub_that_was_put_back_gets_what_the_file_has_of_the_time_it_lost() {
     work(&mut w, 0, &["u1", "u2"]);
     w.sync_all();
     work(&mut w, 0, &["u3"]);
-    w.hub = backup.restored(true, Epoch(77));
+    w.hub = backup.restored(true, Epoch(77), 0);
     let old = replace_card(&mut w, 0);
     // The numbers of the lost time are given to other changes.
     for n in 0..30 {

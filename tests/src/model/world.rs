@@ -349,7 +349,7 @@ impl World {
                 self.left.restores -= 1;
                 let Some(backup) = &self.backup else { return };
                 let epoch = Epoch(self.hub.value.as_ref().clone().epoch().unwrap().0 + 1);
-                self.hub = Fixed::new(backup.value.as_ref().clone().restored(is_told, epoch));
+                self.hub = Fixed::new(backup.value.as_ref().clone().restored(is_told, epoch, 0));
                 (self.was_restored, self.was_harmed) = (true, true);
                 self.forgive();
             }

@@ -186,6 +186,28 @@ fn news_of_a_record_that_a_new_view_has_yet_to_bring_comes_with_all_of_it() {
     play(&[1, 2], events);
 }
 
+/// Seed 62065. Both restores begin where the one backup ends.
+#[test]
+fn a_hub_that_goes_back_twice_gives_no_number_of_its_own_again() {
+    play(
+        &[0, 0],
+        vec![
+            Event::Write { at: 1, id: 2, key: 3, act: Act::Append, is_stale: false, is_synced: true },
+            Event::Backup,
+            Event::Write { at: 0, id: 12, key: 1, act: Act::Pick("top", 3), is_stale: false, is_synced: true },
+            Event::Write { at: 1, id: 13, key: 0, act: Act::Append, is_stale: false, is_synced: true },
+            Event::Ask { at: 1, is_thin: true },
+            Event::Serve { at: 1, nth: 0, shape: Shape::Whole, pause: None },
+            Event::Sync { at: 0 },
+            Event::Write { at: 0, id: 22, key: 3, act: Act::Move(2), is_stale: false, is_synced: true },
+            Event::Restore { is_told: true },
+            Event::HubWrite { id: 23, key: 2, act: Act::Count(-2) },
+            Event::Sync { at: 0 },
+            Event::Restore { is_told: true },
+        ],
+    );
+}
+
 /// Asks, is answered, and takes the answer; the power goes after so many commits.
 fn exchange(at: usize, cut: Option<u8>) -> [Event; 3] {
     let shape = Shape::Whole;

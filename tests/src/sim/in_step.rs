@@ -301,10 +301,10 @@ impl hub::Snapshot for AtCentre<'_, '_> {
 
 impl hub::Store for AtCentre<'_, '_> {
     /// The number of an epoch is random on disk; here the witness gives it.
-    fn new_epoch(&mut self) -> Result<Epoch, StoreError> {
-        let epoch = sure(self.memory.new_epoch());
+    fn new_epoch(&mut self, now_ms: u64) -> Result<Epoch, StoreError> {
+        let epoch = sure(self.memory.new_epoch(now_ms));
         match &mut self.disk {
-            Some(disk) => disk.enter_epoch(epoch).map(|()| epoch),
+            Some(disk) => disk.enter_epoch(epoch, now_ms).map(|()| epoch),
             None => Ok(epoch),
         }
     }

@@ -362,7 +362,7 @@ impl<'a> World<'a> {
     fn restore(&mut self, is_told: bool) -> Result<(), Failure> {
         let Some(store) = self.hub.backup.clone() else { return Ok(()) };
         let epoch = Epoch(self.hub.store.epoch().unwrap().0 + 1);
-        self.hub.store = store.restored(is_told, epoch);
+        self.hub.store = store.restored(is_told, epoch, self.now_ms as u64);
         if let Some(shelf) = &mut self.hub.shelf {
             shelf.restore(self.now_ms, is_told.then_some(epoch));
         }
