@@ -1,6 +1,7 @@
 //! What tells this box from another: for the hub, when two boxes turn up under one identity. Any of it may be missing.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use sync_protocol::digest::content_hash;
 use sync_protocol::message::Short;
@@ -10,6 +11,9 @@ const PLACES: [(&str, &str); 3] = [
     ("card", "/sys/block/mmcblk0/device/cid"),
     ("machine", "/etc/machine-id"),
 ];
+
+/// Where the system lists its network interfaces.
+const INTERFACES: &str = "/sys/class/net";
 
 /// The environment variable that makes a box another one, for tests.
 const PRETENDED: &str = "OUTPOST_TEST_BOX";
@@ -22,12 +26,33 @@ pub(crate) fn facts() -> BTreeMap<&'static str, String> {
     };
     // For tests, which have one machine for many boxes.
     let pretended = std::env::var(PRETENDED).ok().map(|name| ("box", name));
-    PLACES.into_iter().filter_map(read).chain(pretended).collect()
+    let mut facts: BTreeMap<_, _> = PLACES.into_iter().filter_map(read).chain(pretended).collect();
+    if !facts.contains_key("board") {
+        // A card that is copied takes its own facts along, so one is needed that it does not.
+        facts.extend(mac(Path::new(INTERFACES)).map(|mac| ("mac", mac)));
+    }
+    facts
+}
+
+/// The address of the first network interface that is hardware, by name.
+fn mac(interfaces: &Path) -> Option<String> {
+    let mut folders: Vec<_> =
+        std::fs::read_dir(interfaces).ok()?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    folders.sort();
+    let hardware = folders.iter().filter(|folder| folder.join("device").exists());
+    let mut addresses = hardware.filter_map(|folder| std::fs::read_to_string(folder.join("address")).ok());
+    addresses.find_map(|text| Some(text.trim().to_owned()).filter(|mac| mac.bytes().any(|byte| !b"0:".contains(&byte))))
 }
 
 /// A hash of the facts; zeros if there are none.
 pub(crate) fn print() -> Short {
     print_of(&facts())
+}
+
+/// The same for people, so that the box an alarm names can be found; `None` if nothing tells it from others.
+pub(crate) fn told() -> Option<String> {
+    let print = print();
+    (print != Short::default()).then(|| print.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn print_of(facts: &BTreeMap<&'static str, String>) -> Short {
@@ -51,5 +76,24 @@ mod tests {
         assert_eq!(of("1"), of("1"));
         assert_ne!(of("1"), of("2"));
         assert_eq!(print_of(&BTreeMap::new()), Short::default());
+    }
+
+    #[test]
+    fn the_first_interface_that_is_hardware_tells_boxes_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let add = |name: &str, address: &str, is_hardware: bool| {
+            let folder = dir.path().join(name);
+            std::fs::create_dir_all(folder.join(if is_hardware { "device" } else { "statistics" })).unwrap();
+            std::fs::write(folder.join("address"), format!("{address}\n")).unwrap();
+        };
+        assert_eq!(mac(dir.path()), None);
+        add("lo", "00:00:00:00:00:00", false);
+        add("docker0", "02:42:11:22:33:44", false);
+        add("can0", "00:00:00:00:00:00", true);
+        assert_eq!(mac(dir.path()), None);
+        add("wlan0", "b8:27:eb:00:00:02", true);
+        add("eth0", "b8:27:eb:00:00:01", true);
+        assert_eq!(mac(dir.path()).as_deref(), Some("b8:27:eb:00:00:01"));
+        assert_eq!(mac(&dir.path().join("none")), None);
     }
 }

@@ -9,6 +9,7 @@ use sync_protocol::id::Stream;
 use utoipa::ToSchema;
 
 use crate::disk::Disk;
+use crate::hardware;
 use crate::store;
 
 /// The state of a gateway.
@@ -18,6 +19,9 @@ pub struct Status {
     pub gateway: Option<String>,
     /// The hub's address; absent before enrolment.
     pub hub: Option<String>,
+    /// What tells this box from others, as the hub names it when two run with copies of one card; absent if nothing does.
+    #[serde(rename = "box")]
+    pub box_print: Option<String>,
     /// Version of the program that answers.
     pub version: &'static str,
     /// What it is subscribed to; the first is its home.
@@ -100,6 +104,7 @@ impl Status {
         Status {
             gateway: facts.enrolment.as_ref().map(|e| e.name.clone()),
             hub: facts.enrolment.as_ref().map(|e| e.hub_url.clone()),
+            box_print: hardware::told(),
             version: env!("CARGO_PKG_VERSION"),
             scopes: facts.state.scopes.iter().map(ToString::to_string).collect(),
             records: facts
@@ -203,6 +208,9 @@ impl Status {
         }
         let free = self.disk_free_bytes.map_or("unknown".to_owned(), bytes);
         let _ = writeln!(out, "database   {}, {free} free", bytes(self.database_bytes));
+        if let Some(print) = &self.box_print {
+            let _ = writeln!(out, "box        {print}");
+        }
         if self.disk_nearly_full {
             let _ = writeln!(
                 out,

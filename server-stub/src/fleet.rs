@@ -33,7 +33,10 @@ pub(crate) struct GatewayView {
     pub(crate) records: u64,
     pub(crate) clock_skew_ms: i64,
     pub(crate) repairs: u64,
-    /// Set while two boxes run with copies of one card: the names of the others.
+    /// What tells its box from others, as `outpost status` shows it there; empty if it is not known.
+    #[serde(rename = "box")]
+    pub(crate) box_print: String,
+    /// Set while two boxes run with copies of one card: the names of the others, each with its box.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) twins: String,
     pub(crate) last_error: String,
@@ -69,6 +72,7 @@ fn view(tx: &mut Tx<'_>, row: FleetRow) -> Result<GatewayView, StoreError> {
         records: row.records,
         clock_skew_ms: row.skew_ms,
         repairs: row.repairs,
+        box_print: row.box_print,
         twins: [row.twin_of, row.twins].into_iter().flatten().collect::<Vec<_>>().join(", "),
         last_error: row.last_error,
         last_error_at: rfc3339(row.last_error_ms),

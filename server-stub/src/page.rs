@@ -93,7 +93,11 @@ fn render(status: &Status, now_ms: i64) -> String {
 fn state(gateway: &GatewayView) -> String {
     let mut told = gateway.state.to_owned();
     if !gateway.twins.is_empty() {
-        told.push_str(&format!("; two boxes run with copies of one card, the other is {}", gateway.twins));
+        let this = if gateway.box_print.is_empty() { "of unknown hardware" } else { &gateway.box_print };
+        told.push_str(&format!(
+            "; two boxes run with copies of one card: this is box {this}, the other is {}",
+            gateway.twins
+        ));
     }
     if !gateway.last_error.is_empty() {
         told.push_str(&format!("; {}", gateway.last_error));

@@ -23,11 +23,13 @@ fn save(gateway: &Gateway, box_name: &str, from: usize, count: usize) {
     }
 }
 
+fn fleet(hub: &Hub) -> Vec<Value> {
+    let listed: Value = serde_json::from_str(&hub.command(&["gateway", "list", "--json"])).unwrap();
+    listed.as_array().or_else(|| listed["items"].as_array()).unwrap().clone()
+}
+
 fn names(hub: &Hub) -> Vec<String> {
-    let listed = hub.command(&["gateway", "list", "--json"]);
-    let listed: Value = serde_json::from_str(&listed).unwrap();
-    let rows = listed.as_array().or_else(|| listed["items"].as_array()).unwrap();
-    rows.iter().map(|row| row["name"].as_str().unwrap().to_owned()).collect()
+    fleet(hub).iter().map(|row| row["name"].as_str().unwrap().to_owned()).collect()
 }
 
 #[test]
@@ -56,7 +58,14 @@ fn e_both_cards_run_at_once_in_two_boxes_and_no_record_of_either_is_lost() {
     assert_eq!(central.lines().count(), 5 + 3 + 20 + 20);
     assert_eq!(a.export("form"), central);
     assert_eq!(b.export("form"), central);
-    assert_eq!(names(&hub).len(), 2, "the admins see two: {:?}", names(&hub));
+    let [one, other] = fleet(&hub).try_into().expect("the admins see two");
+    // By these a technician tells which box is which.
+    for (gateway, here, there) in [(&a, &one, &other), (&b, &other, &one)] {
+        assert_eq!(here["box"], gateway.status()["box"]);
+        let told = format!("{} (box {})", there["name"].as_str().unwrap(), there["box"].as_str().unwrap());
+        assert_eq!(here["twins"], told);
+    }
+    assert_ne!(one["box"], other["box"]);
 }
 
 #[test]

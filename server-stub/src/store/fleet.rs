@@ -61,6 +61,8 @@ pub(crate) struct FleetRow {
     pub(crate) disk_free: u64,
     pub(crate) records: u64,
     pub(crate) repairs: u64,
+    /// What tells its box from others, in hex digits; empty if it is not known.
+    pub(crate) box_print: String,
     /// The gateway from whose card its card was copied.
     pub(crate) twin_of: Option<String>,
     /// Gateways that run with a copy of its card.
@@ -75,10 +77,17 @@ pub(crate) struct FleetRow {
     pub(crate) held: u64,
 }
 
-const FLEET: &str = "SELECT device, name, origin, scopes, source, is_revoked, code_until_ms,
+const FLEET: &str = "WITH printed AS (
+        SELECT device, name, twin_of, CASE WHEN trim(hex(print), '0') = '' THEN '' ELSE lower(hex(print)) END box FROM gateways
+    ), boxes AS (
+        SELECT *, CASE box WHEN '' THEN '' ELSE ' (box ' || box || ')' END boxed FROM printed
+    )
+    SELECT device, name, origin, scopes, source, is_revoked, code_until_ms,
     code_hash <> x'' AND NOT code_used, enrolled_ms, hardware, contact_ms, skew_ms, version, disk_free, records, repairs,
-    last_error, last_error_ms, coalesce(held, 0), (SELECT o.name FROM gateways o WHERE o.device = gateways.twin_of),
-    (SELECT group_concat(t.name, ', ') FROM gateways t WHERE t.twin_of = gateways.device) FROM gateways
+    last_error, last_error_ms, coalesce(held, 0),
+    (SELECT name || boxed FROM boxes WHERE boxes.device = gateways.twin_of),
+    (SELECT group_concat(name || boxed, ', ') FROM boxes WHERE boxes.twin_of = gateways.device),
+    (SELECT box FROM boxes WHERE boxes.device = gateways.device) FROM gateways
     LEFT JOIN (SELECT device, count(*) held FROM quarantine GROUP BY device) USING (device)";
 
 impl Tx<'_> {
@@ -177,6 +186,7 @@ fn fleet_row(row: &Row<'_>) -> rusqlite::Result<(FleetRow, String)> {
         held: number(row.get(18)?),
         twin_of: row.get(19)?,
         twins: row.get(20)?,
+        box_print: row.get(21)?,
     };
     Ok((fleet, row.get(3)?))
 }
