@@ -48,7 +48,7 @@ const ROWS: &[Row] = &[
     scenario("the hub is put back to last week, by command and by hand", "real programs", "tests/scenario ::g_"),
     scenario("the disk fills", "a small file system that is full", "tests/scenario ::l_"),
     Row {
-        fault: "loss, torn messages, power cuts, clocks, rules and scopes that change, all at once",
+        fault: "loss, torn messages, power cuts, clocks, builds, rules and scopes that change, all at once",
         how: "simulated fleet, usual faults",
         full: "tests/simulate 200000",
         quick: "tests/simulate --dev 2000",

@@ -5,14 +5,16 @@ use std::path::PathBuf;
 
 use rusqlite::ErrorCode;
 use server_stub::StoreError;
+use sync_protocol::error::DecodeError;
 use sync_protocol::frame::Packer;
 use sync_protocol::hub::{self, Conversation, Grant, Opened, Snapshot as _, Store as _};
 use sync_protocol::id::Device;
 use sync_protocol::identity::DeviceKey;
 use sync_protocol::memory::MemoryHub;
-use sync_protocol::message::{Request, body, split_head};
+use sync_protocol::message::{body, split_head};
 use sync_protocol::payload::Payload;
 
+use super::builds::{self, Build};
 use super::event::Shape;
 use super::in_step::AtCentre;
 use super::shelf::Shelf;
@@ -26,6 +28,8 @@ pub(super) struct Centre {
     pub(super) shelf: Option<Shelf>,
     /// Its store; the witness beside it if it has a folder.
     pub(super) store: MemoryHub,
+    /// What its program was built from.
+    pub(super) build: Build,
     /// Exchanges that others overtake.
     pub(super) paused: Vec<Hearing>,
     pub(super) backup: Option<MemoryHub>,
@@ -176,7 +180,14 @@ impl Centre {
     ) -> Heard {
         let (bytes, is_cut) = wire::arrive(request, shape);
         let Ok(Some((head, start))) = split_head(&bytes) else { return Heard::Nothing };
-        let Ok(head) = Request::decode(head) else { return Heard::Nothing };
+        let head = match builds::heard(self.build, head) {
+            Ok(head) => head,
+            Err(DecodeError::Version(_)) if !is_cut => {
+                let response = self.look(now_ms, |store| hub::upgrade(store, now_ms)).unwrap();
+                return Heard::Answer(body(&response.encode(), []));
+            }
+            Err(_) => return Heard::Nothing,
+        };
         let Some(opened) = room(self.now(now_ms, |store| hub::open(store, head, now_ms))) else {
             return Heard::Nothing;
         };

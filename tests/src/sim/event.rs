@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use super::builds::Build;
 use super::fleet::{KEYS, PLACES, VIEWS};
 
 /// One event. `at` is a gateway.
@@ -118,6 +119,18 @@ pub enum Event {
         /// Days.
         days: u32,
     },
+    /// The gateway is started with a program of another build.
+    Build {
+        /// Where.
+        at: usize,
+        /// Which.
+        build: Build,
+    },
+    /// The hub is started with a program of another build.
+    HubBuild {
+        /// Which.
+        build: Build,
+    },
     /// Other rules are published: one of three documents.
     Publish {
         /// Which.
@@ -214,6 +227,7 @@ impl Event {
             | Event::Full { at, .. }
             | Event::Space { at }
             | Event::Clock { at, .. }
+            | Event::Build { at, .. }
             | Event::Assign { at, .. }
             | Event::Image { at }
             | Event::PutBack { at }
@@ -223,6 +237,7 @@ impl Event {
             | Event::HubTorn { .. }
             | Event::HubFull { .. }
             | Event::HubSpace
+            | Event::HubBuild { .. }
             | Event::Publish { .. }
             | Event::Backup
             | Event::Restore { .. } => None,
@@ -301,6 +316,8 @@ impl fmt::Display for Event {
             Event::HubSpace => f.write_str("hub: its disk has room again"),
             Event::Space { at } => write!(f, "gateway {at}: its card has room again"),
             Event::Clock { at, days } => write!(f, "gateway {at}: its clock jumps to the year {}", 1970 + days / 365),
+            Event::Build { at, build } => write!(f, "gateway {at}: goes on with {}", build.told()),
+            Event::HubBuild { build } => write!(f, "hub: goes on with {}", build.told()),
             Event::Publish { nth } => write!(f, "hub: publishes rules {nth}"),
             Event::Assign { at, view } => write!(f, "hub: gives gateway {at} {}", VIEWS[*view % VIEWS.len()].join(" ")),
             Event::Image { at } => write!(f, "gateway {at}: an image of the card is made"),

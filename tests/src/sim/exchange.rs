@@ -2,9 +2,10 @@
 
 use agent::error::Error;
 use sync_protocol::gateway::{self, Outgoing, Store as _, WallClock};
-use sync_protocol::message::{Response, Status, body, split_head};
+use sync_protocol::message::{Request, Response, Status, body, split_head};
 use sync_protocol::payload::Payload;
 
+use super::builds;
 use super::centre::Heard;
 use super::event::Shape;
 use super::in_step::OnCard;
@@ -19,7 +20,7 @@ const WIDE_BYTES: usize = 256 * 1024;
 const EXCHANGES_MAX: usize = 40;
 
 /// What a transaction gave; `None` if the disk had no room for it, which is counted.
-fn room<T>(done: Result<T, Error>, full: &mut u64) -> Option<T> {
+pub(super) fn room<T>(done: Result<T, Error>, full: &mut u64) -> Option<T> {
     match done {
         Err(Error::DiskFull(_)) => {
             *full += 1;
@@ -48,7 +49,7 @@ impl World<'_> {
         let down_bytes = if is_thin && self.faults.has(Fault::Parts) { 1 } else { WIDE_BYTES as u64 };
         let site = &mut self.sites[at];
         let now_ms = u64::try_from(self.now_ms + site.clock_off_ms).unwrap_or(0);
-        let clock = WallClock { now_ms, ahead_seconds: None };
+        let clock = WallClock { now_ms, ahead_seconds: Some(site.clock_off_ms / 1_000) };
         let packer = &mut self.packers.up;
         let request = |store: &mut OnCard<'_, '_>| -> Result<Outgoing, Error> {
             let outgoing = gateway::request(store, packer, clock, up_bytes, down_bytes)?;
@@ -67,7 +68,7 @@ impl World<'_> {
         wire::is_bounded(&mut self.packers.down, &message, Some(up_bytes))?;
         self.requests += 1;
         self.tally.exchanges += 1;
-        keep(&mut site.requests, self.requests, message);
+        keep(&mut site.requests, self.requests, builds::asked(site.build, message));
         site.asked = Some(Asked { number: self.requests, head: outgoing.head });
         Ok(())
     }
@@ -81,6 +82,7 @@ impl World<'_> {
         }
         let now_ms = self.now_ms as u64;
         let heard = self.hub.hear(&mut self.packers.down, (at, number), (&request, shape), now_ms, pause);
+        self.is_told_its_version(at, &request, shape, &heard)?;
         self.heard(at, number, heard)
     }
 
@@ -100,6 +102,7 @@ impl World<'_> {
                 Ok(())
             }
             Heard::Answer(answer) => {
+                let answer = builds::answered(self.hub.build, answer);
                 wire::is_bounded(&mut self.packers.up, &answer, None)?;
                 keep(&mut self.sites[at].answers, number, answer);
                 Ok(())
@@ -124,8 +127,11 @@ impl World<'_> {
         self.sites[at].asked = None;
         let (bytes, is_cut) = wire::arrive(&answer, shape);
         let Ok(Some((head, start))) = split_head(&bytes) else { return Ok(None) };
-        let Ok(head) = Response::decode(head) else { return Ok(None) };
+        let Ok(head) = builds::taken(self.sites[at].build, head) else { return Ok(None) };
         self.look_at(at, &head)?;
+        if head.status == Status::Upgrade {
+            return self.take_upgrade(at, &asked.head, &head).map(Some);
+        }
         let site = &mut self.sites[at];
         if room(site.now(|store| gateway::integrate_head(store, &asked.head, &head)), &mut self.tally.full).is_none() {
             return Ok(None);
@@ -173,6 +179,37 @@ impl World<'_> {
         Ok(Some(again && head.status != Status::Denied))
     }
 
+    /// Who speaks another major version than the hub is told so, whatever else happens, and nobody else is.
+    fn is_told_its_version(&self, at: usize, request: &[u8], shape: Shape, heard: &Heard) -> Result<(), Failure> {
+        let says = |what: &str| Err(Failure::new(Kind::Version, format!("the hub {what} gateway {at}")));
+        let status = match heard {
+            Heard::Answer(answer) => split_head(answer)
+                .ok()
+                .flatten()
+                .and_then(|(head, _)| Response::decode(head).ok())
+                .map(|head| head.status),
+            _ => None,
+        };
+        match (builds::is_foreign(self.hub.build, request), status) {
+            (false, Some(Status::Upgrade)) => says("tells its own version to"),
+            (true, Some(Status::Upgrade)) => Ok(()),
+            (true, None) if matches!(shape, Shape::Torn(_)) => Ok(()),
+            (true, _) => says("does not tell its version to"),
+            _ => Ok(()),
+        }
+    }
+
+    /// The hub does not speak the version of this gateway. All stays as it is, until one of them is of another build.
+    fn take_upgrade(&mut self, at: usize, asked: &Request, head: &Response) -> Result<bool, Failure> {
+        let site = &mut self.sites[at];
+        let before = format!("{:?}", site.store);
+        let done = room(site.now(|store| gateway::integrate_head(store, asked, head)), &mut self.tally.full);
+        match done.is_none() || format!("{:?}", site.store) == before {
+            true => Ok(false),
+            false => Err(Failure::new(Kind::Version, format!("gateway {at} changed with an answer of status 4"))),
+        }
+    }
+
     /// A gateway that did nothing wrong is neither shut out nor sent back.
     fn look_at(&mut self, at: usize, head: &Response) -> Result<(), Failure> {
         let site = &mut self.sites[at];
@@ -180,11 +217,12 @@ impl World<'_> {
             Status::Ok | Status::Compared => {}
             Status::NewOrigin => self.tally.new_origins += 1,
             Status::Rebase => self.tally.rebases += 1,
-            Status::Denied | Status::Upgrade => site.is_denied = true,
+            Status::Denied => site.is_denied = true,
+            Status::Upgrade => self.tally.upgrades += 1,
         }
         let reason = head.reason.as_deref().unwrap_or("no reason");
         match head.status {
-            Status::Denied | Status::Upgrade if !site.is_suspect => {
+            Status::Denied if !site.is_suspect => {
                 Err(Failure::new(Kind::ShutOut, format!("gateway {at} is shut out: {reason}")))
             }
             Status::NewOrigin | Status::Rebase if !site.is_suspect => {

@@ -22,6 +22,8 @@ pub enum Fault {
     Clocks,
     /// New rules while gateways still write by the old ones.
     Rules,
+    /// Programs of newer and older builds, of which some cannot read the rules, and some speak another major version.
+    Builds,
     /// Records that move to another place, and gateways that are given other scopes.
     Scopes,
     /// Deletes, and writes to what was deleted.
@@ -56,7 +58,7 @@ pub enum Fault {
 
 /// All of them with their names; the last says whether a run has them if it is not told otherwise. Those that it does not have
 /// find defects that are known and open; `tests/simulate --faults usual,+late` tells their stories.
-const NAMES: [(Fault, &str, bool); 23] = [
+const NAMES: [(Fault, &str, bool); 24] = [
     (Fault::Loss, "loss", true),
     (Fault::Late, "late", true),
     (Fault::Beside, "beside", true),
@@ -65,6 +67,7 @@ const NAMES: [(Fault, &str, bool); 23] = [
     (Fault::Full, "full", true),
     (Fault::Clocks, "clocks", true),
     (Fault::Rules, "rules", true),
+    (Fault::Builds, "builds", true),
     (Fault::Scopes, "scopes", true),
     (Fault::Deletes, "deletes", true),
     (Fault::Settles, "settles", true),

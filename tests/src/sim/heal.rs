@@ -1,9 +1,10 @@
-//! The end of every schedule: links work, everybody syncs until nobody has news, and then all must be equal.
+//! The end of every schedule: links work, programs are of one build, everybody syncs until nobody has news, and then all must be equal.
 
 use sync_protocol::gateway::{Fate, Store as _};
 use sync_protocol::hub::Snapshot as _;
 use sync_protocol::id::{HubSeq, RecordKey};
 
+use super::builds::Build;
 use super::oracle;
 use super::world::World;
 use super::{Failure, Fault, Kind};
@@ -16,9 +17,11 @@ impl World<'_> {
     pub(super) fn heal(&mut self) -> Result<(), Failure> {
         self.hub.paused.clear();
         self.hub.leave_pages(None);
+        self.hub.build = Build::This;
         for at in 0..self.sites.len() {
             self.leave_pages(at, None);
             self.commit(at);
+            self.sites[at].build = Build::This;
         }
         for _ in 0..ROUNDS_MAX {
             let before = self.standings();

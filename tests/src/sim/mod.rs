@@ -20,13 +20,14 @@
 //! # What is checked
 //! After each event (`check`): every acknowledged write is at the hub or about to be sent; none is there twice; none left
 //! its box before it was safe; a gateway that has synced holds nothing outside of its scopes; messages are bounded; who did
-//! nothing wrong is not shut out; what a gateway says is unsent, in quarantine, at the hub or safe from its loss is so. After
+//! nothing wrong is not shut out; who speaks another version is told so, and nobody else; what a gateway says is unsent, in quarantine, at the hub or safe from its loss is so. After
 //! healing (`heal`, `verdict`): the fleet comes to rest, gateways and hub are equal,
 //! digests agree, and every promise was kept, told from what was promised and not by the rules of merging.
 //!
 //! `tests/simulate` plays as many schedules as one likes.
 
 mod app;
+pub mod builds;
 mod card;
 mod centre;
 mod check;
@@ -98,6 +99,8 @@ pub struct Tally {
     pub torn: u64,
     /// Commits into whose middle a power cut fell, and that were made although nobody was told.
     pub survived: u64,
+    /// Times that a gateway or the hub was told that the other speaks another version.
+    pub upgrades: u64,
     /// Values that stand in conflict with one whose author had seen them.
     pub needless_rivals: u64,
 }
@@ -118,6 +121,7 @@ impl Tally {
             full: self.full + other.full,
             torn: self.torn + other.torn,
             survived: self.survived + other.survived,
+            upgrades: self.upgrades + other.upgrades,
             needless_rivals: self.needless_rivals + other.needless_rivals,
         }
     }
@@ -148,6 +152,8 @@ pub enum Kind {
     Diverged,
     /// A gateway that did nothing wrong is shut out.
     ShutOut,
+    /// Who speaks another major version is not told so, or one who speaks the same is told that, or something changes with it.
+    Version,
     /// The core would not take a write, although nothing is wrong with it.
     Refused,
     /// A store on disk holds something else than it was told, or is unsound.

@@ -1,6 +1,7 @@
 //! A schedule from a seed.
 
 use super::Plan;
+use super::builds::Build;
 use super::event::{Act, Event, Shape};
 use super::faults::{Fault, Faults};
 use super::fleet::{KEYS, PLACES, SETTLED, TEXTS, VIEWS};
@@ -20,6 +21,7 @@ impl Plan {
             dice.next(&mut events);
         }
         let events = with_disks(events, seed, dice.sites, faults);
+        let events = with_builds(events, seed, dice.sites, faults);
         Plan { views, events, faults }
     }
 }
@@ -45,6 +47,32 @@ fn with_disks(events: Vec<Event>, seed: u64, sites: usize, faults: Faults) -> Ve
             (true, true) if is_freed => all.push(Event::HubSpace),
             (true, false) if is_full => all.push(Event::Full { at, pages }),
             (true, false) if is_freed => all.push(Event::Space { at }),
+            _ => {}
+        }
+        all.push(event);
+    }
+    all
+}
+
+/// Adds programs of other builds. Its dice are its own, too.
+fn with_builds(events: Vec<Event>, seed: u64, sites: usize, faults: Faults) -> Vec<Event> {
+    if !faults.has(Fault::Builds) {
+        return events;
+    }
+    let mut random = Random::of_text(&format!("builds {seed}"));
+    let mut all = Vec::with_capacity(events.len() + 4);
+    for event in events {
+        let at = random.between(0, sites as i64 - 1) as usize;
+        let build = match random.between(0, 99) {
+            0..=29 => Build::This,
+            30..=54 => Build::Newer,
+            55..=69 => Build::Older,
+            70..=84 => Build::OldRules,
+            _ => Build::OtherVersion,
+        };
+        match random.between(0, 99) {
+            0..=3 => all.push(Event::Build { at, build }),
+            4 => all.push(Event::HubBuild { build }),
             _ => {}
         }
         all.push(event);

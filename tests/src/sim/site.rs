@@ -16,6 +16,7 @@ use sync_protocol::message::Request;
 use sync_protocol::record::Record;
 use sync_protocol::rules::Rules;
 
+use super::builds::Build;
 use super::card::Card;
 use super::in_step::OnCard;
 use super::{Failure, Kind, same};
@@ -30,6 +31,8 @@ pub(super) struct Site {
     number: u8,
     /// Its folder, if it has one.
     pub(super) card: Option<Card>,
+    /// What its program was built from.
+    pub(super) build: Build,
     /// What the program sees.
     pub(super) store: MemoryGateway,
     /// What is on the card, if the program has written more than was synced.
@@ -99,11 +102,15 @@ impl Site {
     /// Starts the program: it tells the hub what box it is in.
     pub(super) fn start(&mut self) {
         self.store.set_print([self.number; 8]);
-        let tell = |store: &mut OnCard<'_, '_>| -> Result<(), agent::error::Error> {
+        self.tell().unwrap();
+    }
+
+    /// The next request says what box it is.
+    pub(super) fn tell(&mut self) -> Result<(), agent::error::Error> {
+        self.now(|store: &mut OnCard<'_, '_>| {
             let state = store.state()?;
             store.set_state(&GatewayState { told: false, ..state })
-        };
-        self.now(tell).unwrap();
+        })
     }
 
     /// Runs a transaction. It is on the card only when [`Site::commit`] says so; if it fails, it left nothing behind.

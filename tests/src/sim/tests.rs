@@ -1,7 +1,8 @@
 //! The short form of the simulator, in the suite: schedules by seed, and by name those that failed once.
 
+use super::builds::Build;
 use super::torn::Files;
-use super::{Fault, Faults, On, Packers, Plan, Tally};
+use super::{Event, Fault, Faults, On, Packers, Plan, Tally};
 use crate::generator::random::Random;
 
 /// Plays the schedules of some seeds, and tells the story of the first that fails.
@@ -23,7 +24,21 @@ fn play(seeds: std::ops::Range<u64>, faults: Faults, on: On) -> Tally {
 
 #[test]
 fn eight_hundred_and_fifty_schedules_in_memory() {
-    play(1..851, Faults::default(), On::Memory);
+    let tally = play(1..851, Faults::default(), On::Memory);
+    assert!(tally.upgrades > 0, "nobody spoke another version: {tally:?}");
+}
+
+#[test]
+fn what_only_a_newer_build_says_changes_nothing() {
+    let mut packers = Packers::default();
+    for seed in 1..60 {
+        let plan = Plan::of(seed, Faults::default().without(Fault::Builds));
+        let mut newer = plan.clone();
+        let at_gateways = (0..plan.views.len()).map(|at| Event::Build { at, build: Build::Newer });
+        let events = at_gateways.chain([Event::HubBuild { build: Build::Newer }]).chain(plan.events.iter().cloned());
+        newer.events = events.collect();
+        assert_eq!(newer.play(&mut packers, false), plan.play(&mut packers, false), "seed {seed}");
+    }
 }
 
 #[test]

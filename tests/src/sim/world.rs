@@ -13,9 +13,11 @@ use sync_protocol::merge::{Superseded, Why};
 use sync_protocol::record::{Cell, Op, Record};
 use tempfile::TempDir;
 
+use super::builds::Build;
 use super::card::Card;
 use super::centre::Centre;
 use super::event::{Act, Event};
+use super::exchange::room;
 use super::oracle::{self, Oracle, Promise, Standing, bit};
 use super::site::Site;
 use super::wire::Packers;
@@ -121,6 +123,11 @@ impl<'a> World<'a> {
                 let site = &mut self.sites[of(at)];
                 site.clock_off_ms = i64::from(*days) * DAY_MS - now_ms;
                 site.quality = TimeQuality::Unknown;
+            }
+            Event::Build { at, build } => self.exchange_program(of(at), *build),
+            Event::HubBuild { build } => {
+                self.hub.paused.clear();
+                self.hub.build = *build;
             }
             Event::Publish { nth } => self.publish(*nth),
             Event::Assign { at, view } => self.assign(of(at), *view),
@@ -295,6 +302,14 @@ impl<'a> World<'a> {
         if let Some(card) = &mut self.sites[at].card {
             card.store().leave_pages(more).unwrap();
         }
+    }
+
+    /// The program ends in order and another one is started, which tells what box it is in, unless there is no room to note that.
+    fn exchange_program(&mut self, at: usize, build: Build) {
+        self.commit(at);
+        let site = &mut self.sites[at];
+        (site.build, site.asked) = (build, None);
+        room(site.tell(), &mut self.tally.full);
     }
 
     fn publish(&mut self, nth: usize) {
