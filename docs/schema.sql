@@ -29,6 +29,7 @@ CREATE TABLE sync_state (
   floor_ms INTEGER NOT NULL DEFAULT 0, -- a time that certainly has passed: the latest heard from the hub
   awaits_time INTEGER NOT NULL DEFAULT 0, -- unsent ops have a time of which nobody knows how good it is; nothing is sent until the hub's time is heard
   complete INTEGER NOT NULL DEFAULT 0 -- the cursor when a pull last reached the head of the hub
+  , is_revoked INTEGER NOT NULL DEFAULT 0 -- the hub has shut this gateway out: it shows no records
 ) STRICT;
 
 -- Where the gateway stands with each stream; written in every commit that captures something.

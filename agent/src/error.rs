@@ -79,6 +79,9 @@ pub enum Error {
     /// The hub does not know this gateway, or no longer.
     #[error("the hub refused this gateway: {0}")]
     Denied(String),
+    /// An admin has shut this gateway out.
+    #[error("the hub has shut this gateway out")]
+    Revoked,
     /// No hub knows this gateway yet.
     #[error("this gateway is not enrolled yet")]
     NotEnrolled,
@@ -182,7 +185,7 @@ impl Error {
             Error::Offline(_) | Error::Portal(_) | Error::Busy(_) => Class::Offline,
             Error::Told { class, .. } => *class,
             Error::Rejected(_) | Error::Upgrade(_) | Error::InUse { .. } => Class::Rejected,
-            Error::Denied(_) | Error::Twin(_) => Class::Denied,
+            Error::Denied(_) | Error::Revoked | Error::Twin(_) => Class::Denied,
             Error::Config(_)
             | Error::Usage(_)
             | Error::File { .. }
@@ -220,6 +223,9 @@ impl Error {
             Error::Upgrade(_) => "Install the version of outpost that the hub's admin offers.",
             Error::Denied(_) => {
                 "Ask the hub's admin to enrol this gateway again; captured records stay here until then."
+            }
+            Error::Revoked => {
+                "What is saved here is kept, and waits at the hub for its admin, who can let the gateway in again or give a new code."
             }
             Error::Twin(_) => "A card was copied or restored: ask the hub's admin which gateway is the real one.",
             Error::NotEnrolled => "Ask the hub's admin for a code, then: outpost enroll CODE",

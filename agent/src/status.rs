@@ -19,6 +19,8 @@ pub struct Status {
     pub gateway: Option<String>,
     /// The hub's address; absent before enrolment.
     pub hub: Option<String>,
+    /// The hub has shut this gateway out: records are saved and sent, and not shown.
+    pub revoked: bool,
     /// What tells this box from others, as the hub names it when two run with copies of one card; absent if nothing does.
     #[serde(rename = "box")]
     pub box_print: Option<String>,
@@ -104,6 +106,7 @@ impl Status {
         Status {
             gateway: facts.enrolment.as_ref().map(|e| e.name.clone()),
             hub: facts.enrolment.as_ref().map(|e| e.hub_url.clone()),
+            revoked: facts.state.is_revoked,
             box_print: hardware::told(),
             version: env!("CARGO_PKG_VERSION"),
             scopes: facts.state.scopes.iter().map(ToString::to_string).collect(),
@@ -147,6 +150,12 @@ impl Status {
             }
             _ => writeln!(out, "not enrolled yet: outpost enroll <hub-url> <code>"),
         };
+        if self.revoked {
+            let _ = writeln!(
+                out,
+                "REVOKED    the hub has shut this gateway out: records are saved and wait there for its admin, and none is shown"
+            );
+        }
         let total: u64 = self.records.iter().map(|t| t.count).sum();
         let types: Vec<String> = self.records.iter().map(|t| format!("{} {}", t.count, t.record_type)).collect();
         let _ = writeln!(out, "records    {total}   {}", types.join(", "));

@@ -107,12 +107,17 @@ where
     }
     traffic.agrees = gateway::finish(gateway, &outgoing.head, &head).map_err(LoopError::Gateway)?;
     let state = gateway.state().map_err(LoopError::Gateway)?;
-    traffic.again = head.more
-        || head.status != Status::Ok
-        || state.unsent() > 0
-        || state.repair_symbols.is_some()
-        || !state.wanted.is_empty()
-        || state.backfill.is_some();
+    traffic.again = match head.status {
+        Status::Revoked => head.more,
+        status => {
+            head.more
+                || status != Status::Ok
+                || state.unsent() > 0
+                || state.repair_symbols.is_some()
+                || !state.wanted.is_empty()
+                || state.backfill.is_some()
+        }
+    };
     Ok(traffic)
 }
 

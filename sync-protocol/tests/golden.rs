@@ -270,6 +270,14 @@ fn responses() -> Vec<(&'static str, Response)> {
         ("response-denied", refused(Status::Denied, "revoked")),
         ("response-rebase", Response { acks: vec![ack(Vec::new())], ..refused(Status::Rebase, "another epoch") }),
         ("response-upgrade", refused(Status::Upgrade, "speaks version 1")),
+        (
+            "response-revoked",
+            Response {
+                acks: vec![ack(Vec::new())],
+                more: true,
+                ..Response::new(Status::Revoked, ok().epoch, T, ok().cursor)
+            },
+        ),
         ("response-view", Response { view: Some(View { scopes, source: Source(2), backfill: true }), ..ok() }),
         ("response-rules", Response { rules: Some(Arc::from("version = 1\n")), ..ok() }),
         ("response-drop", Response { drop: vec![1, 0x0123_4567_89ab_cdef], ..ok() }),

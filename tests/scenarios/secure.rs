@@ -90,16 +90,46 @@ fn e_a_twin_over_tls_becomes_a_gateway_of_its_own() {
 }
 
 #[test]
-fn a_revoked_gateway_is_refused_and_keeps_what_it_has() {
+fn a_revoked_gateway_shows_nothing_and_what_it_saves_waits_at_the_hub_for_an_admin() {
     let folder = tempfile::tempdir().unwrap();
     let hub = Hub::start(&folder.path().join("hub"));
-    let a = Gateway::enrolled(&folder.path().join("a"), &hub, "a", "mw");
-    a.sync();
+    let mut a = Gateway::enrolled(&folder.path().join("a"), &hub, "a", "mw");
     a.put("form/1", &json!({"n": 1}));
+    a.sync();
     hub.command(&["gateway", "revoke", "a"]);
+    a.put("form/2", &json!({"n": 2}));
     let told = command("outpost", &["sync", "--data-dir", &a.data_dir()]);
     assert_eq!(told.status.code(), Some(5), "{told:?}");
-    assert_eq!(a.count("unsent"), 1);
+    // Also after the box was off, and with no link at all.
+    hub.proxy.set_down(true);
+    a.restart();
+    a.put("form/3", &json!({"n": 3}));
+    for (method, path) in [
+        ("GET", "/v1/records/form/1"),
+        ("GET", "/v1/records/form"),
+        ("GET", "/v1/records/form/1/history"),
+        ("GET", "/v1/changes?since=0"),
+        ("GET", "/v1/conflicts"),
+        ("GET", "/v1/parked"),
+    ] {
+        let (status, answer) = a.ask(method, path, &[], None);
+        assert!(status == 403 && answer.contains("\"revoked\""), "{path}: {status} {answer}");
+    }
+    assert_eq!(a.status()["revoked"], json!(true));
+    assert!(a.command(&["status"]).contains("REVOKED"));
+    a.kill();
+    assert!(a.command(&["status"]).contains("REVOKED"), "from the database alone");
+    let read = command("outpost", &["records", "list", "form", "--data-dir", &a.data_dir()]);
+    assert!(!read.status.success() && read.stdout.is_empty(), "{read:?}");
+    a.restart();
+    hub.proxy.set_down(false);
+    assert!(!command("outpost", &["sync", "--data-dir", &a.data_dir()]).status.success());
+    assert_eq!((a.count("unsent"), hub.command(&["quarantine", "list"]).matches("revoked").count()), (0, 2));
+    assert_eq!(hub.export("form").lines().count(), 1);
+    hub.command(&["gateway", "allow", "a"]);
+    a.sync();
+    assert_eq!((a.get("form/3"), hub.export("form").lines().count()), (Some(json!({"n": 3})), 3));
+    assert_eq!(a.status()["revoked"], json!(false));
 }
 
 #[test]

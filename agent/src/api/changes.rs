@@ -94,6 +94,10 @@ async fn next(app: &App, since: u64, wait: Option<Duration>) -> Result<Feed, Pro
     let mut latest = app.store.feed();
     latest.mark_unchanged();
     loop {
+        // Whoever listened before the gateway was shut out hears no more.
+        if app.store.is_revoked() {
+            return Err(Problem::revoked());
+        }
         let items: Vec<FeedItem> =
             app.store.read(move |reader| reader.changes(since, LIMIT_MAX)).await.map_err(Problem::from)?;
         if !items.is_empty() || wait.is_some_and(|wait| wait.is_zero()) {

@@ -13,6 +13,7 @@ mod people;
 mod problem;
 mod receipts;
 mod records;
+mod revoked;
 mod serve;
 mod view;
 mod write;
@@ -20,7 +21,7 @@ mod write;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use axum::{Json, Router};
+use axum::{Json, Router, middleware};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -76,6 +77,7 @@ pub fn router(app: App) -> Router {
         .split_for_parts();
     let document = serde_json::to_string(&document).unwrap_or_default();
     router
+        .route_layer(middleware::from_fn_with_state(app.clone(), revoked::guard))
         .route("/openapi.json", axum::routing::get(move || std::future::ready(openapi(document.clone()))))
         .fallback(|| async { Problem::not_found("No such path. /openapi.json lists what there is.") })
         .with_state(app)

@@ -113,6 +113,13 @@ impl Problem {
         Problem::new(StatusCode::BAD_GATEWAY, error.class().name(), "The gateway was not enrolled", detail)
     }
 
+    /// 403: the hub has shut this gateway out, so what it holds is not shown.
+    pub fn revoked() -> Self {
+        let detail = "The hub has shut this gateway out, so it shows no records. What you save is still kept safe and goes to \
+                      the hub's admin, who can let the gateway in again.";
+        Problem::new(StatusCode::FORBIDDEN, "revoked", "This gateway was revoked", detail)
+    }
+
     /// 507: no room for more.
     pub fn disk_full() -> Self {
         let detail = "The card is nearly full, so nothing new is taken; what was acknowledged is safe. \

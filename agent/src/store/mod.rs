@@ -119,6 +119,7 @@ struct Inner {
     feed: watch::Receiver<u64>,
     outbox: watch::Receiver<u64>,
     rules: watch::Receiver<Arc<Rules>>,
+    is_revoked: watch::Receiver<bool>,
     commits: Arc<AtomicU64>,
     health: Arc<Health>,
     boot: Boot,
@@ -161,6 +162,7 @@ impl Store {
             feed: receivers.feed,
             outbox: receivers.outbox,
             rules: receivers.rules,
+            is_revoked: receivers.is_revoked,
             commits,
             health,
             boot,
@@ -249,6 +251,11 @@ impl Store {
     /// The rules in force, as committed.
     pub fn rules(&self) -> watch::Receiver<Arc<Rules>> {
         self.inner.rules.clone()
+    }
+
+    /// Whether the hub has shut this gateway out, as committed.
+    pub fn is_revoked(&self) -> bool {
+        *self.inner.is_revoked.borrow()
     }
 
     /// Commits since it was opened.

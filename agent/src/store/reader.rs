@@ -254,7 +254,8 @@ pub(super) fn read_identity(db: &Connection) -> Result<GatewayState, Error> {
     let mut state = GatewayState::default();
     let mut statement = db.prepare_cached(
         "SELECT device, origin, key, epoch, cursor, backfill, scopes, source, repair_symbols, repairs, is_unsure, \
-         is_told, turn, recovers, wanted, bounds, heard, floor_ms, awaits_time, complete FROM sync_state",
+         is_told, turn, recovers, wanted, bounds, heard, floor_ms, awaits_time, complete, is_revoked \
+         FROM sync_state",
     )?;
     let mut rows = statement.query([])?;
     if let Some(row) = rows.next()? {
@@ -281,6 +282,7 @@ pub(super) fn read_identity(db: &Connection) -> Result<GatewayState, Error> {
         state.awaits_time = row.get(18)?;
         state.complete = HubSeq(row.get::<_, i64>(19)? as u64);
         state.bounds = bounds.lines().filter_map(side::read_bound).collect();
+        state.is_revoked = row.get(20)?;
     }
     Ok(state)
 }

@@ -99,6 +99,7 @@ pub(super) struct News {
     feed: watch::Sender<u64>,
     outbox: watch::Sender<u64>,
     rules: watch::Sender<Arc<Rules>>,
+    is_revoked: watch::Sender<bool>,
 }
 
 /// The other ends of [`News`].
@@ -106,6 +107,7 @@ pub(super) struct NewsReceivers {
     pub(super) feed: watch::Receiver<u64>,
     pub(super) outbox: watch::Receiver<u64>,
     pub(super) rules: watch::Receiver<Arc<Rules>>,
+    pub(super) is_revoked: watch::Receiver<bool>,
 }
 
 impl News {
@@ -114,13 +116,20 @@ impl News {
         let (feed, feed_receiver) = watch::channel(0);
         let (outbox, outbox_receiver) = watch::channel(0);
         let (rules, rules_receiver) = watch::channel(Arc::new(Rules::default()));
-        let receivers = NewsReceivers { feed: feed_receiver, outbox: outbox_receiver, rules: rules_receiver };
-        (News { feed, outbox, rules }, receivers)
+        let (is_revoked, is_revoked_receiver) = watch::channel(false);
+        let receivers = NewsReceivers {
+            feed: feed_receiver,
+            outbox: outbox_receiver,
+            rules: rules_receiver,
+            is_revoked: is_revoked_receiver,
+        };
+        (News { feed, outbox, rules, is_revoked }, receivers)
     }
 
     fn publish(&self, cache: &Cache) {
         set_if_new(&self.feed, cache.feed());
         set_if_new(&self.outbox, cache.state().unsent());
+        set_if_new(&self.is_revoked, cache.state().is_revoked);
         let rules = cache.rules();
         self.rules.send_if_modified(|known| {
             let is_new = known.hash() != rules.hash();
@@ -132,7 +141,7 @@ impl News {
     }
 }
 
-fn set_if_new(sender: &watch::Sender<u64>, value: u64) {
+fn set_if_new<T: Copy + PartialEq>(sender: &watch::Sender<T>, value: T) {
     sender.send_if_modified(|known| std::mem::replace(known, value) != value);
 }
 

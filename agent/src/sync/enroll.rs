@@ -99,7 +99,7 @@ pub async fn enroll(
         // At the same hub it says where it stood. If the hub was put back since, it is asked for what the hub lost.
         state.scopes = scopes;
         state.source = Source(granted.source);
-        state.told = false;
+        (state.told, state.is_revoked) = (false, false);
         tx.set_state(&state)?;
         adopt_origin(tx, Origin(granted.origin))?;
         tx.set_enrolment(&Enrolment { hub_url, name: granted.name, device: granted.device, enrolled_ms, identity })

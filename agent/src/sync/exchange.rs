@@ -43,6 +43,9 @@ pub struct Report {
     /// Own changes that are not acknowledged yet.
     #[serde(skip)]
     pub unsent: u64,
+    /// The hub has shut this gateway out; it took what was sent.
+    #[serde(skip)]
+    pub is_revoked: bool,
 }
 
 impl Report {
@@ -171,9 +174,14 @@ impl Courier {
             let agrees = gateway::finish(tx, &request, &head)?;
             let state = tx.state()?;
             let goes_on = state.repair_symbols.is_some() || !state.wanted.is_empty() || state.backfill.is_some();
-            Ok::<_, Error>((agrees, head.more || head.status != Status::Ok || goes_on, state.unsent()))
+            let again = match head.status {
+                // It hands nothing down, whatever is missing here.
+                Status::Revoked => head.more,
+                status => head.more || status != Status::Ok || goes_on,
+            };
+            Ok::<_, Error>((agrees, again, state.unsent(), state.is_revoked))
         });
-        (report.agrees, report.again, report.unsent) = finish.await?;
+        (report.agrees, report.again, report.unsent, report.is_revoked) = finish.await?;
         Ok(())
     }
 
@@ -190,7 +198,7 @@ impl Courier {
             Status::NewOrigin | Status::Rebase => {
                 tracing::warn!(sync.status = ?head.status, "the hub asked this gateway to go on differently: {}", head.reason.as_deref().unwrap_or("no reason given"));
             }
-            Status::Ok | Status::Compared => {}
+            Status::Ok | Status::Compared | Status::Revoked => {}
         }
         let heard = self.clock.hear(head.hub_ms, millis(began.elapsed()));
         let now = self.clock.now();

@@ -139,11 +139,16 @@ impl SyncLoop {
             };
             let (bytes, elapsed_ms) = (one.bytes_up + one.bytes_down, one.elapsed_ms);
             sum = sum.and(one);
-            let again = one.again || (one.unsent > 0 && sum.acknowledged < unsent);
+            let is_left = one.unsent > 0 && sum.acknowledged < unsent;
+            let again = one.again || (is_left && !one.is_revoked);
             self.session.report(Outcome::Done { bytes, elapsed_ms, again }, 0);
             if !again {
                 break;
             }
+        }
+        if sum.is_revoked {
+            courier.note_failure(&Error::Revoked).await;
+            return Err(Error::Revoked);
         }
         courier.note_success(&sum).await?;
         if let Err(error) = certificate::renew_in_time(&self.store, &self.clock, enrolment).await {

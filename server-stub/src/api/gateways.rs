@@ -69,6 +69,15 @@ pub(super) async fn scopes(
     Ok(Json(hub.write::<_, HubError, _>(act).await?))
 }
 
+/// Lets it in again, with what it sent meanwhile.
+pub(super) async fn allow(State(hub): State<Hub>, Path(name): Path<String>) -> Result<Json<GatewayView>, Problem> {
+    let act = move |tx: &mut crate::store::Tx<'_>| {
+        tx.allow(&name)?;
+        fleet::one(tx, &name)
+    };
+    Ok(Json(hub.write::<_, HubError, _>(act).await?))
+}
+
 pub(super) async fn revoke(State(hub): State<Hub>, Path(name): Path<String>) -> Result<Json<GatewayView>, Problem> {
     let act = move |tx: &mut crate::store::Tx<'_>| {
         tx.revoke(&name)?;

@@ -26,6 +26,7 @@ pub(crate) fn router(hub: &Hub) -> Router<Hub> {
         .route("/gateways/{name}/code", post(gateways::code))
         .route("/gateways/{name}/scopes", put(gateways::scopes))
         .route("/gateways/{name}/revoke", post(gateways::revoke))
+        .route("/gateways/{name}/allow", post(gateways::allow))
         .route("/records/{type}", get(records::list))
         .route(
             "/records/{type}/{id}",

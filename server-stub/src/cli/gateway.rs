@@ -69,6 +69,11 @@ pub(super) enum Command {
         /// Its name
         name: String,
     },
+    /// Let a gateway in again that was shut out, with what it sent meanwhile; `quarantine list` shows that before
+    Allow {
+        /// Its name
+        name: String,
+    },
 }
 
 pub(super) fn run(place: &mut Place<'_>, command: Command) -> Result<(), HubError> {
@@ -107,7 +112,14 @@ pub(super) fn run(place: &mut Place<'_>, command: Command) -> Result<(), HubErro
         }
         Command::Revoke { name } => {
             place.write(|tx| tx.revoke(&name))?;
-            place.say(format!("{name} is shut out; `gateway code {name}` lets a new card in under its name"));
+            place.say(format!("{name} is shut out; what it still sends goes into quarantine"));
+            place.say(format!(
+                "`gateway code {name}` lets a new card in under its name, `gateway allow {name}` this one again"
+            ));
+        }
+        Command::Allow { name } => {
+            let freed = place.write(|tx| tx.allow(&name))?;
+            place.say(format!("{name} may sync again; {freed} records of it left quarantine"));
         }
     }
     Ok(())

@@ -61,7 +61,7 @@ enum Command {
         #[arg(long, value_name = "ADDR:PORT")]
         listen: Option<SocketAddr>,
     },
-    /// Gateways: add, list, show, give a new code, change scopes, revoke
+    /// Gateways: add, list, show, give a new code, change scopes, revoke, allow
     #[command(subcommand)]
     Gateway(gateway::Command),
     /// Conflict rules: check a document, try it on the past, publish it

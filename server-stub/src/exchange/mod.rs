@@ -34,6 +34,8 @@ use crate::pki::KeyHash;
 use crate::problem::Problem;
 use crate::store::{Contact, Tx};
 
+/// What admins read of a gateway that speaks although it may not.
+const SHUT_OUT: &str = "a card of it that was revoked speaks; what it sends goes into quarantine";
 const CONTENT_TYPE: &str = "application/vnd.outpost.sync";
 
 /// `POST /sync/v1`.
@@ -163,7 +165,8 @@ impl Talk<'_> {
             let is_denied = matches!(&opened, Opened::Refused(refusal) if refusal.status == Status::Denied);
             if let (Some(key), false, false) = (&key, is_denied, is_rescue) {
                 // Who was taken in just now is bound to the key of the gateway that it was parted from.
-                if !tx.is_bound(device, key)? {
+                let is_its_own = tx.is_bound(device, key)? || (gets_nothing(&opened) && tx.was_bound(device, key)?);
+                if !is_its_own {
                     return Err(HubError::ForeignCertificate);
                 }
             }
@@ -192,7 +195,7 @@ impl Talk<'_> {
                     return Ok(with);
                 }
                 Err(broken) => {
-                    self.note_cut().await?;
+                    self.note_cut(with.standing).await?;
                     return Err(broken.into());
                 }
             };
@@ -261,6 +264,7 @@ impl Talk<'_> {
             match with.standing {
                 Standing::Member => tx.note_contact(&contact)?,
                 Standing::Guest => tx.note_error(with.gateway.device, "an older copy of its card speaks")?,
+                Standing::ShutOut => tx.note_error(with.gateway.device, SHUT_OUT)?,
             }
             Ok::<_, StoreError>((with.request, granted))
         };
@@ -276,10 +280,23 @@ impl Talk<'_> {
     }
 
     /// The sender is gone, but it was there.
-    async fn note_cut(&self) -> Result<(), StoreError> {
-        let contact = self.contact.clone();
-        tracing::info!(device = self.device.0, ops.new = self.sum.new, ops.held = self.sum.held, "sync cut off");
-        self.hub.write(move |tx| tx.note_contact(&contact)).await
+    async fn note_cut(&self, standing: Standing) -> Result<(), StoreError> {
+        let (device, contact) = (self.device, self.contact.clone());
+        tracing::info!(device = device.0, ops.new = self.sum.new, ops.held = self.sum.held, "sync cut off");
+        let note = move |tx: &mut Tx<'_>| match standing {
+            Standing::ShutOut => tx.note_error(device, SHUT_OUT),
+            Standing::Member | Standing::Guest => tx.note_contact(&contact),
+        };
+        self.hub.write(note).await
+    }
+}
+
+/// Whether who speaks has nothing to hope for.
+fn gets_nothing(opened: &Opened) -> bool {
+    match opened {
+        Opened::Ready(with) => with.standing == Standing::ShutOut,
+        Opened::Refused(refusal) => matches!(refusal.status, Status::Revoked | Status::Rebase),
+        Opened::Rescue(_) => false,
     }
 }
 

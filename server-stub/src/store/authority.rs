@@ -48,17 +48,20 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Keeps the key of a gateway that is about to get another one, or forgets those of one that was revoked.
-    pub(super) fn keep_former_cert_key(&mut self, device: Device, was_revoked: bool) -> Result<(), StoreError> {
-        let sql = match was_revoked {
-            true => "DELETE FROM former_cert_keys WHERE device = ?1",
-            false => {
-                "INSERT OR IGNORE INTO former_cert_keys (device, cert_key)
-                 SELECT device, cert_key FROM gateways WHERE device = ?1 AND cert_key <> x''"
-            }
-        };
-        self.sql(sql)?.execute([device.0])?;
+    /// Keeps the key of a gateway that is about to get another one.
+    pub(super) fn keep_former_cert_key(&mut self, device: Device) -> Result<(), StoreError> {
+        let mut insert = self.sql(
+            "INSERT OR IGNORE INTO former_cert_keys (device, cert_key)
+             SELECT device, cert_key FROM gateways WHERE device = ?1 AND cert_key <> x''",
+        )?;
+        insert.execute([device.0])?;
         Ok(())
+    }
+
+    /// Whether a card of this gateway was bound to this key that was revoked and replaced since.
+    pub(crate) fn was_bound(&mut self, device: Device, key: &KeyHash) -> Result<bool, StoreError> {
+        let mut select = self.sql("SELECT EXISTS (SELECT 1 FROM revoked_keys WHERE device = ?1 AND cert_key = ?2)")?;
+        Ok(select.query_row(params![device.0, key], |row| row.get(0))?)
     }
 
     /// Whether a gateway is bound to this key.
@@ -67,14 +70,16 @@ impl Tx<'_> {
         Ok(select.query_row(params![device.0, key], |row| row.get(0))?)
     }
 
-    /// Whether this key may speak as a gateway: the one that is bound to it; or one that is not known here, as a twin is that was
+    /// Whether this key may speak as a gateway: one that is bound to it, or was before it was shut out; or one that is not known here, as a twin is that was
     /// parted in a time which this hub has lost, if the key is any gateway's. Such a one has yet to prove whose twin it is, and
     /// is bound by then.
     pub(crate) fn may_speak(&mut self, device: Device, key: &KeyHash) -> Result<bool, StoreError> {
+        if self.is_bound(device, key)? || self.was_bound(device, key)? {
+            return Ok(true);
+        }
         let mut select = self.sql(
-            "SELECT EXISTS (SELECT 1 FROM gateways WHERE device = ?1 AND cert_key = ?2)
-                 OR (NOT EXISTS (SELECT 1 FROM gateways WHERE device = ?1)
-                     AND EXISTS (SELECT 1 FROM gateways WHERE cert_key = ?2 AND is_revoked = 0))",
+            "SELECT NOT EXISTS (SELECT 1 FROM gateways WHERE device = ?1)
+                 AND EXISTS (SELECT 1 FROM gateways WHERE cert_key = ?2 AND is_revoked = 0)",
         )?;
         Ok(select.query_row(params![device.0, key], |row| row.get(0))?)
     }

@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, params};
 use subtle::ConstantTimeEq;
 use sync_protocol::digest::content_hash;
-use sync_protocol::hub::{Gateway, Snapshot, Store, ViewNews};
+use sync_protocol::hub::{Gateway, Snapshot, Store, ViewNews, allow};
 use sync_protocol::id::{Device, Epoch, HubSeq, Origin, Scope, Source};
 use sync_protocol::identity::DeviceKey;
 use sync_protocol::message::Short;
@@ -317,6 +317,17 @@ impl Tx<'_> {
         let mut update = self.sql("UPDATE gateways SET is_revoked = 1, code_hash = x'' WHERE device = ?1")?;
         update.execute([device.0]).map_err(StoreError::from)?;
         Ok(())
+    }
+
+    /// Lets a gateway in again that was shut out, and what it sent meanwhile with it. Tells how many records that freed.
+    pub(crate) fn allow(&mut self, name: &str) -> Result<u64, HubError> {
+        let device = self.device_named(name)?;
+        let mut update = self.sql("UPDATE gateways SET is_revoked = 0 WHERE device = ?1 AND is_revoked = 1")?;
+        if update.execute([device.0]).map_err(StoreError::from)? == 0 {
+            return Err(HubError::Conflict(format!("{name} is not revoked")));
+        }
+        drop(update);
+        Ok(allow(self, device)?)
     }
 
     fn device_named(&mut self, name: &str) -> Result<Device, HubError> {

@@ -21,8 +21,8 @@ pub(crate) struct HeldRow {
     pub(crate) received_ms: i64,
 }
 
-const COLUMNS: &str = "SELECT q.hseq, q.device, q.reason, h.op, coalesce(g.name, 'hub'), h.received_ms, q.seen
-    FROM quarantine q JOIN history h USING (origin, stream, seq) LEFT JOIN gateways g USING (device)";
+const COLUMNS: &str = "SELECT q.hseq, q.device, q.reason, h.op, coalesce(g.name, 'hub'), h.received_ms, q.seen,
+    q.for_person FROM quarantine q JOIN history h USING (origin, stream, seq) LEFT JOIN gateways g USING (device)";
 
 impl Tx<'_> {
     pub(super) fn put_held(&mut self, held: &HeldOp, waits_for: &[RecordKey]) -> Result<(), StoreError> {
@@ -31,11 +31,12 @@ impl Tx<'_> {
         let (kind, id) = (held.op.key.record_type.as_str(), held.op.key.id.as_str());
         let device = held.device.map_or(0, |device| device.0);
         let mut upsert = self.sql(
-            "INSERT INTO quarantine (origin, stream, seq, type, id, device, hseq, seen, reason)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO UPDATE SET seen = ?8, reason = ?9",
+            "INSERT INTO quarantine (origin, stream, seq, type, id, device, hseq, seen, reason, for_person)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+             ON CONFLICT DO UPDATE SET seen = ?8, reason = ?9, for_person = ?10",
         )?;
         let (hseq, seen) = (bits(held.hseq.0), bits(held.op.stamp.seen.0));
-        upsert.execute(params![origin, stream, seq, kind, id, device, hseq, seen, held.reason])?;
+        upsert.execute(params![origin, stream, seq, kind, id, device, hseq, seen, held.reason, held.for_person])?;
         self.clear_waits(held.op.stamp.dot)?;
         for parent in waits_for {
             let (kind, id) = (parent.record_type.as_str(), parent.id.as_str());
@@ -80,7 +81,7 @@ impl Tx<'_> {
         if !self.may_hold()? {
             return Ok(Vec::new());
         }
-        let sql = "SELECT q.hseq, q.device, q.reason, h.op, '', h.received_ms, q.seen
+        let sql = "SELECT q.hseq, q.device, q.reason, h.op, '', h.received_ms, q.seen, q.for_person
             FROM quarantine q INDEXED BY quarantine_record JOIN history h USING (origin, stream, seq)
             WHERE q.type = ?1 AND q.id = ?2 AND q.origin = ?3 ORDER BY q.hseq";
         let mut select = self.sql(sql)?;
@@ -153,6 +154,7 @@ fn held_row(row: &Row<'_>) -> Result<HeldRow, StoreError> {
         hseq: HubSeq(number(row.get(0)?)),
         device: (device != 0).then(|| Device(small(device))),
         reason: row.get(2)?,
+        for_person: row.get(7)?,
     };
     Ok(HeldRow { held, gateway: row.get(4)?, received_ms: row.get(5)? })
 }

@@ -21,26 +21,51 @@ impl Tx<'_> {
         Ok(ops)
     }
 
-    /// Keeps the key of a gateway that is about to get another one. Those of one that was revoked are forgotten: an admin
-    /// shut its card out, and a new code is for another card.
+    /// Keeps the key of a gateway that is about to get another one. Those of one that was revoked are kept apart: an admin shut
+    /// its card out, and a new code is for another card.
     pub(super) fn keep_former_key(&mut self, device: Device) -> Result<(), StoreError> {
         let was_revoked = match self.gateway_state(device)? {
             Some(before) => before.is_revoked,
             None => return Ok(()),
         };
-        let sql = match was_revoked {
-            true => "DELETE FROM former_keys WHERE device = ?1",
-            false => {
-                "INSERT OR IGNORE INTO former_keys (device, key)
-                 SELECT device, key FROM gateways WHERE device = ?1 AND key <> x''"
-            }
-        };
-        self.sql(sql)?.execute([device.0])?;
-        self.keep_former_cert_key(device, was_revoked)
+        if was_revoked {
+            return self.keep_revoked_keys(device);
+        }
+        let mut insert = self.sql(
+            "INSERT OR IGNORE INTO former_keys (device, key)
+             SELECT device, key FROM gateways WHERE device = ?1 AND key <> x''",
+        )?;
+        insert.execute([device.0])?;
+        self.keep_former_cert_key(device)
+    }
+
+    /// What shows a card that was revoked goes from where it may hand in records to where it may not.
+    fn keep_revoked_keys(&mut self, device: Device) -> Result<(), StoreError> {
+        for sql in [
+            "INSERT OR IGNORE INTO revoked_keys (device, key, cert_key)
+             SELECT device, key, cert_key FROM gateways WHERE device = ?1",
+            "INSERT OR IGNORE INTO revoked_keys (device, key, cert_key)
+             SELECT device, key, x'' FROM former_keys WHERE device = ?1",
+            "INSERT OR IGNORE INTO revoked_keys (device, key, cert_key)
+             SELECT device, x'', cert_key FROM former_cert_keys WHERE device = ?1",
+            "DELETE FROM former_keys WHERE device = ?1",
+            "DELETE FROM former_cert_keys WHERE device = ?1",
+        ] {
+            self.sql(sql)?.execute([device.0])?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn keys_revoked(&mut self, device: Device) -> Result<Vec<DeviceKey>, StoreError> {
+        self.keys("SELECT key FROM revoked_keys WHERE device = ?1 AND key <> x''", device)
     }
 
     pub(super) fn keys_before(&mut self, device: Device) -> Result<Vec<DeviceKey>, StoreError> {
-        let mut select = self.sql("SELECT key FROM former_keys WHERE device = ?1")?;
+        self.keys("SELECT key FROM former_keys WHERE device = ?1", device)
+    }
+
+    fn keys(&mut self, sql: &str, device: Device) -> Result<Vec<DeviceKey>, StoreError> {
+        let mut select = self.sql(sql)?;
         let keys = select.query_map([device.0], |row| row.get::<_, Vec<u8>>(0))?.collect::<Result<Vec<_>, _>>()?;
         Ok(keys.into_iter().filter_map(|key| key.try_into().ok().map(DeviceKey)).collect())
     }

@@ -18,3 +18,14 @@ CREATE TABLE former_cert_keys (
     cert_key BLOB NOT NULL,
     PRIMARY KEY (device, cert_key)
 ) STRICT, WITHOUT ROWID;
+
+-- Keys and certificates of cards that were revoked and replaced since: what they still send waits for a person.
+CREATE TABLE revoked_keys (
+    device   INTEGER NOT NULL,
+    key      BLOB NOT NULL,
+    cert_key BLOB NOT NULL,
+    PRIMARY KEY (device, key, cert_key)
+) STRICT, WITHOUT ROWID;
+
+-- Whether only a person frees it.
+ALTER TABLE quarantine ADD COLUMN for_person INTEGER NOT NULL DEFAULT 0;

@@ -212,6 +212,10 @@ impl Snapshot for Tx<'_> {
         self.keys_before(device)
     }
 
+    fn revoked_keys(&mut self, device: Device) -> Result<Vec<DeviceKey>, StoreError> {
+        self.keys_revoked(device)
+    }
+
     fn rescued_as(&mut self, dot: Dot) -> Result<Vec<Dot>, StoreError> {
         self.names_of(dot)
     }

@@ -49,6 +49,9 @@ async fn a_gateway_that_a_command_added_is_served_at_once() {
     assert_eq!(missing.class().exit_code(), 4);
     world.run(&["gateway", "revoke", "a"]).unwrap();
     assert!(world.run(&["gateway", "list"]).unwrap().contains("revoked"));
+    world.run(&["gateway", "allow", "a"]).unwrap();
+    assert!(!world.run(&["gateway", "list"]).unwrap().contains("revoked"));
+    assert_eq!(world.run(&["gateway", "allow", "a"]).unwrap_err().class(), Class::Rejected);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use serde_json::{Value as Json, json};
 use sync_protocol::digest::item;
 use sync_protocol::gateway::{self, Store as _};
 use sync_protocol::hub::Snapshot as _;
-use sync_protocol::id::Scope;
+use sync_protocol::id::{HubSeq, Scope};
 use sync_protocol::identity::DeviceKey;
 use sync_protocol::message::{Plea, Response, Status, body, split_head};
 
@@ -251,16 +251,28 @@ async fn a_gateway_may_not_decide_about_the_changes_of_another() {
 }
 
 #[tokio::test]
-async fn a_revoked_gateway_and_a_stranger_are_denied_in_the_protocol() {
+async fn what_a_revoked_gateway_sends_waits_for_an_admin_and_a_stranger_is_denied() {
     let world = World::start().await;
     let mut a = world.clinic("a", "mw/zomba").await;
     a.put("patient/p1", json!({ "name": "Asha" }));
     assert_eq!(world.admin("POST", "/gateways/a/revoke", Json::Null).await.status, 200);
-    assert_eq!(world.exchange(&mut a).await.status, Status::Denied);
+    let answer = world.exchange(&mut a).await;
+    assert_eq!((answer.status, answer.acks.len(), answer.cursor), (Status::Revoked, 1, HubSeq::NONE));
     assert_eq!(world.hub.read(|tx| tx.counts()).await.unwrap().0, 0);
+    let listed = world.admin("GET", "/quarantine", Json::Null).await.json();
+    let held = &listed["quarantine"][0];
+    assert_eq!((held["gateway"].as_str(), held["id"].as_str()), (Some("a"), Some("p1")), "{listed}");
+    assert!(held["reason"].as_str().unwrap().contains("revoked"), "{listed}");
     let shown = world.admin("GET", "/gateways/a", Json::Null).await.json();
     assert!(shown["last_error"].as_str().unwrap().contains("revoked"), "{shown}");
-    assert_eq!(shown["last_contact_at"], "");
+    assert_eq!((shown["last_contact_at"].as_str(), shown["quarantined"].as_u64()), (Some(""), Some(1)));
+    let newer = RULES.replacen("version = ", "version = 9", 1);
+    assert_eq!(world.hub.publish_rules(&newer).await.unwrap(), 0, "other rules free nothing");
+    assert_eq!(world.admin("POST", "/gateways/a/allow", Json::Null).await.status, 200);
+    assert_eq!(world.admin("POST", "/gateways/a/allow", Json::Null).await.status, 409);
+    assert_eq!(world.hub.read(|tx| tx.counts()).await.unwrap().0, 1);
+    world.sync(&mut a).await;
+    assert!(a.store.parked().is_empty());
     let mut stranger = world.clinic("b", "mw/zomba").await;
     let mut state = stranger.store.state().unwrap();
     state.key = DeviceKey([9; 32]);

@@ -121,7 +121,13 @@ fn an_op_in_quarantine_claims_no_more_than_when_it_came() {
     // 900 was a number of a hub that is gone; both had the same up to 7.
     let counted = Op { stamp: Stamp { seen: HubSeq(7), ..written.stamp.clone() }, ..written.clone() };
     let arrived = Arrived { op: &counted, ..Arrived::after(Chain::default(), &written) };
-    let held = HeldOp { op: counted.clone(), hseq: HubSeq(8), device: None, reason: "no patient".to_owned() };
+    let held = HeldOp {
+        op: counted.clone(),
+        hseq: HubSeq(8),
+        device: None,
+        reason: "no patient".to_owned(),
+        for_person: false,
+    };
     let hold = |tx: &mut Tx<'_>| -> Result<(), StoreError> {
         tx.append(&arrived, HubSeq(8), true)?;
         tx.hold(&held, &[])

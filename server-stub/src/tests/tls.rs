@@ -26,8 +26,9 @@ use tokio::task::JoinHandle;
 
 use super::Clinic;
 use crate::clock::now_ms;
+use crate::hub::give_code;
 use crate::pki::{self, Authority};
-use crate::secret::{hex, unhex};
+use crate::secret::{self, hex, unhex};
 use crate::{Config, Hub, serve_tls};
 
 const DAY_MS: i64 = 86_400_000;
@@ -192,13 +193,25 @@ async fn an_expired_certificate_is_good_within_the_grace_and_not_after() {
 }
 
 #[tokio::test]
-async fn a_revoked_gateway_is_refused_at_its_next_contact_and_gets_no_certificate() {
+async fn a_revoked_card_hears_it_at_its_next_contact_also_after_it_was_replaced() {
     let fort = Fort::start().await;
     let (mut a, card) = fort.clinic("a").await;
     assert_eq!(fort.sync(&mut a, Some(&card)).await, Some(Ok(Status::Ok)));
     fort.hub.write(|tx| tx.revoke("a")).await.unwrap();
-    assert_eq!(fort.sync(&mut a, Some(&card)).await, Some(Ok(Status::Denied)));
-    assert_eq!(fort.ask(Some(&card), "/renew/v1", "application/json", b"{}").await.unwrap().0, 403);
+    let renewed = async || fort.ask(Some(&card), "/renew/v1", "application/json", b"{}").await.unwrap().0;
+    assert_eq!(fort.sync(&mut a, Some(&card)).await, Some(Ok(Status::Revoked)));
+    assert_eq!(renewed().await, 403);
+    let (new_card, code) = (Card::new(), secret::code().unwrap());
+    let given = code.clone();
+    fort.hub.write(move |tx| give_code(tx, "a", &given, 1)).await.unwrap();
+    let (status, granted) = fort.enroll(&new_card, &secret::normal_code(&code)).await;
+    assert_eq!(status, 200, "{granted}");
+    a.put("patient/forged", json!({ "name": "Asha" }));
+    assert_eq!(fort.sync(&mut a, Some(&card)).await, Some(Ok(Status::Revoked)));
+    assert_eq!(renewed().await, 403);
+    assert_eq!(fort.hub.read(|tx| tx.held_count()).await.unwrap(), 1);
+    let mut new = Clinic::new(&granted);
+    assert_eq!(fort.sync(&mut new, Some(&card)).await, Some(Err(403)), "nor with the new key");
 }
 
 #[tokio::test]
@@ -317,6 +330,9 @@ async fn a_twin_that_a_restored_hub_does_not_know_is_taken_in_by_the_certificate
     speak_with(&mut twin, state.key.part(8));
     assert_eq!(fort.sync(&mut twin, Some(&card)).await, Some(Ok(Status::Denied)), "with the key of another twin");
     speak_with(&mut twin, state.key.part(9));
+    fort.hub.write(|tx| tx.revoke("a")).await.unwrap();
+    assert_eq!(fort.sync(&mut twin, Some(&card)).await, Some(Err(403)), "of a card that was revoked");
+    fort.hub.write(|tx| tx.allow("a")).await.unwrap();
     assert!(!is_known().await);
     assert_eq!(fort.sync(&mut twin, Some(&card)).await, Some(Ok(Status::Rebase)));
     assert!(is_known().await);

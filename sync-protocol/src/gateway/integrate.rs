@@ -52,7 +52,15 @@ fn take_head<S: Store>(store: &mut S, request: &Request, response: &Response) ->
     }
     let rules = store.rules()?;
     match response.status {
-        Status::Ok => {}
+        Status::Ok => state.is_revoked = false,
+        Status::Revoked => {
+            state.is_revoked = true;
+            for ack in &response.acks {
+                result.acknowledged += acknowledge(store, &mut state, ack, &rules, latest(response.hub_ms))?;
+            }
+            store.set_state(&state)?;
+            return Ok(result);
+        }
         Status::Compared | Status::NewOrigin => {
             if let Some(device) = response.device {
                 (state.device, state.key, state.turn) = (device, state.key.part(device.0), 0);

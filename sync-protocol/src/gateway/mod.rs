@@ -87,6 +87,8 @@ pub struct GatewayState {
     pub wanted: Vec<u64>,
     /// Own ops that were written under the numbers of an epoch that is gone.
     pub bounds: Vec<Bound>,
+    /// The hub has shut this gateway out. It shows its records to nobody until it is let in or enrolled again.
+    pub is_revoked: bool,
 }
 
 /// Where the gateway stands with one stream.
@@ -131,6 +133,7 @@ impl Default for GatewayState {
             recovers: None,
             wanted: Vec::new(),
             bounds: Vec::new(),
+            is_revoked: false,
         }
     }
 }

@@ -3,9 +3,10 @@
 //! It is kept apart from [`pull`](super::pull()), which reads and compresses thousands of rows, so that nobody waits at the
 //! writer meanwhile. What is promised here is on disk before the first row is read.
 
-use super::open::{ack, go_on_differently};
+use super::open::{ack, agreed_upto, go_on_differently};
+use super::revoked;
 use super::{Conversation, Gateway, Standing, Store, ViewNews};
-use crate::id::{RecordKey, Seq, Stream};
+use crate::id::RecordKey;
 use crate::message::{Ack, Request, Response, Status, View};
 
 /// What the hub has committed itself to; the pull makes the answer of it.
@@ -26,6 +27,10 @@ pub struct Grant {
 pub fn grant<S: Store>(store: &mut S, with: &Conversation, now_ms: u64) -> Result<Grant, S::Error> {
     let request = &with.request;
     let mut gateway = store.gateway(with.gateway.device)?.unwrap_or_else(|| with.gateway.clone());
+    if with.standing == Standing::ShutOut {
+        let head = revoked::answer(store, with, now_ms)?;
+        return Ok(Grant { gateway, head, joined: Vec::new() });
+    }
     if with.standing == Standing::Guest || !with.forked.is_empty() {
         let head = answer_guest(store, with, &gateway, now_ms)?;
         return Ok(Grant { gateway, head, joined: Vec::new() });
@@ -100,8 +105,4 @@ fn answer_guest<S: Store>(
         false => go_on_differently(store, gateway, request, now_ms)?,
     };
     Ok(Response { acks, ..head })
-}
-
-fn agreed_upto(with: &Conversation, stream: Stream, acked: Seq) -> Seq {
-    with.agreed.get(&stream).copied().unwrap_or(acked)
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
+use super::revoked;
 use super::{Arrived, HeldOp, LogLine, Logged, Snapshot, Store};
 use crate::clock::TimeQuality;
 use crate::edit::render;
@@ -55,7 +56,7 @@ pub fn admit<S: Store>(store: &mut S, device: Option<Device>, arrived: &Arrived<
         let objection = objection(store, &trial, applied.as_ref(), &rules)?;
         store.append(arrived, hseq, objection.is_some())?;
         if let Some(Objection { reason, waits_for }) = objection {
-            hold(store, &HeldOp { op: op.clone(), hseq, device, reason }, &waits_for, hseq)?;
+            hold(store, &HeldOp { op: op.clone(), hseq, device, reason, for_person: false }, &waits_for, hseq)?;
             return Ok(true);
         }
         if let Some(applied) = applied {
@@ -66,7 +67,7 @@ pub fn admit<S: Store>(store: &mut S, device: Option<Device>, arrived: &Arrived<
     }
     store.append(arrived, hseq, true)?;
     let reason = "waits for an earlier change of this record".to_owned();
-    let waiting = HeldOp { op: op.clone(), hseq, device, reason: reason.clone() };
+    let waiting = HeldOp { op: op.clone(), hseq, device, reason: reason.clone(), for_person: false };
     store.hold(&waiting, &[])?;
     held.push(waiting);
     if !reconsider(store, &op.key, op.stamp.dot.origin)? {
@@ -74,6 +75,15 @@ pub fn admit<S: Store>(store: &mut S, device: Option<Device>, arrived: &Arrived<
     }
     free_waiting(store, &op.key)?;
     Ok(!store.held_of(&op.key, op.stamp.dot.origin)?.is_empty())
+}
+
+/// Puts one new op into quarantine for a person, whatever it says. Tells that it is held.
+pub(super) fn put_aside<S: Store>(store: &mut S, device: Device, arrived: &Arrived<'_>) -> Result<bool, S::Error> {
+    let hseq = store.next()?;
+    store.append(arrived, hseq, true)?;
+    let (op, reason) = (arrived.op.clone(), revoked::REASON.to_owned());
+    hold(store, &HeldOp { op, hseq, device: Some(device), reason, for_person: true }, &[], hseq)?;
+    Ok(true)
 }
 
 /// What ops make of their record; `None` if one of them cannot be merged.
@@ -264,10 +274,14 @@ fn move_to<S: Store>(store: &mut S, key: &RecordKey, scope: &Scope, rules: &Rule
     apply(store, &op, hseq, rules)
 }
 
-/// Judges all held ops of an origin on a record together, and applies them if nothing stands against them any more.
+/// Judges all held ops of an origin on a record together, and applies them if nothing stands against them any more. None of
+/// them is freed as long as one is for a person.
 pub(super) fn reconsider<S: Store>(store: &mut S, key: &RecordKey, origin: Origin) -> Result<bool, S::Error> {
     let rules = store.rules()?;
     let held = store.held_of(key, origin)?;
+    if held.iter().any(|held| held.for_person) {
+        return Ok(false);
+    }
     let trial: Vec<_> = held.iter().map(|h| (&h.op, h.hseq)).collect();
     let applied = try_on(store, &trial, &rules)?;
     match objection(store, &trial, applied.as_ref(), &rules)? {

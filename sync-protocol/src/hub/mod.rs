@@ -18,6 +18,7 @@ mod offer;
 mod open;
 mod pull;
 mod rescue;
+mod revoked;
 mod upgrade;
 mod write;
 
@@ -31,6 +32,7 @@ pub use offer::receive_offers;
 pub use open::{Conversation, Opened, Received, Standing, open, receive};
 pub use pull::{Answer, pull};
 pub use rescue::{Rescuing, rescue, rescued};
+pub use revoked::allow;
 pub use upgrade::upgrade;
 pub use write::{Written, write};
 
@@ -157,6 +159,8 @@ pub struct HeldOp {
     pub device: Option<Device>,
     /// Why it waits.
     pub reason: String,
+    /// Only a person frees it, whatever the rules say and whatever comes.
+    pub for_person: bool,
 }
 
 /// An op as it goes into the history, with what is computed from its canonical bytes: they are made once.
@@ -226,6 +230,8 @@ pub trait Snapshot {
     fn writes_of(&mut self, key: &RecordKey) -> Result<Vec<Op>, Self::Error>;
     /// Keys that an enrolment had before it was made anew; none of a gateway that was revoked.
     fn former_keys(&mut self, device: Device) -> Result<Vec<DeviceKey>, Self::Error>;
+    /// Keys of cards of this enrolment that were revoked and replaced since.
+    fn revoked_keys(&mut self, device: Device) -> Result<Vec<DeviceKey>, Self::Error>;
     /// The numbers under which ops are here that a rescued file has under this one.
     fn rescued_as(&mut self, dot: Dot) -> Result<Vec<Dot>, Self::Error>;
     /// Whether an origin was made for rescued ops.

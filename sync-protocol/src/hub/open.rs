@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::clamp::clamped;
-use super::judge::admit;
+use super::judge::{admit, put_aside};
 use super::lost;
 use super::rescue::{self, Rescuing};
+use super::revoked;
 use super::{Arrived, Gateway, Mark, Snapshot, Store};
 use crate::digest::op_hash;
 use crate::gateway::bounded;
@@ -43,6 +44,15 @@ pub enum Standing {
     /// comes late. What it wrote is compared and taken under its old numbers, so that nobody who has a copy of the same
     /// writes doubles them; then it is told how to go on.
     Guest,
+    /// An admin has shut it out. What it sends waits for a person.
+    ShutOut,
+}
+
+impl Conversation {
+    pub(super) fn new(gateway: Gateway, request: Request, now_ms: u64, standing: Standing) -> Conversation {
+        let (forked, agreed, joined) = (BTreeSet::new(), BTreeMap::new(), Vec::new());
+        Conversation { gateway, request, now_ms, standing, forked, agreed, is_cut: false, joined }
+    }
 }
 
 /// How an exchange begins.
@@ -88,11 +98,11 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
             None => return refuse(Status::Denied, "this gateway is not enrolled here"),
         },
     };
+    if revoked::is_shut_out(store, &gateway, &request)? {
+        return revoked::open(store, gateway, request, now_ms);
+    }
     if !gateway.key.proves(request.turn, &request.proof) {
         return refuse(Status::Denied, "this is not the key that this gateway was given");
-    }
-    if gateway.is_revoked {
-        return refuse(Status::Denied, "this gateway has been revoked");
     }
     if request.turn > gateway.turn {
         // Genuine and from the future: this hub was put back to an older state.
@@ -124,7 +134,8 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
         let response = go_on_differently(store, &gateway, &request, now_ms)?;
         return Ok(Opened::Refused(Box::new(response)));
     }
-    let (mut forked, mut agreed, mut fits) = (BTreeSet::new(), BTreeMap::new(), true);
+    let mut with = Conversation::new(gateway, request, now_ms, Standing::Guest);
+    let (request, mut fits) = (&with.request, true);
     for stream in Stream::ALL {
         let mark = store.mark(request.origin, stream)?;
         let Some(at) = request.streams.iter().find(|at| at.stream == stream) else {
@@ -134,30 +145,27 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
         };
         if at.acked > mark.acked {
             store.new_epoch(now_ms)?;
-            return rebase(store, &gateway, &request, now_ms);
+            return rebase(store, &with.gateway, request, now_ms);
         }
         fits &= at.last >= mark.acked;
         match is_on_chain(store, request.origin, at, &mark)? {
-            true => drop(agreed.insert(stream, at.acked)),
-            false => drop(forked.insert(stream)),
+            true => drop(with.agreed.insert(stream, at.acked)),
+            false => drop(with.forked.insert(stream)),
         }
     }
-    let is_member = !is_stale && request.origin == gateway.origin && fits && forked.is_empty();
-    let standing = if is_member { Standing::Member } else { Standing::Guest };
-    Ok(Opened::Ready(Box::new(Conversation {
-        gateway,
-        request,
-        now_ms,
-        standing,
-        forked,
-        agreed,
-        is_cut: false,
-        joined: Vec::new(),
-    })))
+    if !is_stale && request.origin == with.gateway.origin && fits && with.forked.is_empty() {
+        with.standing = Standing::Member;
+    }
+    Ok(Opened::Ready(Box::new(with)))
 }
 
 /// Whether the chain where the gateway says it was acknowledged is the one computed here.
-fn is_on_chain<S: Snapshot>(store: &mut S, origin: Origin, at: &StreamHead, mark: &Mark) -> Result<bool, S::Error> {
+pub(super) fn is_on_chain<S: Snapshot>(
+    store: &mut S,
+    origin: Origin,
+    at: &StreamHead,
+    mark: &Mark,
+) -> Result<bool, S::Error> {
     if at.acked == Seq(0) {
         return Ok(true);
     }
@@ -210,7 +218,12 @@ fn offer<S: Store>(
     Ok(Response { origin: Some(origin), reason: Some(reason), ..response })
 }
 
-fn rebase<S: Store>(store: &mut S, gateway: &Gateway, request: &Request, now_ms: u64) -> Result<Opened, S::Error> {
+pub(super) fn rebase<S: Store>(
+    store: &mut S,
+    gateway: &Gateway,
+    request: &Request,
+    now_ms: u64,
+) -> Result<Opened, S::Error> {
     let common = store.common(request.epoch)?;
     let mut response = Response::new(Status::Rebase, store.epoch()?, now_ms, common);
     let is_known = store.device_of(request.origin)? == Some(gateway.device);
@@ -244,6 +257,11 @@ pub(super) fn ack<S: Snapshot>(
         false => Vec::new(),
     };
     Ok(Ack { stream, acked, chain, durable: mark.durable.min(acked), ranges })
+}
+
+/// Up to where a stream is the same at both ends.
+pub(super) fn agreed_upto(with: &Conversation, stream: Stream, acked: Seq) -> Seq {
+    with.agreed.get(&stream).copied().unwrap_or(acked)
 }
 
 /// Takes one frame of ops: applies what is new, in order, and moves the watermark with it.
@@ -290,7 +308,10 @@ pub fn receive<S: Store>(store: &mut S, with: &mut Conversation, ops: &[Op]) -> 
         let counted = clamped(bounded.as_ref().unwrap_or(op), with.now_ms).or(bounded);
         let arrived = Arrived { op: counted.as_ref().unwrap_or(op), ..written };
         (mark.acked, mark.chain, agreed) = (dot.seq, arrived.chain, dot.seq);
-        let is_held = admit(store, Some(with.gateway.device), &arrived)?;
+        let is_held = match with.standing {
+            Standing::ShutOut => put_aside(store, with.gateway.device, &arrived)?,
+            Standing::Member | Standing::Guest => admit(store, Some(with.gateway.device), &arrived)?,
+        };
         result.new += 1;
         result.held += u64::from(is_held);
     }

@@ -48,6 +48,7 @@ pub struct MemoryHub {
     log: Vec<LogLine>,
     quarantine: Vec<Waiting>,
     former_keys: BTreeMap<Device, Vec<DeviceKey>>,
+    revoked_keys: BTreeMap<Device, Vec<DeviceKey>>,
     /// Origins for rescued ops.
     rescues: BTreeSet<Origin>,
     rescued: BTreeMap<Dot, Vec<Dot>>,
@@ -80,11 +81,20 @@ impl MemoryHub {
         gateway
     }
 
+    /// Shuts a gateway out.
+    pub fn revoke(&mut self, device: Device) {
+        if let Some(gateway) = self.gateways.get_mut(&device) {
+            gateway.is_revoked = true;
+        }
+    }
+
     /// Enrols a known gateway anew, on another card: it gets another key and origin, and keeps its name.
     pub fn enroll_again(&mut self, device: Device, key: DeviceKey) -> Option<Gateway> {
         let origin = self.mint_origin(device);
         let gateway = self.gateways.get_mut(&device)?;
-        self.former_keys.entry(device).or_default().push(gateway.key);
+        let keys = if gateway.is_revoked { &mut self.revoked_keys } else { &mut self.former_keys };
+        keys.entry(device).or_default().push(gateway.key);
+        gateway.is_revoked = false;
         (gateway.origin, gateway.key, gateway.turn, gateway.turn_before) = (origin, key, 0, 0);
         Some(gateway.clone())
     }
@@ -273,6 +283,10 @@ impl Snapshot for MemoryHub {
 
     fn former_keys(&mut self, device: Device) -> Result<Vec<DeviceKey>, MemoryError> {
         Ok(self.former_keys.get(&device).cloned().unwrap_or_default())
+    }
+
+    fn revoked_keys(&mut self, device: Device) -> Result<Vec<DeviceKey>, MemoryError> {
+        Ok(self.revoked_keys.get(&device).cloned().unwrap_or_default())
     }
 
     fn rescued_as(&mut self, dot: Dot) -> Result<Vec<Dot>, MemoryError> {

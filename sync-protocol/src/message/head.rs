@@ -253,6 +253,7 @@ impl Status {
             Status::Rebase => 3,
             Status::Upgrade => 4,
             Status::Compared => 5,
+            Status::Revoked => 6,
         }
     }
 
@@ -264,6 +265,7 @@ impl Status {
             3 => Ok(Status::Rebase),
             4 => Ok(Status::Upgrade),
             5 => Ok(Status::Compared),
+            6 => Ok(Status::Revoked),
             _ => Err(DecodeError::Shape("unknown status")),
         }
     }

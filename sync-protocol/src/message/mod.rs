@@ -209,7 +209,7 @@ pub enum Status {
     Ok,
     /// The gateway's history does not fit the hub's: go on under the origin given; nothing was applied.
     NewOrigin,
-    /// The gateway was revoked, or its token is not known.
+    /// The gateway is not enrolled here, or this is not its key.
     Denied,
     /// The hub's epoch is another one than the gateway's.
     Rebase,
@@ -219,6 +219,9 @@ pub enum Status {
     /// next request what box it is, and goes on until the hub has seen all its ops; then it is told how to go on
     /// ([`Status::NewOrigin`]).
     Compared,
+    /// An admin has shut this gateway out: nothing goes down to it. What it sent waits at the hub for a person, and is
+    /// acknowledged.
+    Revoked,
 }
 
 /// News of a stream.

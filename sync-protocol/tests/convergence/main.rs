@@ -5,6 +5,7 @@
 mod identity;
 mod recovery;
 mod rescue;
+mod revoked;
 mod times;
 mod world;
 

@@ -217,12 +217,12 @@ impl World<'_> {
             Status::Ok | Status::Compared => {}
             Status::NewOrigin => self.tally.new_origins += 1,
             Status::Rebase => self.tally.rebases += 1,
-            Status::Denied => site.is_denied = true,
+            Status::Denied | Status::Revoked => site.is_denied = true,
             Status::Upgrade => self.tally.upgrades += 1,
         }
         let reason = head.reason.as_deref().unwrap_or("no reason");
         match head.status {
-            Status::Denied if !site.is_suspect => {
+            Status::Denied | Status::Revoked if !site.is_suspect => {
                 Err(Failure::new(Kind::ShutOut, format!("gateway {at} is shut out: {reason}")))
             }
             Status::NewOrigin | Status::Rebase if !site.is_suspect => {

@@ -288,6 +288,10 @@ impl hub::Snapshot for AtCentre<'_, '_> {
             None => Ok(memory),
         }
     }
+    fn revoked_keys(&mut self, device: Device) -> Result<Vec<DeviceKey>, StoreError> {
+        ask!(self, revoked_keys(device))
+    }
+
     fn former_keys(&mut self, device: Device) -> Result<Vec<DeviceKey>, StoreError> {
         ask!(self, former_keys(device))
     }

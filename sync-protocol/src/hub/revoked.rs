@@ -1,0 +1,90 @@
+//! A gateway that an admin shut out. What it still sends waits for a person, whatever it says, and nothing goes down to it.
+//!
+//! Who speaks may be a thief. So nothing changes at the hub but what waits: no turn, no origin, no epoch, no twin.
+
+use super::judge::{free_waiting, reconsider};
+use super::open::{ack, agreed_upto, is_on_chain, rebase};
+use super::{Conversation, Gateway, HeldOp, Opened, Snapshot, Standing, Store};
+use crate::id::Device;
+use crate::message::{Request, Response, Status};
+
+/// Why what such a gateway sends waits.
+pub(super) const REASON: &str = "came from a gateway that was revoked";
+
+/// Whether this is a gateway that was shut out, or a card of one that was replaced since.
+pub(super) fn is_shut_out<S: Snapshot>(store: &mut S, gateway: &Gateway, request: &Request) -> Result<bool, S::Error> {
+    if gateway.key.proves(request.turn, &request.proof) {
+        return Ok(gateway.is_revoked);
+    }
+    let keys = store.revoked_keys(gateway.device)?;
+    Ok(keys.iter().any(|key| key.proves(request.turn, &request.proof)))
+}
+
+/// Decides whether what it sends follows on what is here.
+pub(super) fn open<S: Store>(
+    store: &mut S,
+    gateway: Gateway,
+    request: Request,
+    now_ms: u64,
+) -> Result<Opened, S::Error> {
+    if store.device_of(request.origin)? != Some(gateway.device) {
+        let response = Response::new(Status::Revoked, store.epoch()?, now_ms, request.cursor);
+        return Ok(Opened::Refused(Box::new(response)));
+    }
+    if request.epoch != store.epoch()? {
+        // So that it sends what a hub that was put back has lost.
+        return rebase(store, &gateway, &request, now_ms);
+    }
+    let mut with = Conversation::new(gateway, request, now_ms, Standing::ShutOut);
+    for at in &with.request.streams {
+        let mark = store.mark(with.request.origin, at.stream)?;
+        match at.acked <= mark.acked && is_on_chain(store, with.request.origin, at, &mark)? {
+            true => drop(with.agreed.insert(at.stream, at.acked)),
+            false => drop(with.forked.insert(at.stream)),
+        }
+    }
+    Ok(Opened::Ready(Box::new(with)))
+}
+
+/// Tells it what arrived, and that it is shut out.
+pub(super) fn answer<S: Snapshot>(store: &mut S, with: &Conversation, now_ms: u64) -> Result<Response, S::Error> {
+    let request = &with.request;
+    let mut head = Response::new(Status::Revoked, store.epoch()?, now_ms, request.cursor);
+    let (mut is_left, mut has_moved) = (false, false);
+    for at in &request.streams {
+        let agreed = agreed_upto(with, at.stream, at.acked);
+        if agreed > at.acked {
+            head.acks.push(ack(store, request.origin, at.stream, at.acked, Some(agreed))?);
+            has_moved = true;
+        }
+        is_left |= agreed < at.last && !with.forked.contains(&at.stream);
+    }
+    head.more = is_left && (has_moved || request.asks || with.is_cut);
+    Ok(head)
+}
+
+/// Lets a gateway in again. What it sent meanwhile under its present identity is judged as if it had not been shut out; what
+/// came from a card that was replaced goes on waiting. Tells how many records that freed.
+///
+/// # Errors
+/// What the store reports.
+pub fn allow<S: Store>(store: &mut S, device: Device) -> Result<u64, S::Error> {
+    let Some(gateway) = store.gateway(device)? else { return Ok(0) };
+    store.set_gateway(&Gateway { is_revoked: false, ..gateway.clone() })?;
+    let mut freed = 0;
+    for (key, origin) in store.all_held()? {
+        if origin != gateway.origin {
+            continue;
+        }
+        for held in store.held_of(&key, origin)? {
+            if held.for_person {
+                store.hold(&HeldOp { for_person: false, ..held }, &[])?;
+            }
+        }
+        if reconsider(store, &key, origin)? {
+            freed += 1;
+            free_waiting(store, &key)?;
+        }
+    }
+    Ok(freed)
+}

@@ -1,0 +1,99 @@
+//! A gateway that an admin shut out: what it sends waits for a person, and nothing goes down to it.
+
+use serde_json::json;
+use sync_protocol::gateway::Store as _;
+use sync_protocol::hub::{self, Snapshot as _};
+use sync_protocol::id::{Device, Epoch};
+use sync_protocol::identity::DeviceKey;
+use sync_protocol::message::Status;
+
+use crate::world::{World, two};
+
+/// One of two gateways is shut out, and does not know it yet.
+fn shut_out() -> (World, Device) {
+    let mut w = two();
+    w.put(0, "patient/p1", json!({"name": "Asha"}));
+    w.sync_all();
+    let device = w.gateways[0].state().unwrap().device;
+    w.hub.revoke(device);
+    w.put(1, "patient/others", json!({"name": "Bina"}));
+    w.sync(1);
+    w.put(0, "patient/p1", json!({"name": "Asha Banda"}));
+    w.put(0, "patient/p2", json!({"name": "Chisomo"}));
+    w.put(0, "patient/p2", json!({"name": "Chisomo Phiri"}));
+    (w, device)
+}
+
+fn is_revoked(w: &mut World) -> bool {
+    w.gateways[0].state().unwrap().is_revoked
+}
+
+#[test]
+fn what_it_sends_waits_and_is_judged_when_it_is_allowed_again() {
+    let (mut w, device) = shut_out();
+    let told = w.sync(0);
+    assert_eq!((told.status, told.rows), (Some(Status::Revoked), 0), "nothing comes down");
+    assert!(is_revoked(&mut w) && w.gateways[0].state().unwrap().unsent() == 0, "it knows, and has sent all");
+    assert_eq!(w.hub.quarantine().len(), 3);
+    assert_eq!(w.hub_record("patient/p1"), w.record(1, "patient/p1"), "the record is as it was");
+    let missing = w.gateways[0].record(&sync_protocol::id::RecordKey::parse("patient/others").unwrap());
+    assert!(missing.is_none());
+
+    assert_eq!(hub::review_all(&mut w.hub).unwrap(), 0, "no rule frees it");
+    w.put(0, "patient/p2", json!({"name": "Chisomo P."}));
+    w.sync(0);
+    assert_eq!(w.hub.quarantine().len(), 4, "nor does what comes after it");
+    let first = w.hub.quarantine()[0].op.stamp.dot;
+    assert!(hub::release(&mut w.hub, first).unwrap(), "a person does");
+    assert_eq!(w.hub.quarantine().len(), 3);
+
+    assert_eq!(hub::allow(&mut w.hub, device).unwrap(), 1);
+    assert!(w.hub.quarantine().is_empty());
+    w.sync_all();
+    assert!(!is_revoked(&mut w) && w.gateways[0].parked().is_empty());
+    assert_eq!(w.body(1, "patient/p1")["name"], "Asha Banda");
+    assert_eq!(w.body(1, "patient/p2")["name"], "Chisomo P.");
+    assert_eq!(w.body(0, "patient/others")["name"], "Bina");
+}
+
+#[test]
+fn a_card_that_was_replaced_since_is_still_shut_out_and_moves_nothing_of_the_new_one() {
+    let (mut w, device) = shut_out();
+    let new = w.hub.enroll_again(device, DeviceKey([99; 32])).unwrap();
+    let told = w.sync(0);
+    assert_eq!((told.status, told.rows), (Some(Status::Revoked), 0));
+    assert!(is_revoked(&mut w));
+    assert_eq!(w.hub.gateway(device).unwrap().unwrap(), new);
+    assert_eq!(w.hub.quarantine().len(), 3);
+    hub::allow(&mut w.hub, device).unwrap();
+    assert_eq!(w.hub.quarantine().len(), 3, "that the new card is good does not vouch for the old one");
+}
+
+#[test]
+fn it_cannot_make_the_hub_believe_that_it_was_put_back() {
+    let (mut w, _) = shut_out();
+    let epoch = w.hub.epoch().unwrap();
+    let mut state = w.gateways[0].state().unwrap();
+    (state.cursor, state.turn) = (sync_protocol::id::HubSeq(1_000_000), 9_999);
+    w.gateways[0].set_state(&state).unwrap();
+    w.sync(0);
+    assert!(is_revoked(&mut w));
+    assert_eq!(w.hub.epoch().unwrap(), epoch);
+}
+
+#[test]
+fn a_hub_that_was_put_back_hears_from_it_what_it_lost() {
+    let mut w = two();
+    w.put(0, "patient/p1", json!({"name": "Asha"}));
+    w.sync_all();
+    let before = w.hub.clone();
+    w.put(0, "patient/p2", json!({"name": "Bina"}));
+    w.sync(0);
+    w.hub = before.restored(true, Epoch(77));
+    let device = w.gateways[0].state().unwrap().device;
+    w.hub.revoke(device);
+    w.sync(0);
+    assert!(is_revoked(&mut w));
+    let waiting: Vec<_> = w.hub.quarantine().iter().map(|held| held.op.key.to_string()).collect();
+    assert_eq!(waiting, ["patient/p2"]);
+}
