@@ -1,6 +1,6 @@
 //! The configuration: one TOML file with few keys. Default, then file, then flag.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -23,6 +23,14 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Whether the listener speaks TLS.
     pub tls: Tls,
+    /// From where a proxy may pass on requests; only with [`Tls::Proxy`].
+    pub trusted_proxies: Vec<IpAddr>,
+    /// The certificate of the authority that gateways trust, in place of the hub's own; empty for its own.
+    pub authority_file: PathBuf,
+    /// The certificate of the listener that comes from it, with those between; empty behind a proxy, which has it.
+    pub certificate_file: PathBuf,
+    /// The key of that.
+    pub key_file: PathBuf,
     /// How long a gateway's certificate is valid.
     pub certificate_days: u32,
     /// How long after that it still opens sync and renewal.
@@ -43,8 +51,10 @@ pub struct Config {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tls {
-    /// TLS with certificates of the hub's own authority.
+    /// TLS, with certificates of the hub's own authority or from files.
     Own,
+    /// Plain HTTP to a proxy that speaks TLS, and says whose certificate it was shown.
+    Proxy,
     /// Plain HTTP, on an address of this machine only.
     Off,
 }
@@ -55,6 +65,10 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8480)),
             data_dir: PathBuf::new(),
             tls: Tls::Own,
+            trusted_proxies: Vec::new(),
+            authority_file: PathBuf::new(),
+            certificate_file: PathBuf::new(),
+            key_file: PathBuf::new(),
             certificate_days: 90,
             certificate_grace_days: 180,
             code_hours_valid: 24,
@@ -76,7 +90,26 @@ impl Config {
         let limits = [config.connections_max, config.exchanges_max, config.read_timeout_seconds as usize];
         match limits.contains(&0) || config.code_hours_valid == 0 || config.certificate_days == 0 {
             true => Err(HubError::Config("no limit and no time can be 0".to_owned())),
-            false => Ok(config),
+            false => config.fits().map(|()| config),
+        }
+    }
+
+    /// Whether what it says of certificates fits together.
+    fn fits(&self) -> Result<(), HubError> {
+        let refuse = |told: &str| Err(HubError::Config(told.to_owned()));
+        let is_set = |path: &Path| !path.as_os_str().is_empty();
+        let files = [&self.authority_file, &self.certificate_file, &self.key_file].map(|path| is_set(path));
+        match (self.tls, files) {
+            (Tls::Proxy, _) if self.trusted_proxies.is_empty() => {
+                refuse("tls = \"proxy\" needs trusted_proxies, such as [\"127.0.0.1\"]")
+            }
+            (Tls::Own | Tls::Off, _) if !self.trusted_proxies.is_empty() => {
+                refuse("trusted_proxies is for tls = \"proxy\"")
+            }
+            (_, [false, false, false]) | (Tls::Own, [true, true, true]) | (Tls::Proxy, [true, false, false]) => Ok(()),
+            (Tls::Own, _) => refuse("authority_file, certificate_file and key_file go together"),
+            (Tls::Proxy, _) => refuse("behind a proxy there is only authority_file; the proxy has certificate and key"),
+            (Tls::Off, _) => refuse("certificates are for tls = \"own\" and tls = \"proxy\""),
         }
     }
 
@@ -129,5 +162,15 @@ mod tests {
         let error = Config::parse("lisen = \"x\"").unwrap_err().to_string();
         assert!(error.contains("lisen") && error.contains("listen"), "{error}");
         assert!(Config::parse("exchanges_max = 0").is_err());
+        for unfit in [
+            "tls = \"proxy\"",
+            "trusted_proxies = [\"127.0.0.1\"]",
+            "tls = \"off\"\nauthority_file = \"x\"",
+            "authority_file = \"x\"",
+            "tls = \"proxy\"\ntrusted_proxies = [\"127.0.0.1\"]\ncertificate_file = \"x\"",
+        ] {
+            assert!(matches!(Config::parse(unfit), Err(HubError::Config(_))), "{unfit}");
+        }
+        assert!(Config::parse("tls = \"proxy\"\ntrusted_proxies = [\"::1\"]\nauthority_file = \"x\"").is_ok());
     }
 }

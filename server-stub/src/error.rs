@@ -154,6 +154,9 @@ pub enum HubError {
     /// A certificate that expired longer ago than the hub puts up with.
     #[error("the certificate of this gateway expired too long ago")]
     ExpiredCertificate,
+    /// A request did not come as a proxy passes them on.
+    #[error("{0}")]
+    Proxied(&'static str),
     /// Certificates cannot be made or used.
     #[error("certificates: {0}")]
     Certificate(String),
@@ -200,7 +203,8 @@ impl HubError {
             HubError::Code(_)
             | HubError::NoCertificate
             | HubError::ForeignCertificate
-            | HubError::ExpiredCertificate => Class::Denied,
+            | HubError::ExpiredCertificate
+            | HubError::Proxied(_) => Class::Denied,
             _ => Class::Rejected,
         }
     }
@@ -226,6 +230,7 @@ impl HubError {
             HubError::NoCertificate | HubError::ForeignCertificate | HubError::ExpiredCertificate => {
                 "the gateway has to be enrolled again: outpost-hub gateway code NAME"
             }
+            HubError::Proxied(_) => "check the proxy, and trusted_proxies in the configuration of the hub",
             HubError::Certificate(_) => "nothing was changed; check the names that were given",
             HubError::Missing(_) => "check the spelling; lists show what there is",
             HubError::NameTaken(_) => "ask for its new code, or choose another name",

@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use crate::clock::now_ms;
 use crate::config::{Config, Tls};
 use crate::error::{HubError, StoreError};
+use crate::given;
 use crate::pki::{self, Authority};
 use crate::secret;
 use crate::store::{Database, NewGateway, Readers, Tx, Writer};
@@ -70,7 +71,7 @@ impl Hub {
     pub fn open_with(data_dir: &Path, config: Config) -> Result<Hub, HubError> {
         let mut database = open_database(data_dir)?;
         let authority = match config.tls {
-            Tls::Own => Some(Arc::new(authority_of(&mut database)?)),
+            Tls::Own | Tls::Proxy => Some(Arc::new(authority_of(&mut database, &config)?)),
             Tls::Off => None,
         };
         Ok(Hub(Arc::new(Inner {
@@ -117,8 +118,8 @@ impl Hub {
     pub(crate) async fn told_code(&self, code: String) -> Result<String, HubError> {
         match self.authority().cloned() {
             Some(authority) => {
-                let listen = self.0.config.listen;
-                self.read(move |tx| ticket(tx, &authority, listen, &code)).await
+                let config = self.0.config.clone();
+                self.read(move |tx| ticket(tx, &authority, &config, &code)).await
             }
             None => Ok(code),
         }
@@ -198,7 +199,8 @@ impl Hub {
 }
 
 /// The authority of a database, made with the first use.
-pub(crate) fn authority_of(database: &mut Database) -> Result<Authority, HubError> {
+pub(crate) fn authority_of(database: &mut Database, config: &Config) -> Result<Authority, HubError> {
+    let trusted = given::authority(config)?;
     let kept = database.write(now_ms(), |tx| match tx.authority()? {
         Some(kept) => Ok(kept),
         None => {
@@ -207,19 +209,20 @@ pub(crate) fn authority_of(database: &mut Database) -> Result<Authority, HubErro
             Ok::<_, HubError>(made)
         }
     })?;
-    Authority::open(&kept)
+    Authority::open(&kept, trusted)
 }
 
 /// The code as it is given to people: with the hub's address and fingerprint in it.
-pub(crate) fn ticket(
-    tx: &mut Tx<'_>,
-    authority: &Authority,
-    listen: SocketAddr,
-    code: &str,
-) -> Result<String, HubError> {
-    let known = tx.known_address()?;
-    // A hub that was started just now has yet to say where it listens.
-    let address = if known.is_empty() { listen.to_string() } else { known };
+pub(crate) fn ticket(tx: &mut Tx<'_>, authority: &Authority, config: &Config, code: &str) -> Result<String, HubError> {
+    let said = tx.authority()?.map(|kept| kept.address).unwrap_or_default();
+    let address = match (config.tls, tx.known_address()?) {
+        _ if !said.is_empty() => said,
+        // Where it listens itself is not where gateways reach it.
+        (Tls::Proxy, _) => SocketAddr::from(([0, 0, 0, 0], 0)).to_string(),
+        // A hub that was started just now has yet to say where it listens.
+        (_, known) if known.is_empty() => config.listen.to_string(),
+        (_, known) => known,
+    };
     let is_everywhere = address.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_unspecified());
     if is_everywhere || address.len() > ADDRESS_BYTES_MAX {
         let told = "nobody said how gateways reach this hub: outpost-hub init --name hub.example.org, then outpost-hub gateway code NAME";

@@ -26,7 +26,10 @@ use rustls::{
 };
 
 use crate::clock::now_ms;
+use crate::config::Config;
 use crate::error::HubError;
+use crate::given::Given;
+use crate::pem;
 
 /// What a gateway signs at its enrolment, before its code: that it holds the key.
 const PROOF_CONTEXT: &[u8] = b"outpost 2026-11 enrolment key v1\0";
@@ -68,6 +71,8 @@ pub(crate) struct Issued {
 pub(crate) struct Authority {
     key: KeyPair,
     certificate: CertificateDer<'static>,
+    /// What gateways trust, if that is another one.
+    trusted: Option<CertificateDer<'static>>,
     verifier: Arc<dyn ClientCertVerifier>,
 }
 
@@ -142,8 +147,8 @@ pub(crate) fn check_key(point: &[u8], proof: &[u8], code: &str) -> Result<KeyHas
 }
 
 impl Authority {
-    /// Opens an authority.
-    pub(crate) fn open(kept: &Kept) -> Result<Authority, HubError> {
+    /// Opens an authority. `trusted` is what gateways trust, if that is another one.
+    pub(crate) fn open(kept: &Kept, trusted: Option<CertificateDer<'static>>) -> Result<Authority, HubError> {
         let key = PrivatePkcs8KeyDer::from(kept.key.clone());
         let key = KeyPair::from_pkcs8_der_and_sign_algo(&key, &PKCS_ECDSA_P256_SHA256).map_err(broken)?;
         let certificate = CertificateDer::from(kept.certificate.clone());
@@ -151,17 +156,17 @@ impl Authority {
         roots.add(certificate.clone()).map_err(broken)?;
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(default_provider()));
         let verifier = verifier.allow_unauthenticated().build().map_err(broken)?;
-        Ok(Authority { key, certificate, verifier })
+        Ok(Authority { key, certificate, trusted, verifier })
     }
 
-    /// Its certificate, which gateways keep.
-    pub(crate) fn certificate(&self) -> &[u8] {
-        &self.certificate
+    /// The certificate by which gateways trust the hub.
+    pub(crate) fn certificate(&self) -> &CertificateDer<'static> {
+        self.trusted.as_ref().unwrap_or(&self.certificate)
     }
 
     /// By what gateways know it at the first contact.
     pub(crate) fn fingerprint(&self) -> Result<[u8; sync_protocol::ticket::FINGERPRINT_BYTES], HubError> {
-        let hash = key_hash(&self.certificate)?;
+        let hash = key_hash(self.certificate())?;
         Ok(hash.first_chunk().copied().unwrap_or_default())
     }
 
@@ -179,6 +184,33 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         let certificate = self.sign(&params, &Point(point))?.to_vec();
         Ok(Issued { certificate, renew_ms: now_ms + days * DAY_MS * 2 / 3 })
+    }
+
+    /// A key and a certificate for whoever serves gateways under these names.
+    fn serve(
+        &self,
+        names: Vec<String>,
+        now_ms: i64,
+        days: i64,
+    ) -> Result<(PrivateKeyDer<'static>, CertificateDer<'static>), HubError> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(broken)?;
+        let mut params = params(names, "Outpost hub listener", now_ms, days)?;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        let certificate = self.sign(&params, &key)?;
+        Ok((PrivateKeyDer::Pkcs8(key.serialize_der().into()), certificate))
+    }
+
+    /// A key, a certificate and the authority for a proxy in front of the hub, as text.
+    pub(crate) fn for_proxy(&self, address: &str, now_ms: i64, days: u32) -> Result<String, HubError> {
+        let (key, certificate) = self.serve(vec![host(address).to_owned()], now_ms, i64::from(days))?;
+        let certificates = [&certificate, &self.certificate].map(|der| pem::encode("CERTIFICATE", der));
+        Ok(format!("{}{}", pem::encode("PRIVATE KEY", key.secret_der()), certificates.concat()))
+    }
+
+    /// Its own certificate as text, for a proxy or browser that is to know gateways or the hub by it.
+    pub(crate) fn as_text(&self) -> String {
+        pem::encode("CERTIFICATE", &self.certificate)
     }
 
     /// A certificate for the key of another one.
@@ -207,21 +239,32 @@ impl Authority {
     }
 
     /// How the listener speaks: TLS 1.3 and nothing older, in the groups X25519, P-256 and P-384.
-    pub(crate) fn listener(self: &Arc<Self>, names: Vec<String>) -> Result<ServerConfig, HubError> {
-        let face = Face { authority: Arc::clone(self), shown: Mutex::new(None), names };
-        // So that what cannot work is known before anybody comes.
-        face.fresh(now_ms())?;
+    pub(crate) fn listener(
+        self: &Arc<Self>,
+        config: &Config,
+        address: &str,
+        bound: IpAddr,
+    ) -> Result<ServerConfig, HubError> {
+        let shown: Arc<dyn ResolvesServerCert> = match Given::open(config, host(address))? {
+            Some(given) => Arc::new(given),
+            None => {
+                let face = Face { authority: Arc::clone(self), shown: Mutex::new(None), names: names(address, bound) };
+                // So that what cannot work is known before anybody comes.
+                face.fresh(now_ms())?;
+                Arc::new(face)
+            }
+        };
         let config = ServerConfig::builder_with_provider(Arc::new(default_provider()));
         let config = config.with_protocol_versions(&[&rustls::version::TLS13]).map_err(broken)?;
-        let mut config = config
-            .with_client_cert_verifier(Arc::new(AtAnyTime(Arc::clone(&self.verifier))))
-            .with_cert_resolver(Arc::new(face));
+        let mut config =
+            config.with_client_cert_verifier(Arc::new(AtAnyTime(Arc::clone(&self.verifier)))).with_cert_resolver(shown);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(config)
     }
 }
 
-fn seconds(ms: i64) -> UnixTime {
+/// A time as TLS has it.
+pub(crate) fn seconds(ms: i64) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_millis(u64::try_from(ms).unwrap_or(0)))
 }
 
@@ -308,12 +351,8 @@ impl Face {
                 return Ok(Arc::clone(certified));
             }
         }
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(broken)?;
-        let mut params = params(self.names.clone(), "Outpost hub listener", now_ms, LISTENER_DAYS)?;
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        let certificate = self.authority.sign(&params, &key)?;
-        let signer = any_ecdsa_type(&PrivateKeyDer::Pkcs8(key.serialize_der().into())).map_err(broken)?;
+        let (key, certificate) = self.authority.serve(self.names.clone(), now_ms, LISTENER_DAYS)?;
+        let signer = any_ecdsa_type(&key).map_err(broken)?;
         // With the authority behind it, by which it is known at the first contact.
         let certified = Arc::new(CertifiedKey::new(vec![certificate, self.authority.certificate.clone()], signer));
         *shown = Some((Arc::clone(&certified), now_ms));
@@ -327,11 +366,15 @@ impl ResolvesServerCert for Face {
     }
 }
 
+/// The host in an address with a port.
+fn host(address: &str) -> &str {
+    address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']'])
+}
+
 /// The names under which a hub is reached.
-pub(crate) fn names(address: &str, bound: IpAddr) -> Vec<String> {
+fn names(address: &str, bound: IpAddr) -> Vec<String> {
     let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into();
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
-    for name in [host.to_owned(), bound.to_string()] {
+    for name in [host(address).to_owned(), bound.to_string()] {
         if !name.is_empty() && !bound_to_all(&name) && !names.contains(&name) {
             names.push(name);
         }

@@ -119,6 +119,7 @@ impl From<HubError> for Problem {
             HubError::NoCertificate | HubError::ForeignCertificate | HubError::ExpiredCertificate => {
                 (StatusCode::FORBIDDEN, "certificate-refused", "The certificate was refused")
             }
+            HubError::Proxied(_) => (StatusCode::FORBIDDEN, "not-through-the-proxy", "The request was not let in"),
             HubError::Code(_) => (StatusCode::FORBIDDEN, "code-refused", "The enrolment code was refused"),
             HubError::Store(StoreError::Closed | StoreError::Locked(_)) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "busy", "The hub cannot answer now")

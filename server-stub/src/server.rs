@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use hyper::Request;
 use hyper::body::Incoming;
@@ -20,10 +21,12 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use crate::config::Tls;
 use crate::error::HubError;
 use crate::hub::Hub;
 use crate::peer::{self, Peer};
-use crate::{api, enroll, exchange, page, pki};
+use crate::problem::Problem;
+use crate::{api, enroll, exchange, page, proxy};
 
 /// How long a handshake may take.
 const HANDSHAKE_SECONDS: u64 = 15;
@@ -43,6 +46,16 @@ fn router(hub: Hub) -> Router {
         .nest("/admin/v1", api::router(&hub))
         .layer(DefaultBodyLimit::max(JSON_BYTES_MAX))
         .with_state(hub)
+}
+
+/// The addresses from which proxies are believed, if requests come through one.
+type Proxies = Option<Arc<[IpAddr]>>;
+
+/// Where requests go, and by which way they may come.
+#[derive(Clone)]
+struct Door {
+    service: TowerToHyperService<Router>,
+    proxies: Proxies,
 }
 
 /// How hands are shaken.
@@ -67,13 +80,14 @@ pub async fn serve_tls(listener: TcpListener, hub: Hub, shutdown: impl Future<Ou
     let Some(authority) = hub.authority().cloned() else { return Err(HubError::Config("tls is off".to_owned())) };
     let address = hub.read(|tx| tx.authority()).await?.map(|kept| kept.address).unwrap_or_default();
     let patience = Duration::from_secs(hub.config().read_timeout_seconds.min(HANDSHAKE_SECONDS));
-    let config = authority.listener(pki::names(&address, bound.ip()))?;
+    let config = authority.listener(hub.config(), &address, bound.ip())?;
     serve_over(listener, Some(Acceptor { tls: TlsAcceptor::from(Arc::new(config)), patience }), hub, shutdown).await;
     Ok(())
 }
 
 async fn serve_over(listener: TcpListener, acceptor: Option<Acceptor>, hub: Hub, shutdown: impl Future<Output = ()>) {
     let places = Arc::new(Semaphore::new(hub.config().connections_max));
+    let proxies: Proxies = (hub.config().tls == Tls::Proxy).then(|| hub.config().trusted_proxies.clone().into());
     let service = TowerToHyperService::new(router(hub));
     let (end, ending) = watch::channel(false);
     tokio::pin!(shutdown);
@@ -89,9 +103,10 @@ async fn serve_over(listener: TcpListener, acceptor: Option<Acceptor>, hub: Hub,
         };
         match stream {
             Ok((stream, from)) => {
-                let (service, acceptor, ending) = (service.clone(), acceptor.clone(), ending.clone());
+                let (door, acceptor, ending) =
+                    (Door { service: service.clone(), proxies: proxies.clone() }, acceptor.clone(), ending.clone());
                 tokio::spawn(async move {
-                    welcome(stream, from.ip(), acceptor, service, ending).await;
+                    welcome(stream, from.ip(), acceptor, door, ending).await;
                     drop(place);
                 });
             }
@@ -112,18 +127,18 @@ async fn welcome(
     stream: TcpStream,
     address: IpAddr,
     acceptor: Option<Acceptor>,
-    service: TowerToHyperService<Router>,
+    door: Door,
     ending: watch::Receiver<bool>,
 ) {
     let _ = stream.set_nodelay(true);
     let Some(acceptor) = acceptor else {
-        return converse(stream, Peer { address, certificate: None }, service, ending).await;
+        return converse(stream, Peer { address, certificate: None }, door, ending).await;
     };
     match timeout(acceptor.patience, acceptor.tls.accept(stream)).await {
         Ok(Ok(stream)) => {
             let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
             let certificate = shown.map(|certificate| Arc::new(certificate.clone().into_owned()));
-            converse(stream, Peer { address, certificate }, service, ending).await;
+            converse(stream, Peer { address, certificate }, door, ending).await;
         }
         Ok(Err(error)) => tracing::debug!(%address, %error, "no handshake"),
         Err(_) => tracing::debug!(%address, "the handshake took too long"),
@@ -133,12 +148,27 @@ async fn welcome(
 async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     peer: Peer,
-    service: TowerToHyperService<Router>,
+    Door { service, proxies }: Door,
     mut ending: watch::Receiver<bool>,
 ) {
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer.clone());
-        service.call(request)
+        let peer = match &proxies {
+            Some(trusted) => proxy::peer(peer.address, request.headers(), trusted),
+            None => Ok(peer.clone()),
+        };
+        let service = service.clone();
+        async move {
+            match peer {
+                Ok(peer) => {
+                    request.extensions_mut().insert(peer);
+                    service.call(request).await
+                }
+                Err(refused) => {
+                    tracing::warn!(error = %refused, "request refused");
+                    Ok(Problem::from(refused).into_response())
+                }
+            }
+        }
     });
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(HEADER_SECONDS));

@@ -101,7 +101,7 @@ impl ServerCertVerifier for ByFingerprint {
         let authority = authority.ok_or(TlsError::InvalidCertificate(CertificateError::UnknownIssuer))?;
         by_authority(authority, Arc::clone(&self.provider))?.verify_server_cert(
             end_entity,
-            &[],
+            intermediates,
             server_name,
             ocsp_response,
             now,

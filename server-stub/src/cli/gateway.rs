@@ -139,9 +139,9 @@ fn wanted(scopes: Vec<String>, everything: bool) -> Result<Vec<String>, HubError
 fn say_code(place: &mut Place<'_>, name: &str, code: &str, json: bool) -> Result<(), HubError> {
     let hours = place.config.code_hours_valid;
     let code = match place.config.tls {
-        Tls::Own => {
-            let authority = authority_of(&mut place.database()?)?;
-            place.read(|tx| ticket(tx, &authority, place.config.listen, code))?
+        Tls::Own | Tls::Proxy => {
+            let authority = authority_of(&mut place.database()?, &place.config)?;
+            place.read(|tx| ticket(tx, &authority, &place.config, code))?
         }
         Tls::Off => code.to_owned(),
     };
@@ -151,7 +151,7 @@ fn say_code(place: &mut Place<'_>, name: &str, code: &str, json: bool) -> Result
     }
     place.say(&code);
     match place.config.tls {
-        Tls::Own => {
+        Tls::Own | Tls::Proxy => {
             place.say(format!("valid once, for {hours} hours; on the gateway: outpost enroll {code}"));
             place.say(qr(&code));
         }

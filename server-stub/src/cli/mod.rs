@@ -20,7 +20,6 @@ use crate::config::{Config, SAMPLE, Tls};
 use crate::error::HubError;
 use crate::hub::{Hub, authority_of, open_database, open_existing};
 use crate::lock::Lock;
-use crate::pki;
 use crate::server::{serve, serve_tls};
 use crate::store::{Database, Tx};
 
@@ -55,6 +54,9 @@ enum Command {
         #[arg(long, value_name = "HOST[:PORT]")]
         name: String,
     },
+    /// Certificates, to give them to other programs
+    #[command(subcommand)]
+    Certificate(CertificateCommand),
     /// Serve gateways, the admin API and the status page
     Serve {
         /// Where to listen; port 0 takes any that is free
@@ -89,6 +91,18 @@ enum Command {
     /// The configuration file
     #[command(subcommand)]
     Config(ConfigCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum CertificateCommand {
+    /// Print the certificate of the hub's own authority: a proxy knows gateways by it, and a browser the hub
+    Authority,
+    /// Print a new key and certificate for a proxy under the hub's name: secret
+    Proxy {
+        /// How long it is valid
+        #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=825))]
+        days: u32,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -146,6 +160,7 @@ pub fn run(cli: Cli, out: &mut dyn Write) -> Result<(), HubError> {
     let mut place = Place { config, data_dir, out };
     match cli.command {
         Command::Init { name } => init(&mut place, &name),
+        Command::Certificate(command) => certificate(&mut place, &command),
         Command::Serve { listen } => serve_command(&mut place, listen),
         Command::Gateway(command) => gateway::run(&mut place, command),
         Command::Rules(command) => rules::run(&mut place, command),
@@ -180,20 +195,20 @@ fn serve_command(place: &mut Place<'_>, listen: Option<SocketAddr>) -> Result<()
         let listener = tokio::net::TcpListener::bind(address).await.map_err(refused)?;
         hub.write(|tx| tx.note_start()).await?;
         let bound = listener.local_addr().map_err(refused)?;
-        let is_plain = place.config.tls == Tls::Off;
-        if is_plain && !bound.ip().is_loopback() {
+        let tls = place.config.tls;
+        if tls == Tls::Off && !bound.ip().is_loopback() {
             let told = format!("tls is off, and {bound} is not an address of this machine only");
             return Err(HubError::Config(told));
         }
-        let scheme = if is_plain { "http" } else { "https" };
+        let scheme = if tls == Tls::Own { "https" } else { "http" };
         tracing::info!(address = %bound, data_dir = %place.data_dir.display(), "serving");
-        if !is_plain {
+        if tls == Tls::Own {
             hub.write(move |tx| tx.note_bound(&bound.to_string())).await?;
         }
         place.say(format!("listening on {scheme}://{bound}"));
-        match is_plain {
-            true => serve(listener, hub, asked_to_end()).await,
-            false => serve_tls(listener, hub, asked_to_end()).await?,
+        match tls {
+            Tls::Own => serve_tls(listener, hub, asked_to_end()).await?,
+            Tls::Proxy | Tls::Off => serve(listener, hub, asked_to_end()).await,
         }
         tracing::info!("ended");
         Ok(())
@@ -209,11 +224,28 @@ fn init(place: &mut Place<'_>, name: &str) -> Result<(), HubError> {
         return Err(HubError::Invalid("a hub's name is a host name or an address, such as hub.example.org".to_owned()));
     }
     let mut database = open_database(&place.data_dir)?;
-    let authority = authority_of(&mut database)?;
-    // So that a name that no certificate can have is refused now.
-    Arc::new(authority).listener(pki::names(&address, place.config.listen.ip()))?;
+    let authority = authority_of(&mut database, &place.config)?;
+    // So that a name that no certificate can have is refused now, and files that no gateway would trust.
+    Arc::new(authority).listener(&place.config, &address, place.config.listen.ip())?;
     database.write(now_ms(), |tx| tx.set_address(&address))?;
     place.say(format!("gateways reach this hub at https://{address}; it hears of that when it is started again"));
+    Ok(())
+}
+
+fn certificate(place: &mut Place<'_>, command: &CertificateCommand) -> Result<(), HubError> {
+    let mut database = place.database()?;
+    let authority = authority_of(&mut database, &place.config)?;
+    let text = match command {
+        CertificateCommand::Authority => authority.as_text(),
+        CertificateCommand::Proxy { days } => {
+            let kept = database.read(now_ms(), |tx| tx.authority())?;
+            let address = kept.map(|kept| kept.address).filter(|address| !address.is_empty());
+            let unnamed =
+                || HubError::Config("say the hub's name first: outpost-hub init --name hub.example.org".to_owned());
+            authority.for_proxy(&address.ok_or_else(unnamed)?, now_ms(), *days)?
+        }
+    };
+    place.say(text.trim_end());
     Ok(())
 }
 

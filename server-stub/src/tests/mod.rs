@@ -4,6 +4,8 @@ mod admin;
 mod beside;
 mod commands;
 mod exchange;
+mod given;
+mod proxy;
 mod rescue;
 mod store;
 mod tls;

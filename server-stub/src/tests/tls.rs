@@ -27,6 +27,7 @@ use tokio::task::JoinHandle;
 use super::Clinic;
 use crate::clock::now_ms;
 use crate::hub::give_code;
+use crate::pem;
 use crate::pki::{self, Authority};
 use crate::secret::{self, hex, unhex};
 use crate::{Config, Hub, serve_tls};
@@ -34,14 +35,14 @@ use crate::{Config, Hub, serve_tls};
 const DAY_MS: i64 = 86_400_000;
 
 /// A key of a gateway, and what it shows.
-struct Card {
+pub(super) struct Card {
     key: Vec<u8>,
-    point: Vec<u8>,
-    certificate: Vec<u8>,
+    pub(super) point: Vec<u8>,
+    pub(super) certificate: Vec<u8>,
 }
 
 impl Card {
-    fn new() -> Card {
+    pub(super) fn new() -> Card {
         let random = SystemRandom::new();
         let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random).unwrap().as_ref().to_vec();
         let point = Card::pair(&key).public_key().as_ref().to_vec();
@@ -52,16 +53,16 @@ impl Card {
         EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, key, &SystemRandom::new()).unwrap()
     }
 
-    fn proof(&self, code: &str) -> String {
+    pub(super) fn proof(&self, code: &str) -> String {
         let signed = [b"outpost 2026-11 enrolment key v1\0", code.as_bytes()].concat();
         hex(Card::pair(&self.key).sign(&SystemRandom::new(), &signed).unwrap().as_ref())
     }
 }
 
 /// A hub with TLS on a free port.
-struct Fort {
+pub(super) struct Fort {
     _dir: TempDir,
-    hub: Hub,
+    pub(super) hub: Hub,
     address: SocketAddr,
     _end: oneshot::Sender<()>,
     _served: JoinHandle<()>,
@@ -69,11 +70,15 @@ struct Fort {
 
 impl Fort {
     async fn start() -> Fort {
+        Fort::start_with(Config::default()).await
+    }
+
+    pub(super) async fn start_with(config: Config) -> Fort {
         let dir = tempfile::tempdir().unwrap();
-        let hub = Hub::open_with(dir.path(), Config { read_timeout_seconds: 1, ..Config::default() }).unwrap();
+        let hub = Hub::open_with(dir.path(), Config { read_timeout_seconds: 1, ..config }).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        hub.write(move |tx| tx.note_bound(&address.to_string())).await.unwrap();
+        hub.write(move |tx| tx.set_address(&address.to_string())).await.unwrap();
         let (end, ended) = oneshot::channel::<()>();
         let serving = hub.clone();
         let served = tokio::spawn(async move {
@@ -82,7 +87,7 @@ impl Fort {
         Fort { _dir: dir, hub, address, _end: end, _served: served }
     }
 
-    fn authority(&self) -> &Authority {
+    pub(super) fn authority(&self) -> &Authority {
         self.hub.authority().unwrap()
     }
 
@@ -137,7 +142,7 @@ impl Fort {
     }
 
     /// An enrolled gateway.
-    async fn clinic(&self, name: &str) -> (Clinic, Card) {
+    pub(super) async fn clinic(&self, name: &str) -> (Clinic, Card) {
         let (mut card, code) = (Card::new(), self.code(name).await);
         let (status, granted) = self.enroll(&card, &code).await;
         assert_eq!(status, 200, "{granted}");
@@ -146,10 +151,16 @@ impl Fort {
     }
 
     /// The answer to an exchange: the status in its head, or that of HTTP.
-    async fn sync(&self, clinic: &mut Clinic, card: Option<&Card>) -> Option<Result<Status, u16>> {
+    pub(super) async fn sync(&self, clinic: &mut Clinic, card: Option<&Card>) -> Option<Result<Status, u16>> {
+        self.sync_saying(clinic, card, "").await
+    }
+
+    /// The same with more headers, each behind a line break.
+    async fn sync_saying(&self, clinic: &mut Clinic, card: Option<&Card>, more: &str) -> Option<Result<Status, u16>> {
         let outgoing = clinic.request();
         let message = body(&outgoing.head.encode(), outgoing.frames);
-        let (status, answer) = self.ask(card, "/sync/v1", "application/vnd.outpost.sync", &message).await?;
+        let (status, answer) =
+            self.ask(card, "/sync/v1", &format!("application/vnd.outpost.sync{more}"), &message).await?;
         if status != 200 {
             return Some(Err(status));
         }
@@ -164,8 +175,12 @@ async fn only_the_certificate_of_this_gateway_opens_an_exchange() {
     let (_, other) = fort.clinic("b").await;
     assert_eq!(fort.sync(&mut a, None).await, Some(Err(403)), "none");
     assert_eq!(fort.sync(&mut a, Some(&other)).await, Some(Err(403)), "another gateway's");
+    let said = pem::encode("CERTIFICATE", &card.certificate);
+    let said: String = said.lines().filter(|line| !line.starts_with('-')).collect();
+    let forged = format!("\r\nclient-cert: :{said}:");
+    assert_eq!(fort.sync_saying(&mut a, None, &forged).await, Some(Err(403)), "of a certificate that was only named");
     assert_eq!(fort.sync(&mut a, Some(&card)).await, Some(Ok(Status::Ok)));
-    let foreign = Authority::open(&pki::make("", now_ms()).unwrap()).unwrap();
+    let foreign = Authority::open(&pki::make("", now_ms()).unwrap(), None).unwrap();
     let certificate = foreign.issue(&card.point, "a", now_ms(), 90).unwrap().certificate;
     let forged = Card { certificate, key: card.key.clone(), point: card.point.clone() };
     assert_eq!(fort.sync(&mut a, Some(&forged)).await, None, "of another authority, over the same key");
@@ -277,6 +292,7 @@ async fn a_scan_from_outside_finds_only_what_is_meant_to_be_there() {
 #[tokio::test]
 async fn a_code_says_where_the_hub_is_and_never_everywhere() {
     let fort = Fort::start().await;
+    fort.hub.write(|tx| tx.set_address("")).await.unwrap();
     fort.hub.write(|tx| tx.note_bound("0.0.0.0:8480")).await.unwrap();
     let told = fort.hub.add_gateway("a", &["mw"], "clinic").await.unwrap_err().to_string();
     assert!(told.contains("outpost-hub init"), "{told}");
