@@ -164,7 +164,8 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
                     service.call(request).await
                 }
                 Err(refused) => {
-                    tracing::warn!(error = %refused, "request refused");
+                    // Anybody may knock: not one line in the log for each.
+                    tracing::debug!(error = %refused, "request refused");
                     Ok(Problem::from(refused).into_response())
                 }
             }

@@ -17,7 +17,8 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use sync_protocol::error::DecodeError;
 use sync_protocol::hub::{
-    Answer, Conversation, Opened, Received, Standing, discard, grant, open, pull, receive, receive_offers, upgrade,
+    Answer, Conversation, Opened, Received, Standing, discard, grant, is_shut_out, open, pull, receive, receive_offers,
+    upgrade,
 };
 use sync_protocol::id::Device;
 use sync_protocol::limits::PLEAS_MAX;
@@ -161,21 +162,26 @@ impl Talk<'_> {
         let (device, contact, is_rescue) = (self.device, self.contact.clone(), request.rescue.is_some());
         let act = move |tx: &mut Tx<'_>| {
             let now_ms = u64::try_from(tx.now_ms).unwrap_or(0);
+            let (turn, proof) = (request.turn, request.proof);
             let opened = open(tx, request, now_ms)?;
             let is_denied = matches!(&opened, Opened::Refused(refusal) if refusal.status == Status::Denied);
             if let (Some(key), false, false) = (&key, is_denied, is_rescue) {
                 // Who was taken in just now is bound to the key of the gateway that it was parted from.
-                let is_its_own = tx.is_bound(device, key)? || (gets_nothing(&opened) && tx.was_bound(device, key)?);
+                let is_its_own =
+                    tx.is_bound(device, key)? || (tx.was_bound(device, key)? && is_shut_out(tx, device, turn, &proof)?);
                 if !is_its_own {
                     return Err(HubError::ForeignCertificate);
                 }
             }
             if let (Opened::Refused(refusal), false) = (&opened, is_rescue) {
-                // Whoever was denied has not shown who it is: what it says of itself is not taken down.
-                if !is_denied {
+                // Whoever was denied has not shown who it is, and who was shut out speaks for nobody: what they say of
+                // themselves is not taken down.
+                let is_shut_out = is_shut_out(tx, device, turn, &proof)?;
+                if !is_denied && !is_shut_out {
                     tx.note_contact(&contact)?;
                 }
-                tx.note_error(device, refusal.reason.as_deref().unwrap_or("refused"))?;
+                let reason = if is_shut_out { Some(SHUT_OUT) } else { refusal.reason.as_deref() };
+                tx.note_error(device, reason.unwrap_or("refused"))?;
             }
             Ok(opened)
         };
@@ -288,15 +294,6 @@ impl Talk<'_> {
             Standing::Member | Standing::Guest => tx.note_contact(&contact),
         };
         self.hub.write(note).await
-    }
-}
-
-/// Whether who speaks has nothing to hope for.
-fn gets_nothing(opened: &Opened) -> bool {
-    match opened {
-        Opened::Ready(with) => with.standing == Standing::ShutOut,
-        Opened::Refused(refusal) => matches!(refusal.status, Status::Revoked | Status::Rebase),
-        Opened::Rescue(_) => false,
     }
 }
 

@@ -17,7 +17,7 @@ use sync_protocol::gateway::{GatewayState, Store as _};
 use sync_protocol::hub::Snapshot;
 use sync_protocol::id::{Device, Epoch};
 use sync_protocol::identity::DeviceKey;
-use sync_protocol::message::{Status, body};
+use sync_protocol::message::{Rescue, Status, body};
 use sync_protocol::ticket::Ticket;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -187,6 +187,22 @@ async fn only_the_certificate_of_this_gateway_opens_an_exchange() {
 }
 
 #[tokio::test]
+async fn a_file_is_handed_in_by_any_gateway_of_the_fleet_and_by_nobody_else() {
+    let fort = Fort::start().await;
+    let (mut a, card) = fort.clinic("a").await;
+    let (_, other) = fort.clinic("b").await;
+    a.put("patient/p1", json!({ "name": "Asha" }));
+    let mut outgoing = a.request();
+    outgoing.head.rescue = Some(Rescue::Apart);
+    let file = body(&outgoing.head.encode(), outgoing.frames);
+    let hand_in = async |card| fort.ask(card, "/sync/v1", "application/vnd.outpost.sync", &file).await.unwrap().0;
+    assert_eq!(hand_in(None).await, 403, "without a certificate");
+    assert_eq!((hand_in(Some(&other)).await, hand_in(Some(&card)).await), (200, 200));
+    fort.hub.write(|tx| tx.revoke("b")).await.unwrap();
+    assert_eq!(hand_in(Some(&other)).await, 403, "one that was revoked");
+}
+
+#[tokio::test]
 async fn an_expired_certificate_is_good_within_the_grace_and_not_after() {
     let fort = Fort::start().await;
     let (mut a, card) = fort.clinic("a").await;
@@ -225,6 +241,13 @@ async fn a_revoked_card_hears_it_at_its_next_contact_also_after_it_was_replaced(
     assert_eq!(fort.sync(&mut a, Some(&card)).await, Some(Ok(Status::Revoked)));
     assert_eq!(renewed().await, 403);
     assert_eq!(fort.hub.read(|tx| tx.held_count()).await.unwrap(), 1);
+    let contact = async || fort.hub.read(|tx| tx.gateway_named("a")).await.unwrap().unwrap().contact_ms;
+    let before = contact().await;
+    let mut state = a.store.state().unwrap();
+    state.epoch = Epoch(77);
+    a.store.set_state(&state).unwrap();
+    assert_eq!(fort.sync(&mut a, Some(&card)).await, Some(Ok(Status::Rebase)));
+    assert_eq!(contact().await, before, "what it says of itself is not said of its successor");
     let mut new = Clinic::new(&granted);
     assert_eq!(fort.sync(&mut new, Some(&card)).await, Some(Err(403)), "nor with the new key");
 }

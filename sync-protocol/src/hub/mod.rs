@@ -32,7 +32,7 @@ pub use offer::receive_offers;
 pub use open::{Conversation, Opened, Received, Standing, open, receive};
 pub use pull::{Answer, pull};
 pub use rescue::{Rescuing, rescue, rescued};
-pub use revoked::allow;
+pub use revoked::{allow, is_shut_out};
 pub use upgrade::upgrade;
 pub use write::{Written, write};
 

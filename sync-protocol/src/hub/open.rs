@@ -6,7 +6,7 @@ use super::clamp::clamped;
 use super::judge::{admit, put_aside};
 use super::lost;
 use super::rescue::{self, Rescuing};
-use super::revoked;
+use super::revoked::{self, is_shut_out};
 use super::{Arrived, Gateway, Mark, Snapshot, Store};
 use crate::digest::op_hash;
 use crate::gateway::bounded;
@@ -98,10 +98,11 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
             None => return refuse(Status::Denied, "this gateway is not enrolled here"),
         },
     };
-    if revoked::is_shut_out(store, &gateway, &request)? {
+    let is_its_key = gateway.key.proves(request.turn, &request.proof);
+    if (gateway.is_revoked || !is_its_key) && is_shut_out(store, gateway.device, request.turn, &request.proof)? {
         return revoked::open(store, gateway, request, now_ms);
     }
-    if !gateway.key.proves(request.turn, &request.proof) {
+    if !is_its_key {
         return refuse(Status::Denied, "this is not the key that this gateway was given");
     }
     if request.turn > gateway.turn {

@@ -6,18 +6,21 @@ use super::judge::{free_waiting, reconsider};
 use super::open::{ack, agreed_upto, is_on_chain, rebase};
 use super::{Conversation, Gateway, HeldOp, Opened, Snapshot, Standing, Store};
 use crate::id::Device;
-use crate::message::{Request, Response, Status};
+use crate::message::{Request, Response, Short, Status};
 
 /// Why what such a gateway sends waits.
 pub(super) const REASON: &str = "came from a gateway that was revoked";
 
-/// Whether this is a gateway that was shut out, or a card of one that was replaced since.
-pub(super) fn is_shut_out<S: Snapshot>(store: &mut S, gateway: &Gateway, request: &Request) -> Result<bool, S::Error> {
-    if gateway.key.proves(request.turn, &request.proof) {
+/// Whether this turn and proof are of a gateway that was shut out, or of a card of one that was replaced since.
+///
+/// # Errors
+/// What the store reports.
+pub fn is_shut_out<S: Snapshot>(store: &mut S, device: Device, turn: u64, proof: &Short) -> Result<bool, S::Error> {
+    let Some(gateway) = store.gateway(device)? else { return Ok(false) };
+    if gateway.key.proves(turn, proof) {
         return Ok(gateway.is_revoked);
     }
-    let keys = store.revoked_keys(gateway.device)?;
-    Ok(keys.iter().any(|key| key.proves(request.turn, &request.proof)))
+    Ok(store.revoked_keys(device)?.iter().any(|key| key.proves(turn, proof)))
 }
 
 /// Decides whether what it sends follows on what is here.
