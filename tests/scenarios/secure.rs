@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use outpost_tests::process::{Gateway, Hub, command, must};
+use outpost_tests::tls_proxy::Place;
 use serde_json::{Value, json};
 
 /// A certificate that is to be renewed as soon as it is there would need a day; here its time is set back in the database.
@@ -142,6 +143,28 @@ fn a_hub_that_is_not_the_one_of_the_code_hears_no_secret_of_it() {
     assert_eq!(misled.status.code(), Some(3), "{misled:?}");
     // The secret was not sent, so it was not used.
     must("outpost", &["enroll", &code, "--data-dir", &dir]);
+}
+
+#[test]
+fn a_hub_behind_a_proxy_that_ends_tls_knows_its_gateways() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::take();
+    let config = "tls = \"proxy\"\ntrusted_proxies = [\"127.0.0.1\"]\n";
+    let hub = Hub::start_as(&folder.path().join("hub"), "http", config);
+    let unnamed = command("outpost-hub", &["certificate", "proxy", "--data-dir", &hub.data_dir()]);
+    assert_eq!(unnamed.status.code(), Some(2), "{unnamed:?}");
+    hub.command(&["init", "--name", &place.address().to_string()]);
+    let (own, gateways) = (hub.command(&["certificate", "proxy"]), hub.command(&["certificate", "authority"]));
+    place.serve(&own, &gateways, hub.url().replacen("http://", "", 1));
+    let (a, b) = (Gateway::start(&folder.path().join("a")), Gateway::start(&folder.path().join("b")));
+    a.command(&["enroll", &code(&hub, "a")]);
+    b.command(&["enroll", &code(&hub, "b")]);
+    a.put("patient/p1", &json!({"name": "Asha"}));
+    a.sync();
+    b.sync();
+    assert_eq!(b.get("patient/p1"), Some(json!({"name": "Asha"})));
+    hub.command(&["gateway", "revoke", "b"]);
+    assert_eq!(command("outpost", &["sync", "--data-dir", &b.data_dir()]).status.code(), Some(5));
 }
 
 #[test]

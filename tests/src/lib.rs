@@ -10,4 +10,5 @@ mod model;
 pub mod process;
 pub mod proxy;
 pub mod sim;
+pub mod tls_proxy;
 pub mod wire;

@@ -153,7 +153,8 @@ impl Hub {
         Hub::start_as(dir, "http", "tls = \"off\"\n")
     }
 
-    fn start_as(dir: &Path, scheme: &'static str, config: &str) -> Hub {
+    /// Starts a hub with a configuration; `scheme` is what it speaks by that.
+    pub fn start_as(dir: &Path, scheme: &'static str, config: &str) -> Hub {
         std::fs::create_dir_all(dir).expect("a folder for the hub");
         std::fs::write(dir.join("config.toml"), config).expect("its configuration");
         let mut hub = Hub { dir: dir.to_owned(), running: None, scheme, proxy: Proxy::start() };
