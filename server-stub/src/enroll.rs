@@ -7,6 +7,8 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use sync_protocol::hub::Snapshot;
 
+use zeroize::{Zeroize, Zeroizing};
+
 use crate::error::HubError;
 use crate::hub::Hub;
 use crate::peer::{Certified, Peer};
@@ -74,9 +76,10 @@ pub(crate) async fn enroll(
     Ok(Json(welcome?))
 }
 
-async fn redeem(hub: &Hub, asked: Enrolment) -> Result<Welcome, HubError> {
+async fn redeem(hub: &Hub, mut asked: Enrolment) -> Result<Welcome, HubError> {
     let key = secret::device_key()?;
-    let code = secret::normal_code(&asked.code);
+    let code = Zeroizing::new(secret::normal_code(&asked.code));
+    asked.code.zeroize();
     let hardware = serde_json::Value::Object(asked.hardware).to_string();
     let known_as = asked.known_as;
     let (authority, days) = (hub.authority().cloned(), hub.config().certificate_days);
@@ -100,7 +103,7 @@ async fn redeem(hub: &Hub, asked: Enrolment) -> Result<Welcome, HubError> {
         Ok(Welcome {
             device: gateway.device.0,
             origin: gateway.origin.0,
-            key: secret::hex(&key.0),
+            key: secret::hex(&gateway.key.0),
             epoch: tx.epoch()?.0,
             name: enrolled.name,
             scopes: gateway.scopes.iter().map(ToString::to_string).collect(),

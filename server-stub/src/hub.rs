@@ -11,6 +11,7 @@ use sync_protocol::frame::{Effort, Packer};
 use sync_protocol::id::Scope;
 use sync_protocol::ticket::{ADDRESS_BYTES_MAX, Ticket};
 use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
 
 use crate::clock::now_ms;
 use crate::config::{Config, Tls};
@@ -40,7 +41,7 @@ struct Inner {
     config: Config,
     writer: Writer,
     readers: Readers,
-    admin_token: String,
+    admin_token: Zeroizing<String>,
     exchanges: Semaphore,
     packers: Mutex<Vec<Packer>>,
     code_failures: Mutex<Failures>,
@@ -77,7 +78,7 @@ impl Hub {
         Ok(Hub(Arc::new(Inner {
             writer: Writer::start(database)?,
             readers: Readers::new(database_path(data_dir)),
-            admin_token: secret::admin_token(data_dir)?,
+            admin_token: Zeroizing::new(secret::admin_token(data_dir)?),
             exchanges: Semaphore::new(config.exchanges_max),
             packers: Mutex::new(Vec::new()),
             code_failures: Mutex::default(),

@@ -25,6 +25,8 @@ use rustls::{
     SignatureScheme,
 };
 
+use zeroize::Zeroizing;
+
 use crate::clock::now_ms;
 use crate::config::Config;
 use crate::error::HubError;
@@ -51,7 +53,7 @@ pub(crate) type KeyHash = [u8; 32];
 #[derive(Clone)]
 pub(crate) struct Kept {
     /// PKCS #8.
-    pub(crate) key: Vec<u8>,
+    pub(crate) key: Zeroizing<Vec<u8>>,
     /// DER.
     pub(crate) certificate: Vec<u8>,
     /// Host and port that codes carry; empty if nobody said.
@@ -121,7 +123,11 @@ fn authority_params(made_ms: i64) -> Result<CertificateParams, HubError> {
 pub(crate) fn make(address: &str, now_ms: i64) -> Result<Kept, HubError> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(broken)?;
     let certificate = authority_params(now_ms)?.self_signed(&key).map_err(broken)?;
-    Ok(Kept { key: key.serialize_der(), certificate: certificate.der().to_vec(), address: address.to_owned() })
+    Ok(Kept {
+        key: Zeroizing::new(key.serialize_der()),
+        certificate: certificate.der().to_vec(),
+        address: address.to_owned(),
+    })
 }
 
 /// The hash of the public key in a certificate.
@@ -149,7 +155,7 @@ pub(crate) fn check_key(point: &[u8], proof: &[u8], code: &str) -> Result<KeyHas
 impl Authority {
     /// Opens an authority. `trusted` is what gateways trust, if that is another one.
     pub(crate) fn open(kept: &Kept, trusted: Option<CertificateDer<'static>>) -> Result<Authority, HubError> {
-        let key = PrivatePkcs8KeyDer::from(kept.key.clone());
+        let key = PrivatePkcs8KeyDer::from(kept.key.as_slice());
         let key = KeyPair::from_pkcs8_der_and_sign_algo(&key, &PKCS_ECDSA_P256_SHA256).map_err(broken)?;
         let certificate = CertificateDer::from(kept.certificate.clone());
         let mut roots = RootCertStore::empty();
@@ -202,10 +208,11 @@ impl Authority {
     }
 
     /// A key, a certificate and the authority for a proxy in front of the hub, as text.
-    pub(crate) fn for_proxy(&self, address: &str, now_ms: i64, days: u32) -> Result<String, HubError> {
+    pub(crate) fn for_proxy(&self, address: &str, now_ms: i64, days: u32) -> Result<Zeroizing<String>, HubError> {
         let (key, certificate) = self.serve(vec![host(address).to_owned()], now_ms, i64::from(days))?;
         let certificates = [&certificate, &self.certificate].map(|der| pem::encode("CERTIFICATE", der));
-        Ok(format!("{}{}", pem::encode("PRIVATE KEY", key.secret_der()), certificates.concat()))
+        let key = Zeroizing::new(pem::encode("PRIVATE KEY", key.secret_der()));
+        Ok(Zeroizing::new(format!("{}{}", *key, certificates.concat())))
     }
 
     /// Its own certificate as text, for a proxy or browser that is to know gateways or the hub by it.

@@ -7,11 +7,19 @@
 //! Random tokens in place of numbers could not say the second: a hub from a backup knows none of the newer ones, and would
 //! shut its gateways out.
 
+use zeroize::Zeroize;
+
 use crate::message::Short;
 
-/// The secret of one enrolment.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// The secret of one enrolment. Each copy is overwritten when it goes.
+#[derive(Clone, PartialEq, Eq)]
 pub struct DeviceKey(pub [u8; 32]);
+
+impl Drop for DeviceKey {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
 
 impl std::fmt::Debug for DeviceKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

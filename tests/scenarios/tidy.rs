@@ -58,6 +58,7 @@ fn the_protocol_crate_is_pure() {
         "thiserror",
         "toml",
         "uuid",
+        "zeroize",
         "zstd",
     ];
     for name in dependencies("sync-protocol") {

@@ -144,8 +144,13 @@ fn begin(left: &Left, here: Option<&Here>, database: &Path) -> Result<Rescuer, E
         (None, Some(here)) if left.origin.is_some_and(|origin| origin != UNENROLLED) => {
             let by = &here.state;
             let origin = left.origin.unwrap_or(UNENROLLED);
-            let state =
-                GatewayState { device: by.device, key: by.key, turn: by.turn, origin, ..GatewayState::default() };
+            let state = GatewayState {
+                device: by.device,
+                key: by.key.clone(),
+                turn: by.turn,
+                origin,
+                ..GatewayState::default()
+            };
             Ok(Rescuer::new(&state, left.last))
         }
         (None, Some(here)) => Ok(Rescuer::of_unenrolled(&here.state, &GatewayState::default(), left.last)),

@@ -7,6 +7,7 @@ use sync_protocol::gateway::GatewayState;
 use sync_protocol::id::{Dot, FieldName, HubSeq, RecordId, RecordKey, RecordType, Scope, Stream};
 use sync_protocol::merge::{Presence, Superseded};
 use sync_protocol::record::{self, Op, Record};
+use zeroize::Zeroizing;
 
 use super::check::Damage;
 use super::upkeep::Upkeep;
@@ -215,7 +216,7 @@ pub struct Identity {
     /// The certificate of the hub's authority, DER: whom the gateway trusts.
     pub authority: Vec<u8>,
     /// Its key, PKCS #8; never leaves this box.
-    pub key: Vec<u8>,
+    pub key: Zeroizing<Vec<u8>>,
     /// Its certificate, DER.
     pub certificate: Vec<u8>,
     /// From when on it asks for the next, milliseconds since 1970.

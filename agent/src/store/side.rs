@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension};
 use sync_protocol::gateway::GatewayState;
 use sync_protocol::id::{Dot, HubSeq, Origin, Scope, Seq, Stream};
 use sync_protocol::message::{Bound, Plea};
+use zeroize::Zeroizing;
 
 use super::model::{Answer, Enrolment, Identity, SyncReport};
 use super::reader::Reader;
@@ -194,7 +195,7 @@ impl Tx<'_> {
 pub(super) fn identity(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Option<Identity>> {
     let identity = Identity {
         authority: row.get(first)?,
-        key: row.get(first + 1)?,
+        key: Zeroizing::new(row.get(first + 1)?),
         certificate: row.get(first + 2)?,
         renew_ms: row.get(first + 3)?,
     };

@@ -7,6 +7,7 @@
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use super::transport::{Transport, Trust};
 use crate::clock::Clock;
@@ -19,7 +20,7 @@ const PROOF_CONTEXT: &[u8] = b"outpost 2026-11 enrolment key v1\0";
 /// A new key, with what shows the hub that it is held here.
 pub(super) struct NewKey {
     /// PKCS #8.
-    pub(super) secret: Vec<u8>,
+    pub(super) secret: Zeroizing<Vec<u8>>,
     /// The point in hex digits.
     pub(super) public_key: String,
     /// The signature in hex digits.
@@ -44,7 +45,7 @@ impl NewKey {
         let pair = pair.map_err(|_| Error::Io(std::io::Error::other("the new key cannot be used")))?;
         let proof = pair.sign(&random, &[PROOF_CONTEXT, code.as_bytes()].concat()).map_err(failed)?;
         Ok(NewKey {
-            secret: secret.as_ref().to_vec(),
+            secret: Zeroizing::new(secret.as_ref().to_vec()),
             public_key: hex(pair.public_key().as_ref()),
             proof: hex(proof.as_ref()),
         })
@@ -53,7 +54,7 @@ impl NewKey {
 
 impl Certified {
     /// What a gateway keeps.
-    pub(super) fn identity(self, secret: Vec<u8>) -> Result<Identity, Error> {
+    pub(super) fn identity(self, secret: Zeroizing<Vec<u8>>) -> Result<Identity, Error> {
         Ok(Identity {
             authority: unhex(&self.authority)?,
             key: secret,

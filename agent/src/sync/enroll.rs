@@ -7,6 +7,7 @@ use sync_protocol::id::{Device, Epoch, HubSeq, Origin, Scope, Source};
 use sync_protocol::identity::DeviceKey;
 use sync_protocol::rules::Rules;
 use sync_protocol::ticket::Ticket;
+use zeroize::Zeroizing;
 
 use super::certificate::{Certified, NewKey};
 use super::transport::{Transport, Trust};
@@ -111,7 +112,7 @@ pub async fn enroll(
 /// Where the hub is, and how it is known.
 pub(crate) struct Way {
     pub(crate) hub_url: String,
-    code: String,
+    code: Zeroizing<String>,
     trust: Trust,
 }
 
@@ -126,7 +127,7 @@ impl Way {
         if !Ticket::is_meant(code) {
             let missing = "this code does not say which hub: outpost enroll HUB_URL CODE".to_owned();
             let hub_url = hub_url.ok_or(Error::Usage(missing))?;
-            return Ok(Way { hub_url, code: code.trim().to_owned(), trust: Trust::System });
+            return Ok(Way { hub_url, code: Zeroizing::new(code.trim().to_owned()), trust: Trust::System });
         }
         let ticket = Ticket::parse(code)
             .ok_or_else(|| Error::Usage("a letter of this code is wrong or missing; nothing was sent".to_owned()))?;
@@ -134,7 +135,11 @@ impl Way {
         if !hub_url.starts_with("https://") {
             return Err(Error::Usage("this code is for a hub with an https:// address".to_owned()));
         }
-        Ok(Way { hub_url, code: ticket.secret_letters(), trust: Trust::Fingerprint(ticket.fingerprint) })
+        Ok(Way {
+            hub_url,
+            code: Zeroizing::new(ticket.secret_letters()),
+            trust: Trust::Fingerprint(ticket.fingerprint),
+        })
     }
 }
 

@@ -12,10 +12,11 @@ use std::time::Duration;
 use ring::digest::{SHA256, digest};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WantsClientCert, WebPkiServerVerifier};
-use rustls::crypto::ring::default_provider;
+use rustls::crypto::ring::{default_provider, sign::any_ecdsa_type};
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, Error as TlsError, RootCertStore,
     SignatureScheme,
@@ -50,8 +51,11 @@ pub(super) fn of_member(clock: &Clock, identity: &Identity) -> Result<ClientConf
     let unusable = |_| Error::Config("the certificates of this gateway cannot be used; enrol it again".to_owned());
     let trusted = by_authority(&CertificateDer::from(identity.authority.as_slice()), Arc::new(default_provider()));
     let chain = vec![CertificateDer::from(identity.certificate.clone())];
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(identity.key.clone()));
-    of_hub(clock, trusted.map_err(unusable)?)?.with_client_auth_cert(chain, key).map_err(unusable)
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(identity.key.as_slice()));
+    let shown = CertifiedKey::new(chain, any_ecdsa_type(&key).map_err(unusable)?);
+    shown.keys_match().map_err(unusable)?;
+    let config = of_hub(clock, trusted.map_err(unusable)?)?;
+    Ok(config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown))))
 }
 
 /// What speaks with a hub that has its own authority: TLS 1.3 and nothing older.
@@ -214,7 +218,7 @@ mod tests {
     use std::net::{SocketAddr, TcpListener};
     use std::thread::JoinHandle;
 
-    use rcgen::{CertificateParams, KeyPair};
+    use rcgen::{CertificateParams, Issuer, KeyPair};
     use rustls::{ServerConfig, ServerConnection, StreamOwned};
     use sync_protocol::boot::Boot;
 
@@ -292,6 +296,43 @@ mod tests {
         for wall_days in [0, FLOOR_DAYS - 400, FLOOR_DAYS + 10, YEAR_2038_DAYS] {
             assert!(!connects(wall_days, false, (FLOOR_DAYS - 800, FLOOR_DAYS - 1)), "day {wall_days}");
         }
+    }
+
+    /// A certificate that is signed by another, or by itself.
+    fn made(by: Option<&Issuer<'_, &KeyPair>>, called: &str) -> (CertificateParams, KeyPair, CertificateDer<'static>) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![called.to_owned()]).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, called);
+        params.not_after = rcgen::date_time_ymd(2050, 1, 1);
+        if called != "hub.example.org" {
+            params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        }
+        let made = by.map_or_else(|| params.self_signed(&key), |by| params.signed_by(&key, by));
+        let der = made.unwrap().der().clone();
+        (params, key, der)
+    }
+
+    #[test]
+    fn an_authority_is_known_by_its_fingerprint_also_over_those_that_come_between() {
+        let (root, root_key, root_der) = made(None, "root");
+        let (between, between_key, between_der) = made(Some(&Issuer::from_params(&root, &root_key)), "between");
+        let (_, _, leaf) = made(Some(&Issuer::from_params(&between, &between_key)), "hub.example.org");
+        let (_, _, other) = made(None, "other");
+        let trusts = |authority: &CertificateDer<'_>, shown: &[CertificateDer<'_>], name: &'static str| {
+            let key = ParsedCertificate::try_from(authority).unwrap().subject_public_key_info();
+            let fingerprint = digest(&SHA256, &key).as_ref()[..FINGERPRINT_BYTES].try_into().unwrap();
+            let verifier = ByFingerprint { fingerprint, provider: Arc::new(default_provider()) };
+            let (name, now) =
+                (ServerName::try_from(name).unwrap(), UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000)));
+            verifier.verify_server_cert(&leaf, shown, &name, &[], now).is_ok()
+        };
+        let chain = [between_der.clone(), root_der.clone(), other.clone()];
+        assert!(trusts(&root_der, &chain, "hub.example.org"));
+        assert!(trusts(&between_der, &chain, "hub.example.org"));
+        assert!(!trusts(&root_der, &chain, "hub.example.com"), "another name");
+        assert!(!trusts(&root_der, &chain[..1], "hub.example.org"), "the authority is not shown");
+        assert!(!trusts(&root_der, &chain[1..], "hub.example.org"), "what is between is not shown");
+        assert!(!trusts(&other, &chain, "hub.example.org"), "another authority");
     }
 
     #[test]

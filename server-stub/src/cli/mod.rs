@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 use sync_protocol::ticket::ADDRESS_BYTES_MAX;
+use zeroize::Zeroizing;
 
 use crate::clock::now_ms;
 use crate::config::{Config, SAMPLE, Tls};
@@ -236,7 +237,7 @@ fn certificate(place: &mut Place<'_>, command: &CertificateCommand) -> Result<()
     let mut database = place.database()?;
     let authority = authority_of(&mut database, &place.config)?;
     let text = match command {
-        CertificateCommand::Authority => authority.as_text(),
+        CertificateCommand::Authority => Zeroizing::new(authority.as_text()),
         CertificateCommand::Proxy { days } => {
             let kept = database.read(now_ms(), |tx| tx.authority())?;
             let address = kept.map(|kept| kept.address).filter(|address| !address.is_empty());

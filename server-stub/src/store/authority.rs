@@ -2,6 +2,7 @@
 
 use rusqlite::{OptionalExtension, params};
 use sync_protocol::id::Device;
+use zeroize::Zeroizing;
 
 use super::Tx;
 use super::tx::small;
@@ -12,15 +13,16 @@ impl Tx<'_> {
     /// The authority, if there is one.
     pub(crate) fn authority(&mut self) -> Result<Option<Kept>, StoreError> {
         let mut select = self.sql("SELECT key, certificate, address FROM authority")?;
-        let kept =
-            select.query_row([], |row| Ok(Kept { key: row.get(0)?, certificate: row.get(1)?, address: row.get(2)? }));
+        let kept = select.query_row([], |row| {
+            Ok(Kept { key: Zeroizing::new(row.get(0)?), certificate: row.get(1)?, address: row.get(2)? })
+        });
         Ok(kept.optional()?)
     }
 
     /// Keeps an authority, once and for all.
     pub(crate) fn set_authority(&mut self, kept: &Kept) -> Result<(), StoreError> {
         let mut insert = self.sql("INSERT INTO authority (one, key, certificate, address) VALUES (1, ?1, ?2, ?3)")?;
-        insert.execute(params![kept.key, kept.certificate, kept.address])?;
+        insert.execute(params![kept.key.as_slice(), kept.certificate, kept.address])?;
         Ok(())
     }
 
@@ -70,9 +72,9 @@ impl Tx<'_> {
         Ok(select.query_row(params![device.0, key], |row| row.get(0))?)
     }
 
-    /// Whether this key may speak as a gateway: one that is bound to it, or was before it was shut out; or one that is not known here, as a twin is that was
-    /// parted in a time which this hub has lost, if the key is any gateway's. Such a one has yet to prove whose twin it is, and
-    /// is bound by then.
+    /// Whether this key may speak as a gateway: one that is bound to it, or was before it was shut out; or one that is not known
+    /// here, as a twin is that was parted in a time which this hub has lost, if the key is any gateway's. Such a one has yet to
+    /// prove whose twin it is, and is bound by then.
     pub(crate) fn may_speak(&mut self, device: Device, key: &KeyHash) -> Result<bool, StoreError> {
         if self.is_bound(device, key)? || self.was_bound(device, key)? {
             return Ok(true);

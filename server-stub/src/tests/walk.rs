@@ -129,7 +129,7 @@ fn add_like(tx: &mut Tx<'_>, gateway: &Gateway) -> Result<(), HubError> {
     let scopes: Vec<_> = gateway.scopes.iter().map(Scope::as_str).collect();
     let code = "ABCD-EFGH-JKMN";
     add_gateway(tx, &new_gateway(&name, &scopes, "clinic")?, code, 1)?;
-    let enrolled = tx.redeem(&crate::secret::normal_code(code), "{}", "", gateway.key)?;
+    let enrolled = tx.redeem(&crate::secret::normal_code(code), "{}", "", gateway.key.clone())?;
     assert_eq!(enrolled.gateway, *gateway);
     Ok(())
 }
@@ -140,7 +140,7 @@ fn enrolled(gateway: &Gateway) -> MemoryGateway {
     store.set_rules(Arc::new(Rules::parse(RULES).unwrap())).unwrap();
     let mut state = store.state().unwrap();
     state.device = gateway.device;
-    state.key = gateway.key;
+    state.key = gateway.key.clone();
     state.scopes = gateway.scopes.clone();
     store.set_state(&state).unwrap();
     gateway::adopt_origin(&mut store, gateway.origin).unwrap();

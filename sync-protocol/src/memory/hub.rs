@@ -93,7 +93,7 @@ impl MemoryHub {
         let origin = self.mint_origin(device);
         let gateway = self.gateways.get_mut(&device)?;
         let keys = if gateway.is_revoked { &mut self.revoked_keys } else { &mut self.former_keys };
-        keys.entry(device).or_default().push(gateway.key);
+        keys.entry(device).or_default().push(gateway.key.clone());
         gateway.is_revoked = false;
         (gateway.origin, gateway.key, gateway.turn, gateway.turn_before) = (origin, key, 0, 0);
         Some(gateway.clone())
@@ -340,7 +340,7 @@ impl Store for MemoryHub {
         if let Some(twin) = self.gateways.values().find(is_it) {
             return Ok(twin.clone());
         }
-        let Gateway { device, origin, .. } = self.enroll(gateway.scopes.clone(), gateway.source, gateway.key);
+        let Gateway { device, origin, .. } = self.enroll(gateway.scopes.clone(), gateway.source, gateway.key.clone());
         let twin = Gateway {
             device,
             origin,

@@ -92,7 +92,7 @@ fn frames_of(records: &[Sample]) -> Result<Down> {
     let identity = hub.enroll(scopes, Source::CLINIC, KEY);
     let mut reader = MemoryGateway::default();
     let mut state = reader.state()?;
-    (state.device, state.origin, state.key) = (identity.device, identity.origin, identity.key);
+    (state.device, state.origin, state.key) = (identity.device, identity.origin, identity.key.clone());
     reader.set_state(&state)?;
     let mut packer = Packer::new(Effort::Quick)?;
     let mut request = gateway::request(&mut reader, &mut packer, CLOCK, 0, 16 << 20)?.head;

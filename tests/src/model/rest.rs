@@ -148,7 +148,7 @@ fn enrol_anew(card: &mut MemoryGateway, hub: &mut MemoryHub) {
     let origin = hub.new_origin(known.device, known.origin).unwrap();
     let known = hub::Gateway { origin, key, turn: 0, turn_before: 0, view: ViewNews::Known, ..known };
     hub.set_gateway(&known).unwrap();
-    (state.device, state.key, state.turn, state.epoch) = (known.device, key, 0, hub.epoch().unwrap());
+    (state.device, state.key, state.turn, state.epoch) = (known.device, known.key, 0, hub.epoch().unwrap());
     (state.cursor, state.told) = (HubSeq::NONE, false);
     card.set_state(&state).unwrap();
     gateway::adopt_origin(card, origin).unwrap();

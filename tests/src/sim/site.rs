@@ -82,7 +82,7 @@ impl Site {
         let mut site = Site { number, card: home.map(Card::new), quality: TimeQuality::Good, ..Site::default() };
         let enrol = |store: &mut OnCard<'_, '_>| -> Result<(), agent::error::Error> {
             let mut state = store.state()?;
-            (state.device, state.origin, state.key) = (known.device, known.origin, known.key);
+            (state.device, state.origin, state.key) = (known.device, known.origin, known.key.clone());
             (state.scopes, state.source, state.epoch) = (known.scopes.clone(), known.source, epoch);
             store.set_state(&state)?;
             store.set_rules(rules)

@@ -64,7 +64,7 @@ impl<'a> World<'a> {
         }
         let mut enrol = |(nth, view): (usize, &usize)| {
             let (key, scopes) = (hub.new_key(), fleet::scopes(*view));
-            let known = hub.store.enroll(scopes.clone(), Source::CLINIC, key);
+            let known = hub.store.enroll(scopes.clone(), Source::CLINIC, key.clone());
             if let Some(shelf) = &mut hub.shelf {
                 assert_eq!(shelf.store().enroll(BEGIN_MS, &format!("g{nth}"), &scopes, key).unwrap(), known);
             }
@@ -437,7 +437,7 @@ impl<'a> World<'a> {
         let adopt = |store: &mut OnCard<'_, '_>| -> Result<(), Error> {
             store.set_rules(rules)?;
             let mut state = store.state()?;
-            (state.key, state.turn) = (key, 0);
+            (state.key, state.turn) = (known.key, 0);
             (state.scopes, state.source, state.told) = (known.scopes, known.source, false);
             store.set_state(&state)?;
             gateway::adopt_origin(store, known.origin)

@@ -169,7 +169,7 @@ struct World {
 /// is kept again.
 fn adopt<S: gateway::Store<Error: std::fmt::Debug>>(store: &mut S, known: &Enrolled) {
     let mut state = store.state().unwrap();
-    (state.device, state.key, state.scopes) = (known.device, known.key, known.scopes.clone());
+    (state.device, state.key, state.scopes) = (known.device, known.key.clone(), known.scopes.clone());
     store.set_state(&state).unwrap();
     gateway::adopt_origin(store, known.origin).unwrap();
 }
