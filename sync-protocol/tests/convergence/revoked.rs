@@ -89,7 +89,7 @@ fn a_hub_that_was_put_back_hears_from_it_what_it_lost() {
     let before = w.hub.clone();
     w.put(0, "patient/p2", json!({"name": "Bina"}));
     w.sync(0);
-    w.hub = before.restored(true, Epoch(77));
+    w.hub = before.restored(true, Epoch(77), 0);
     let device = w.gateways[0].state().unwrap().device;
     w.hub.revoke(device);
     w.sync(0);
