@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# The gateway program of another machine, at work on this one under emulation: cross/smoke.sh [aarch64|armv7|armv6|all]
+# Plays the story (enrol, capture, conflict, sync, settle, status) and the scenarios with kill -9, on the files that
+# cross/build.sh made. The hub and what plays the story are this machine's own.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. cross/toolchain.sh
+wanted=("${@:-all}")
+[ "${wanted[0]}" != all ] || wanted=(aarch64 armv7 armv6)
+# The processor is named where a newer one would forgive what the real one does not.
+emulator_of() {
+  case "$1" in
+  aarch64) echo qemu-aarch64-static -cpu cortex-a53 ;;
+  armv7) echo qemu-arm-static -cpu cortex-a7 ;;
+  armv6) echo qemu-arm-static -cpu arm1176 ;;
+  *) fail "no emulation for $1. There are aarch64, armv7, armv6 and all." ;;
+  esac
+}
+command -v qemu-arm-static >/dev/null || fail "qemu is needed. Run: apt-get install qemu-user-static"
+for name in "${wanted[@]}"; do
+  emulator_of "$name" >/dev/null
+  [ -x "target/cross/$name/outpost" ] || fail "There is no program for $name yet. Run: cross/build.sh $name"
+done
+
+cargo build --locked --quiet --bin outpost-story --bin outpost-hub
+scenarios=$(cargo test --locked --quiet --no-run -p outpost-tests --test scenarios --message-format=json |
+  sed -n 's/.*"target":{[^}]*"name":"scenarios".*"executable":"\([^"]*\)".*/\1/p' | tail -1)
+built=${CARGO_TARGET_DIR:-target}/debug
+for name in "${wanted[@]}"; do
+  printf '\n== %s: %s\n' "$name" "$(emulator_of "$name")"
+  # The players take the programs that lie beside them.
+  folder=$PWD/target/cross/smoke/$name
+  rm -rf "$folder"
+  mkdir -p "$folder"
+  cp "$built/outpost-story" "$built/outpost-hub" "$folder"
+  cp "$scenarios" "$folder/scenarios"
+  printf '#!/bin/sh\nexec %s %s "$@"\n' "$(emulator_of "$name")" "$PWD/target/cross/$name/outpost" >"$folder/outpost"
+  chmod +x "$folder/outpost"
+  "$folder/outpost" --version
+  "$folder/outpost-story" --once
+  "$folder/scenarios" kill:: --test-threads=1
+  rm -rf "$folder"
+done
