@@ -27,6 +27,7 @@ mod problem;
 mod proxy;
 mod secret;
 mod server;
+mod service;
 mod store;
 #[cfg(test)]
 mod tests;

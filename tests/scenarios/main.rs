@@ -28,4 +28,5 @@ mod outreach;
 mod rescue;
 mod restore;
 mod secure;
+mod service;
 mod tidy;

@@ -22,6 +22,7 @@ use crate::error::HubError;
 use crate::hub::{Hub, authority_of, open_database, open_existing};
 use crate::lock::Lock;
 use crate::server::{serve, serve_tls};
+use crate::service;
 use crate::store::{Database, Tx};
 
 /// The centre of an Outpost fleet: takes in what gateways send, merges it, and shows what has not arrived.
@@ -207,9 +208,22 @@ fn serve_command(place: &mut Place<'_>, listen: Option<SocketAddr>) -> Result<()
             hub.write(move |tx| tx.note_bound(&bound.to_string())).await?;
         }
         place.say(format!("listening on {scheme}://{bound}"));
-        match tls {
-            Tls::Own => serve_tls(listener, hub, asked_to_end()).await?,
-            Tls::Proxy | Tls::Off => serve(listener, hub, asked_to_end()).await,
+        let until = async {
+            asked_to_end().await;
+            service::ending();
+        };
+        let served = async {
+            match tls {
+                Tls::Own => serve_tls(listener, hub.clone(), until).await,
+                Tls::Proxy | Tls::Off => {
+                    serve(listener, hub.clone(), until).await;
+                    Ok(())
+                }
+            }
+        };
+        tokio::select! {
+            ended = served => ended?,
+            never = service::vouch(&hub, bound) => match never {},
         }
         tracing::info!("ended");
         Ok(())
