@@ -1,16 +1,29 @@
 #!/usr/bin/env bash
-# Builds the programs for the boxes they run on, each one static file: cross/build.sh [aarch64|armv7|armv6|amd64|all]
-# The files are put into target/cross/NAME/ and listed at the end. The same commit and tools give the same bytes in any folder.
+# Builds the programs for the boxes they run on, each one static file: cross/build.sh [TARGET[/PROGRAM]...|all]
+# TARGET is aarch64, armv7, armv6 or amd64. The files are put into target/cross/TARGET/ and listed at the end. The same commit
+# and tools give the same bytes in any folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . cross/toolchain.sh
-case "$#" in
-0) wanted=(all) ;;
-*) wanted=("$@") ;;
-esac
+wanted=("${@:-all}")
 [ "${wanted[0]}" != all ] || wanted=(aarch64 armv7 armv6 amd64)
-for name in "${wanted[@]}"; do triple_of "$name" >/dev/null; done
 
+# The hub is for machines that are larger than a gateway.
+programs_of() {
+  case "$1" in
+  */outpost | */outpost-hub) echo "${1#*/}" ;;
+  */*) fail "no such program: ${1#*/}. There are outpost and outpost-hub." ;;
+  aarch64 | amd64) echo outpost outpost-hub ;;
+  *) echo outpost ;;
+  esac
+}
+
+package_of() { [ "$1" = outpost ] && echo agent || echo server-stub; }
+
+for one in "${wanted[@]}"; do
+  triple_of "${one%%/*}" >/dev/null
+  programs_of "$one" >/dev/null
+done
 command -v readelf >/dev/null || fail "readelf is needed for the table. Run: apt-get install binutils"
 # Both are part of what is built: nothing may depend on the day, nor on who builds.
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
@@ -21,7 +34,7 @@ find_zig
 
 # Folders of this machine are not to be in the programs.
 set_flags() {
-  local maps=("$PWD=/outpost" "$crates=/crates" "$sysroot=/rust") map rust= c=
+  local maps=("$PWD=/outpost" "$crates=/crates" "$sysroot=/rust") map rust='' c=''
   for map in "${maps[@]}"; do
     rust="$rust --remap-path-prefix=$map"
     c="$c -ffile-prefix-map=$map"
@@ -32,20 +45,15 @@ set_flags() {
 }
 
 build() {
-  local name=$1 triple program package
+  local name=${1%%/*} triple program
   triple=$(triple_of "$name")
-  printf '\n== %s (%s)\n' "$name" "$triple"
+  printf '\n== %s (%s)\n' "$1" "$triple"
   find_rust "$triple"
   set_flags "$triple"
   mkdir -p "target/cross/$name"
   # One after the other: built together, each would get the features that the other asks for.
-  for program in outpost outpost-hub; do
-    case "$program:$name" in
-    outpost:*) package=agent ;;
-    outpost-hub:aarch64 | outpost-hub:amd64) package=server-stub ;;
-    *) continue ;;
-    esac
-    cargo zigbuild ${std_flags:+"$std_flags"} --locked --release --target "$triple" -p "$package" --bin "$program"
+  for program in $(programs_of "$1"); do
+    cargo zigbuild ${std_flags:+"$std_flags"} --locked --release --target "$triple" -p "$(package_of "$program")" --bin "$program"
     cp "$CARGO_TARGET_DIR/$triple/release/$program" "target/cross/$name/$program"
     check "$name" "target/cross/$name/$program"
   done
@@ -61,17 +69,18 @@ check() {
 }
 
 table() {
-  local file libraries glibc
-  printf '\n%-28s %10s  %-10s %-6s %s\n' program bytes libraries glibc sha256
-  for name in "${wanted[@]}"; do
-    for file in "target/cross/$name"/outpost*; do
+  local one program file libraries glibc
+  printf '\n%-20s %9s  %-9s %-6s %s\n' program bytes libraries glibc sha256
+  for one in "${wanted[@]}"; do
+    for program in $(programs_of "$one"); do
+      file=target/cross/${one%%/*}/$program
       libraries=$(readelf -d "$file" 2>/dev/null | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | paste -sd,)
       glibc=$(readelf -V "$file" 2>/dev/null | grep -o 'GLIBC_[0-9.]*' | sort -V | tail -1 || true)
-      printf '%-28s %10s  %-10s %-6s %s\n' "${file#target/cross/}" "$(stat -c %s "$file")" "${libraries:-none}" \
+      printf '%-20s %9s  %-9s %-6s %s\n' "${one%%/*}/$program" "$(stat -c %s "$file")" "${libraries:-none}" \
         "${glibc:-none}" "$(sha256sum "$file" | cut -d' ' -f1)"
     done
   done
 }
 
-for name in "${wanted[@]}"; do build "$name"; done
+for one in "${wanted[@]}"; do build "$one"; done
 table

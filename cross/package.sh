@@ -44,6 +44,8 @@ deb() {
   echo "== $2 for $1"
   CARGO_TARGET_DIR="$PWD/target/cross/build" cargo deb --quiet --locked --no-build --no-strip -p "$3" \
     --target "$(triple_of "$(target_of "$1")")" --output "$packages/"
+  # What is tried under emulation is what is packed.
+  dpkg-deb --fsys-tarfile "$packages/$2"_*_"$1.deb" | tar -xO "./usr/bin/$2" | cmp - "target/cross/$(target_of "$1")/$2"
 }
 
 tarball() {

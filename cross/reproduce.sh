@@ -1,17 +1,21 @@
 #!/usr/bin/env bash
-# Builds the last commit twice, in two folders with names of different length, and compares: cross/reproduce.sh [TARGET]
+# Builds the last commit once more, from nothing and in a folder with a longer name, and compares with what cross/build.sh made
+# of it here: cross/reproduce.sh [TARGET[/PROGRAM]]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-name=${1:-aarch64}
-export OUTPOST_TOOLCHAIN=${OUTPOST_TOOLCHAIN:-$PWD/target/toolchain}
+. cross/toolchain.sh
+wanted=${1:-aarch64}
+name=${wanted%%/*}
+[ -z "$(git status --porcelain)" ] || fail "There are changes that are not committed: the last commit is not what is here."
+cross/build.sh "$wanted"
+again=target/reproduce/in-a-folder-with-a-longer-name
 rm -rf target/reproduce
-for folder in target/reproduce/a target/reproduce/b/with-a-longer-name; do
-  mkdir -p "$(dirname "$folder")"
-  git clone --quiet --no-hardlinks . "$folder"
-  "$folder/cross/build.sh" "$name"
-done
-for file in target/reproduce/a/target/cross/"$name"/outpost*; do
-  cmp "$file" "target/reproduce/b/with-a-longer-name/target/cross/$name/$(basename "$file")"
-  echo "the same twice: $(sha256sum "$file" | cut -d' ' -f1) $name/$(basename "$file")"
+mkdir -p target/reproduce
+git clone --quiet --no-hardlinks . "$again"
+OUTPOST_TOOLCHAIN=$toolchain "$again/cross/build.sh" "$wanted"
+for file in "$again/target/cross/$name"/outpost*; do
+  program=$name/$(basename "$file")
+  cmp "$file" "target/cross/$program" || fail "$program is not the same twice; the other one is in $again/target/cross"
+  echo "the same twice: $(sha256sum "$file" | cut -d' ' -f1) $program"
 done
 rm -rf target/reproduce

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The gateway program of another machine, at work on this one under emulation: cross/smoke.sh [aarch64|armv7|armv6|all]
-# Plays the story (enrol, capture, conflict, sync, settle, status) and the scenarios with kill -9, on the files that
-# cross/build.sh made. The hub and what plays the story are this machine's own.
+# The programs of another machine, at work on this one under emulation: cross/smoke.sh [aarch64|armv7|armv6|all]
+# Plays the story (enrol, capture, conflict, sync, settle, status) and the scenarios with kill -9 and with the service manager, on
+# the files that cross/build.sh made. What plays is this machine's own, and so is the hub where there is none for the target.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . cross/toolchain.sh
@@ -34,10 +34,14 @@ for name in "${wanted[@]}"; do
   mkdir -p "$folder"
   cp "$built/outpost-story" "$built/outpost-hub" "$folder"
   cp "$scenarios" "$folder/scenarios"
-  printf '#!/bin/sh\nexec %s %s "$@"\n' "$(emulator_of "$name")" "$PWD/target/cross/$name/outpost" >"$folder/outpost"
-  chmod +x "$folder/outpost"
-  "$folder/outpost" --version
+  for program in outpost outpost-hub; do
+    [ -e "target/cross/$name/$program" ] || continue
+    rm -f "$folder/$program"
+    printf '#!/bin/sh\nexec %s %s "$@"\n' "$(emulator_of "$name")" "$PWD/target/cross/$name/$program" >"$folder/$program"
+    chmod +x "$folder/$program"
+    echo "$("$folder/$program" --version) of $name"
+  done
   "$folder/outpost-story" --once
-  "$folder/scenarios" kill:: --test-threads=1
+  "$folder/scenarios" kill:: service:: --test-threads=1
   rm -rf "$folder"
 done

@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # Sourced by the scripts here: finds what can build for other machines, and says which way it took.
 #
 # C compiler, libc and linker are always zig's, through cargo-zigbuild: one tool for every target, and no cross packages. What

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Sourced by the scripts: what building and testing needs beyond a Rust toolchain, installed where that is possible.
 
 # SQLite and zstd are C and are built from their crates.
