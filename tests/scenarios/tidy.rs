@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -123,7 +124,7 @@ fn sql_and_the_network_stay_in_their_places() {
 #[test]
 fn no_name_lets_anything_in_and_no_file_is_forgotten() {
     let forbidden = ["common.rs", "utils.rs", "util.rs", "types.rs", "helpers.rs", "core.rs", "manager.rs"];
-    for of in ["sync-protocol", "agent", "server-stub", "tests"] {
+    for of in ["sync-protocol", "agent", "server-stub", "tests", "cross/manual"] {
         for (path, text) in sources(of) {
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             assert!(!forbidden.contains(&name.as_str()), "{} is a name that lets anything in", path.display());
@@ -134,5 +135,37 @@ fn no_name_lets_anything_in_and_no_file_is_forgotten() {
     for entry in fs::read_dir(root().join("tests/scenarios")).unwrap().flatten() {
         let name = entry.file_name().to_string_lossy().replace(".rs", "");
         assert!(name == "main" || main.contains(&format!("mod {name};")), "{name} is not among the scenarios");
+    }
+}
+
+/// The scripts that people call, and the parts that those source.
+#[test]
+fn every_script_says_what_it_is_and_stops_at_the_first_failure() {
+    for folder in ["cross", "cross/package", "tests"] {
+        for entry in fs::read_dir(root().join(folder)).unwrap().flatten() {
+            let name = format!("{folder}/{}", entry.file_name().to_string_lossy());
+            let Ok(text) = fs::read_to_string(entry.path()) else { continue };
+            let is_called = text.starts_with("#!");
+            if !is_called && !name.ends_with(".sh") {
+                continue;
+            }
+            let says = text.lines().nth(1).unwrap();
+            assert!(says.starts_with("# ") && says.len() > 20, "{name} does not say what it is");
+            let stops = text.contains("\nset -eu\n") || text.contains("\nset -euo pipefail\n");
+            assert!(!is_called || stops, "{name} goes on after a failure");
+            let mode = entry.metadata().unwrap().permissions().mode();
+            assert_eq!(is_called, mode & 0o111 != 0, "{name} is to be executable if it is called, and only then");
+        }
+    }
+}
+
+/// What the programs tell systemd is worth nothing if their units do not listen.
+#[test]
+fn both_units_wait_until_the_program_is_ready_and_watch_that_it_is_alive() {
+    for program in ["outpost", "outpost-hub"] {
+        let unit = fs::read_to_string(root().join(format!("cross/package/{program}.service"))).unwrap();
+        for line in ["Type=notify", "WatchdogSec=5min", "Restart=always", "StartLimitIntervalSec=0"] {
+            assert!(unit.lines().any(|is| is == line), "{program}.service does not say {line}");
+        }
     }
 }
