@@ -7,14 +7,21 @@ need_build_tools() {
     echo "A Rust toolchain is needed (1.85 or newer): see the Rust project's site, or your distribution's package rustc and cargo." >&2
     exit 1
   fi
-  if command -v cc >/dev/null 2>&1; then return; fi
+  need cc "gcc or clang" gcc libc6-dev
+}
+
+# A command; where it is not there, packages of Debian that bring it: need COMMAND WHAT PACKAGE...
+need() {
+  if command -v "$1" >/dev/null 2>&1; then return; fi
+  what=$2
+  shift 2
   if ! command -v apt-get >/dev/null 2>&1; then
-    echo "A C compiler is needed: install gcc or clang with your system's package manager." >&2
+    echo "Something is missing: install $what with your system's package manager." >&2
     exit 1
   fi
-  echo "Installing a C compiler ..." >&2
+  echo "Installing $what ..." >&2
   as_root=
   [ "$(id -u)" = 0 ] || as_root=sudo
   $as_root apt-get update
-  $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends gcc libc6-dev
+  $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
 }
