@@ -98,6 +98,8 @@ pub async fn run(
         // The address stays ours while the database is changed: apps that come then wait a moment.
         let listener = TcpListener::from_std(listener.try_clone()?)?;
         let ending = tokio::select! {
+            // Serving first, which listens for the end: whoever is told that we are ready may ask for it at once.
+            biased;
             ending = gateway.serve(listener, &mut shutdown) => ending,
             never = service::vouch(&store, address) => match never {},
         };

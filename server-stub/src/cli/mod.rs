@@ -222,6 +222,8 @@ fn serve_command(place: &mut Place<'_>, listen: Option<SocketAddr>) -> Result<()
             }
         };
         tokio::select! {
+            // Serving first, which listens for the end: whoever is told that we are ready may ask for it at once.
+            biased;
             ended = served => ended?,
             never = service::vouch(&hub, bound) => match never {},
         }
