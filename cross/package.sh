@@ -54,7 +54,6 @@ tarball() {
   rm -rf "$folder"
   mkdir -p "$folder"
   cp target/cross/armv6/outpost cross/package/install.sh cross/package/outpost.service LICENSE "$folder"
-  cp cross/package/outpost.sysusers "$folder/outpost.sysusers"
   cp agent/src/config.toml "$folder/outpost.toml"
   cp target/cross/manual/outpost/*.1 target/cross/manual/outpost/outpost.bash "$folder"
   tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" -C target/cross \
