@@ -14,7 +14,6 @@ amd64) emulator= ;;
 *) fail "no such architecture: $arch. There are arm64, armhf and amd64." ;;
 esac
 [ "$(id -u)" = 0 ] || fail "Only root can do this. Run: sudo cross/clean-root.sh $arch"
-command -v debootstrap >/dev/null || fail "debootstrap is needed. Run: apt-get install debootstrap"
 compgen -G "target/cross/packages/outpost_*_$arch.deb" >/dev/null || fail "There is no package yet. Run: cross/package.sh $arch"
 # What is mounted and started here is seen by nobody else, and ends with this.
 if [ -z "${OUTPOST_APART:-}" ]; then
@@ -22,13 +21,10 @@ if [ -z "${OUTPOST_APART:-}" ]; then
 fi
 mount -t proc proc /proc
 
-base=$PWD/target/cross/root-$arch.tar root=$PWD/target/cross/root-$arch
+. cross/root.sh
 formats=/proc/sys/fs/binfmt_misc
 in_root=(chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C HOME=/root DEBIAN_FRONTEND=noninteractive)
 apt=("${in_root[@]}" apt-get -qq -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef)
-step() { printf '\n== %s: %s\n' "$program" "$1"; }
-expect() { "$@" || fail "$program: not so: $*"; }
-refuse() { ! "$@" || fail "$program: it should not be so: $*"; }
 
 # The kernel has to know who reads programs of another processor. Where it did not, it forgets at the end.
 emulate() {
@@ -39,24 +35,6 @@ emulate() {
     cat "$format" >"$formats/register"
     trap 'echo -1 >"$formats/$emulator"' EXIT
   fi
-}
-
-unpack_root() {
-  if [ ! -e "$base" ]; then
-    echo "making a Debian for $arch ..."
-    rm -rf "$root"
-    debootstrap --arch="$arch" --variant=minbase --include=ca-certificates,systemd bookworm "$root" >"$base.log" ||
-      fail "debootstrap failed: $base.log"
-    rm -f "$root"/var/cache/apt/archives/*.deb
-    tar -C "$root" --one-file-system -cf "$base.part" .
-    mv "$base.part" "$base"
-  fi
-  rm -rf "$root"
-  mkdir -p "$root"
-  tar -C "$root" -xf "$base"
-  [ -d "$root/proc" ] && [ ! -L "$root/proc" ] || { rm -f "$root/proc" && mkdir "$root/proc"; }
-  mount -t proc proc "$root/proc"
-  mount -t devpts devpts "$root/dev/pts"
 }
 
 # The package as it would be if its version were lower.
@@ -184,6 +162,8 @@ life_of_tarball() {
 
 [ -z "$emulator" ] || emulate
 unpack_root
+mount -t proc proc "$root/proc"
+mount -t devpts devpts "$root/dev/pts"
 life outpost run /etc/outpost/outpost.toml --config
 case "$arch" in
 armhf) life_of_tarball ;;

@@ -1,0 +1,29 @@
+# shellcheck shell=bash disable=SC2034,SC2154
+# Sourced by the scripts that try packages: a Debian of their own for $arch in $root, and what they say of it.
+
+base=$PWD/target/cross/root-$arch.tar
+root=$PWD/target/cross/root-$arch
+
+step() { printf '\n== %s: %s\n' "$program" "$1"; }
+expect() { "$@" || fail "$program: not so: $*"; }
+refuse() { ! "$@" || fail "$program: it should not be so: $*"; }
+
+# A fresh one from the base, which is made once.
+unpack_root() {
+  if [ ! -e "$base" ]; then
+    command -v debootstrap >/dev/null || fail "debootstrap is needed. Run: apt-get install debootstrap"
+    echo "making a Debian for $arch ..."
+    rm -rf "$root"
+    debootstrap --arch="$arch" --variant=minbase --include=ca-certificates,systemd bookworm "$root" >"$base.log" ||
+      fail "debootstrap failed: $base.log"
+    rm -f "$root"/var/cache/apt/archives/*.deb
+    tar -C "$root" --one-file-system -cf "$base.part" .
+    mv "$base.part" "$base"
+  fi
+  rm -rf "$root"
+  mkdir -p "$root"
+  tar -C "$root" -xf "$base"
+  # Where debootstrap may not mount, it leaves a link.
+  if [ -L "$root/proc" ]; then rm "$root/proc"; fi
+  mkdir -p "$root/proc"
+}

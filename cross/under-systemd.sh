@@ -1,0 +1,122 @@
+#!/usr/bin/env bash
+# The units at work: boots a Debian of its own with systemd, in a container, and installs the packages of this machine's kind
+# there: cross/under-systemd.sh
+# They are started, killed, hung, upgraded and removed, and what systemd says of it is looked at. Needs root.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. cross/toolchain.sh
+[ "$(id -u)" = 0 ] || fail "Only root can do this. Run: sudo cross/under-systemd.sh"
+command -v systemd-nspawn >/dev/null || fail "systemd-nspawn is needed. Run: apt-get install systemd-container"
+arch=$(dpkg --print-architecture)
+. cross/root.sh
+packages=(target/cross/packages/outpost_*_"$arch".deb target/cross/packages/outpost-hub_*_"$arch".deb)
+[ -e "${packages[1]}" ] || fail "There is no package yet. Run: cross/package.sh $arch"
+
+boot() {
+  unpack_root
+  cp "${packages[@]}" "$root/opt"
+  # A hang of minutes is too long to wait for here.
+  for program in outpost outpost-hub; do
+    mkdir -p "$root/etc/systemd/system/$program.service.d"
+    printf '[Service]\nWatchdogSec=10s\nTimeoutAbortSec=3s\n' >"$root/etc/systemd/system/$program.service.d/short.conf"
+  done
+  systemd-nspawn --quiet --directory="$root" --boot --private-network --register=no --keep-unit --tmpfs=/mnt \
+    </dev/null >"$root.log" 2>&1 &
+  container=$!
+  trap 'kill "$container" 2>/dev/null || true; wait "$container" 2>/dev/null || true' EXIT
+  within "the container has an init" init_of
+  init=$(init_of)
+  within "the system has started" inside systemctl is-system-running --wait
+}
+
+# The process that is systemd in the container: the child of what nspawn has forked for it.
+init_of() { pgrep -P "$container" | head -1 | grep .; }
+inside() { nsenter --target "$init" --all env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C HOME=/root DEBIAN_FRONTEND=noninteractive "$@"; }
+is() { [ "$(inside systemctl show --property="$1" --value "$program")" = "$2" ]; }
+pid() { inside systemctl show --property=MainPID --value "$program"; }
+
+# Waits for a minute at most.
+within() {
+  local what=$1 until=$((SECONDS + 60))
+  shift
+  until "$@" >/dev/null 2>&1; do
+    [ "$SECONDS" -lt "$until" ] || fail "waited a minute: $what" "$(tail -5 "$root.log")"
+    sleep 0.2
+  done
+}
+
+typed() { inside setpriv --reuid="$program" --regid="$program" --clear-groups "/usr/bin/$program" "$@" --data-dir "/var/lib/$program"; }
+
+save() {
+  case "$program" in
+  outpost) echo "{\"id\":\"$1\"}" >"$root/opt/records" && typed import form /opt/records ;;
+  outpost-hub) typed gateway add "$1" --scope mw ;;
+  esac
+}
+
+held() {
+  case "$program" in
+  outpost) typed records list form ;;
+  outpost-hub) typed gateway list ;;
+  esac | grep -cE '\b(first|second|third)\b'
+}
+
+life() {
+  program=$1
+  local before
+
+  step "it is ready when it says so"
+  expect is ActiveState active
+  expect is StatusText "$2"
+  save first
+  step "kill -9"
+  before=$(pid)
+  signal KILL
+  within "$program is there again" runs_again "$before"
+  save second
+  step "it hangs"
+  before=$(pid)
+  signal STOP
+  within "systemd ends it and starts it again" runs_again "$before"
+  save third
+  expect test "$(held)" = 3
+  expect is NRestarts 2
+
+  step "the same package again, as an upgrade does"
+  before=$(pid)
+  inside dpkg --install "/opt/$(basename "$(compgen -G "target/cross/packages/${program}_*_$arch.deb")")"
+  within "the new one runs" runs_again "$before"
+  step "stop, and remove"
+  inside systemctl stop "$program"
+  expect is Result success
+  inside systemctl start "$program"
+  expect test "$(held)" = 3
+  inside apt-get remove -qq -o Dpkg::Use-Pty=0 "$program"
+  refuse is ActiveState active
+  expect test -e "$root/var/lib/$program"
+}
+
+signal() { inside systemctl kill --kill-whom=main --signal="$1" "$program"; }
+runs_again() { is ActiveState active && [ "$(pid)" != "$1" ]; }
+
+# Hardening must not keep the gateway from its second medium.
+copies() {
+  program=outpost
+  step "a copy on a second medium"
+  inside install -d -o outpost -g outpost -m 700 /mnt/stick
+  printf '\n[backup]\npath = "/mnt/stick"\n' >"$root/tmp-backup"
+  inside sh -c 'sed -i "/^\[backup\]/,\$d" /etc/outpost/outpost.toml && cat /tmp-backup >>/etc/outpost/outpost.toml'
+  inside systemctl restart outpost
+  within "there is a copy" inside sh -c 'ls /mnt/stick/outpost-backup-*.db'
+}
+
+boot
+inside dpkg --install "/opt/$(basename "${packages[0]}")" "/opt/$(basename "${packages[1]}")"
+copies
+life outpost "serving apps on http://127.0.0.1:8470"
+life outpost-hub "serving gateways on http://127.0.0.1:8480"
+inside systemctl poweroff --no-wall || true
+wait "$container" || true
+trap - EXIT
+rm -rf "$root"
+printf '\n%s: both units ran under systemd, were killed and hung, came back, and lost nothing\n' "$arch"
