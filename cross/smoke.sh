@@ -23,7 +23,7 @@ for name in "${wanted[@]}"; do
 done
 
 cargo build --locked --quiet --bin outpost-story --bin outpost-hub
-scenarios=$(cargo test --locked --quiet --no-run -p outpost-tests --test scenarios --message-format=json |
+scenarios=$(cargo test --locked --quiet --no-run --workspace --test scenarios --message-format=json |
   sed -n 's/.*"target":{[^}]*"name":"scenarios".*"executable":"\([^"]*\)".*/\1/p' | tail -1)
 built=${CARGO_TARGET_DIR:-target}/debug
 for name in "${wanted[@]}"; do

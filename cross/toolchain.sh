@@ -73,23 +73,27 @@ build_std() {
 
 # Debian's compiler with its source, not installed but unpacked: whatever compiler the machine has stays as it is.
 unpack_debian_rust() {
-  if [ -x "$toolchain/rust/usr/bin/rustc" ] && [ -e "$toolchain/rust/complete" ]; then return; fi
-  wish="rustup target add $triple, or on Debian: apt-get update"
+  if [ -e "$toolchain/rust/complete" ]; then return; fi
+  local wish="rustup target add $triple, or on Debian: apt-get update"
   command -v apt-get >/dev/null || fail "There is no standard library for $triple. Run: $wish"
+  mkdir -p "$toolchain"
+  # Lists of packages may be missing or old.
+  fetch_debian_rust || { apt-get update -q >>"$toolchain/apt.log" 2>&1 && fetch_debian_rust; } ||
+    fail "There is no standard library for $triple, and Debian's cannot be fetched ($toolchain/apt.log). Run: $wish"
+  touch "$toolchain/rust/complete"
+}
+
+fetch_debian_rust() {
+  local version short llvm package
   version=$(apt-cache madison rust-web-src | awk '{print $3}' | sort -V | tail -1)
-  [ "$(printf '%s' "$version" | cut -d. -f2)" -ge "$RUST_VERSION_MIN" ] 2>/dev/null ||
-    fail "There is no standard library for $triple, and no package rust-web-src of 1.$RUST_VERSION_MIN or newer. Run: $wish"
+  [ "$(printf '%s' "$version" | cut -d. -f2)" -ge "$RUST_VERSION_MIN" ] 2>/dev/null || return 1
   short=$(printf '%s' "$version" | cut -d. -f1-2)
   llvm=$(apt-cache show "libstd-rust-web-$short=$version" | grep -o 'libllvm[0-9]*' | head -1)
   rm -rf "$toolchain/rust" "$toolchain/debs"
   mkdir -p "$toolchain/rust" "$toolchain/debs"
   echo "fetching Debian's Rust $version ..."
-  (
-    cd "$toolchain/debs"
-    apt-get download -q "rustc-web=$version" "rust-web-src=$version" "libstd-rust-web-dev=$version" \
-      "libstd-rust-web-$short=$version" "$llvm" >/dev/null 2>"$toolchain/apt.log"
-    for package in *.deb; do dpkg -x "$package" "$toolchain/rust"; done
-  ) || fail "Debian's Rust $version cannot be fetched ($toolchain/apt.log). Run: $wish"
+  (cd "$toolchain/debs" && apt-get download -q "rustc-web=$version" "rust-web-src=$version" "libstd-rust-web-dev=$version" \
+    "libstd-rust-web-$short=$version" "$llvm") >>"$toolchain/apt.log" 2>&1 || return 1
+  for package in "$toolchain"/debs/*.deb; do dpkg -x "$package" "$toolchain/rust" || return 1; done
   rm -rf "$toolchain/debs" "$toolchain/rust/usr/share"
-  touch "$toolchain/rust/complete"
 }
