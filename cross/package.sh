@@ -29,8 +29,8 @@ echo "== man pages and completions"
 rm -rf target/cross/manual
 cargo run --locked --quiet -p outpost-manual -- target/cross/manual
 packages=$PWD/target/cross/packages
-rm -rf "$packages"
 mkdir -p "$packages"
+for arch in "${wanted[@]}"; do rm -f "$packages"/*_"$arch.deb"; done
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 
 for program in outpost outpost-hub; do
@@ -51,7 +51,7 @@ deb() {
 tarball() {
   local folder=target/cross/outpost-$version-armv6
   echo "== tarball for armv6"
-  rm -rf "$folder"
+  rm -rf "$folder" "$packages"/*.tar.gz
   mkdir -p "$folder"
   cp target/cross/armv6/outpost cross/package/install.sh cross/package/outpost.service LICENSE "$folder"
   cp agent/src/config.toml "$folder/outpost.toml"
