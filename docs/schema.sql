@@ -188,3 +188,21 @@ CREATE TABLE damage (
   found_ms INTEGER NOT NULL, -- when it was met first
   PRIMARY KEY (place, number)
 ) STRICT, WITHOUT ROWID;
+
+-- By what apps of the clinic's network know this gateway; no row before it was opened to one.
+CREATE TABLE face (
+  one INTEGER PRIMARY KEY CHECK (one = 1), -- there is one row
+  key BLOB NOT NULL -- secret key (PKCS #8) of the listener; made here, never sent
+) STRICT;
+
+-- Apps that may come in over the clinic's network.
+CREATE TABLE apps (
+  name TEXT PRIMARY KEY, -- what people call it
+  token BLOB NOT NULL UNIQUE, -- SHA-256 of its token
+  reads TEXT NOT NULL, -- record types that it may read, with spaces between; `*` is all
+  writes TEXT NOT NULL, -- record types that it may write, likewise
+  paired_ms INTEGER NOT NULL, -- when it was paired
+  days INTEGER NOT NULL, -- how long it may come in
+  expires_ms INTEGER NOT NULL, -- when that ends; 0 until the time is known
+  used_ms INTEGER NOT NULL -- when it was last here, to the day; 0 if never
+) STRICT, WITHOUT ROWID;

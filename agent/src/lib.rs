@@ -2,9 +2,11 @@
 //! with no internet, and reconciles with the hub whenever there is a link.
 //!
 //! The program is a thin shell around three things: [`store`] remembers (the only SQL), [`sync_protocol`] decides, and
-//! [`sync`] carries. [`api`] is what apps see; [`cli`] is what a technician types.
+//! [`sync`] carries. [`api`] is what apps see, [`apps`] which of them may; [`cli`] is what a
+//! technician types.
 
 pub mod api;
+pub mod apps;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -27,6 +27,7 @@ mod name;
 mod number;
 mod old;
 mod open;
+mod paired;
 mod pool;
 mod reader;
 mod row;
@@ -64,6 +65,7 @@ pub use self::model::{
 };
 pub use self::old::{Gap, Left, OldDatabase};
 pub use self::open::FILE_NAME;
+pub use self::paired::begin_anew;
 pub use self::pool::ReadOnly;
 use self::pool::{Pool, ReadConnection};
 pub use self::reader::Reader;
@@ -318,7 +320,7 @@ fn open_or_set_aside<T>(dir: &Path, open: impl Fn() -> Result<T, Error>) -> Resu
             other => return other,
         }
     }
-    set_aside(dir)?;
+    begin_anew(dir)?;
     open()
 }
 

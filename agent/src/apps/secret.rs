@@ -1,0 +1,120 @@
+//! Everything random that apps are given: tokens and pairing codes.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::digest::{SHA256, digest};
+use subtle::ConstantTimeEq;
+
+use crate::error::Error;
+
+/// What a token begins with, so that one which lies about is recognised.
+const TOKEN_PREFIX: &str = "opa_";
+const TOKEN_BYTES: usize = 32;
+/// Crockford's base 32: no I, L, O, U, so that a code survives being read out.
+const LETTERS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+const CODE_LETTERS: usize = 8;
+const GROUP_LETTERS: usize = 4;
+
+/// The SHA-256 of a secret. Enough for one of 256 random bits: there is nothing to guess.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint(pub [u8; 32]);
+
+/// What an app shows with each request. Kept nowhere but in the app.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl std::fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Fingerprint")
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token")
+    }
+}
+
+impl Fingerprint {
+    /// Of some bytes.
+    pub fn of(bytes: &[u8]) -> Fingerprint {
+        Fingerprint(digest(&SHA256, bytes).as_ref().try_into().unwrap_or_default())
+    }
+
+    /// Whether both are equal, in a time that does not depend on where they differ.
+    pub fn is(&self, other: &Fingerprint) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Token {
+    /// A new one.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the system has no random bytes.
+    pub fn make() -> Result<Token, Error> {
+        Ok(Token(format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(random::<TOKEN_BYTES>()?))))
+    }
+
+    /// As the app keeps it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What is kept of it.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(self.0.as_bytes())
+    }
+}
+
+pub(super) fn random<const N: usize>() -> Result<[u8; N], Error> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|e| Error::Io(std::io::Error::from(e)))?;
+    Ok(bytes)
+}
+
+/// A new pairing code such as `K7QM-3XNP`: 40 bits.
+pub(super) fn new_code() -> Result<String, Error> {
+    let mut code = String::new();
+    for (at, byte) in random::<CODE_LETTERS>()?.into_iter().enumerate() {
+        if at > 0 && at % GROUP_LETTERS == 0 {
+            code.push('-');
+        }
+        code.push(LETTERS.get(usize::from(byte & 31)).copied().map_or('0', char::from));
+    }
+    Ok(code)
+}
+
+/// A code as it was meant: what people confuse put right, and anything between the letters left out.
+pub(super) fn meant(typed: &str) -> String {
+    let letters = typed.chars().filter(char::is_ascii_alphanumeric).take(CODE_LETTERS + 1);
+    letters
+        .map(|c| match c.to_ascii_uppercase() {
+            'O' => '0',
+            'I' | 'L' => '1',
+            c => c,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_have_eight_letters_and_survive_typing() {
+        let code = new_code().unwrap();
+        assert_eq!(code.len(), 9);
+        assert_eq!(meant(&code), meant(&code.to_lowercase().replace('-', " ").replace('0', "o").replace('1', "l")));
+        assert_eq!(meant(&code).len(), CODE_LETTERS);
+        assert_ne!(meant(&format!("{code}X")), meant(&code));
+    }
+
+    #[test]
+    fn a_token_says_what_it_is_and_shows_itself_nowhere() {
+        let token = Token::make().unwrap();
+        assert_eq!((token.as_str().len(), token.as_str().get(..4)), (47, Some("opa_")));
+        assert_eq!(format!("{token:?} {:?}", token.fingerprint()), "Token Fingerprint");
+        assert!(!token.fingerprint().is(&Token::make().unwrap().fingerprint()));
+    }
+}
