@@ -1,11 +1,12 @@
 //! Configuration: one TOML file, few keys. Default < file < flag.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use directories::ProjectDirs;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use crate::error::Error;
 
@@ -13,13 +14,17 @@ use crate::error::Error;
 pub const SAMPLE: &str = include_str!("config.toml");
 /// Name of the file in the data folder that is read unless another is named.
 const FILE_NAME: &str = "outpost.toml";
+/// Longest life of a token, days.
+pub const TOKEN_DAYS_MAX: u32 = 3_650;
 
 /// The configuration in force.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Where the local API listens.
+    /// Where the local API listens: an address of this machine only.
     pub listen: SocketAddr,
+    /// The clinic's network.
+    pub network: NetworkConfig,
     /// Longest time between two exchanges with the hub, seconds; 10 to 86,400.
     pub sync_interval_seconds: u64,
     /// Free space that intake leaves, megabytes.
@@ -28,6 +33,35 @@ pub struct Config {
     pub log_level: LogLevel,
     /// Copies of the database on a second medium.
     pub backup: BackupConfig,
+}
+
+/// The clinic's network, from which paired apps come in over TLS.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NetworkConfig {
+    /// Where they come in; `None` if the gateway is closed to the network.
+    #[serde(deserialize_with = "address_or_empty")]
+    pub listen: Option<SocketAddr>,
+    /// The name or address that invitations carry; empty for one that is found.
+    pub name: String,
+    /// How long an app may come in after it was paired, days; 1 to 3,650.
+    pub token_days: u32,
+    /// Whose pages may use the gateway from a browser.
+    pub origins: Vec<String>,
+    /// Whether the gateway makes itself known by mDNS.
+    pub announce: bool,
+}
+
+impl Default for NetworkConfig {
+    fn default() -> Self {
+        NetworkConfig { listen: None, name: String::new(), token_days: 365, origins: Vec::new(), announce: true }
+    }
+}
+
+fn address_or_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let wrong = |_| D::Error::custom(format!("{text:?} is no address such as \"0.0.0.0:8471\""));
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(wrong) }
 }
 
 /// Copies of the database on a second medium.
@@ -80,6 +114,7 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8470)),
+            network: NetworkConfig::default(),
             sync_interval_seconds: 300,
             disk_reserve_megabytes: 64,
             log_level: LogLevel::Info,
@@ -104,7 +139,35 @@ impl Config {
         if !(1..=8_760).contains(&config.backup.interval_hours) {
             return Err(Error::Config("backup.interval_hours must be from 1 to 8760".to_owned()));
         }
+        config.check_listeners()?;
         Ok(config)
+    }
+
+    /// Refuses what would open the gateway to a network without TLS, or to pages that nobody meant.
+    ///
+    /// # Errors
+    /// [`Error::Config`].
+    pub fn check_listeners(&self) -> Result<(), Error> {
+        let NetworkConfig { name, token_days, origins, .. } = &self.network;
+        if !self.listen.ip().is_loopback() {
+            return Err(Error::Config(format!(
+                "listen is for this machine only, such as 127.0.0.1:8470. To open the gateway to the clinic's network, set \
+                 listen in [network]: apps speak TLS there and are paired. Found {}",
+                self.listen
+            )));
+        }
+        if !(1..=TOKEN_DAYS_MAX).contains(token_days) {
+            return Err(Error::Config(format!("network.token_days must be from 1 to {TOKEN_DAYS_MAX}")));
+        }
+        if name.parse::<IpAddr>().is_err() && !name.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c)) {
+            return Err(Error::Config("network.name is a name or an address, without a port".to_owned()));
+        }
+        match origins.iter().find(|origin| !is_origin(origin)) {
+            Some(wrong) => Err(Error::Config(format!(
+                "network.origins: {wrong:?} is none, such as \"https://clinic.example.org\": no path, no * and no / at the end"
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Reads a file; without one named, that of the data folder if it is there.
@@ -132,6 +195,15 @@ impl Config {
     pub fn disk_reserve_bytes(&self) -> u64 {
         self.disk_reserve_megabytes.saturating_mul(1_000_000)
     }
+}
+
+/// Whether a text is what a browser sends as `Origin`.
+fn is_origin(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.:[]".contains(c);
+    text.split_once("://").is_some_and(|(scheme, host)| {
+        let is_scheme = !scheme.is_empty() && scheme.chars().all(|c| c.is_ascii_lowercase());
+        is_scheme && !host.is_empty() && host.chars().all(allowed)
+    })
 }
 
 impl LogLevel {
@@ -170,11 +242,29 @@ mod tests {
 
     #[test]
     fn limits_are_said_with_the_key() {
-        for (text, key) in
-            [("[backup]\nkeep = 0", "backup.keep"), ("[backup]\ninterval_hours = 0", "backup.interval_hours")]
-        {
+        for (text, key) in [
+            ("[backup]\nkeep = 0", "backup.keep"),
+            ("[backup]\ninterval_hours = 0", "backup.interval_hours"),
+            ("[network]\ntoken_days = 0", "network.token_days"),
+            ("[network]\nname = \"a b\"", "network.name"),
+            ("[network]\nname = \"10.0.0.1:8471\"", "network.name"),
+            ("[network]\norigins = [\"*\"]", "network.origins"),
+            ("[network]\norigins = [\"null\"]", "network.origins"),
+            ("[network]\norigins = [\"https://a.example/\"]", "network.origins"),
+        ] {
             assert!(Config::parse(text).unwrap_err().to_string().contains(key), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_for_this_machine_is_not_opened_to_a_network_by_a_slip() {
+        for text in ["listen = \"0.0.0.0:8470\"", "listen = \"192.168.4.1:8470\"", "listen = \"[::]:8470\""] {
+            let told = Config::parse(text).unwrap_err().to_string();
+            assert!(told.contains("[network]"), "{told}");
+        }
+        let open = Config::parse("[network]\nlisten = \"0.0.0.0:8471\"\norigins = [\"https://a.example\"]").unwrap();
+        assert_eq!(open.network.listen, Some(SocketAddr::from(([0, 0, 0, 0], 8471))));
+        assert!(Config::parse("[network]\nlisten = \"8471\"").unwrap_err().to_string().contains("0.0.0.0:8471"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! with no internet, and reconciles with the hub whenever there is a link.
 //!
 //! The program is a thin shell around three things: [`store`] remembers (the only SQL), [`sync_protocol`] decides, and
-//! [`sync`] carries. [`api`] is what apps see, [`apps`] which of them may; [`cli`] is what a
+//! [`sync`] carries. [`api`] is what apps see, [`apps`] which of them may, [`network`] where they come in; [`cli`] is what a
 //! technician types.
 
 pub mod api;
@@ -15,6 +15,7 @@ pub mod error;
 mod hardware;
 pub mod id;
 pub mod lock;
+pub mod network;
 pub mod run;
 mod service;
 pub mod status;

@@ -3,21 +3,25 @@
 //! One daemon runs on a data folder: it holds the [`Lock`].
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 
-use crate::api::{App, router, serve};
+use crate::api::{self, App, Entry, serve};
+use crate::apps::Door;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, NetworkConfig};
 use crate::disk::Disk;
 use crate::error::{Class, Error};
 use crate::lock::Lock;
+use crate::network::{Announcement, Entrance};
 use crate::service;
-use crate::store::{Options, Store, set_aside};
+use crate::store::{Options, Store, begin_anew};
 use crate::sync::{SyncLoop, sync_loop};
 use crate::upkeep::{Caretaker, Ending};
 
@@ -34,6 +38,20 @@ pub struct Gateway {
     pub sync: SyncLoop,
     /// Looks after the database, to be run.
     pub caretaker: Caretaker,
+    network: Option<Network>,
+}
+
+/// What is needed to serve the network.
+struct Network {
+    listener: TcpListener,
+    tls: TlsAcceptor,
+    entrance: Arc<Entrance>,
+}
+
+impl std::fmt::Debug for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Network").field("listener", &self.listener).finish_non_exhaustive()
+    }
 }
 
 impl Gateway {
@@ -47,11 +65,35 @@ impl Gateway {
         let (handle, sync) = sync_loop(store.clone(), clock.clone(), config.sync_interval());
         let disk = Disk::new(data_dir, config.disk_reserve_bytes());
         let caretaker = Caretaker::new(store.clone(), handle.clone(), clock.clone(), config.backup.clone());
-        Ok(Gateway { app: App { store, clock, disk, sync: handle }, sync, caretaker })
+        let door = door(&store);
+        let app = App { store, clock, disk, sync: handle, door, entrance: None };
+        Ok(Gateway { app, sync, caretaker, network: None })
+    }
+
+    /// Opens it to the clinic's network as well.
+    ///
+    /// # Errors
+    /// [`Error`] of the store, and if the key of the gateway cannot be used.
+    pub async fn open_to_network(&mut self, listener: TcpListener, config: &NetworkConfig) -> Result<(), Error> {
+        let (entrance, tls) = Entrance::open(&self.app.store, listener.local_addr()?, config).await?;
+        let entrance = Arc::new(entrance);
+        self.app.entrance = Some(Arc::clone(&entrance));
+        self.network = Some(Network { listener, tls, entrance });
+        Ok(())
+    }
+
+    /// Its listeners, with what they serve.
+    pub(crate) fn entries(&mut self, listener: TcpListener) -> Vec<Entry> {
+        let local = Entry::local(listener, api::local(self.app.clone()));
+        let network = self.network.take().map(|Network { listener, tls, entrance }| {
+            Entry::network(listener, api::network(self.app.clone(), &entrance), tls)
+        });
+        [Some(local), network].into_iter().flatten().collect()
     }
 
     /// Serves apps and syncs until `shutdown`, or until the database must not be used any more.
-    pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Ending {
+    pub async fn serve(mut self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Ending {
+        let entries = self.entries(listener);
         let (stop, stopped) = watch::channel(false);
         let mut told = stopped.clone();
         let sync = tokio::spawn(self.sync.run(async move {
@@ -65,7 +107,10 @@ impl Gateway {
                 ended = &mut care => ending = ended.unwrap_or(Ending::Asked),
             }
         };
-        serve(listener, router(self.app), until).await;
+        let announcement = self.app.entrance.as_deref().filter(|entrance| entrance.is_announced());
+        let announcement = announcement.and_then(Announcement::make);
+        serve(entries, until).await;
+        drop(announcement);
         let _ = stop.send(true);
         let _ = sync.await;
         if ending == Ending::Asked && !care.is_finished() {
@@ -82,21 +127,26 @@ impl Gateway {
 pub async fn run(
     data_dir: &Path,
     config: &Config,
-    announce: impl FnOnce(SocketAddr),
+    announce: impl FnOnce(SocketAddr, Option<SocketAddr>),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let mut lock = Lock::for_daemon(data_dir).await?;
-    let listener = TcpListener::bind(config.listen).await;
-    let listener = listener.map_err(|source| Error::Listen { address: config.listen, source })?;
-    let (address, listener) = (listener.local_addr()?, listener.into_std()?);
+    let (address, listener) = listen(config.listen).await?;
+    let network = match config.network.listen {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
     let mut gateway = Gateway::open(data_dir, config)?;
     lock.publish(address)?;
-    announce(address);
+    announce(address, network.as_ref().map(|(address, _)| *address));
     tokio::pin!(shutdown);
     loop {
         let store = gateway.app.store.clone();
         // The address stays ours while the database is changed: apps that come then wait a moment.
         let listener = TcpListener::from_std(listener.try_clone()?)?;
+        if let Some((_, network)) = &network {
+            gateway.open_to_network(TcpListener::from_std(network.try_clone()?)?, &config.network).await?;
+        }
         let ending = tokio::select! {
             // Serving first, which listens for the end: whoever is told that we are ready may ask for it at once.
             biased;
@@ -108,9 +158,23 @@ pub async fn run(
             return Ok(());
         }
         close(store).await?;
-        set_aside(data_dir)?;
+        begin_anew(data_dir)?;
         gateway = Gateway::open(data_dir, config)?;
     }
+}
+
+async fn listen(address: SocketAddr) -> Result<(SocketAddr, StdListener), Error> {
+    let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
+    Ok((listener.local_addr()?, listener.into_std()?))
+}
+
+/// The apps that are paired. If they cannot be read, nobody is let in, and everything else goes on.
+fn door(store: &Store) -> Door {
+    let known = store.blocking_read(|reader| reader.apps()).unwrap_or_else(|error: Error| {
+        tracing::error!("the list of paired apps cannot be read, so they have to be paired again: {error}");
+        Vec::new()
+    });
+    Door::new(known)
 }
 
 /// Closes a store that others may still be working with. SQLite removes its log by name when the last connection goes, so

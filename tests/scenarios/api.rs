@@ -130,7 +130,8 @@ fn a_long_poll_and_a_stream_tell_of_a_neighbours_write() {
 
     let stream = std::net::TcpStream::connect(gateway.url().trim_start_matches("http://")).unwrap();
     let mut request = stream.try_clone().unwrap();
-    write!(request, "GET /v1/changes?since={next} HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\n\r\n").unwrap();
+    write!(request, "GET /v1/changes?since={next} HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n\r\n")
+        .unwrap();
     let mut events = BufReader::new(stream).lines().map(Result::unwrap);
     assert!(events.any(|line| line.starts_with("content-type: text/event-stream")));
 

@@ -25,6 +25,7 @@ mod every_byte;
 mod full;
 mod kill;
 mod outreach;
+mod pairing;
 mod rescue;
 mod restore;
 mod secure;

@@ -14,13 +14,17 @@ use tokio::sync::mpsc;
 use utoipa::ToSchema;
 
 use super::App;
-use super::body::{expect_type, key};
+use super::body::expect_type;
+use super::caller::Caller;
+use super::patience::is_too_slow;
 use super::problem::Problem;
-use super::write::{Outcome, Receipt, Terms, Wish, perform};
+use super::write::{Outcome, Receipt, Terms, Wish, named_author, perform};
+use crate::apps::Access;
 use crate::clock::Moment;
 
-/// Lines in one durable commit.
+/// Lines in one durable commit, and bytes.
 pub(crate) const CHUNK_LINES: usize = 500;
+const CHUNK_BYTES: usize = 2 * 1024 * 1024;
 /// Lines in one batch.
 pub(crate) const BATCH_LINES_MAX: usize = 100_000;
 /// A line holds a record and its names.
@@ -72,16 +76,23 @@ struct LineResult {
 /// Writes many records. Each line is an object with `type`, `id`, `body`, and optionally `op` (`put`, `patch`, `delete`),
 /// `if_match` and `author`. The answer has one line for each, in order, and a line is answered only when it is on disk.
 #[utoipa::path(post, path = "/v1/batch",
+    params(("Outpost-Author" = Option<String>, Header, description = "The person at the tablet, for lines without `author`")),
     request_body(content = Line, content_type = "application/x-ndjson"),
     responses((status = 200, content_type = "application/x-ndjson", body = LineResult), (status = "4XX", body = Problem),
         (status = 507, body = Problem)))]
-pub(crate) async fn batch(State(app): State<App>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+pub(crate) async fn batch(
+    State(app): State<App>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
     expect_type(&headers, NDJSON)?;
+    let author = named_author(&headers)?;
     app.disk.check_room()?;
     let (results, receiver) = mpsc::channel::<Result<Bytes, std::io::Error>>(4);
     tokio::spawn(async move {
         // The app may have gone away; what was committed by then stays committed.
-        let _ = run(&app, body, &results).await;
+        let _ = run(&app, body, Chunk::of(caller, author), &results).await;
     });
     let lines = stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|item| (item, receiver)) });
     Ok(([(header::CONTENT_TYPE, NDJSON)], Body::from_stream(lines)).into_response())
@@ -92,22 +103,23 @@ struct Gone;
 
 type Results = mpsc::Sender<Result<Bytes, std::io::Error>>;
 
-async fn run(app: &App, mut body: Body, results: &Results) -> Result<(), Gone> {
-    let mut chunk = Chunk::default();
+async fn run(app: &App, mut body: Body, mut chunk: Chunk, results: &Results) -> Result<(), Gone> {
     let mut buffer: Vec<u8> = Vec::new();
     while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else {
-            chunk.flush(app, results).await?;
-            return chunk
-                .stop(results, "The body ended before all of it had arrived. Send the missing lines again.")
-                .await;
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(error) => {
+                chunk.flush(app, results).await?;
+                let how = if is_too_slow(&error) { "came too slowly" } else { "ended before all of it had arrived" };
+                return chunk.stop(results, &format!("The body {how}. Send the missing lines again.")).await;
+            }
         };
         let Ok(data) = frame.into_data() else { continue };
         buffer.extend_from_slice(&data);
         while let Some(end) = buffer.iter().position(|b| *b == b'\n') {
             let line: Vec<u8> = buffer.drain(..=end).collect();
             chunk.push(&line);
-            if chunk.lines.len() >= CHUNK_LINES {
+            if chunk.lines.len() >= CHUNK_LINES || chunk.bytes >= CHUNK_BYTES {
                 chunk.flush(app, results).await?;
             }
         }
@@ -124,29 +136,39 @@ async fn run(app: &App, mut body: Body, results: &Results) -> Result<(), Gone> {
 }
 
 /// Lines that wait for one commit.
-#[derive(Default)]
 struct Chunk {
+    caller: Caller,
+    /// Who is named for the whole batch.
+    author: Option<Author>,
     lines: Vec<Numbered>,
+    bytes: usize,
     count: usize,
 }
 
 impl Chunk {
+    fn of(caller: Caller, author: Option<Author>) -> Chunk {
+        Chunk { caller, author, lines: Vec::new(), bytes: 0, count: 0 }
+    }
+
     fn push(&mut self, line: &[u8]) {
         if line.iter().all(u8::is_ascii_whitespace) {
             return;
         }
         self.count += 1;
-        self.lines.push((self.count, parse(line)));
+        self.bytes += line.len();
+        self.lines.push((self.count, parse(line, &self.caller, self.author.as_ref())));
     }
 
     async fn flush(&mut self, app: &App, results: &Results) -> Result<(), Gone> {
         let lines = std::mem::take(&mut self.lines);
+        self.bytes = 0;
         if lines.is_empty() {
             return Ok(());
         }
         let numbers: Vec<usize> = lines.iter().map(|(number, _)| *number).collect();
         let now = app.clock.now();
-        let written = match app.disk.check_room() {
+        // An app that was revoked meanwhile: what waits is refused.
+        let written = match self.caller.still().and_then(|()| app.disk.check_room()) {
             Ok(()) => app.store.write(move |tx| lines.into_iter().map(|l| perform_line(tx, l, now)).collect()).await,
             Err(problem) => Err(problem),
         };
@@ -175,7 +197,7 @@ impl LineResult {
     }
 }
 
-fn parse(line: &[u8]) -> Result<(RecordKey, Wish, Terms), Problem> {
+fn parse(line: &[u8], caller: &Caller, of_all: Option<&Author>) -> Result<(RecordKey, Wish, Terms), Problem> {
     if line.len() > LINE_BYTES_MAX {
         return Err(Problem::too_large("The line", LINE_BYTES_MAX));
     }
@@ -183,9 +205,10 @@ fn parse(line: &[u8]) -> Result<(RecordKey, Wish, Terms), Problem> {
         let wanted = "an object with type, id, body and optionally op, if_match, author";
         Problem::bad_request(format!("The line is not {wanted}: see column {}.", e.column()))
     })?;
-    let key = key(&line.record_type, &line.id)?;
+    let key = caller.key(Access::Write, &line.record_type, &line.id)?;
     let author = line.author.as_deref().map(Author::new).transpose();
     let author = author.map_err(|e| Problem::bad_request(format!("author is {e}.")))?;
+    let author = caller.author(author.or_else(|| of_all.cloned()))?;
     let terms = Terms { if_match: line.if_match, must_be_new: false, author };
     let body = line.body.ok_or_else(|| Problem::bad_request("The line has no body."));
     let wish = match line.op {

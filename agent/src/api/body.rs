@@ -1,12 +1,12 @@
-//! Request bodies and names in paths, taken with a limit and a clear word when they do not fit.
+//! Request bodies, taken with a limit and a clear word when they do not fit.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::{Map, Value};
-use sync_protocol::id::{RecordKey, RecordType};
 use sync_protocol::limits::RECORD_BYTES_MAX;
 
+use super::patience::is_too_slow;
 use super::problem::Problem;
 
 /// Reads a whole body of at most `limit` bytes.
@@ -14,6 +14,7 @@ pub(crate) async fn read(body: Body, limit: usize, what: &str) -> Result<Vec<u8>
     match Limited::new(body, limit).collect().await {
         Ok(body) => Ok(body.to_bytes().into()),
         Err(error) if error.is::<LengthLimitError>() => Err(Problem::too_large(what, limit)),
+        Err(error) if is_too_slow(error.as_ref()) => Err(Problem::too_slow()),
         Err(_) => Err(Problem::bad_request("The body ended before all of it had arrived. Send it again.")),
     }
 }
@@ -47,14 +48,4 @@ pub(crate) fn object(value: Value) -> Result<Map<String, Value>, Problem> {
         Value::Object(map) => Ok(map),
         _ => Err(Problem::bad_request("A record must be a JSON object.")),
     }
-}
-
-/// The record that a path names.
-pub(crate) fn key(record_type: &str, id: &str) -> Result<RecordKey, Problem> {
-    RecordKey::new(record_type, id).map_err(|e| Problem::bad_request(format!("The path names {e}.")))
-}
-
-/// The type that a path names.
-pub(crate) fn record_type(name: &str) -> Result<RecordType, Problem> {
-    RecordType::new(name).map_err(|e| Problem::bad_request(format!("The path names {e}.")))
 }

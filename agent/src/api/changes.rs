@@ -11,10 +11,13 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use sync_protocol::merge::Presence;
+use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 
 use super::App;
+use super::caller::Caller;
 use super::problem::Problem;
+use crate::apps::Access;
 use crate::store::FeedItem;
 
 /// Longest wait of a long poll, seconds.
@@ -52,14 +55,20 @@ pub(crate) struct Change {
 }
 
 impl Feed {
-    fn new(since: u64, items: &[FeedItem]) -> Self {
-        let changes = items.iter().map(|item| Change {
-            record_type: item.key.record_type.to_string(),
-            id: item.key.id.to_string(),
-            etag: item.etag.clone(),
-            gone: item.is_gone || item.presence == Presence::Deleted,
-        });
-        Feed { changes: changes.collect(), next: items.last().map_or(since, |item| item.feed) }
+    fn new(since: u64, items: &[FeedItem], caller: &Caller) -> Result<Self, Problem> {
+        caller.still()?;
+        let mut changes = Vec::new();
+        for item in items {
+            if caller.may(Access::Read, &item.key.record_type)? {
+                changes.push(Change {
+                    record_type: item.key.record_type.to_string(),
+                    id: item.key.id.to_string(),
+                    etag: item.etag.clone(),
+                    gone: item.is_gone || item.presence == Presence::Deleted,
+                });
+            }
+        }
+        Ok(Feed { changes, next: items.last().map_or(since, |item| item.feed) })
     }
 }
 
@@ -68,6 +77,7 @@ impl Feed {
 #[utoipa::path(get, path = "/v1/changes", params(FeedParams), responses((status = 200, body = Feed)))]
 pub(crate) async fn changes(
     State(app): State<App>,
+    caller: Caller,
     Query(params): Query<FeedParams>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -76,20 +86,22 @@ pub(crate) async fn changes(
     if wants_stream {
         let resumed = headers.get("last-event-id").and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
         let since = resumed.unwrap_or(params.since);
-        let events = stream::unfold((app, since), |(app, since)| async move {
-            let feed = next(&app, since, None).await.ok()?;
+        let events = stream::unfold((app, caller, since), |(app, caller, since)| async move {
+            let feed = next(&app, &caller, since, None).await.ok()?;
             let event = Event::default().id(feed.next.to_string()).json_data(&feed.changes).ok()?;
             let next = feed.next;
-            Some((Ok::<_, Infallible>(event), (app, next)))
+            Some((Ok::<_, Infallible>(event), (app, caller, next)))
         });
         return Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response());
     }
     let wait = Duration::from_secs(params.wait.min(WAIT_SECONDS_MAX));
-    Ok(Json(next(&app, params.since, Some(wait)).await?).into_response())
+    Ok(Json(next(&app, &caller, params.since, Some(wait)).await?).into_response())
 }
 
-/// The changes after `since`; waits for some if there are none, as long as told or for ever.
-async fn next(app: &App, since: u64, wait: Option<Duration>) -> Result<Feed, Problem> {
+/// The changes after `since` that the caller may see; waits for some if there are none, as long as told or for ever.
+async fn next(app: &App, caller: &Caller, since: u64, wait: Option<Duration>) -> Result<Feed, Problem> {
+    let mut since = since;
+    let until = wait.map(|wait| Instant::now() + wait);
     // Registered before the query, so that a change between the two is not missed.
     let mut latest = app.store.feed();
     latest.mark_unchanged();
@@ -100,14 +112,20 @@ async fn next(app: &App, since: u64, wait: Option<Duration>) -> Result<Feed, Pro
         }
         let items: Vec<FeedItem> =
             app.store.read(move |reader| reader.changes(since, LIMIT_MAX)).await.map_err(Problem::from)?;
-        if !items.is_empty() || wait.is_some_and(|wait| wait.is_zero()) {
-            return Ok(Feed::new(since, &items));
+        let feed = Feed::new(since, &items, caller)?;
+        if !feed.changes.is_empty() || wait.is_some_and(|wait| wait.is_zero()) {
+            return Ok(feed);
+        }
+        if !items.is_empty() {
+            // Nothing of it is for this app: there may be more.
+            since = feed.next;
+            continue;
         }
         let changed = latest.changed();
-        match wait {
-            Some(wait) => match tokio::time::timeout(wait, changed).await {
+        match until {
+            Some(until) => match tokio::time::timeout_at(until, changed).await {
                 Ok(Ok(())) => {}
-                _ => return Ok(Feed::new(since, &[])),
+                _ => return Feed::new(since, &[], caller),
             },
             None => changed.await.map_err(|_| Problem::from(crate::error::Error::Closed))?,
         }

@@ -1,4 +1,4 @@
-//! What a technician asks of the running gateway: to join a hub, and to sync now. Loopback is the only listener by default.
+//! What a technician asks of the running gateway: to join a hub, and to sync now. Not for apps on the network.
 
 use axum::Json;
 use axum::body::Body;

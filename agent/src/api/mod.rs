@@ -1,36 +1,53 @@
-//! The local API: what health workers' apps speak with, over the clinic's own network.
+//! The API: what health workers' apps speak with, over the clinic's own network, and commands and the page on this machine.
 //!
 //! Handlers only translate: a request becomes one closure on the store, its result a response. An answer of success is
-//! sent only after the commit that holds the record is on disk. Every refusal is a [`Problem`].
+//! sent only after the commit that holds the record is on disk. Every refusal is a [`Problem`]. Who asks is settled before a
+//! handler runs: on this machine everybody is let in ([`local`]), from the network who has a token ([`network`]).
 //!
 //! Deliberately not here: merging, validation, SQL, and anything that waits for the hub.
 
+mod apps;
 mod batch;
 mod body;
+mod caller;
 mod changes;
+mod guard;
 mod hub;
+mod page;
+mod patience;
 mod people;
 mod problem;
 mod receipts;
 mod records;
 mod revoked;
 mod serve;
+#[cfg(test)]
+mod tests;
 mod view;
 mod write;
+
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use axum::{Json, Router, middleware};
-use utoipa::OpenApi;
+use sync_protocol::id::RecordType;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi, openapi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub use problem::{FieldProblem, Problem};
-pub use serve::serve;
+pub use serve::{Entry, serve};
 
+use self::caller::Caller;
+use self::guard::Manners;
+use crate::apps::{Access, Door};
 use crate::clock::Clock;
 use crate::disk::Disk;
+use crate::network::Entrance;
 use crate::status::Status;
 use crate::store::Store;
 use crate::sync::SyncHandle;
@@ -46,20 +63,38 @@ pub struct App {
     pub disk: Disk,
     /// The sync loop.
     pub sync: SyncHandle,
+    /// Who is let in from the network.
+    pub door: Door,
+    /// Where they come in; `None` if the gateway is closed to the network.
+    pub entrance: Option<Arc<Entrance>>,
 }
 
 /// The document that `/openapi.json` shows. Its paths come from the handlers themselves.
 #[derive(OpenApi)]
-#[openapi(info(
-    title = "Outpost gateway",
-    description = "Local API of an Outpost gateway: records in and out with no internet. An answer of success means that \
-                   the record is on disk. Errors are RFC 9457 problem documents."
-))]
+#[openapi(
+    info(
+        title = "Outpost gateway",
+        description = "Local API of an Outpost gateway: records in and out with no internet. An answer of success means that \
+                       the record is on disk. Errors are RFC 9457 problem documents. On the gateway itself no token is \
+                       needed; over the clinic's network an app sends the one that pairing gave it."
+    ),
+    modifiers(&Bearer),
+    security((), ("token" = []))
+)]
 struct Document;
 
-/// The whole API.
-pub fn router(app: App) -> Router {
-    let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut openapi::OpenApi) {
+        let bearer = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
+        document.components.get_or_insert_default().add_security_scheme("token", bearer);
+    }
+}
+
+/// What apps do, wherever they are.
+fn for_apps() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(records::put, records::patch, records::get, records::delete))
         .routes(routes!(records::post, records::list))
         .routes(routes!(records::history))
@@ -71,16 +106,51 @@ pub fn router(app: App) -> Router {
         .routes(routes!(people::parked))
         .routes(routes!(people::decide))
         .routes(routes!(status))
+        .routes(routes!(healthz))
+}
+
+/// What only somebody at the gateway does.
+fn for_technicians() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
         .routes(routes!(hub::sync_now))
         .routes(routes!(hub::enroll))
-        .routes(routes!(healthz))
-        .split_for_parts();
+        .routes(routes!(apps::list))
+        .routes(routes!(apps::revoke))
+        .routes(routes!(apps::invite))
+}
+
+/// What needs no token.
+fn for_strangers() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(apps::pair))
+}
+
+fn described(app: &App, router: OpenApiRouter<App>) -> Router<App> {
+    let (router, mut document) = router.split_for_parts();
+    document.merge(for_strangers().split_for_parts().1);
     let document = serde_json::to_string(&document).unwrap_or_default();
     router
         .route_layer(middleware::from_fn_with_state(app.clone(), revoked::guard))
-        .route("/openapi.json", axum::routing::get(move || std::future::ready(openapi(document.clone()))))
+        .route("/openapi.json", get(move || std::future::ready(openapi(document.clone()))))
         .fallback(|| async { Problem::not_found("No such path. /openapi.json lists what there is.") })
-        .with_state(app)
+}
+
+/// Everything, for who is on this machine and was looked at.
+pub fn router(app: App) -> Router {
+    let router = described(&app, for_apps().merge(for_technicians()).merge(for_strangers())).merge(page::routes());
+    router.layer(middleware::from_fn(guard::admit_machine)).with_state(app)
+}
+
+/// What the listener for this machine serves.
+pub fn local(app: App) -> Router {
+    Manners::local().guard(router(app))
+}
+
+/// What the listener for the network serves: records to who shows a token, and a token to who shows a code.
+pub fn network(app: App, entrance: &Entrance) -> Router {
+    let manners = Manners::network(entrance.names(), entrance.config.origins.clone());
+    let admitted = described(&app, for_apps()).layer(middleware::from_fn_with_state(app.clone(), guard::admit_app));
+    let pairing: Router<App> = for_strangers().split_for_parts().0;
+    manners.guard(admitted.merge(pairing).with_state(app))
 }
 
 fn openapi(document: String) -> Response {
@@ -89,10 +159,18 @@ fn openapi(document: String) -> Response {
 
 /// Everything about the gateway: what is held, what waits, what needs a person, when it last reached the hub.
 #[utoipa::path(get, path = "/v1/status", responses((status = 200, body = Status)))]
-async fn status(State(app): State<App>) -> Result<Json<Status>, Problem> {
+async fn status(State(app): State<App>, caller: Caller) -> Result<Json<Status>, Problem> {
+    let mut status = status_of(&app).await?;
+    caller.still()?;
+    let may = |name: &str| RecordType::new(name).is_ok_and(|named| caller.may(Access::Read, &named).unwrap_or(false));
+    status.records.retain(|of_type| may(&of_type.record_type));
+    Ok(Json(status))
+}
+
+async fn status_of(app: &App) -> Result<Status, Problem> {
     let now_ms = app.clock.now().now_ms;
     let facts = app.store.read(|reader| reader.status()).await.map_err(Problem::from)?;
-    Ok(Json(Status::new(&facts, &app.disk, now_ms)))
+    Ok(Status::new(&facts, &app.disk, now_ms))
 }
 
 /// Answers 200 while the database takes writes.

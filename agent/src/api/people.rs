@@ -7,14 +7,17 @@ use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sync_protocol::gateway::{Capture, Intent, capture};
-use sync_protocol::id::{Author, Dot, FieldName, Origin, Seq, Stream};
+use sync_protocol::id::{Author, Dot, FieldName, Origin, RecordKey, Seq, Stream};
 use sync_protocol::merge::Presence;
 use utoipa::ToSchema;
 
 use super::App;
-use super::body::{expect_type, key, read};
+use super::body::{expect_type, read};
+use super::caller::Caller;
 use super::problem::Problem;
 use super::view::{entry_view, presence_name, time_text};
+use super::write::named_author;
+use crate::apps::Access;
 use crate::store::Stored;
 
 /// Most rows of one answer.
@@ -49,9 +52,10 @@ pub(crate) struct ConflictField {
 
 /// Lists what is in conflict.
 #[utoipa::path(get, path = "/v1/conflicts", responses((status = 200, body = Conflicts)))]
-pub(crate) async fn conflicts(State(app): State<App>) -> Result<Json<Conflicts>, Problem> {
+pub(crate) async fn conflicts(State(app): State<App>, caller: Caller) -> Result<Json<Conflicts>, Problem> {
     let found = app.store.read(|reader| Ok::<_, Problem>((reader.conflicts(ROWS_MAX)?, reader.rules()?)));
     let (found, rules) = found.await?;
+    let found = shown(&caller, found, |conflict| &conflict.key)?;
     let conflicts = found.into_iter().map(|conflict| Conflict {
         record_type: conflict.key.record_type.to_string(),
         id: conflict.key.id.to_string(),
@@ -66,6 +70,14 @@ pub(crate) async fn conflicts(State(app): State<App>) -> Result<Json<Conflicts>,
             .collect(),
     });
     Ok(Json(Conflicts { conflicts: conflicts.collect() }))
+}
+
+/// What of a list the caller may read.
+fn shown<T>(caller: &Caller, found: Vec<T>, key: impl Fn(&T) -> &RecordKey) -> Result<Vec<T>, Problem> {
+    let may = |item: &T| caller.may(Access::Read, &key(item).record_type);
+    let judged = found.into_iter().map(|item| Ok((may(&item)?, item)));
+    let judged = judged.collect::<Result<Vec<_>, Problem>>()?;
+    Ok(judged.into_iter().filter(|(may, _)| *may).map(|(_, item)| item).collect())
 }
 
 /// A person's decision.
@@ -99,19 +111,25 @@ pub(crate) struct Settled {
 /// Settles one field, or a delete that met an edit. The decision travels to the hub and everybody else like any write.
 #[utoipa::path(post, path = "/v1/conflicts/settle", request_body = Settlement,
     responses((status = 200, body = Settled), (status = "4XX", body = Problem)))]
-pub(crate) async fn settle(State(app): State<App>, headers: HeaderMap, body: Body) -> Result<Json<Settled>, Problem> {
+pub(crate) async fn settle(
+    State(app): State<App>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Settled>, Problem> {
     expect_type(&headers, "application/json")?;
     let body = read(body, BODY_BYTES_MAX, "The settlement").await?;
     let wish: Settlement = serde_json::from_slice(&body).map_err(|e| {
         let wanted = "an object with type, id, field and value (or delete), why and optionally author";
         Problem::bad_request(format!("The body is not {wanted}: see column {}.", e.column()))
     })?;
-    let key = key(&wish.record_type, &wish.id)?;
+    let key = caller.key(Access::Write, &wish.record_type, &wish.id)?;
     if wish.why.is_empty() || wish.why.len() > sync_protocol::limits::NOTE_BYTES_MAX {
         return Err(Problem::bad_request("why must say in 1 to 512 bytes why this was decided."));
     }
     let author = wish.author.as_deref().map(Author::new).transpose();
     let author = author.map_err(|e| Problem::bad_request(format!("author is {e}.")))?;
+    let author = caller.author(author.or(named_author(&headers)?))?;
     let intent = match (wish.field, wish.delete) {
         (Some(field), None) => {
             let field = FieldName::new(&field).map_err(|e| Problem::bad_request(format!("field is {e}.")))?;
@@ -177,8 +195,9 @@ pub(crate) struct ParkedItem {
 
 /// Lists what the hub cannot use. Correcting the record is the usual way out; the hub then frees what waited for it.
 #[utoipa::path(get, path = "/v1/parked", responses((status = 200, body = ParkedList)))]
-pub(crate) async fn parked(State(app): State<App>) -> Result<Json<ParkedList>, Problem> {
+pub(crate) async fn parked(State(app): State<App>, caller: Caller) -> Result<Json<ParkedList>, Problem> {
     let found = app.store.read(|reader| reader.parked(ROWS_MAX)).await.map_err(Problem::from)?;
+    let found = shown(&caller, found, |parked| &parked.key)?;
     let parked = found.into_iter().map(|p| ParkedItem {
         change: change_name(p.dot),
         record_type: p.key.record_type.to_string(),
@@ -205,6 +224,7 @@ pub(crate) struct Decision {
     responses((status = 202, description = "Noted; the next sync tells the hub"), (status = "4XX", body = Problem)))]
 pub(crate) async fn decide(
     State(app): State<App>,
+    caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<axum::http::StatusCode, Problem> {
@@ -216,10 +236,10 @@ pub(crate) async fn decide(
     let unknown = || Problem::not_found("No such change is parked here; /v1/parked lists them.");
     let dot = parse_change(&decision.change).ok_or_else(unknown)?;
     let noted = app.store.write(move |tx| {
-        if !tx.reader()?.parked(ROWS_MAX)?.iter().any(|p| p.dot == dot) {
-            return Err(unknown());
-        }
-        Ok(tx.plea(dot, decision.discard)?)
+        let parked = tx.reader()?.parked(ROWS_MAX)?;
+        let parked = parked.iter().find(|p| p.dot == dot).ok_or_else(unknown)?;
+        caller.must(Access::Write, &parked.key.record_type)?;
+        Ok::<_, Problem>(tx.plea(dot, decision.discard)?)
     });
     noted.await?;
     Ok(axum::http::StatusCode::ACCEPTED)

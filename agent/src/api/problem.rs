@@ -1,12 +1,14 @@
 //! Errors as RFC 9457 problem documents: what is wrong, with which field, and what to do next. Never a value.
 
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use sync_protocol::edit::EditError;
 use sync_protocol::gateway::Refusal;
+use sync_protocol::id::RecordType;
 use utoipa::ToSchema;
 
+use crate::apps::Access;
 use crate::error::{Class, Error};
 use crate::store::Failure;
 
@@ -79,6 +81,66 @@ impl Problem {
     pub fn media_type(wanted: &str) -> Self {
         let detail = format!("Send the body as {wanted} and say so in Content-Type.");
         Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "Wrong kind of body", detail)
+    }
+
+    /// 401: no token, or none that is good now.
+    pub fn not_admitted() -> Self {
+        let detail = "Send the token that pairing gave: Authorization: Bearer TOKEN. If it was good before, it was \
+                      revoked or has ended: pair this app again (on the gateway: outpost pair NAME).";
+        Problem::new(StatusCode::UNAUTHORIZED, "not-paired", "This app is not paired", detail)
+    }
+
+    /// 403: the app was not let in for this.
+    pub fn not_allowed(access: Access, record_type: &RecordType) -> Self {
+        let verb = match access {
+            Access::Read => "read",
+            Access::Write => "write",
+        };
+        let detail = format!(
+            "This app may not {verb} {record_type} records. On the gateway, pair it again with --{verb} {record_type}."
+        );
+        Problem::new(StatusCode::FORBIDDEN, "not-allowed", "The app was not let in for this", detail)
+    }
+
+    /// 403: no such pairing code, or not any more.
+    pub fn wrong_code() -> Self {
+        let detail = "This code is not open: it is mistyped, was used, or is older than ten minutes. On the gateway, ask \
+                      for another: outpost pair NAME.";
+        Problem::new(StatusCode::FORBIDDEN, "wrong-code", "The code is not open", detail)
+    }
+
+    /// 429: guessing is slowed.
+    pub fn slow_down(what: &str) -> Self {
+        let detail = format!("{what} Wait a minute, then try again.");
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, "slow-down", "Too many wrong tries", detail)
+    }
+
+    /// 408: the body came too slowly.
+    pub fn too_slow() -> Self {
+        let detail = "The body came too slowly. Nothing of it that was not answered was saved; send it again.";
+        Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow", "The body came too slowly", detail)
+    }
+
+    /// 409: nobody can be let in where there is no door.
+    pub fn network_closed() -> Self {
+        let detail = "The gateway is closed to the network. Set listen in [network] of outpost.toml, such as \
+                      \"0.0.0.0:8471\", and start outpost again.";
+        Problem::new(StatusCode::CONFLICT, "network-closed", "The gateway is closed to the network", detail)
+    }
+
+    /// 421: asked for under a name that is not this gateway's.
+    pub fn misdirected(is_local: bool) -> Self {
+        let detail = match is_local {
+            true => "This listener is for this machine only: ask for 127.0.0.1 or localhost.",
+            false => "Ask for the gateway by its address, or set this name as network.name in outpost.toml.",
+        };
+        Problem::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", "This is not the name of the gateway", detail)
+    }
+
+    /// 403: a page of somebody else made the browser ask.
+    pub fn foreign_page() -> Self {
+        let detail = "A page of another site asked. If it shall, name its origin in network.origins of outpost.toml.";
+        Problem::new(StatusCode::FORBIDDEN, "foreign-page", "A page of another site asked", detail)
     }
 
     /// 409: there is nothing to settle there. `open` is what is in conflict.
@@ -193,6 +255,10 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_vec(&self).unwrap_or_default();
-        (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+        let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
     }
 }

@@ -14,10 +14,12 @@ use sync_protocol::merge::Presence;
 use utoipa::IntoParams;
 
 use super::App;
-use super::body::{key, object, read_json, record_type};
+use super::body::{object, read_json};
+use super::caller::Caller;
 use super::problem::Problem;
 use super::view::{HistoryItem, HistoryPage, Page, described};
 use super::write::{Outcome, Receipt, Terms, Wish, perform};
+use crate::apps::Access;
 use crate::id::mint_id;
 use crate::store::{Answer, Filter, Query, Stored};
 
@@ -42,14 +44,15 @@ const JSON: &str = "application/json";
         (status = "4XX", body = Problem), (status = 507, body = Problem)))]
 pub(crate) async fn put(
     State(app): State<App>,
+    caller: Caller,
     Path((record_type, id)): Path<(String, String)>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let key = key(&record_type, &id)?;
-    let terms = Terms::from_headers(&headers)?;
+    let key = caller.key(Access::Write, &record_type, &id)?;
+    let terms = Terms::from_headers(&headers, &caller)?;
     let wish = Wish::Put(object(read_json(&headers, body, JSON).await?)?);
-    write(&app, key, wish, terms).await
+    write(&app, &caller, key, wish, terms).await
 }
 
 /// Changes some fields of a record by a JSON merge patch (RFC 7396); `null` removes a field.
@@ -61,14 +64,15 @@ pub(crate) async fn put(
     responses((status = 200, body = Receipt, description = "Changed, or the same already"), (status = "4XX", body = Problem)))]
 pub(crate) async fn patch(
     State(app): State<App>,
+    caller: Caller,
     Path((record_type, id)): Path<(String, String)>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let key = key(&record_type, &id)?;
-    let terms = Terms::from_headers(&headers)?;
+    let key = caller.key(Access::Write, &record_type, &id)?;
+    let terms = Terms::from_headers(&headers, &caller)?;
     let wish = Wish::Patch(read_json(&headers, body, MERGE_PATCH).await?);
-    write(&app, key, wish, terms).await
+    write(&app, &caller, key, wish, terms).await
 }
 
 /// Deletes a record. Its history stays.
@@ -77,13 +81,18 @@ pub(crate) async fn patch(
     responses((status = 200, body = Receipt), (status = "4XX", body = Problem)))]
 pub(crate) async fn delete(
     State(app): State<App>,
+    caller: Caller,
     Path((record_type, id)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    write(&app, key(&record_type, &id)?, Wish::Delete, Terms::from_headers(&headers)?).await
+    let key = caller.key(Access::Write, &record_type, &id)?;
+    let terms = Terms::from_headers(&headers, &caller)?;
+    write(&app, &caller, key, Wish::Delete, terms).await
 }
 
-async fn write(app: &App, key: RecordKey, wish: Wish, terms: Terms) -> Result<Response, Problem> {
+async fn write(app: &App, caller: &Caller, key: RecordKey, wish: Wish, terms: Terms) -> Result<Response, Problem> {
+    // Once more: an app may have been revoked while its body came.
+    caller.must(Access::Write, &key.record_type)?;
     app.disk.check_room()?;
     let now = app.clock.now();
     let receipt = app.store.write(move |tx| perform(tx, key, wish, terms, now)).await?;
@@ -110,14 +119,16 @@ pub(crate) fn quoted(etag: &str) -> String {
         (status = 507, body = Problem)))]
 pub(crate) async fn post(
     State(app): State<App>,
+    caller: Caller,
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let record_type = record_type(&name)?;
-    let terms = Terms::from_headers(&headers)?;
+    let record_type = caller.record_type(Access::Write, &name)?;
+    let terms = Terms::from_headers(&headers, &caller)?;
     let repeat_key = idempotency_key(&headers, &name)?;
     let body = object(read_json(&headers, body, JSON).await?)?;
+    caller.must(Access::Write, &record_type)?;
     app.disk.check_room()?;
     let now = app.clock.now();
     let id = mint_id(now.now_ms)?;
@@ -170,11 +181,12 @@ pub(crate) struct ReadParams {
         (status = 404, body = Problem), (status = 410, body = Problem)))]
 pub(crate) async fn get(
     State(app): State<App>,
+    caller: Caller,
     Path((record_type, id)): Path<(String, String)>,
     QueryParams(params): QueryParams<ReadParams>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let key = key(&record_type, &id)?;
+    let key = caller.key(Access::Read, &record_type, &id)?;
     let found = app.store.read(move |reader| {
         let stored = reader.get(&key)?;
         let rules = reader.rules()?;
@@ -201,9 +213,10 @@ pub(crate) async fn get(
     responses((status = 200, body = HistoryPage), (status = 404, body = Problem)))]
 pub(crate) async fn history(
     State(app): State<App>,
+    caller: Caller,
     Path((record_type, id)): Path<(String, String)>,
 ) -> Result<Json<HistoryPage>, Problem> {
-    let key = key(&record_type, &id)?;
+    let key = caller.key(Access::Read, &record_type, &id)?;
     let found = app
         .store
         .read(move |reader| Ok::<_, Problem>((reader.get(&key)?.is_some(), reader.history(&key, LIST_LIMIT_MAX)?)));
@@ -222,10 +235,16 @@ pub(crate) async fn history(
     responses((status = 200, body = Page), (status = 400, body = Problem)))]
 pub(crate) async fn list(
     State(app): State<App>,
+    caller: Caller,
     Path(name): Path<String>,
     QueryParams(params): QueryParams<Vec<(String, String)>>,
 ) -> Result<Json<Page>, Problem> {
-    let mut query = Query { record_type: record_type(&name)?, filters: Vec::new(), after: None, limit: LIST_LIMIT };
+    let mut query = Query {
+        record_type: caller.record_type(Access::Read, &name)?,
+        filters: Vec::new(),
+        after: None,
+        limit: LIST_LIMIT,
+    };
     for (name, value) in params {
         match name.as_str() {
             "limit" => {

@@ -24,8 +24,11 @@ fn shows_nothing(method: &Method, path: &str) -> bool {
     let parts: Vec<&str> = path.split('/').skip(1).collect();
     match parts.as_slice() {
         ["v1", "records", _, _] => [Method::PUT, Method::PATCH, Method::DELETE].contains(method),
-        ["v1", "records", _] | ["v1", "batch" | "receipts" | "sync" | "enroll"] => method == Method::POST,
-        ["v1", "status"] | ["healthz"] => method == Method::GET,
+        ["v1", "records", _] | ["v1", "batch" | "receipts" | "sync" | "enroll" | "pair" | "pairings"] => {
+            method == Method::POST
+        }
+        ["v1", "status" | "apps"] | ["healthz"] => method == Method::GET,
+        ["v1", "apps", _] => method == Method::DELETE,
         _ => false,
     }
 }

@@ -9,6 +9,7 @@ use sync_protocol::id::{Author, RecordKey};
 use sync_protocol::merge::Presence;
 use utoipa::ToSchema;
 
+use super::caller::Caller;
 use super::problem::Problem;
 use crate::clock::Moment;
 use crate::store::{Stored, Tx};
@@ -73,22 +74,31 @@ pub(crate) enum Outcome {
 
 impl Terms {
     /// Reads `If-Match`, `If-None-Match` and the author.
-    pub(crate) fn from_headers(headers: &HeaderMap) -> Result<Terms, Problem> {
-        let text = |name: &str| match headers.get(name).map(|v| v.to_str()) {
-            None => Ok(None),
-            Some(Ok(text)) => Ok(Some(text.trim())),
-            Some(Err(_)) => Err(Problem::bad_request(format!("The header {name} is not plain text."))),
-        };
+    pub(crate) fn from_headers(headers: &HeaderMap, caller: &Caller) -> Result<Terms, Problem> {
+        let text = |name: &str| text(headers, name);
         let must_be_new = match text(header::IF_NONE_MATCH.as_str())? {
             None => false,
             Some("*") => true,
             Some(_) => return Err(Problem::bad_request("For a write, If-None-Match can only be *.")),
         };
         let if_match = text(header::IF_MATCH.as_str())?.map(|tag| tag.trim_matches('"').to_owned());
-        let author = text(AUTHOR_HEADER)?.map(Author::new).transpose();
-        let author = author.map_err(|e| Problem::bad_request(format!("The header {AUTHOR_HEADER} is {e}.")))?;
+        let author = caller.author(named_author(headers)?)?;
         Ok(Terms { if_match, must_be_new, author })
     }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Problem> {
+    match headers.get(name).map(|v| v.to_str()) {
+        None => Ok(None),
+        Some(Ok(text)) => Ok(Some(text.trim())),
+        Some(Err(_)) => Err(Problem::bad_request(format!("The header {name} is not plain text."))),
+    }
+}
+
+/// The person that a request names in its header.
+pub(crate) fn named_author(headers: &HeaderMap) -> Result<Option<Author>, Problem> {
+    let author = text(headers, AUTHOR_HEADER)?.map(Author::new).transpose();
+    author.map_err(|e| Problem::bad_request(format!("The header {AUTHOR_HEADER} is {e}.")))
 }
 
 /// Captures one write in the transaction `tx`. On an error nothing has been written.

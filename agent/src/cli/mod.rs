@@ -1,6 +1,7 @@
 //! The command line: what a technician types. Each command is a few calls of the local API, so that it does the same with a
 //! running daemon and without one.
 
+mod apps;
 mod client;
 mod doctor;
 mod import;
@@ -46,10 +47,16 @@ pub struct Cli {
 enum Command {
     /// Serve apps and sync with the hub, until stopped.
     Run {
-        /// Where apps reach the gateway; port 0 takes a free one.
+        /// Where programs and commands of this machine reach the gateway; port 0 takes a free one.
         #[arg(long, value_name = "ADDR:PORT")]
         listen: Option<SocketAddr>,
+        /// Where paired apps reach it from the clinic's network, such as 0.0.0.0:8471.
+        #[arg(long, value_name = "ADDR:PORT")]
+        network: Option<SocketAddr>,
     },
+    Pair(apps::Pair),
+    #[command(subcommand)]
+    Apps(apps::Apps),
     /// Join a hub with the one-time code that its admin made.
     Enroll {
         /// The code, which says where the hub is; before it an address, such as https://hub.example.org, if that is another.
@@ -109,11 +116,17 @@ pub async fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Error> {
     let folder = data_dir(cli.data_dir)?;
     let load = || Config::load(cli.config.as_deref(), &folder);
     match cli.command {
-        Command::Run { listen } => {
+        Command::Run { listen, network } => {
             let mut config = load()?;
             config.listen = listen.unwrap_or(config.listen);
-            let announce = |address| {
-                let _ = writeln!(out, "listening on http://{address}").and_then(|()| out.flush());
+            config.network.listen = network.or(config.network.listen);
+            config.check_listeners()?;
+            let announce = |address, network: Option<SocketAddr>| {
+                let _ = writeln!(out, "listening on http://{address}");
+                if let Some(address) = network {
+                    let _ = writeln!(out, "and for paired apps on https://{address}");
+                }
+                let _ = out.flush();
             };
             run(&folder, &config, announce, stop_signal()).await
         }
@@ -135,6 +148,8 @@ pub async fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Error> {
             let name = answer.get("name").and_then(serde_json::Value::as_str).unwrap_or_default();
             writeln!(out, "enrolled as {name} at {hub_url}").map_err(Error::from)
         }
+        Command::Pair(pair) => pair.execute(&mut Client::connect(&folder, &load()?).await?, out).await,
+        Command::Apps(apps) => apps.execute(&mut Client::connect(&folder, &load()?).await?, out).await,
         Command::Status { json } => status(&folder, &load().unwrap_or_default(), json, out).await,
         Command::Sync => sync(&mut Client::connect(&folder, &load()?).await?, out).await,
         Command::Import(import) => import.execute(&mut Client::connect(&folder, &load()?).await?, out).await,

@@ -187,11 +187,11 @@ pub(super) fn type_and_id(record: &str) -> Result<(&str, &str), Error> {
     parts.ok_or_else(|| Error::Usage(format!("{record} is not a record's name: it is TYPE/ID, such as patient/p1")))
 }
 
-fn rows<'a>(answer: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
+pub(super) fn rows<'a>(answer: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
     answer.get(key).and_then(Value::as_array).into_iter().flatten()
 }
 
-fn text<'a>(row: &'a Value, key: &str) -> &'a str {
+pub(super) fn text<'a>(row: &'a Value, key: &str) -> &'a str {
     row.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 

@@ -34,7 +34,7 @@ impl Client {
         body: &[u8],
     ) -> io::Result<(u16, Vec<u8>)> {
         let mut message = format!(
-            "{method} {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\n\r\n",
             body.len()
         )
         .into_bytes();

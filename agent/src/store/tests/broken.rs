@@ -9,6 +9,7 @@ use serde_json::json;
 use sync_protocol::gateway::UNENROLLED;
 
 use super::*;
+use crate::apps::{Fingerprint, Grant, PairedApp, Types};
 use crate::disk::Disk;
 use crate::status;
 use crate::store::{Enrolment, FILE_NAME, ScanAt, Verdict, files_aside};
@@ -245,7 +246,20 @@ fn a_page_in_use_twice_makes_it_unsafe() {
 
 #[test]
 fn an_unsafe_database_is_set_aside_while_running() {
-    let Clinic { dir, store, .. } = Clinic::filled(400).with_file(|bytes| cross_link(bytes));
+    let clinic = Clinic::filled(400);
+    let tablet = PairedApp {
+        name: "tablet".to_owned(),
+        token: Fingerprint([7; 32]),
+        grant: Grant { reads: Types::All, writes: Types::parse(["visit"]).unwrap() },
+        paired_ms: NOW_MS,
+        days: 365,
+        expires_ms: NOW_MS + 1,
+        used_ms: 0,
+    };
+    let known = tablet.clone();
+    let pairing = clinic.store.blocking_write(move |tx| tx.set_face_key(&[9; 8]).and_then(|()| tx.set_app(&known)));
+    pairing.unwrap();
+    let Clinic { dir, store, .. } = clinic.with_file(|bytes| cross_link(bytes));
     assert!(files_aside(dir.path()).is_empty());
     drop(store);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -255,9 +269,11 @@ fn an_unsafe_database_is_set_aside_while_running() {
             tokio::task::yield_now().await;
         }
     };
-    runtime.block_on(crate::run::run(dir.path(), &config, |_| {}, until)).unwrap();
+    runtime.block_on(crate::run::run(dir.path(), &config, |_, _| {}, until)).unwrap();
     drop(runtime);
     let store = Store::open(dir.path(), Options::default()).unwrap();
+    let carried = store.blocking_read(|reader| Ok::<_, Error>((reader.apps()?, reader.face_key()?))).unwrap();
+    assert_eq!(carried, (vec![tablet], Some(vec![9; 8])), "apps go on being let in");
     let mut clinic = Clinic { dir, store, now_ms: NOW_MS };
     let rescued = Connection::open(clinic.began_anew()).unwrap();
     let tables: i64 = rescued.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).unwrap();

@@ -15,6 +15,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::api::{App, router};
+use crate::apps::Door;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::status;
@@ -35,7 +36,7 @@ impl Clinic {
         let clock = Clock::default();
         let (sync, _) = sync_loop(self.store.clone(), clock.clone(), std::time::Duration::from_secs(300));
         let disk = Disk::new(self.path(), reserve_bytes);
-        router(App { store: self.store.clone(), clock, disk, sync })
+        router(App { store: self.store.clone(), clock, disk, sync, door: Door::default(), entrance: None })
     }
 
     fn status(&self, disk: &Disk) -> status::Status {
