@@ -144,17 +144,16 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
             fits &= mark.acked == Seq(0);
             continue;
         };
-        if at.acked > mark.acked {
+        // Only this hub acknowledges, and what it has acknowledged it has: unless it was put back. Copies of a card may have
+        // brought others under these numbers since.
+        if at.acked > mark.acked || !is_on_chain(store, request.origin, at, &mark)? {
             store.new_epoch(now_ms)?;
             return rebase(store, &with.gateway, request, now_ms);
         }
         fits &= at.last >= mark.acked;
-        match is_on_chain(store, request.origin, at, &mark)? {
-            true => drop(with.agreed.insert(stream, at.acked)),
-            false => drop(with.forked.insert(stream)),
-        }
+        with.agreed.insert(stream, at.acked);
     }
-    if !is_stale && request.origin == with.gateway.origin && fits && with.forked.is_empty() {
+    if !is_stale && request.origin == with.gateway.origin && fits {
         with.standing = Standing::Member;
     }
     Ok(Opened::Ready(Box::new(with)))
@@ -229,7 +228,8 @@ pub(super) fn rebase<S: Store>(
     let mut response = Response::new(Status::Rebase, store.epoch()?, now_ms, common);
     let is_known = store.device_of(request.origin)? == Some(gateway.device);
     for at in &request.streams {
-        response.acks.push(match is_known {
+        let mark = store.mark(request.origin, at.stream)?;
+        response.acks.push(match is_known && is_on_chain(store, request.origin, at, &mark)? {
             true => ack(store, request.origin, at.stream, at.acked, None)?,
             false => Ack::nothing(at.stream),
         });

@@ -215,7 +215,11 @@ impl World<'_> {
         let site = &mut self.sites[at];
         match head.status {
             Status::Ok | Status::Compared => {}
-            Status::NewOrigin => self.tally.new_origins += 1,
+            Status::NewOrigin => {
+                self.tally.new_origins += 1;
+                // What apps have read is found again by going back from what is there, and that has other numbers now.
+                site.read.clear();
+            }
             Status::Rebase => self.tally.rebases += 1,
             Status::Denied | Status::Revoked => site.is_denied = true,
             Status::Upgrade => self.tally.upgrades += 1,

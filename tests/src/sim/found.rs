@@ -208,6 +208,24 @@ fn a_hub_that_goes_back_twice_gives_no_number_of_its_own_again() {
     );
 }
 
+/// Seed 68205. The other copy of the card has brought another write under the number that was lost.
+#[test]
+fn what_a_hub_acknowledged_and_lost_is_missed_although_it_has_as_many_writes_again() {
+    play(
+        &[3],
+        vec![
+            Event::Backup,
+            Event::Image { at: 0 },
+            Event::Write { at: 0, id: 14, key: 1, act: Act::Count(-4), is_stale: false, is_synced: true },
+            Event::Sync { at: 0 },
+            Event::Clone { at: 0 },
+            Event::Restore { is_told: false },
+            Event::Write { at: 1, id: 17, key: 0, act: Act::Append, is_stale: false, is_synced: true },
+            Event::Sync { at: 1 },
+        ],
+    );
+}
+
 /// Asks, is answered, and takes the answer; the power goes after so many commits.
 fn exchange(at: usize, cut: Option<u8>) -> [Event; 3] {
     let shape = Shape::Whole;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use sync_protocol::id::{Dot, FieldName, RecordKey};
+use sync_protocol::id::{FieldName, RecordKey};
 use sync_protocol::record::{Change, Op, Record, Stamp, State};
 use sync_protocol::value::Value;
 
@@ -22,8 +22,6 @@ pub(super) struct Promise {
     pub(super) key: RecordKey,
     /// What changed.
     pub(super) changes: BTreeMap<FieldName, Change>,
-    /// The number that it was captured under.
-    pub(super) dot: Dot,
     /// By how much `stock` was to change.
     pub(super) count: i64,
     /// For each field the writes that its author had before them, or that those had replaced.

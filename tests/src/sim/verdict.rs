@@ -88,13 +88,14 @@ impl World<'_> {
         self.was_restored && of_sites.filter(of).any(|op| Some(op.stamp.seen) > counted)
     }
 
-    /// Whether a write was renumbered after another copy of its card had brought what they have in common. Its `seen` cannot
-    /// tell that it knew of that, so that a delete is kept for review then.
+    /// Whether the card of a write had written to the record under an origin that it gave up. The `seen` of the write cannot
+    /// tell that it knew of that before a pull has brought it, so that a delete is kept for review then.
     fn is_parted(&self, case: &Case<'_>, id: u8) -> bool {
-        let dot_of = |id: u8| self.hub.store.history().find(|op| id_of(&op.stamp) == Some(id)).map(|op| op.stamp.dot);
-        let Some(made) = self.oracle.get(id).map(|p| p.dot) else { return false };
-        let moved = dot_of(id).is_some_and(|dot| dot.origin != made.origin);
-        moved && case.applied.iter().any(|(other, _)| dot_of(*other).is_some_and(|dot| dot.origin == made.origin))
+        self.sites.iter().any(|site| {
+            let of_record: Vec<&Op> = site.store.own().map(|(op, _)| op).filter(|op| op.key == *case.key).collect();
+            let origin = of_record.iter().find(|op| id_of(&op.stamp) == Some(id)).map(|op| op.stamp.dot.origin);
+            origin.is_some_and(|origin| of_record.iter().any(|op| op.stamp.dot.origin != origin))
+        })
     }
 
     fn judge(&self, case: &Case<'_>, name: &FieldName, cell: &Cell) -> Result<(), String> {

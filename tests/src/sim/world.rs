@@ -222,8 +222,7 @@ impl<'a> World<'a> {
     fn promise(&mut self, id: u8, op: Op, act: Act, saw: Saw, standing: Standing) {
         self.tally.writes += 1;
         let count = if let Act::Count(n) = act { i64::from(n) } else { 0 };
-        let dot = op.stamp.dot;
-        self.oracle.add(id, Promise { key: op.key, changes: op.changes, dot, count, saw, standing });
+        self.oracle.add(id, Promise { key: op.key, changes: op.changes, count, saw, standing });
     }
 
     /// What an author has seen who looks at a copy of a record at a gateway.
