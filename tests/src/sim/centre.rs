@@ -58,6 +58,8 @@ pub(super) struct Hearing {
 pub(super) enum Heard {
     /// An answer.
     Answer(Vec<u8>),
+    /// The head came whole, and cannot be read.
+    Unread(DecodeError),
     /// Nobody to answer, or nothing to say.
     Nothing,
     /// The hub goes on later.
@@ -182,11 +184,12 @@ impl Centre {
         let Ok(Some((head, start))) = split_head(&bytes) else { return Heard::Nothing };
         let head = match builds::heard(self.build, head) {
             Ok(head) => head,
-            Err(DecodeError::Version(_)) if !is_cut => {
+            Err(DecodeError::Version(_)) if is_cut => return Heard::Nothing,
+            Err(DecodeError::Version(_)) => {
                 let response = self.look(now_ms, |store| hub::upgrade(store, now_ms)).unwrap();
                 return Heard::Answer(body(&response.encode(), []));
             }
-            Err(_) => return Heard::Nothing,
+            Err(error) => return Heard::Unread(error),
         };
         let Some(opened) = room(self.now(now_ms, |store| hub::open(store, head, now_ms))) else {
             return Heard::Nothing;

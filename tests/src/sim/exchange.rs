@@ -30,6 +30,11 @@ pub(super) fn room<T>(done: Result<T, Error>, full: &mut u64) -> Option<T> {
     }
 }
 
+/// Heads come whole or not at all here, and there is no build that cannot read those of another.
+fn unread(who: String) -> Failure {
+    Failure::new(Kind::Version, format!("a head cannot be read by {who}"))
+}
+
 impl World<'_> {
     /// Exchanges until there is no news.
     pub(super) fn sync(&mut self, at: usize) -> Result<(), Failure> {
@@ -97,6 +102,7 @@ impl World<'_> {
     fn heard(&mut self, at: usize, number: u32, heard: Heard) -> Result<(), Failure> {
         match heard {
             Heard::Nothing => Ok(()),
+            Heard::Unread(error) => Err(unread(format!("the hub of gateway {at}: {error}"))),
             Heard::Paused(hearing) => {
                 self.hub.paused.push(*hearing);
                 Ok(())
@@ -127,7 +133,8 @@ impl World<'_> {
         self.sites[at].asked = None;
         let (bytes, is_cut) = wire::arrive(&answer, shape);
         let Ok(Some((head, start))) = split_head(&bytes) else { return Ok(None) };
-        let Ok(head) = builds::taken(self.sites[at].build, head) else { return Ok(None) };
+        let head =
+            builds::taken(self.sites[at].build, head).map_err(|error| unread(format!("gateway {at}: {error}")))?;
         self.look_at(at, &head)?;
         if head.status == Status::Upgrade {
             return self.take_upgrade(at, &asked.head, &head).map(Some);

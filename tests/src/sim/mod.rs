@@ -152,7 +152,8 @@ pub enum Kind {
     Diverged,
     /// A gateway that did nothing wrong is shut out.
     ShutOut,
-    /// Who speaks another major version is not told so, or one who speaks the same is told that, or something changes with it.
+    /// A head cannot be read; or who speaks another major version is not told so, or one who speaks the same is told that, or
+    /// something changes with it.
     Version,
     /// The core would not take a write, although nothing is wrong with it.
     Refused,
