@@ -7,6 +7,7 @@ mod quarantine;
 mod records;
 mod rules;
 
+use std::future::pending;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -208,8 +209,9 @@ fn serve_command(place: &mut Place<'_>, listen: Option<SocketAddr>) -> Result<()
             hub.write(move |tx| tx.note_bound(&bound.to_string())).await?;
         }
         place.say(format!("listening on {scheme}://{bound}"));
+        let asked = asked_to_end();
         let until = async {
-            asked_to_end().await;
+            asked.await;
             service::ending();
         };
         let served = async {
@@ -222,8 +224,6 @@ fn serve_command(place: &mut Place<'_>, listen: Option<SocketAddr>) -> Result<()
             }
         };
         tokio::select! {
-            // Serving first, which listens for the end: whoever is told that we are ready may ask for it at once.
-            biased;
             ended = served => ended?,
             never = service::vouch(&hub, bound) => match never {},
         }
@@ -267,17 +267,16 @@ fn certificate(place: &mut Place<'_>, command: &CertificateCommand) -> Result<()
 }
 
 /// Ready on Ctrl-C or SIGTERM.
-async fn asked_to_end() {
+fn asked_to_end() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let interrupt = tokio::signal::ctrl_c();
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => {
-            tokio::select! {
-                _ = interrupt => {}
-                _ = terminate.recv() => {}
-            }
+    // Listened for from here on: whoever is told that we are ready may ask at once.
+    let (interrupt, terminate) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    async {
+        let (Ok(mut interrupt), Ok(mut terminate)) = (interrupt, terminate) else { return pending().await };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
         }
-        Err(_) => drop(interrupt.await),
     }
 }
 

@@ -66,6 +66,8 @@ fn take_head<S: Store>(store: &mut S, request: &Request, response: &Response) ->
                 (state.device, state.key, state.turn) = (device, state.key.part(device.0), 0);
             }
             state.told = false;
+            // Nobody takes what was asked of it before who it is has been settled, and offering comes before showing its ops.
+            state.wanted.clear();
             for ack in &response.acks {
                 result.acknowledged += acknowledge(store, &mut state, ack, &rules, latest(response.hub_ms))?;
             }

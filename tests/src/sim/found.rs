@@ -226,6 +226,24 @@ fn what_a_hub_acknowledged_and_lost_is_missed_although_it_has_as_many_writes_aga
     );
 }
 
+/// Seed 303408.
+#[test]
+fn a_card_that_is_put_back_while_it_offers_records_shows_its_own_ops_first() {
+    let mut events = vec![
+        Event::HubWrite { id: 2, key: 0, act: Act::Pick("stage", 3) },
+        Event::Write { at: 0, id: 3, key: 0, act: Act::Pick("alive", 1), is_stale: false, is_synced: false },
+        Event::Sync { at: 1 },
+        Event::Backup,
+        Event::Restore { is_told: true },
+        Event::Sync { at: 0 },
+    ];
+    events.extend(exchange(1, None));
+    let [ask, serve, take] = exchange(1, None);
+    let write = Event::Write { at: 1, id: 24, key: 0, act: Act::Move(2), is_stale: false, is_synced: true };
+    events.extend([ask, serve, write, take, Event::Image { at: 1 }, Event::Sync { at: 1 }, Event::PutBack { at: 1 }]);
+    play(&[3, 3], events);
+}
+
 /// Asks, is answered, and takes the answer; the power goes after so many commits.
 fn exchange(at: usize, cut: Option<u8>) -> [Event; 3] {
     let shape = Shape::Whole;
