@@ -70,6 +70,6 @@ for arch in "${wanted[@]}"; do
 done
 if command -v lintian >/dev/null; then
   echo "== lintian"
-  lintian --fail-on error "$packages"/*.deb
+  for arch in "${wanted[@]}"; do lintian --fail-on error "$packages"/*_"$arch.deb"; done
 fi
 (cd "$packages" && sha256sum -- *)
