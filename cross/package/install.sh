@@ -44,6 +44,6 @@ fi
 cat <<'TEXT'
 The gateway is installed. Next, join it to a hub:
   outpost() { sudo -u outpost outpost --data-dir /var/lib/outpost --config /etc/outpost/outpost.toml "$@"; }
-  outpost enroll https://HUB CODE        the admin of the hub makes the code
+  outpost enroll OP1-CODE        the admin of the hub makes the code
   outpost status                         what is held, and what waits
 TEXT
