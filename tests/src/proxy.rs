@@ -128,6 +128,10 @@ impl Link {
         let (Ok(gateway_end), Ok(hub_end)) = (gateway.try_clone(), hub.try_clone()) else { return };
         let number = self.connections.fetch_add(1, Ordering::SeqCst);
         self.open.lock().unwrap_or_else(|e| e.into_inner()).insert(number, [gateway_end, hub_end]);
+        if self.is_down.load(Ordering::SeqCst) {
+            // It went down while we connected, and whoever took it down may not have found us here.
+            self.sever();
+        }
         let link = Arc::clone(self);
         let up = thread::spawn(move || link.pump_up(gateway_up, hub_up));
         self.pump_down(hub, gateway);
