@@ -189,10 +189,13 @@ fn what_is_too_large_is_refused() {
     let gateway = Open::start();
     let token = gateway.pair(json!({"name": "tablet"}));
     let large = json!({"x": "y".repeat(300_000)}).to_string();
-    assert_eq!(gateway.ask(&token, "PUT", PATIENT, &[], &large).status, 413);
-    assert_eq!(gateway.ask("", "POST", "/v1/pair", &[], &large).status, 413);
+    // What is still on its way when the gateway ends the connection can cost the sender the answer: then it hears nothing.
+    let is_refused = |answer: u16, with: u16| answer == with || answer == 0;
+    assert!(is_refused(gateway.ask(&token, "PUT", PATIENT, &[], &large).status, 413));
+    assert!(is_refused(gateway.ask("", "POST", "/v1/pair", &[], &large).status, 413));
     let wide = format!("x-wide: {}", "y".repeat(300_000));
-    assert_eq!(gateway.ask(&token, "GET", PATIENT, &[&wide], "").status, 431);
+    assert!(is_refused(gateway.ask(&token, "GET", PATIENT, &[&wide], "").status, 431));
+    assert_eq!(gateway.ask(&token, "GET", PATIENT, &[], "").status, 404, "nothing of it was taken");
     let many: Vec<String> = (0..200).map(|n| format!("x-{n}: y")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     assert_eq!(gateway.ask(&token, "GET", PATIENT, &many, "").status, 431);
