@@ -16,6 +16,13 @@ use crate::limits;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Device(pub u32);
 
+impl Device {
+    /// What is below all devices that are enrolled in an epoch; as with [`Origin::before`].
+    pub fn before(epoch: Epoch) -> Device {
+        Device(Origin::before(epoch).0)
+    }
+}
+
 /// One incarnation of one gateway, assigned by the hub and never used again for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Origin(pub u32);

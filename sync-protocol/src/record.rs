@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::clock::{Hlc, TimeQuality};
-use crate::id::{Author, Dot, FieldName, HubSeq, Origin, RecordKey, Scope, Source, Writer};
+use crate::id::{Author, Dot, FieldName, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream, Writer};
 use crate::value::Value;
 
 /// The circumstances of one write: who, when, how good the clock was, and what had been seen.
@@ -275,5 +275,35 @@ impl Change {
     /// A plain new value.
     pub fn put(value: Value) -> Change {
         Change::Put { value: Some(value), unseen: Vec::new() }
+    }
+
+    /// Moves what it says of other writes over to the numbers that these have elsewhere. What has none there was not seen for
+    /// sure, and cannot be taken out of a set.
+    ///
+    /// # Errors
+    /// What `name` reports.
+    pub fn rename<E>(&mut self, mut name: impl FnMut(Dot) -> Result<Option<Dot>, E>) -> Result<(), E> {
+        match self {
+            Change::Put { unseen, .. } => {
+                for dot in unseen {
+                    *dot = name(*dot)?.unwrap_or(*dot);
+                }
+            }
+            Change::Members { remove, .. } => {
+                for (_, writes) in remove {
+                    let mut renamed = BTreeMap::new();
+                    for ((origin, stream), seq) in std::mem::take(writes) {
+                        let Ok(stream) = Stream::from_number(stream) else { continue };
+                        if let Some(new) = name(Dot { origin, stream, seq: Seq(seq) })? {
+                            let known = renamed.entry(new.writer()).or_insert(0);
+                            *known = new.seq.0.max(*known);
+                        }
+                    }
+                    *writes = renamed;
+                }
+            }
+            Change::Append(_) | Change::Count { .. } => {}
+        }
+        Ok(())
     }
 }

@@ -50,12 +50,19 @@ impl Tx<'_> {
             return Err(HubError::NameTaken(new.name.clone()));
         }
         let scopes = scopes_text(&new.scopes);
+        let device = self.next_device()?;
         let mut insert =
-            self.sql("INSERT INTO gateways (name, added_ms, scopes, source) VALUES (?1, ?2, ?3, ?4) RETURNING device")?;
-        let device: i64 = insert
-            .query_row(params![new.name, self.now_ms, scopes, source.0], |row| row.get(0))
-            .map_err(StoreError::from)?;
-        Ok(Device(small(device)))
+            self.sql("INSERT INTO gateways (device, name, added_ms, scopes, source) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+        insert.execute(params![device.0, new.name, self.now_ms, scopes, source.0]).map_err(StoreError::from)?;
+        Ok(device)
+    }
+
+    /// A device number that was never given, not in a time that this hub lost either.
+    fn next_device(&mut self) -> Result<Device, StoreError> {
+        let before = Device::before(self.epoch()?);
+        let mut select =
+            self.sql("SELECT max(coalesce(max(device), 0), ?1) + 1 FROM gateways WHERE device < ?1 + 65536")?;
+        Ok(Device(small(select.query_row([before.0], |row| row.get(0))?)))
     }
 
     fn count(&self, sql: &str, name: &str) -> Result<i64, StoreError> {
@@ -271,13 +278,16 @@ impl Tx<'_> {
     fn insert_twin(&mut self, device: Option<Device>, of: &Gateway) -> Result<Device, StoreError> {
         let (name, ..) = self.enrolment_of(of.device)?;
         let nth = self.count("SELECT count(*) FROM gateways WHERE name LIKE ?1 || '-twin-%'", &name)? + 1;
-        let device: i64 = self
-            .sql(
+        let device = match device {
+            Some(device) => device,
+            None => self.next_device()?,
+        };
+        self.sql(
                 "INSERT INTO gateways (device, name, added_ms, scopes, source, twin_of, enrolled_ms, last_error, last_error_ms,
                                        cert_key)
-                 SELECT ?7, ?1, ?2, ?3, ?4, ?5, ?2, ?6, ?2, cert_key FROM gateways WHERE device = ?5 RETURNING device",
+                 SELECT ?7, ?1, ?2, ?3, ?4, ?5, ?2, ?6, ?2, cert_key FROM gateways WHERE device = ?5",
             )?
-            .query_row(
+            .execute(
                 params![
                     format!("{name}-twin-{nth}"),
                     self.now_ms,
@@ -285,11 +295,10 @@ impl Tx<'_> {
                     of.source.0,
                     of.device.0,
                     format!("runs with a copy of the card of {name}"),
-                    device.map(|device| device.0),
+                    device.0,
                 ],
-                |row| row.get(0),
             )?;
-        Ok(Device(small(device)))
+        Ok(device)
     }
 
     /// Subscribes a gateway to these scopes. It hears of it with the next sync.

@@ -65,6 +65,12 @@ impl Tx<'_> {
         Ok(())
     }
 
+    pub(super) fn was_applied(&mut self, at: Dot) -> Result<bool, StoreError> {
+        let mut select =
+            self.sql("SELECT 1 FROM history WHERE origin = ?1 AND stream = ?2 AND seq = ?3 AND applied <> 0")?;
+        Ok(select.exists(columns(at))?)
+    }
+
     pub(super) fn chain_after(&mut self, at: Dot) -> Result<Option<Short>, StoreError> {
         let mut select = self.sql("SELECT chain FROM history WHERE origin = ?1 AND stream = ?2 AND seq = ?3")?;
         let kept: Option<Vec<u8>> = select.query_row(columns(at), |row| row.get(0)).optional()?;

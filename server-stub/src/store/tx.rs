@@ -144,6 +144,12 @@ impl Snapshot for Tx<'_> {
         Ok(device.map(|device| Device(small(device))))
     }
 
+    fn origin_before(&mut self, origin: Origin) -> Result<Option<Origin>, StoreError> {
+        let mut select = self.sql("SELECT after FROM origins WHERE origin = ?1 AND after <> 0 AND after <> origin")?;
+        let before: Option<i64> = select.query_row([origin.0], |row| row.get(0)).optional()?;
+        Ok(before.map(|before| Origin(small(before))))
+    }
+
     fn mark(&mut self, origin: Origin, stream: Stream) -> Result<Mark, StoreError> {
         let mut select = self.sql("SELECT acked, chain, durable FROM marks WHERE origin = ?1 AND stream = ?2")?;
         let mark = select.query_row(params![origin.0, stream.number()], |row| {
@@ -167,6 +173,10 @@ impl Snapshot for Tx<'_> {
 
     fn ranges(&mut self, origin: Origin, stream: Stream, after: Seq, upto: Seq) -> Result<Vec<AckRange>, StoreError> {
         self.applied_ranges(origin, stream, after, upto)
+    }
+
+    fn is_applied(&mut self, dot: Dot) -> Result<bool, StoreError> {
+        self.was_applied(dot)
     }
 
     fn record(&mut self, key: &RecordKey) -> Result<Option<Record>, StoreError> {

@@ -3,7 +3,7 @@
 use sync_protocol::clock::{Hlc, TimeQuality};
 use sync_protocol::digest::Chain;
 use sync_protocol::hub::{Arrived, HeldOp, Snapshot, Store};
-use sync_protocol::id::{Dot, HubSeq, Origin, RecordKey, Seq, Source, Stream};
+use sync_protocol::id::{Device, Dot, HubSeq, Origin, RecordKey, Seq, Source, Stream};
 use sync_protocol::identity::DeviceKey;
 use sync_protocol::record::{Op, Stamp};
 
@@ -29,6 +29,20 @@ fn a_code_expires() {
         |tx: &mut Tx<'_>| tx.redeem("ABCDEFGHJKMN", "{}", "", DeviceKey([1; 32])).map(|enrolled| enrolled.name);
     assert!(matches!(database.write(late, redeem), Err(HubError::Code("this code has expired"))));
     assert_eq!(database.write(late - 1, redeem).unwrap(), "a");
+}
+
+#[test]
+fn a_gateway_that_is_enrolled_after_a_restore_gets_no_number_that_was_given_in_the_lost_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut database = database(&dir);
+    let add = |database: &mut Database, name: &str| {
+        let new = new_gateway(name, &["mw"], "clinic").unwrap();
+        database.write(NOW_MS, |tx| tx.add_gateway(&new)).unwrap()
+    };
+    assert_eq!(["a", "b"].map(|name| add(&mut database, name)), [Device(1), Device(2)]);
+    let epoch = database.write(NOW_MS, |tx| tx.begin_epoch(0)).unwrap();
+    let first = Device::before(epoch).0 + 1;
+    assert_eq!(["c", "d"].map(|name| add(&mut database, name)), [Device(first), Device(first + 1)]);
 }
 
 /// The simulator takes from this what a power cut can leave: a commit that returned is synced.

@@ -1,13 +1,14 @@
 //! Going on differently: under another origin, or from an earlier number of a hub that was put back.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 
 use super::integrate::refresh;
 use super::{Fate, GatewayState, Store, UNENROLLED, bounded};
 use crate::digest::Chain;
 use crate::id::{Dot, FieldName, HubSeq, Origin, RecordKey, Scope, Seq, Stream};
 use crate::limits::SYMBOLS_FIRST;
-use crate::message::{Bound, Response};
+use crate::message::{Ack, Bound, Response, Short};
 use crate::record::{Change, Op, State};
 use crate::value::Value;
 
@@ -30,16 +31,28 @@ pub(super) fn rebase<S: Store>(store: &mut S, mut state: GatewayState, response:
         }
     }
     for ack in &response.acks {
+        let (acked, chain) = common(store, ack)?;
         let stream = state.stream_mut(ack.stream);
-        stream.durable = stream.durable.min(ack.acked);
-        if ack.acked < stream.acked {
-            let upto = std::mem::replace(&mut stream.acked, ack.acked);
-            stream.acked_chain = ack.chain;
-            reopen(store, ack.stream, ack.acked, upto)?;
+        stream.durable = stream.durable.min(acked);
+        if acked < stream.acked {
+            let upto = std::mem::replace(&mut stream.acked, acked);
+            stream.acked_chain = chain;
+            reopen(store, ack.stream, acked, upto)?;
         }
     }
     (state.told, state.unsure) = (false, false);
     store.set_state(&state)
+}
+
+/// Up to where a hub that was put back has the ops of this stream that are here. If what it has is of another history, because a
+/// copy of the card has come since, all that is kept is shown again, and the hub tells where the two part.
+fn common<S: Store>(store: &mut S, ack: &Ack) -> Result<(Seq, Short), S::Error> {
+    if store.chain_at(ack.stream, ack.acked)?.is_none_or(|chain| chain == ack.chain) {
+        return Ok((ack.acked, ack.chain));
+    }
+    let first = store.own_ops(ack.stream, Seq(0), 1)?.first().map_or(Seq(1), |op| op.stamp.dot.seq);
+    let before = Seq(first.0.saturating_sub(1));
+    Ok((before, store.chain_at(ack.stream, before)?.unwrap_or_default()))
 }
 
 /// Own ops of which the hub knows nothing any more count as such, until it has them again.
@@ -86,7 +99,8 @@ pub fn adopt_origin<S: Store>(store: &mut S, origin: Origin) -> Result<(), S::Er
             from = last.stamp.dot.seq;
             for mut op in ops {
                 seq = seq.next();
-                let counted = counted(store, &op, old, &acked)?;
+                let counted =
+                    if is_first_count(&op, &totals) { counted(store, &op, old, &acked)? } else { Totals::new() };
                 op = bounded(&op, &bounds).unwrap_or(op);
                 if old == UNENROLLED {
                     settle_in(&mut op, &home);
@@ -127,13 +141,16 @@ fn settle_in(op: &mut Op, home: &Scope) {
     }
 }
 
+/// Whether an op is the first of those that are renumbered to count in a field of its record.
+fn is_first_count(op: &Op, totals: &Totals<(RecordKey, FieldName)>) -> bool {
+    let is_new = |name: &FieldName| !totals.contains_key(&(op.key.clone(), name.clone()));
+    op.changes.iter().any(|(name, change)| matches!(change, Change::Count { .. }) && is_new(name))
+}
+
 /// What an op has in its counts that its origin had counted before, as far as that was acknowledged. The confirmed record alone
 /// does not tell: what waits in quarantine is no part of it, and who did not hold the record went on from its own ops.
 fn counted<S: Store>(store: &mut S, op: &Op, origin: Origin, acked: &[Seq]) -> Result<Totals<FieldName>, S::Error> {
     let mut totals = Totals::new();
-    if !op.changes.values().any(|change| matches!(change, Change::Count { .. })) {
-        return Ok(totals);
-    }
     let confirmed = store.held(&op.key)?.and_then(|held| held.confirmed).unwrap_or_default();
     for (name, cell) in &confirmed.cells {
         if let State::Counter(counter) = &cell.state {
@@ -164,30 +181,14 @@ fn rename(
     counted: &Totals<FieldName>,
     totals: &mut Totals<(RecordKey, FieldName)>,
 ) {
-    let renamed = |dot: Dot| names.get(&dot).copied().unwrap_or(dot);
     for (name, change) in &mut op.changes {
-        match change {
-            Change::Put { unseen, .. } => unseen.iter_mut().for_each(|dot| *dot = renamed(*dot)),
-            Change::Members { remove, .. } => {
-                for (_, dots) in remove {
-                    *dots = std::mem::take(dots)
-                        .into_iter()
-                        .filter_map(|((origin, stream), seq)| {
-                            let dot = Dot { origin, stream: Stream::from_number(stream).ok()?, seq: Seq(seq) };
-                            let dot = renamed(dot);
-                            Some((dot.writer(), dot.seq.0))
-                        })
-                        .collect();
-                }
-            }
-            Change::Count { plus, minus } => {
-                // Totals count from what the old origin had counted; the new one begins at nothing.
-                let base = counted.get(name).copied().unwrap_or_default();
-                let known = totals.entry((op.key.clone(), name.clone())).or_insert(base);
-                *plus = plus.saturating_sub(known.0);
-                *minus = minus.saturating_sub(known.1);
-            }
-            Change::Append(_) => {}
+        let Ok(()) = change.rename(|dot| Ok::<_, Infallible>(Some(names.get(&dot).copied().unwrap_or(dot))));
+        if let Change::Count { plus, minus } = change {
+            // Totals count from what the old origin had counted; the new one begins at nothing.
+            let base = counted.get(name).copied().unwrap_or_default();
+            let known = totals.entry((op.key.clone(), name.clone())).or_insert(base);
+            *plus = plus.saturating_sub(known.0);
+            *minus = minus.saturating_sub(known.1);
         }
     }
 }

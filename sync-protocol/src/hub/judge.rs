@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
-use super::revoked;
 use super::{Arrived, HeldOp, LogLine, Logged, Snapshot, Store};
+use super::{copy, revoked};
 use crate::clock::TimeQuality;
 use crate::edit::render;
 use crate::id::{Device, Dot, FieldName, HubSeq, Origin, RecordKey, Scope, Source};
@@ -31,11 +31,11 @@ struct Objection {
 }
 
 /// A record with ops applied to it, before anything of that is stored.
-struct Applied {
+pub(super) struct Applied {
     /// Its scope before; `None` if there was no such record.
     was: Option<Scope>,
-    record: Record,
-    merged: Merged,
+    pub(super) record: Record,
+    pub(super) merged: Merged,
     /// As an app sees it; empty if the rules of its type do not look at that.
     body: Map<String, Json>,
     parents: Vec<RecordKey>,
@@ -87,7 +87,11 @@ pub(super) fn put_aside<S: Store>(store: &mut S, device: Device, arrived: &Arriv
 }
 
 /// What ops make of their record; `None` if one of them cannot be merged.
-fn try_on<S: Snapshot>(store: &mut S, ops: &[(&Op, HubSeq)], rules: &Rules) -> Result<Option<Applied>, S::Error> {
+pub(super) fn try_on<S: Snapshot>(
+    store: &mut S,
+    ops: &[(&Op, HubSeq)],
+    rules: &Rules,
+) -> Result<Option<Applied>, S::Error> {
     let Some((first, _)) = ops.first() else { return Ok(None) };
     let (key, type_rules) = (&first.key, rules.of(&first.key.record_type));
     let before = store.record(key)?;
@@ -162,7 +166,7 @@ fn hold<S: Store>(store: &mut S, held: &HeldOp, waits_for: &[RecordKey], at: Hub
     log_news(store, held.device, &held.op, at, News::Held(held.reason.clone()))
 }
 
-fn log_news<S: Store>(
+pub(super) fn log_news<S: Store>(
     store: &mut S,
     device: Option<Device>,
     op: &Op,
@@ -186,7 +190,13 @@ fn apply<S: Store>(store: &mut S, op: &Op, hseq: HubSeq, rules: &Rules) -> Resul
 }
 
 /// Stores what one op made of its record, and lets what follows this record follow it.
-fn keep<S: Store>(store: &mut S, op: &Op, hseq: HubSeq, applied: Applied, rules: &Rules) -> Result<(), S::Error> {
+pub(super) fn keep<S: Store>(
+    store: &mut S,
+    op: &Op,
+    hseq: HubSeq,
+    applied: Applied,
+    rules: &Rules,
+) -> Result<(), S::Error> {
     let Applied { was, mut record, mut merged, parents, .. } = applied;
     if let Some(claimed) = refused_scope(&mut record, op, hseq) {
         merged.changed = true;
@@ -203,7 +213,7 @@ fn keep<S: Store>(store: &mut S, op: &Op, hseq: HubSeq, applied: Applied, rules:
         store.log(&LogLine { hseq, key: op.key.clone(), what: Logged::Left(was) })?;
     }
     // A move that did not take, because another scope stands, is not made again for ever.
-    if op.stamp.settles.as_deref() != Some(FOLLOWS) {
+    if op.stamp.dot.origin != Origin::HUB || op.stamp.settles.as_deref() != Some(FOLLOWS) {
         follow_parent(store, &op.key, &is, &parents, rules)?;
     }
     if has_moved {
@@ -217,15 +227,21 @@ fn keep<S: Store>(store: &mut S, op: &Op, hseq: HubSeq, applied: Applied, rules:
 /// The scope that an op claimed for a record whose scope stands, if it did: its author took the record for a new one. The
 /// cell counts as changed now, so that the author gets the whole record if it is in its view, and lets go of it if not.
 fn refused_scope(record: &mut Record, op: &Op, hseq: HubSeq) -> Option<Scope> {
-    let Some(Change::Put { value: Some(Value::Text(claimed)), .. }) = op.changes.get(FieldName::SCOPE) else {
-        return None;
-    };
+    let claimed = claimed_scope(op)?;
     let cell = record.cells.get_mut(FieldName::SCOPE)?;
     if cell.stamps().iter().any(|stamp| stamp.dot == op.stamp.dot) {
         return None;
     }
     cell.changed = hseq;
-    Scope::new(claimed).ok().filter(|claimed| *claimed != record.scope())
+    Some(claimed).filter(|claimed| *claimed != record.scope())
+}
+
+/// The scope that an op puts its record into.
+pub(super) fn claimed_scope(op: &Op) -> Option<Scope> {
+    let Some(Change::Put { value: Some(Value::Text(claimed)), .. }) = op.changes.get(FieldName::SCOPE) else {
+        return None;
+    };
+    Scope::new(claimed).ok()
 }
 
 /// A record whose type takes its scope from a parent goes where that parent is.
@@ -247,9 +263,23 @@ fn follow_parent<S: Store>(
 
 /// Moves a record to another scope, as a write of the hub.
 fn move_to<S: Store>(store: &mut S, key: &RecordKey, scope: &Scope, rules: &Rules) -> Result<(), S::Error> {
-    let Some(record) = store.record(key)?.filter(|r| r.scope() != *scope) else { return Ok(()) };
-    let clock = record.cells.values().filter_map(Cell::stamp).map(|s| s.hlc).max().unwrap_or_default();
+    if store.record(key)?.is_none_or(|record| record.scope() == *scope) {
+        return Ok(());
+    }
     let changes = BTreeMap::from([(FieldName::scope(), Change::put(Value::Text(scope.as_str().to_owned())))]);
+    write_as_hub(store, key, changes, FOLLOWS, rules)
+}
+
+/// Applies changes of a record that the hub makes of its own accord. `why` is kept with them.
+pub(super) fn write_as_hub<S: Store>(
+    store: &mut S,
+    key: &RecordKey,
+    changes: BTreeMap<FieldName, Change>,
+    why: &str,
+    rules: &Rules,
+) -> Result<(), S::Error> {
+    let record = store.record(key)?.unwrap_or_default();
+    let clock = record.cells.values().filter_map(Cell::stamp).map(|s| s.hlc).max().unwrap_or_default();
     let seen = store.head()?;
     let stream = rules.of(&key.record_type).stream;
     let mut mark = store.mark(Origin::HUB, stream)?;
@@ -263,7 +293,7 @@ fn move_to<S: Store>(store: &mut S, key: &RecordKey, scope: &Scope, rules: &Rule
         quality: TimeQuality::Unknown,
         source: Source::HUB,
         author: None,
-        settles: Some(Arc::from(FOLLOWS)),
+        settles: Some(Arc::from(why)),
     };
     let op = Op { stamp, key: key.clone(), changes };
     let arrived = Arrived::after(mark.chain, &op);
@@ -307,6 +337,9 @@ pub(super) fn reconsider<S: Store>(store: &mut S, key: &RecordKey, origin: Origi
 fn let_go<S: Store>(store: &mut S, held: &HeldOp, rules: &Rules) -> Result<(), S::Error> {
     store.unhold(held.op.stamp.dot)?;
     let hseq = store.next()?;
+    if copy::is_applied(store, &held.op)? {
+        return log_news(store, held.device, &held.op, hseq, News::Discarded(copy::CAME_BEFORE.to_owned()));
+    }
     apply(store, &held.op, hseq, rules)?;
     let hseq_news = store.next()?;
     log_news(store, held.device, &held.op, hseq_news, News::Released(hseq))

@@ -11,6 +11,7 @@
 //! Nothing here touches a disk, a clock or a network: a [`Store`] remembers, the caller passes the time.
 
 mod clamp;
+mod copy;
 mod grant;
 mod judge;
 mod lost;
@@ -201,6 +202,8 @@ pub trait Snapshot {
     fn gateways(&mut self) -> Result<Vec<Gateway>, Self::Error>;
     /// The device of an origin.
     fn device_of(&mut self, origin: Origin) -> Result<Option<Device>, Self::Error>;
+    /// The origin that this one goes on from; none for the first of an enrolment, and where it is not known any more.
+    fn origin_before(&mut self, origin: Origin) -> Result<Option<Origin>, Self::Error>;
     /// How far a stream has come.
     fn mark(&mut self, origin: Origin, stream: Stream) -> Result<Mark, Self::Error>;
     /// Short chain after an op; `None` if it is not known.
@@ -209,6 +212,8 @@ pub trait Snapshot {
     fn op_hash(&mut self, dot: Dot) -> Result<Option<Short>, Self::Error>;
     /// The numbers of the ops after `after` up to `upto` that were applied as they arrived.
     fn ranges(&mut self, origin: Origin, stream: Stream, after: Seq, upto: Seq) -> Result<Vec<AckRange>, Self::Error>;
+    /// Whether an op was applied, when it arrived or when it was let go.
+    fn is_applied(&mut self, dot: Dot) -> Result<bool, Self::Error>;
     /// A record, deleted or not.
     fn record(&mut self, key: &RecordKey) -> Result<Option<Record>, Self::Error>;
     /// Records that name this one as a parent and whose scope follows it.
@@ -226,7 +231,7 @@ pub trait Snapshot {
     fn digest(&mut self, scopes: &[Scope]) -> Result<u64, Self::Error>;
     /// All digest items in these scopes, with their records.
     fn items(&mut self, scopes: &[Scope]) -> Result<Vec<(u64, RecordKey)>, Self::Error>;
-    /// All ops on a record that arrived, those in quarantine included.
+    /// All ops on a record that arrived, as they were written, in order of arrival; those in quarantine included.
     fn writes_of(&mut self, key: &RecordKey) -> Result<Vec<Op>, Self::Error>;
     /// Keys that an enrolment had before it was made anew; none of a gateway that was revoked.
     fn former_keys(&mut self, device: Device) -> Result<Vec<DeviceKey>, Self::Error>;

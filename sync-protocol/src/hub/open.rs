@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::clamp::clamped;
+use super::copy::{self, Copies};
 use super::judge::{admit, put_aside};
 use super::lost;
 use super::rescue::{self, Rescuing};
@@ -283,7 +284,7 @@ pub fn receive<S: Store>(store: &mut S, with: &mut Conversation, ops: &[Op]) -> 
         return Ok(result);
     };
     let mut mark = store.mark(origin, stream)?;
-    let before = mark.acked;
+    let (before, copies) = (mark.acked, Copies::of(store, origin, stream)?);
     for op in ops {
         let dot = op.stamp.dot;
         if dot.origin != origin || dot.stream != stream || op.stamp.hseq != HubSeq::NONE {
@@ -306,14 +307,24 @@ pub fn receive<S: Store>(store: &mut S, with: &mut Conversation, ops: &[Op]) -> 
         // far as it has come.
         let written = Arrived::after(mark.chain, op);
         let bounded = bounded(op, &with.request.bounds);
-        let counted = clamped(bounded.as_ref().unwrap_or(op), with.now_ms).or(bounded);
+        let renamed = match &copies {
+            Some(copies) => copies.renamed(store, bounded.as_ref().unwrap_or(op))?.or(bounded),
+            None => bounded,
+        };
+        let counted = clamped(renamed.as_ref().unwrap_or(op), with.now_ms).or(renamed);
         let arrived = Arrived { op: counted.as_ref().unwrap_or(op), ..written };
         (mark.acked, mark.chain, agreed) = (dot.seq, arrived.chain, dot.seq);
+        result.new += 1;
         let is_held = match with.standing {
             Standing::ShutOut => put_aside(store, with.gateway.device, &arrived)?,
-            Standing::Member | Standing::Guest => admit(store, Some(with.gateway.device), &arrived)?,
+            Standing::Member | Standing::Guest => {
+                let device = with.gateway.device;
+                match copies.as_ref().map(|copies| copies.find(store, op)).transpose()?.flatten() {
+                    Some(known) => copy::admit(store, device, &arrived, known).map(|()| false)?,
+                    None => admit(store, Some(device), &arrived)?,
+                }
+            }
         };
-        result.new += 1;
         result.held += u64::from(is_held);
     }
     with.agreed.insert(stream, agreed);

@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::copy::find;
 use super::judge::admit;
 use super::open::ack;
 use super::{Arrived, Gateway, Mark, Opened, Snapshot, Store};
@@ -240,85 +241,17 @@ fn note<S: Store>(store: &mut S, old: Dot, new: Dot) -> Result<(), S::Error> {
     }
 }
 
-/// Where an op is that says the same, under whatever number; its own number if it is there, too.
-fn find<S: Snapshot>(store: &mut S, op: &Op) -> Result<Option<Dot>, S::Error> {
-    let mut found = None;
-    for known in store.writes_of(&op.key)? {
-        if is_same_write(&known, op) {
-            if known.stamp.dot == op.stamp.dot {
-                return Ok(Some(known.stamp.dot));
-            }
-            found = found.or(Some(known.stamp.dot));
-        }
-    }
-    Ok(found)
-}
-
-/// Whether two ops are one write that was given two numbers. A clock of a gateway never shows the same twice; what depends on the
-/// number is left out, and so is where it belongs, which an enrolment decides.
-///
-/// Two copies of a card in boxes without a clock go on from the same time, though, and may do the same as their first thing. So
-/// what is not the same when done twice must also have been captured at the same moment.
-fn is_same_write(one: &Op, other: &Op) -> bool {
-    let adds_up = |change: &Change| matches!(change, Change::Count { .. } | Change::Append(_));
-    let same_moment = one.stamp.captured_ms == other.stamp.captured_ms || !one.changes.values().any(adds_up);
-    let same_circumstances = same_moment
-        && one.stamp.hlc == other.stamp.hlc
-        && one.stamp.author == other.stamp.author
-        && one.stamp.settles == other.stamp.settles
-        && one.changes.len() == other.changes.len();
-    same_circumstances
-        && one.changes.iter().zip(&other.changes).all(|((field, a), (other_field, b))| {
-            field == other_field && (*field == FieldName::scope() || is_same_change(a, b))
-        })
-}
-
-fn is_same_change(one: &Change, other: &Change) -> bool {
-    match (one, other) {
-        (Change::Put { value, .. }, Change::Put { value: other, .. }) => value == other,
-        (Change::Append(values), Change::Append(others)) => values == others,
-        (Change::Count { .. }, Change::Count { .. }) => true,
-        (Change::Members { add, remove }, Change::Members { add: added, remove: removed }) => {
-            add == added && remove.iter().map(|(member, _)| member).eq(removed.iter().map(|(member, _)| member))
-        }
-        _ => false,
-    }
-}
-
 /// The op under its new number, with what it says in terms of old numbers moved over.
 fn renumbered<S: Store>(store: &mut S, with: &Rescuing, op: &Op, to: Dot) -> Result<Op, S::Error> {
     let mut moved = bounded(op, &with.bounds).unwrap_or_else(|| op.clone());
     moved.stamp.dot = to;
     let totals = totals(store, op, to.origin)?;
     for (field, change) in &mut moved.changes {
-        match change {
-            Change::Put { unseen, .. } => {
-                for dot in unseen {
-                    // A name that nobody knows overrules nothing less.
-                    *dot = new_name(store, with, *dot, to.origin)?.unwrap_or(*dot);
-                }
-            }
-            Change::Members { remove, .. } => {
-                for (_, dots) in remove {
-                    let mut renamed = BTreeMap::new();
-                    for ((origin, stream), seq) in std::mem::take(dots) {
-                        let Ok(stream) = Stream::from_number(stream) else { continue };
-                        let old = Dot { origin, stream, seq: Seq(seq) };
-                        // What was added under a number that is not known here stays in the set.
-                        if let Some(new) = new_name(store, with, old, to.origin)? {
-                            let known = renamed.entry(new.writer()).or_insert(0);
-                            *known = new.seq.0.max(*known);
-                        }
-                    }
-                    *dots = renamed;
-                }
-            }
-            Change::Count { plus, minus } => {
-                let (before_plus, before_minus) = totals.get(field).copied().unwrap_or_default();
-                *plus = plus.saturating_add(before_plus);
-                *minus = minus.saturating_add(before_minus);
-            }
-            Change::Append(_) => {}
+        change.rename(|dot| new_name(store, with, dot, to.origin))?;
+        if let Change::Count { plus, minus } = change {
+            let (before_plus, before_minus) = totals.get(field).copied().unwrap_or_default();
+            *plus = plus.saturating_add(before_plus);
+            *minus = minus.saturating_add(before_minus);
         }
     }
     Ok(moved)

@@ -10,14 +10,15 @@ use crate::id::{Device, Dot, Epoch, HubSeq, Origin, RecordKey, Scope, Seq, Sourc
 use crate::identity::DeviceKey;
 use crate::merge::Superseded;
 use crate::message::{AckRange, Short};
+use crate::payload::News;
 use crate::record::{Op, Record};
 use crate::rules::{Rules, ScopeKey};
 
 #[derive(Debug, Clone)]
 struct Kept {
+    /// What counts of it.
     op: Op,
-    /// Of what was written; `op` says what counts of it.
-    hash: Short,
+    written: Op,
     hseq: HubSeq,
     chain: Chain,
     is_held: bool,
@@ -40,6 +41,8 @@ pub struct MemoryHub {
     head: HubSeq,
     rules: Arc<Rules>,
     origins: BTreeMap<Origin, Device>,
+    /// Which origin goes on from which.
+    before: BTreeMap<Origin, Origin>,
     gateways: BTreeMap<Device, Gateway>,
     marks: BTreeMap<(Origin, Stream), Mark>,
     history: BTreeMap<Dot, Kept>,
@@ -57,7 +60,10 @@ pub struct MemoryHub {
 impl MemoryHub {
     /// Enrolls a gateway: gives it a device number and an origin. The key is the caller's, fresh from a source of randomness.
     pub fn enroll(&mut self, scopes: Vec<Scope>, source: Source, key: DeviceKey) -> Gateway {
-        let device = Device(self.gateways.len() as u32 + 1);
+        let before = Device::before(self.epoch);
+        let last =
+            self.gateways.keys().rev().find(|device| device.0 <= before.0 + 0xffff).map_or(before, |d| before.max(*d));
+        let device = Device(last.0 + 1);
         let origin = self.mint_origin(device);
         let gateway = Gateway {
             device,
@@ -92,6 +98,7 @@ impl MemoryHub {
     pub fn enroll_again(&mut self, device: Device, key: DeviceKey) -> Option<Gateway> {
         let origin = self.mint_origin(device);
         let gateway = self.gateways.get_mut(&device)?;
+        self.before.insert(origin, gateway.origin);
         let keys = if gateway.is_revoked { &mut self.revoked_keys } else { &mut self.former_keys };
         keys.entry(device).or_default().push(gateway.key.clone());
         gateway.is_revoked = false;
@@ -130,6 +137,11 @@ impl MemoryHub {
     /// All ops that ever arrived, by dot, those in quarantine included.
     pub fn history(&self) -> impl Iterator<Item = &Op> {
         self.history.values().map(|kept| &kept.op)
+    }
+
+    /// All of them with the number under which each arrived.
+    pub fn arrivals(&self) -> impl Iterator<Item = (&Op, HubSeq)> {
+        self.history.values().map(|kept| (&kept.op, kept.hseq))
     }
 
     /// Those of them that went into quarantine when they arrived, whatever became of them.
@@ -197,6 +209,10 @@ impl Snapshot for MemoryHub {
         Ok(self.origins.get(&origin).copied())
     }
 
+    fn origin_before(&mut self, origin: Origin) -> Result<Option<Origin>, MemoryError> {
+        Ok(self.before.get(&origin).copied())
+    }
+
     fn mark(&mut self, origin: Origin, stream: Stream) -> Result<Mark, MemoryError> {
         Ok(self.marks.get(&(origin, stream)).copied().unwrap_or_default())
     }
@@ -206,7 +222,7 @@ impl Snapshot for MemoryHub {
     }
 
     fn op_hash(&mut self, dot: Dot) -> Result<Option<Short>, MemoryError> {
-        Ok(self.history.get(&dot).map(|kept| kept.hash))
+        Ok(self.history.get(&dot).map(|kept| op_hash(&kept.written)))
     }
 
     fn ranges(&mut self, origin: Origin, stream: Stream, after: Seq, upto: Seq) -> Result<Vec<AckRange>, MemoryError> {
@@ -219,6 +235,11 @@ impl Snapshot for MemoryHub {
             }
         }
         Ok(ranges)
+    }
+
+    fn is_applied(&mut self, dot: Dot) -> Result<bool, MemoryError> {
+        let was_let_go = |line: &LogLine| matches!(&line.what, Logged::News(_, at, News::Released(_)) if *at == dot);
+        Ok(self.history.get(&dot).is_some_and(|kept| !kept.is_held || self.log.iter().any(was_let_go)))
     }
 
     fn record(&mut self, key: &RecordKey) -> Result<Option<Record>, MemoryError> {
@@ -278,7 +299,7 @@ impl Snapshot for MemoryHub {
     fn writes_of(&mut self, key: &RecordKey) -> Result<Vec<Op>, MemoryError> {
         let mut writes: Vec<&Kept> = self.history.values().filter(|kept| kept.op.key == *key).collect();
         writes.sort_by_key(|kept| kept.hseq);
-        Ok(writes.into_iter().map(|kept| kept.op.clone()).collect())
+        Ok(writes.into_iter().map(|kept| kept.written.clone()).collect())
     }
 
     fn former_keys(&mut self, device: Device) -> Result<Vec<DeviceKey>, MemoryError> {
@@ -310,8 +331,10 @@ impl Store for MemoryHub {
         Ok(self.head)
     }
 
-    fn new_origin(&mut self, device: Device, _after: Origin) -> Result<Origin, MemoryError> {
-        Ok(self.mint_origin(device))
+    fn new_origin(&mut self, device: Device, after: Origin) -> Result<Origin, MemoryError> {
+        let origin = self.mint_origin(device);
+        self.before.insert(origin, after);
+        Ok(origin)
     }
 
     fn claim_origin(&mut self, device: Device, origin: Origin) -> Result<(), MemoryError> {
@@ -323,8 +346,8 @@ impl Store for MemoryHub {
         self.set_gateway(twin)
     }
 
-    fn rescue_origin(&mut self, device: Device, _after: Origin) -> Result<Origin, MemoryError> {
-        let origin = self.mint_origin(device);
+    fn rescue_origin(&mut self, device: Device, after: Origin) -> Result<Origin, MemoryError> {
+        let origin = self.new_origin(device, after)?;
         self.rescues.insert(origin);
         Ok(origin)
     }
@@ -334,13 +357,14 @@ impl Store for MemoryHub {
         Ok(())
     }
 
-    fn part(&mut self, gateway: &Gateway, _after: Origin, print: Short) -> Result<Gateway, MemoryError> {
+    fn part(&mut self, gateway: &Gateway, after: Origin, print: Short) -> Result<Gateway, MemoryError> {
         let is_it =
             |twin: &&Gateway| twin.key == gateway.key.part(twin.device.0) && twin.print == print && twin.turn == 0;
         if let Some(twin) = self.gateways.values().find(is_it) {
             return Ok(twin.clone());
         }
         let Gateway { device, origin, .. } = self.enroll(gateway.scopes.clone(), gateway.source, gateway.key.clone());
+        self.before.insert(origin, after);
         let twin = Gateway {
             device,
             origin,
@@ -369,8 +393,8 @@ impl Store for MemoryHub {
 
     fn append(&mut self, arrived: &Arrived<'_>, hseq: HubSeq, is_held: bool) -> Result<(), MemoryError> {
         let Arrived { op, chain, canonical } = arrived;
-        let hash = Op::from_canonical(canonical).map_or_else(|_| op_hash(op), |written| op_hash(&written));
-        self.history.insert(op.stamp.dot, Kept { op: (*op).clone(), hash, hseq, chain: *chain, is_held });
+        let written = Op::from_canonical(canonical).unwrap_or_else(|_| (*op).clone());
+        self.history.insert(op.stamp.dot, Kept { op: (*op).clone(), written, hseq, chain: *chain, is_held });
         Ok(())
     }
 

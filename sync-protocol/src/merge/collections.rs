@@ -9,6 +9,7 @@ use crdts::orswot::{Op as SetOp, Orswot};
 use crdts::{CmRDT, CvRDT, GSet, VClock};
 
 use super::Step;
+use crate::clock::Hlc;
 use crate::id::{Dot, HubSeq, Origin, Writer};
 use crate::record::{Change, CounterState, Entry, LogState, SetState, State, Touch};
 use crate::rules::Rule;
@@ -39,18 +40,14 @@ impl Step<'_> {
             Some(State::Log(log)) => Some(log),
             _ => None,
         };
-        let mut entries = GSet::new();
-        for entry in before.iter().flat_map(|log| &log.entries) {
-            entries.insert(entry.clone());
-        }
         let values = match change {
             Change::Append(values) => values.clone(),
             other => listed(other),
         };
-        for (nth, value) in (0u32..).zip(values) {
-            entries.apply((self.stamp.hlc, self.stamp.dot, nth, value));
-        }
-        LogState { touch: self.touch(before.as_ref().map(|l| &l.touch)), entries: BTreeSet::from(entries) }
+        let (hlc, dot) = (self.stamp.hlc, self.stamp.dot);
+        let added = (0u32..).zip(values).map(|(nth, value)| (hlc, dot, nth, value)).collect();
+        let entries = united_entries(before.as_ref().map(|log| &log.entries), added);
+        LogState { touch: self.touch(before.as_ref().map(|l| &l.touch)), entries }
     }
 
     pub(super) fn apply_counter(&self, state: Option<State>, change: &Change) -> CounterState {
@@ -85,6 +82,22 @@ pub(super) fn contains(state: &State, dot: Dot, change: &Change) -> bool {
         }
         _ => false,
     }
+}
+
+type Entries = BTreeSet<(Hlc, Dot, u32, Value)>;
+
+/// All entries of two lists, each once. The time of a write may have been repaired twice, because the card was put back to
+/// before the first repair; then the entry that one number names stands under the earlier time.
+pub(super) fn united_entries(ours: Option<&Entries>, theirs: Entries) -> Entries {
+    let (mut all, mut known) = (GSet::new(), BTreeSet::new());
+    let mut both = theirs;
+    both.extend(ours.into_iter().flatten().cloned());
+    for entry @ (_, dot, nth, value) in &both {
+        if known.insert((dot, nth, value)) {
+            all.insert(entry.clone());
+        }
+    }
+    all.into()
 }
 
 /// A whole number as additions and subtractions.

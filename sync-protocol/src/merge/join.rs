@@ -78,7 +78,7 @@ fn unite(ours: Option<&State>, theirs: &State, at: &Joining) -> Option<State> {
             State::Set(collections::united_sets(ours, theirs, touch(&theirs.touch)))
         }
         (Some(State::Log(ours)), State::Log(theirs)) => {
-            let entries = ours.entries.union(&theirs.entries).cloned().collect();
+            let entries = collections::united_entries(Some(&ours.entries), theirs.entries.clone());
             State::Log(crate::record::LogState { touch: touch(&theirs.touch), entries })
         }
         (Some(State::Counter(ours)), State::Counter(theirs)) => {

@@ -270,3 +270,62 @@ fn a_write_that_a_restored_hub_lost_is_shown_again_although_its_record_had_left(
     events.push(Event::Write { at: 0, id: 14, key: 3, act: Act::Set("note"), is_stale: false, is_synced: true });
     play(&[1, 3], events);
 }
+
+fn write(at: usize, id: u8, key: usize, act: Act) -> Event {
+    Event::Write { at, id, key, act, is_stale: false, is_synced: true }
+}
+
+/// Seed 609967.
+#[test]
+fn what_two_copies_of_a_card_had_in_common_counts_once_when_a_third_one_took_its_number() {
+    play(
+        &[2],
+        vec![
+            Event::Image { at: 0 },
+            Event::Clone { at: 0 },
+            write(0, 9, 1, Act::Count(1)),
+            Event::Image { at: 0 },
+            write(1, 11, 1, Act::Set("rank")),
+            Event::Sync { at: 1 },
+            Event::Clone { at: 0 },
+        ],
+    );
+}
+
+/// Seed 505933.
+#[test]
+fn an_entry_whose_time_was_repaired_twice_is_one_entry() {
+    play(
+        &[3, 3],
+        vec![
+            write(0, 1, 1, Act::Set("rank")),
+            Event::Clock { at: 0, days: 24_837 },
+            Event::Backup,
+            Event::Write { at: 0, id: 9, key: 3, act: Act::Append, is_stale: true, is_synced: true },
+            Event::Image { at: 0 },
+            Event::Sync { at: 0 },
+            Event::PutBack { at: 0 },
+            Event::Sync { at: 1 },
+            Event::Restore { is_told: true },
+        ],
+    );
+}
+
+/// Seed 622244.
+#[test]
+fn a_hub_that_was_put_back_and_has_the_writes_of_another_copy_of_the_card_is_shown_all_of_this_one() {
+    play(
+        &[3],
+        vec![
+            Event::Image { at: 0 },
+            Event::Write { at: 0, id: 6, key: 1, act: Act::Move(2), is_stale: true, is_synced: true },
+            Event::Backup,
+            Event::Write { at: 0, id: 9, key: 0, act: Act::Set("first"), is_stale: true, is_synced: true },
+            Event::Sync { at: 0 },
+            Event::Clone { at: 0 },
+            write(1, 18, 1, Act::Pick("alive", 1)),
+            Event::Restore { is_told: true },
+            Event::Sync { at: 1 },
+        ],
+    );
+}

@@ -221,6 +221,9 @@ impl hub::Snapshot for AtCentre<'_, '_> {
     fn device_of(&mut self, origin: Origin) -> Result<Option<Device>, StoreError> {
         ask!(self, device_of(origin))
     }
+    fn origin_before(&mut self, origin: Origin) -> Result<Option<Origin>, StoreError> {
+        ask!(self, origin_before(origin))
+    }
     fn mark(&mut self, origin: Origin, stream: Stream) -> Result<Mark, StoreError> {
         ask!(self, mark(origin, stream))
     }
@@ -228,16 +231,7 @@ impl hub::Snapshot for AtCentre<'_, '_> {
         ask!(self, chain_at(dot))
     }
     fn op_hash(&mut self, dot: Dot) -> Result<Option<Short>, StoreError> {
-        // What an op of a gone epoch counts for is kept here, what was written there; only the chain is the same.
-        let memory = sure(self.memory.op_hash(dot));
-        match &mut self.disk {
-            Some(disk) => {
-                let disk = disk.op_hash(dot)?;
-                same("op_hash", disk.is_some(), memory.is_some());
-                Ok(disk)
-            }
-            None => Ok(memory),
-        }
+        ask!(self, op_hash(dot))
     }
     fn ranges(&mut self, origin: Origin, stream: Stream, after: Seq, upto: Seq) -> Result<Vec<AckRange>, StoreError> {
         ask!(self, ranges(origin, stream, after, upto))
@@ -280,6 +274,9 @@ impl hub::Snapshot for AtCentre<'_, '_> {
     }
     fn items(&mut self, scopes: &[Scope]) -> Result<Vec<(u64, RecordKey)>, StoreError> {
         ask!(sorted self, items(scopes))
+    }
+    fn is_applied(&mut self, dot: Dot) -> Result<bool, StoreError> {
+        ask!(self, is_applied(dot))
     }
     fn writes_of(&mut self, key: &RecordKey) -> Result<Vec<Op>, StoreError> {
         let memory = by_marker(sure(self.memory.writes_of(key)));

@@ -80,12 +80,22 @@ impl World<'_> {
     }
 
     /// Whether a write came to a hub that had lost what its author knew. What that was cannot be told in the numbers of the
-    /// hub as it is now, so that the write counts as made without knowing it: a delete is kept for review then.
-    fn is_bounded(&self, id: u8) -> bool {
+    /// hub as it is now, so that the write counts as made without knowing it: a delete is kept for review then. That goes for
+    /// what was made before the author heard of the loss, and for what was made before the hub had all of it again.
+    fn is_bounded(&self, case: &Case<'_>, id: u8) -> bool {
         let of = |op: &&Op| id_of(&op.stamp) == Some(id);
-        let counted = self.hub.store.history().find(of).map(|op| op.stamp.seen);
+        let Some(counted) = self.hub.store.history().find(of) else { return false };
         let of_sites = self.sites.iter().flat_map(|site| site.store.own()).map(|(op, _)| op);
-        self.was_restored && of_sites.filter(of).any(|op| Some(op.stamp.seen) > counted)
+        let said_more = of_sites.filter(of).any(|op| op.stamp.seen > counted.stamp.seen);
+        let knew = |op: &Op| {
+            let fields = || case.record.cells.keys();
+            id_of(&op.stamp).is_some_and(|edit| fields().any(|name| self.oracle.saw(id, name) & bit(edit) != 0))
+        };
+        let of_record = self.hub.store.arrivals().filter(|(op, _)| op.key == *case.key);
+        let came_later = of_record
+            .filter(|(op, _)| op.stamp.dot.origin != counted.stamp.dot.origin && knew(op))
+            .any(|(_, hseq)| hseq > counted.stamp.seen);
+        self.was_restored && (said_more || came_later)
     }
 
     /// Whether the card of a write had written to the record under an origin that it gave up. The `seen` of the write cannot
@@ -209,7 +219,8 @@ impl World<'_> {
         let is_deleted = presence(case.record, rules) == Presence::Deleted;
         let fail = |what: &str| Err(Failure::new(Kind::Presence, format!("{}: {what}", case.key)));
         let came_as_record = case.applied.iter().any(|(id, _)| case.arrived & bit(*id) == 0);
-        let may_stay = came_as_record || deletes.iter().any(|id| self.is_bounded(*id) || self.is_parted(case, *id));
+        let may_stay =
+            came_as_record || deletes.iter().any(|id| self.is_bounded(case, *id) || self.is_parted(case, *id));
         if !deletes.is_empty() && deletes.iter().all(|id| knew_all(*id)) && !is_deleted && !may_stay {
             return fail("is back, although whoever deleted it knew of every write");
         }

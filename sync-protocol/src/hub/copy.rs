@@ -1,0 +1,234 @@
+//! One write under two numbers.
+//!
+//! Whoever goes on under another origin renumbers what the hub has not acknowledged, and so does every box that runs with a copy
+//! of its card: what they had in common when the card was copied comes once from each. Box 1 has taken the old number with a
+//! write of its own, box 2 and box 3 each bring the same write under an origin of their own. The later one counts for nothing.
+//!
+//! # Invariants
+//! - A copy is acknowledged like any write, so that its sender holds no more of it than the hub does: it confirms it, and gets
+//!   every cell that it names as it stands here.
+//! - Totals of a counter are those of an origin, and later ones have the copy in them. So its count is taken, and as much taken
+//!   back by a write of the hub.
+
+use std::collections::BTreeMap;
+
+use super::judge::{claimed_scope, keep, log_news, try_on, write_as_hub};
+use super::{Arrived, LogLine, Logged, Snapshot, Store};
+use crate::id::{Device, Dot, FieldName, HubSeq, Origin, Seq, Stream};
+use crate::payload::News;
+use crate::record::{Change, Op, Record, State};
+
+/// Why the hub takes back what a counter got twice.
+const COUNTED_TWICE: &str = "counted twice: two copies of one card brought it";
+/// Why an op is dropped whose first copy waits in quarantine, or one in quarantine when another was applied.
+pub(super) const CAME_BEFORE: &str = "another copy of this card has brought it already";
+
+/// Where the copy of an op is that counts.
+pub(super) enum Copy {
+    /// It was applied, under this number.
+    Applied(Dot),
+    /// It waits in quarantine.
+    Waiting,
+}
+
+/// What is known of an origin under which copies may come. There are none of what was written under the first origin of an
+/// enrolment.
+pub(super) struct Copies {
+    /// The first origin of the family.
+    first: Origin,
+    /// The number under which its first op arrived. Who has seen that wrote after it had gone on under this origin.
+    began: Option<HubSeq>,
+}
+
+impl Copies {
+    /// Whether copies may come in this stream of an origin.
+    ///
+    /// # Errors
+    /// What the store reports.
+    pub(super) fn of<S: Snapshot>(store: &mut S, origin: Origin, stream: Stream) -> Result<Option<Copies>, S::Error> {
+        if store.origin_before(origin)?.is_none() {
+            return Ok(None);
+        }
+        let began = store.ranges(origin, stream, Seq(0), Seq(1))?.first().map(|range| range.hseq);
+        Ok(Some(Copies { first: first_of(store, origin)?, began }))
+    }
+
+    /// The copy of an op that counts: one that was applied, or else one that waits in quarantine. What waits because its sender
+    /// was shut out does not count; it may be a thief's.
+    ///
+    /// # Errors
+    /// What the store reports.
+    pub(super) fn find<S: Snapshot>(&self, store: &mut S, op: &Op) -> Result<Option<Copy>, S::Error> {
+        let mut waiting = None;
+        if self.began.is_some_and(|began| op.stamp.seen >= began) {
+            return Ok(None);
+        }
+        for dot in same_writes(store, op)? {
+            if dot.origin == op.stamp.dot.origin || first_of(store, dot.origin)? != self.first {
+                continue;
+            }
+            if store.is_applied(dot)? {
+                return Ok(Some(Copy::Applied(dot)));
+            }
+            let held = store.held_of(&op.key, dot.origin)?;
+            if held.iter().any(|held| held.op.stamp.dot == dot && !held.for_person) {
+                waiting = Some(Copy::Waiting);
+            }
+        }
+        Ok(waiting)
+    }
+
+    /// The op with what it says of other writes of its own origin moved over to where these count; `None` if all of them count
+    /// where they are.
+    ///
+    /// # Errors
+    /// What the store reports.
+    pub(super) fn renamed<S: Snapshot>(&self, store: &mut S, op: &Op) -> Result<Option<Op>, S::Error> {
+        let mut renamed = op.clone();
+        let origin = op.stamp.dot.origin;
+        for change in renamed.changes.values_mut() {
+            change.rename(|dot| {
+                let mut own = match dot.origin == origin {
+                    true => store.writes_of(&op.key)?.into_iter().filter(|known| known.stamp.dot == dot),
+                    false => return Ok(Some(dot)),
+                };
+                match own.next().map(|copy| self.find(store, &copy)).transpose()?.flatten() {
+                    Some(Copy::Applied(first)) => Ok(Some(first)),
+                    Some(Copy::Waiting) | None => Ok(Some(dot)),
+                }
+            })?;
+        }
+        Ok(Some(renamed).filter(|renamed| renamed != op))
+    }
+}
+
+/// Whether an op in quarantine counts for nothing if it is let go, because another copy of it was applied meanwhile.
+///
+/// # Errors
+/// What the store reports.
+pub(super) fn is_applied<S: Snapshot>(store: &mut S, op: &Op) -> Result<bool, S::Error> {
+    let dot = op.stamp.dot;
+    let Some(copies) = Copies::of(store, dot.origin, dot.stream)? else { return Ok(false) };
+    Ok(matches!(copies.find(store, op)?, Some(Copy::Applied(_))))
+}
+
+/// The first origin of those that go on from each other.
+fn first_of<S: Snapshot>(store: &mut S, origin: Origin) -> Result<Origin, S::Error> {
+    let mut first = origin;
+    while let Some(before) = store.origin_before(first)? {
+        first = before;
+    }
+    Ok(first)
+}
+
+/// Takes in an op of which the hub has another copy.
+///
+/// # Errors
+/// What the store reports.
+pub(super) fn admit<S: Store>(
+    store: &mut S,
+    device: Device,
+    arrived: &Arrived<'_>,
+    copy: Copy,
+) -> Result<(), S::Error> {
+    let op = arrived.op;
+    let hseq = store.next()?;
+    let before = match copy {
+        Copy::Applied(_) => store.record(&op.key)?.unwrap_or_default(),
+        Copy::Waiting => {
+            store.append(arrived, hseq, true)?;
+            return log_news(store, Some(device), op, hseq, News::Discarded(CAME_BEFORE.to_owned()));
+        }
+    };
+    store.append(arrived, hseq, false)?;
+    let rules = store.rules()?;
+    let counts = Op { changes: counts(op, &before), ..op.clone() };
+    let Some(mut applied) = try_on(store, &[(&counts, hseq)], &rules)? else { return Ok(()) };
+    // With its place the record counts as new to whoever was behind, and is sent whole.
+    for (name, cell) in &mut applied.record.cells {
+        if op.changes.contains_key(name) || *name == FieldName::scope() {
+            cell.changed = hseq;
+        }
+    }
+    applied.merged.changed = true;
+    if let Some(claimed) = claimed_scope(op).filter(|claimed| *claimed != applied.record.scope()) {
+        store.log(&LogLine { hseq, key: op.key.clone(), what: Logged::Left(claimed) })?;
+    }
+    let back = taken_back(&counts, &before, &applied.record);
+    keep(store, &counts, hseq, applied, &rules)?;
+    match back.is_empty() {
+        true => Ok(()),
+        false => write_as_hub(store, &op.key, back, COUNTED_TWICE, &rules),
+    }
+}
+
+/// What an op adds to counters of this record.
+fn counts(op: &Op, record: &Record) -> BTreeMap<FieldName, Change> {
+    let is_counter =
+        |name: &FieldName| matches!(record.cells.get(name).map(|cell| &cell.state), Some(State::Counter(_)));
+    let mut counts = op.changes.clone();
+    counts.retain(|name, change| matches!(change, Change::Count { .. }) && is_counter(name));
+    counts
+}
+
+/// What the hub has to count so that the counters show again what they showed before the op.
+fn taken_back(op: &Op, before: &Record, after: &Record) -> BTreeMap<FieldName, Change> {
+    let total = |record: &Record, name: &FieldName, origin: Origin| match record.cells.get(name).map(|cell| &cell.state)
+    {
+        Some(State::Counter(counter)) => counter.totals.get(&origin).copied().unwrap_or_default(),
+        _ => (0, 0),
+    };
+    let mut back = BTreeMap::new();
+    for name in op.changes.keys() {
+        let (was, is) = (total(before, name, op.stamp.dot.origin), total(after, name, op.stamp.dot.origin));
+        let hub = total(after, name, Origin::HUB);
+        let (plus, minus) = (hub.0.saturating_add(is.1 - was.1), hub.1.saturating_add(is.0 - was.0));
+        if was != is {
+            back.insert(name.clone(), Change::Count { plus, minus });
+        }
+    }
+    back
+}
+
+/// Where an op is that says the same, under whatever number; its own number if it is there, too.
+pub(super) fn find<S: Snapshot>(store: &mut S, op: &Op) -> Result<Option<Dot>, S::Error> {
+    let dots = same_writes(store, op)?;
+    Ok(dots.iter().find(|dot| **dot == op.stamp.dot).or(dots.first()).copied())
+}
+
+/// The numbers under which a write arrived, in order of arrival.
+fn same_writes<S: Snapshot>(store: &mut S, op: &Op) -> Result<Vec<Dot>, S::Error> {
+    let known = store.writes_of(&op.key)?.into_iter().filter(|known| is_same_write(known, op));
+    Ok(known.map(|known| known.stamp.dot).collect())
+}
+
+/// Whether two ops are one write that was given two numbers. A clock of a gateway never shows the same twice; what depends on the
+/// number is left out, and so is where it belongs, which an enrolment decides.
+///
+/// Two copies of a card in boxes without a clock go on from the same time, though, and may do the same as their first thing. So
+/// what is not the same when done twice must also have been captured at the same moment.
+fn is_same_write(one: &Op, other: &Op) -> bool {
+    let adds_up = |change: &Change| matches!(change, Change::Count { .. } | Change::Append(_));
+    let same_moment = one.stamp.captured_ms == other.stamp.captured_ms || !one.changes.values().any(adds_up);
+    let same_circumstances = same_moment
+        && one.stamp.hlc == other.stamp.hlc
+        && one.stamp.author == other.stamp.author
+        && one.stamp.settles == other.stamp.settles
+        && one.changes.len() == other.changes.len();
+    same_circumstances
+        && one.changes.iter().zip(&other.changes).all(|((field, a), (other_field, b))| {
+            field == other_field && (*field == FieldName::scope() || is_same_change(a, b))
+        })
+}
+
+fn is_same_change(one: &Change, other: &Change) -> bool {
+    match (one, other) {
+        (Change::Put { value, .. }, Change::Put { value: other, .. }) => value == other,
+        (Change::Append(values), Change::Append(others)) => values == others,
+        (Change::Count { .. }, Change::Count { .. }) => true,
+        (Change::Members { add, remove }, Change::Members { add: added, remove: removed }) => {
+            add == added && remove.iter().map(|(member, _)| member).eq(removed.iter().map(|(member, _)| member))
+        }
+        _ => false,
+    }
+}
