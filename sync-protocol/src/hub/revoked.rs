@@ -30,7 +30,10 @@ pub(super) fn open<S: Store>(
     request: Request,
     now_ms: u64,
 ) -> Result<Opened, S::Error> {
-    if store.device_of(request.origin)? != Some(gateway.device) {
+    // The key of a card that was replaced speaks for what that card wrote, and not for the new one.
+    let is_replaced = !gateway.key.proves(request.turn, &request.proof);
+    let is_of_new_card = request.origin == gateway.origin || gateway.offered == Some(request.origin);
+    if store.device_of(request.origin)? != Some(gateway.device) || (is_replaced && is_of_new_card) {
         let response = Response::new(Status::Revoked, store.epoch()?, now_ms, request.cursor);
         return Ok(Opened::Refused(Box::new(response)));
     }
@@ -76,7 +79,8 @@ pub fn allow<S: Store>(store: &mut S, device: Device) -> Result<u64, S::Error> {
     store.set_gateway(&Gateway { is_revoked: false, ..gateway.clone() })?;
     let mut freed = 0;
     for (key, origin) in store.all_held()? {
-        if origin != gateway.origin {
+        // What it was told to go on under is its own, too: nobody accepts that from who is shut out.
+        if origin != gateway.origin && gateway.offered != Some(origin) {
             continue;
         }
         for held in store.held_of(&key, origin)? {

@@ -1,10 +1,11 @@
 //! A gateway that an admin shut out: what it sends waits for a person, and nothing goes down to it.
 
 use serde_json::json;
-use sync_protocol::gateway::Store as _;
+use sync_protocol::gateway::{self, Store as _};
 use sync_protocol::hub::{self, Snapshot as _};
 use sync_protocol::id::{Device, Epoch};
 use sync_protocol::identity::DeviceKey;
+use sync_protocol::loopback::exchange;
 use sync_protocol::message::Status;
 
 use crate::world::{World, two};
@@ -96,4 +97,38 @@ fn a_hub_that_was_put_back_hears_from_it_what_it_lost() {
     assert!(is_revoked(&mut w));
     let waiting: Vec<_> = w.hub.quarantine().iter().map(|held| held.op.key.to_string()).collect();
     assert_eq!(waiting, ["patient/p2"]);
+}
+
+#[test]
+fn the_key_of_a_card_that_was_replaced_does_not_speak_for_the_new_one() {
+    let (mut w, device) = shut_out();
+    let new = w.hub.enroll_again(device, DeviceKey([99; 32])).unwrap();
+    gateway::adopt_origin(&mut w.gateways[0], new.origin).unwrap();
+    let told = w.sync(0);
+    assert_eq!(told.status, Some(Status::Revoked));
+    assert!(w.hub.quarantine().is_empty() && w.hub.history().all(|op| op.stamp.dot.origin != new.origin));
+}
+
+#[test]
+fn what_it_sends_under_an_origin_that_it_was_offered_is_its_own_when_it_is_allowed_again() {
+    let mut w = two();
+    w.put(0, "patient/p1", json!({"name": "Asha"}));
+    w.sync_all();
+    let image = w.gateways[0].clone();
+    w.put(0, "patient/p2", json!({"name": "Bina"}));
+    w.sync(0);
+    // Its card is put back, and is told how to go on; then it is shut out, before it could say that it does.
+    w.gateways[0] = image;
+    w.put(0, "patient/p3", json!({"name": "Chisomo"}));
+    let before = w.gateways[0].state().unwrap();
+    while w.gateways[0].state().unwrap().origin == before.origin {
+        exchange(&mut w.gateways[0], &mut w.hub, &mut w.link, w.now_ms as u64).unwrap();
+    }
+    w.hub.revoke(before.device);
+    w.sync(0);
+    assert_eq!(w.hub.quarantine().len(), 1);
+    assert_eq!(hub::allow(&mut w.hub, before.device).unwrap(), 1);
+    w.sync_all();
+    w.sync_all();
+    assert_eq!(w.body(1, "patient/p3")["name"], "Chisomo");
 }
