@@ -213,14 +213,14 @@ fn take_cells<S: Store>(
     whole: bool,
     rules: &Rules,
 ) -> Result<(), S::Error> {
-    let held = store.held(key)?.unwrap_or_default();
-    let mut confirmed = if whole { Record::default() } else { held.confirmed.unwrap_or_default() };
+    let before = store.held(key)?.and_then(|held| held.confirmed).unwrap_or_default();
+    let mut confirmed = if whole { Record::default() } else { before.clone() };
     let mut superseded = Vec::new();
     for (name, cell) in &record.cells {
         for stamp in cell.stamps() {
             state.hear(stamp.hlc);
         }
-        let known = confirmed.cells.get(name);
+        let known = before.cells.get(name);
         superseded.extend(known.map(|known| replaced(name, known, cell)).unwrap_or_default());
         confirmed.cells.insert(name.clone(), cell.clone());
     }

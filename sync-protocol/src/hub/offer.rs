@@ -8,7 +8,7 @@ use crate::edit::render;
 use crate::id::{Dot, FieldName, RecordKey};
 use crate::merge::{Joining, join};
 use crate::payload::{Row, Rows};
-use crate::record::{Cell, Record};
+use crate::record::{Cell, Change, Op, Record, State};
 
 /// Takes one frame of records that this hub asked for after it was put back: what the gateway holds of the time that was lost
 /// is joined with what is here. Others may have written since, and whose it is may never come back.
@@ -52,12 +52,29 @@ pub fn receive_offers<S: Store>(store: &mut S, with: &mut Conversation, rows: &R
 
 /// Which of the writes that stand in an offered record came here as ops and were applied.
 fn applied<S: Snapshot>(store: &mut S, key: &RecordKey, offered: &Record) -> Result<BTreeSet<Dot>, S::Error> {
+    let ops = store.writes_of(key)?;
     let mut applied = BTreeSet::new();
     for dot in offered.cells.values().flat_map(Cell::stamps).map(|stamp| stamp.dot).collect::<BTreeSet<_>>() {
         let is_held = |held: &HeldOp| held.op.stamp.dot == dot;
-        if store.op_hash(dot)?.is_some() && !store.held_of(key, dot.origin)?.iter().any(is_held) {
+        let is_here = ops.iter().any(|op| op.stamp.dot == dot && wrote(op, offered));
+        if is_here && !store.held_of(key, dot.origin)?.iter().any(is_held) {
             applied.insert(dot);
         }
     }
     Ok(applied)
+}
+
+/// Whether it was this op that wrote what stands in a record under its number. Copies of a card give one number to several
+/// writes, and that of another one may have come to this hub since.
+fn wrote(op: &Op, record: &Record) -> bool {
+    record.cells.iter().all(|(name, cell)| {
+        let State::Register(entries) = &cell.state else { return true };
+        let mut own = entries.iter().filter(|entry| entry.stamp.dot == op.stamp.dot);
+        own.all(|entry| match op.changes.get(name) {
+            Some(Change::Put { value, .. }) => *value == entry.value,
+            // Written under other rules: what it means as a register cannot be compared.
+            Some(_) => true,
+            None => false,
+        })
+    })
 }

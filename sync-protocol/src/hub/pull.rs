@@ -337,8 +337,8 @@ where
         for key in keys {
             let row = match self.store.record(&key)? {
                 Some(record) if self.gateway.is_in_view(&record.scope()) => Row::Cells { key, record, whole: true },
-                Some(_) => Row::Evict(key),
-                None => continue,
+                // What it offered and what is not here all the same, somebody dropped from the quarantine.
+                Some(_) | None => Row::Evict(key),
             };
             rows.push((row, HubSeq::NONE));
         }

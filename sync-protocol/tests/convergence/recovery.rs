@@ -6,7 +6,7 @@ use sync_protocol::gateway::{self, Intent, Store as _};
 use sync_protocol::hub;
 use sync_protocol::id::{Epoch, Scope, Source};
 use sync_protocol::identity::DeviceKey;
-use sync_protocol::loopback::exchange;
+use sync_protocol::loopback::{exchange, settle};
 use sync_protocol::memory::MemoryHub;
 
 use crate::world::{RULES, World, object};
@@ -135,4 +135,50 @@ fn an_origin_that_the_hub_no_longer_knows_tells_it_that_it_was_put_back() {
     assert_ne!(hub::Snapshot::epoch(&mut w.hub).unwrap(), before, "it goes on in another epoch");
     assert_eq!(w.gateways[0].state().unwrap().epoch, hub::Snapshot::epoch(&mut w.hub).unwrap());
     assert_eq!(render(&w.hub_record("patient/p2"))["name"], json!("written under it"));
+}
+
+#[test]
+fn what_only_another_gateway_holds_comes_back_although_an_older_copy_of_its_author_took_its_number() {
+    let mut w = World::new(RULES, &["mw", "mw"]);
+    w.put(0, "patient/p1", json!({"name": "Asha"}));
+    w.sync_all();
+    let (backup, image) = (w.hub.clone(), w.gateways[0].clone());
+    w.edit(0, "patient/p1", json!({"phone": "1"}));
+    w.put(0, "patient/p2", json!({"name": "Bina"}));
+    w.sync_all();
+    // The hub is put back, and what its author goes on with is an older image of its card.
+    w.hub = backup.restored(true, Epoch(77), 0);
+    w.gateways[0] = image;
+    w.edit(0, "patient/p1", json!({"village": "Chilomoni"}));
+    w.put(0, "patient/p3", json!({"name": "Chikondi"}));
+    for at in [0, 1, 0, 1] {
+        settle(&mut w.gateways[at], &mut w.hub, &mut w.link, w.now_ms as u64, 20).unwrap();
+    }
+    for at in 0..2 {
+        let p1 = object(json!({"name": "Asha", "phone": "1", "village": "Chilomoni"}));
+        assert_eq!(w.body(at, "patient/p1"), p1, "gateway {at}");
+        assert_eq!(w.body(at, "patient/p2")["name"], "Bina", "gateway {at}");
+        assert_eq!(w.body(at, "patient/p3")["name"], "Chikondi", "gateway {at}");
+        assert!(w.gateways[at].state().unwrap().recovers.is_none(), "gateway {at} is done");
+    }
+}
+
+#[test]
+fn a_record_that_a_person_dropped_from_the_quarantine_of_a_restored_hub_is_not_asked_for_again() {
+    let mut w = World::new(RULES, &["mw", "mw"]);
+    w.sync_all();
+    let backup = w.hub.clone();
+    w.put(0, "patient/p1", json!({"name": "Asha"}));
+    w.sync_all();
+    w.hub = backup.restored(true, Epoch(77), 0);
+    let device = w.gateways[0].state().unwrap().device;
+    w.hub.revoke(device);
+    settle(&mut w.gateways[0], &mut w.hub, &mut w.link, w.now_ms as u64, 20).unwrap();
+    let dot = w.hub.quarantine()[0].op.stamp.dot;
+    assert!(hub::discard(&mut w.hub, dot, "not ours").unwrap());
+    for _ in 0..2 {
+        settle(&mut w.gateways[1], &mut w.hub, &mut w.link, w.now_ms as u64, 20).unwrap();
+    }
+    let state = w.gateways[1].state().unwrap();
+    assert!(state.recovers.is_none() && state.wanted.is_empty(), "it came to an end");
 }
