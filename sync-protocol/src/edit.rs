@@ -55,6 +55,9 @@ pub enum EditError {
     /// A delete of a record of which only a part is here.
     #[error("most of this record is not here: it belongs to another place, which can delete it")]
     NotHeld,
+    /// A delete at the centre while its own writes to the record wait in quarantine: it would take them along unseen.
+    #[error("writes of the centre to this record wait in quarantine: let them go or drop them first")]
+    OwnWait,
     /// Too many fields, or nested too deep.
     #[error("{0}")]
     Limit(String),

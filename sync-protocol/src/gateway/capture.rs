@@ -154,7 +154,7 @@ pub fn capture<S: Store>(store: &mut S, wish: Capture) -> Result<Captured, Refus
     Ok(Captured { op: Some(op.stamp.dot), created, etag: etag(&held.visible), conflicts, record: held.visible })
 }
 
-fn is_delete(intent: &Intent) -> bool {
+pub(crate) fn is_delete(intent: &Intent) -> bool {
     matches!(intent, Intent::Delete | Intent::SettleDelete { delete: true, .. })
 }
 

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 pub use adopt::adopt_origin;
 pub use capture::{Capture, Captured, Intent, Refusal, capture};
-pub(crate) use capture::{changes_of, own_up};
+pub(crate) use capture::{changes_of, is_delete, own_up};
 pub use exchange::{Outgoing, WallClock, request};
 pub(crate) use exchange::{cut_frame, next_guess};
 pub use integrate::{Integrated, finish, integrate_head, integrate_rows};

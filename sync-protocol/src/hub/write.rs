@@ -4,7 +4,7 @@ use super::judge::admit;
 use super::{Arrived, Mark, Store};
 use crate::clock::{Hlc, TimeQuality};
 use crate::digest::etag;
-use crate::edit::{Changes, Desk};
+use crate::edit::{Changes, Desk, EditError};
 use crate::gateway::{Capture, Captured, Refusal};
 use crate::id::{Dot, HubSeq, Origin, Scope, Source};
 use crate::merge::{Presence, presence};
@@ -41,6 +41,9 @@ pub fn write<S: Store>(store: &mut S, wish: Capture, home: &Scope) -> Result<Wri
     // Own writes that wait in quarantine are not to be seen.
     let held = store.held_of(&wish.key, Origin::HUB).map_err(Refusal::Store)?;
     let waiting: Vec<Op> = held.into_iter().map(|held| held.op).collect();
+    if !waiting.is_empty() && crate::gateway::is_delete(&wish.intent) {
+        return Err(EditError::OwnWait.into());
+    }
     crate::gateway::own_up(&mut changes, &waiting, before.as_ref(), Origin::HUB);
     if changes.is_empty() {
         let record = before.unwrap_or_default();

@@ -252,6 +252,23 @@ fn one_bad_record_holds_up_only_its_dependants() {
 }
 
 #[test]
+fn a_delete_at_the_centre_does_not_take_along_its_own_writes_that_wait() {
+    let mut w = two();
+    w.put(0, "patient/here", json!({"name": "Asha"}));
+    w.sync_all();
+    w.hub_write("visit/v1", Intent::Put(object(json!({"patient": "not-here", "note": "central"}))));
+    assert_eq!(w.hub.quarantine().len(), 1);
+    w.put(0, "visit/v1", json!({"patient": "here"}));
+    w.sync(0);
+    let wish = w.wish("visit/v1", Intent::Delete);
+    let refused = hub::write(&mut w.hub, wish, &Scope::new("mw").unwrap()).unwrap_err();
+    assert!(refused.to_string().contains("let them go or drop them first"), "{refused}");
+    let waiting = w.hub.quarantine()[0].op.stamp.dot;
+    hub::discard(&mut w.hub, waiting, "not meant").unwrap();
+    w.hub_write("visit/v1", Intent::Delete);
+}
+
+#[test]
 fn a_record_that_leaves_the_catchment_leaves_the_box_and_a_late_write_still_arrives() {
     let mut w = World::new("version = 1\n[types.patient]\nscope = \"facility\"\n", &["mw/zomba/a", "mw/zomba/b", "mw"]);
     w.put(0, "patient/p1", json!({"facility": "mw/zomba/a", "name": "Asha"}));

@@ -24,7 +24,7 @@ struct Case<'a> {
     key: &'a RecordKey,
     record: &'a Record,
     applied: Vec<(u8, &'a Promise)>,
-    /// Those of them that are in the hub's history.
+    /// Those of them that came to the hub as ops, and were applied.
     arrived: Writes,
     /// Writes of the time that a restored hub lost and that are no ops there, or wait in
     /// quarantine now: what gateways held of them may be there.
@@ -49,7 +49,7 @@ impl World<'_> {
             let stands = standing(record);
             let is_back = |id: u8| stands & bit(id) != 0 && maybe.iter().any(|(other, _)| *other == id);
             let applied = of_key().filter(|(id, _)| is_op(*id) || is_back(*id)).collect();
-            let case = Case { key, record, applied, arrived, maybe };
+            let case = Case { key, record, applied, arrived: arrived & !held, maybe };
             for (name, cell) in &record.cells {
                 self.judge(&case, name, cell).map_err(|what| Failure::new(Kind::Vanished, what))?;
             }
