@@ -67,6 +67,10 @@ pub const PLEAS_MAX: usize = 1_000;
 pub const SYMBOLS_FIRST: usize = 208;
 /// Coded symbols that the hub reads at most.
 pub const SYMBOLS_MAX: usize = 16_384;
+/// Ops of one revoked gateway that wait for a person before the hub takes no more of it.
+pub const REVOKED_OPS_MAX: usize = 20_000;
+/// And their bytes.
+pub const REVOKED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Records that a hub which was put back asks a gateway for at a time.
 pub const WANTED_MAX: usize = 500;
 /// Numbers of the hub's own writes that are left out at least when it begins another epoch: more than it can have written in

@@ -180,8 +180,8 @@ impl Talk<'_> {
                 if !is_denied && !is_shut_out {
                     tx.note_contact(&contact)?;
                 }
-                let reason = if is_shut_out { Some(SHUT_OUT) } else { refusal.reason.as_deref() };
-                tx.note_error(device, reason.unwrap_or("refused"))?;
+                let said = refusal.reason.as_deref().filter(|_| !is_shut_out || refusal.status == Status::Revoked);
+                tx.note_error(device, said.unwrap_or(if is_shut_out { SHUT_OUT } else { "refused" }))?;
             }
             Ok(opened)
         };

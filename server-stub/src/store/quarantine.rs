@@ -58,6 +58,14 @@ impl Tx<'_> {
         Ok(Some(row.held))
     }
 
+    pub(super) fn size_for_person(&mut self, device: Device) -> Result<(u64, u64), StoreError> {
+        let mut select = self.sql(
+            "SELECT count(*), coalesce(sum(length(h.op)), 0) FROM quarantine q JOIN history h USING (origin, stream, seq)
+             WHERE q.device = ?1 AND q.for_person",
+        )?;
+        Ok(select.query_row([device.0], |row| Ok((number(row.get(0)?), number(row.get(1)?))))?)
+    }
+
     /// An op in quarantine by its dot.
     pub(crate) fn held_at(&mut self, at: Dot) -> Result<Option<HeldRow>, StoreError> {
         let sql = format!("{COLUMNS} WHERE q.origin = ?1 AND q.stream = ?2 AND q.seq = ?3");

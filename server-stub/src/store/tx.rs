@@ -195,6 +195,10 @@ impl Snapshot for Tx<'_> {
         self.held_on(key, origin)
     }
 
+    fn held_for_person(&mut self, device: Device) -> Result<(u64, u64), StoreError> {
+        self.size_for_person(device)
+    }
+
     fn waiting_for(&mut self, key: &RecordKey) -> Result<Vec<(RecordKey, Origin)>, StoreError> {
         self.held_for(key)
     }

@@ -12,7 +12,8 @@
 
 use std::collections::BTreeMap;
 
-use super::judge::{claimed_scope, keep, log_news, try_on, write_as_hub};
+use super::judge::{claimed_scope, keep, log_news, try_on};
+use super::own::write_as_hub;
 use super::{Arrived, LogLine, Logged, Snapshot, Store};
 use crate::id::{Device, Dot, FieldName, HubSeq, Origin, Seq, Stream};
 use crate::payload::News;
@@ -77,28 +78,41 @@ impl Copies {
         }
         Ok(waiting)
     }
+}
 
-    /// The op with what it says of other writes of its own origin moved over to where these count; `None` if all of them count
-    /// where they are.
-    ///
-    /// # Errors
-    /// What the store reports.
-    pub(super) fn renamed<S: Snapshot>(&self, store: &mut S, op: &Op) -> Result<Option<Op>, S::Error> {
-        let mut renamed = op.clone();
-        let origin = op.stamp.dot.origin;
-        for change in renamed.changes.values_mut() {
-            change.rename(|dot| {
-                let mut own = match dot.origin == origin {
-                    true => store.writes_of(&op.key)?.into_iter().filter(|known| known.stamp.dot == dot),
-                    false => return Ok(Some(dot)),
-                };
-                match own.next().map(|copy| self.find(store, &copy)).transpose()?.flatten() {
-                    Some(Copy::Applied(first)) => Ok(Some(first)),
-                    Some(Copy::Waiting) | None => Ok(Some(dot)),
-                }
-            })?;
+/// The op with what it says of other writes of its own origin moved over to where these count; `None` if all of them count where
+/// they are.
+///
+/// # Errors
+/// What the store reports.
+pub(super) fn renamed<S: Snapshot>(store: &mut S, op: &Op) -> Result<Option<Op>, S::Error> {
+    let dot = op.stamp.dot;
+    if !op.changes.values().any(|change| names_origin(change, dot.origin)) {
+        return Ok(None);
+    }
+    let Some(copies) = Copies::of(store, dot.origin, dot.stream)? else { return Ok(None) };
+    let own: Vec<Op> = store.writes_of(&op.key)?.into_iter().filter(|o| o.stamp.dot.origin == dot.origin).collect();
+    let mut renamed = op.clone();
+    for change in renamed.changes.values_mut() {
+        change.rename(|dot| match own.iter().find(|own| own.stamp.dot == dot) {
+            Some(own) => match copies.find(store, own)? {
+                Some(Copy::Applied(first)) => Ok(Some(first)),
+                Some(Copy::Waiting) | None => Ok(Some(dot)),
+            },
+            None => Ok(Some(dot)),
+        })?;
+    }
+    Ok(Some(renamed).filter(|renamed| renamed != op))
+}
+
+/// Whether a change says something of other writes of this origin.
+fn names_origin(change: &Change, origin: Origin) -> bool {
+    match change {
+        Change::Put { unseen, .. } => unseen.iter().any(|dot| dot.origin == origin),
+        Change::Members { remove, .. } => {
+            remove.iter().flat_map(|(_, writes)| writes.keys()).any(|(o, _)| *o == origin)
         }
-        Ok(Some(renamed).filter(|renamed| renamed != op))
+        Change::Append(_) | Change::Count { .. } => false,
     }
 }
 

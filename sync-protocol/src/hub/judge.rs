@@ -4,25 +4,20 @@
 //! it, and all are judged together. So a correction frees what it corrects, in order. A record whose declared parent is
 //! not here waits for that parent and for nothing else.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
 use serde_json::{Map, Value as Json};
 
 use super::{Arrived, HeldOp, LogLine, Logged, Snapshot, Store};
-use super::{copy, revoked};
-use crate::clock::TimeQuality;
+use super::{copy, own, revoked};
 use crate::edit::render;
 use crate::id::{Device, Dot, FieldName, HubSeq, Origin, RecordKey, Scope, Source};
 use crate::limits::RECORD_KEPT_BYTES_MAX;
 use crate::merge::{self, Merged, Presence, presence};
 use crate::payload::News;
-use crate::record::{Cell, Change, Op, Record, Stamp};
+use crate::record::{Change, Op, Record, Stamp};
 use crate::rules::{Rules, ScopeKey};
 use crate::value::Value;
-
-/// Why the hub moves a record whose scope follows a parent.
-const FOLLOWS: &str = "follows its parent";
 
 /// Why ops cannot be applied, in words for people, and the records whose arrival would change that.
 struct Objection {
@@ -99,7 +94,10 @@ pub(super) fn try_on<S: Snapshot>(
     let mut record = before.unwrap_or_default();
     let mut merged = Merged::default();
     for (op, hseq) in ops {
-        let Ok(one) = merge::apply(&mut record, op, *hseq, type_rules) else { return Ok(None) };
+        let renamed = copy::renamed(store, op)?;
+        let Ok(one) = merge::apply(&mut record, renamed.as_ref().unwrap_or(op), *hseq, type_rules) else {
+            return Ok(None);
+        };
         merged.changed |= one.changed;
         merged.superseded.extend(one.superseded);
     }
@@ -182,7 +180,7 @@ pub(super) fn log_news<S: Store>(
 }
 
 /// Applies one op for good. One that cannot be merged never comes here: it was tried before.
-fn apply<S: Store>(store: &mut S, op: &Op, hseq: HubSeq, rules: &Rules) -> Result<(), S::Error> {
+pub(super) fn apply<S: Store>(store: &mut S, op: &Op, hseq: HubSeq, rules: &Rules) -> Result<(), S::Error> {
     match try_on(store, &[(op, hseq)], rules)? {
         Some(applied) => keep(store, op, hseq, applied, rules),
         None => Ok(()),
@@ -213,12 +211,12 @@ pub(super) fn keep<S: Store>(
         store.log(&LogLine { hseq, key: op.key.clone(), what: Logged::Left(was) })?;
     }
     // A move that did not take, because another scope stands, is not made again for ever.
-    if op.stamp.dot.origin != Origin::HUB || op.stamp.settles.as_deref() != Some(FOLLOWS) {
+    if !own::is_move(op) {
         follow_parent(store, &op.key, &is, &parents, rules)?;
     }
     if has_moved {
         for child in store.children(&op.key)? {
-            move_to(store, &child, &is, rules)?;
+            own::move_to(store, &child, &is, rules)?;
         }
     }
     Ok(())
@@ -256,52 +254,9 @@ fn follow_parent<S: Store>(
     let Some(parent_type) = rules.of(&key.record_type).parents.get(field) else { return Ok(()) };
     let Some(parent) = parents.iter().find(|p| p.record_type == *parent_type) else { return Ok(()) };
     match store.record(parent)? {
-        Some(parent) if parent.scope() != *scope => move_to(store, key, &parent.scope(), rules),
+        Some(parent) if parent.scope() != *scope => own::move_to(store, key, &parent.scope(), rules),
         _ => Ok(()),
     }
-}
-
-/// Moves a record to another scope, as a write of the hub.
-fn move_to<S: Store>(store: &mut S, key: &RecordKey, scope: &Scope, rules: &Rules) -> Result<(), S::Error> {
-    if store.record(key)?.is_none_or(|record| record.scope() == *scope) {
-        return Ok(());
-    }
-    let changes = BTreeMap::from([(FieldName::scope(), Change::put(Value::Text(scope.as_str().to_owned())))]);
-    write_as_hub(store, key, changes, FOLLOWS, rules)
-}
-
-/// Applies changes of a record that the hub makes of its own accord. `why` is kept with them.
-pub(super) fn write_as_hub<S: Store>(
-    store: &mut S,
-    key: &RecordKey,
-    changes: BTreeMap<FieldName, Change>,
-    why: &str,
-    rules: &Rules,
-) -> Result<(), S::Error> {
-    let record = store.record(key)?.unwrap_or_default();
-    let clock = record.cells.values().filter_map(Cell::stamp).map(|s| s.hlc).max().unwrap_or_default();
-    let seen = store.head()?;
-    let stream = rules.of(&key.record_type).stream;
-    let mut mark = store.mark(Origin::HUB, stream)?;
-    mark.acked = mark.acked.next();
-    let stamp = Stamp {
-        dot: Dot { origin: Origin::HUB, stream, seq: mark.acked },
-        hlc: clock.tick(0),
-        seen,
-        hseq: HubSeq::NONE,
-        captured_ms: clock.unix_ms() as i64,
-        quality: TimeQuality::Unknown,
-        source: Source::HUB,
-        author: None,
-        settles: Some(Arc::from(why)),
-    };
-    let op = Op { stamp, key: key.clone(), changes };
-    let arrived = Arrived::after(mark.chain, &op);
-    mark.chain = arrived.chain;
-    store.set_mark(Origin::HUB, stream, &mark)?;
-    let hseq = store.next()?;
-    store.append(&arrived, hseq, false)?;
-    apply(store, &op, hseq, rules)
 }
 
 /// Judges all held ops of an origin on a record together, and applies them if nothing stands against them any more. None of

@@ -17,6 +17,7 @@ mod judge;
 mod lost;
 mod offer;
 mod open;
+mod own;
 mod pull;
 mod rescue;
 mod revoked;
@@ -223,6 +224,8 @@ pub trait Snapshot {
     fn log_after(&mut self, after: HubSeq, limit: usize) -> Result<Vec<LogLine>, Self::Error>;
     /// Ops of one origin on one record in quarantine, in order of arrival.
     fn held_of(&mut self, key: &RecordKey, origin: Origin) -> Result<Vec<HeldOp>, Self::Error>;
+    /// How many ops of a device wait for a person, and their bytes.
+    fn held_for_person(&mut self, device: Device) -> Result<(u64, u64), Self::Error>;
     /// Records and origins with ops in quarantine that wait for this record.
     fn waiting_for(&mut self, key: &RecordKey) -> Result<Vec<(RecordKey, Origin)>, Self::Error>;
     /// All records and origins with ops in quarantine.

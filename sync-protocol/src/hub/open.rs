@@ -34,6 +34,8 @@ pub struct Conversation {
     pub is_cut: bool,
     /// Records that it offered and that were joined with ours.
     pub joined: Vec<RecordKey>,
+    /// How many more ops may wait of it, and how many bytes of them, if it was shut out.
+    pub room: (u64, u64),
 }
 
 /// How who speaks stands to the gateway that the hub knows.
@@ -52,7 +54,7 @@ pub enum Standing {
 impl Conversation {
     pub(super) fn new(gateway: Gateway, request: Request, now_ms: u64, standing: Standing) -> Conversation {
         let (forked, agreed, joined) = (BTreeSet::new(), BTreeMap::new(), Vec::new());
-        Conversation { gateway, request, now_ms, standing, forked, agreed, is_cut: false, joined }
+        Conversation { gateway, request, now_ms, standing, forked, agreed, is_cut: false, joined, room: (0, 0) }
     }
 }
 
@@ -306,12 +308,11 @@ pub fn receive<S: Store>(store: &mut S, with: &mut Conversation, ops: &[Op]) -> 
         // The chain is over what was written; what it says it saw counts as far as that still means the same, and a time as
         // far as it has come.
         let written = Arrived::after(mark.chain, op);
+        if with.standing == Standing::ShutOut && !revoked::takes(&mut with.room, written.canonical.len()) {
+            break;
+        }
         let bounded = bounded(op, &with.request.bounds);
-        let renamed = match &copies {
-            Some(copies) => copies.renamed(store, bounded.as_ref().unwrap_or(op))?.or(bounded),
-            None => bounded,
-        };
-        let counted = clamped(renamed.as_ref().unwrap_or(op), with.now_ms).or(renamed);
+        let counted = clamped(bounded.as_ref().unwrap_or(op), with.now_ms).or(bounded);
         let arrived = Arrived { op: counted.as_ref().unwrap_or(op), ..written };
         (mark.acked, mark.chain, agreed) = (dot.seq, arrived.chain, dot.seq);
         result.new += 1;

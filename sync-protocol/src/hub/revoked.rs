@@ -6,10 +6,15 @@ use super::judge::{free_waiting, reconsider};
 use super::open::{ack, agreed_upto, is_on_chain, rebase};
 use super::{Conversation, Gateway, HeldOp, Opened, Snapshot, Standing, Store};
 use crate::id::Device;
+use crate::limits::{REVOKED_BYTES_MAX, REVOKED_OPS_MAX};
 use crate::message::{Request, Response, Short, Status};
 
 /// Why what such a gateway sends waits.
 pub(super) const REASON: &str = "came from a gateway that was revoked";
+
+/// What such a gateway and its admin are told when too much waits already.
+const FULL: &str =
+    "this gateway was revoked, and as much of it waits as may: let it go or drop it, and the gateway sends on";
 
 /// Whether this turn and proof are of a gateway that was shut out, or of a card of one that was replaced since.
 ///
@@ -37,11 +42,18 @@ pub(super) fn open<S: Store>(
         let response = Response::new(Status::Revoked, store.epoch()?, now_ms, request.cursor);
         return Ok(Opened::Refused(Box::new(response)));
     }
+    let (ops, bytes) = store.held_for_person(gateway.device)?;
+    let room = ((REVOKED_OPS_MAX as u64).saturating_sub(ops), (REVOKED_BYTES_MAX as u64).saturating_sub(bytes));
+    if room.0 == 0 || room.1 == 0 {
+        let reason = Some(FULL.to_owned());
+        let response = Response { reason, ..Response::new(Status::Revoked, store.epoch()?, now_ms, request.cursor) };
+        return Ok(Opened::Refused(Box::new(response)));
+    }
     if request.epoch != store.epoch()? {
         // So that it sends what a hub that was put back has lost.
         return rebase(store, &gateway, &request, now_ms);
     }
-    let mut with = Conversation::new(gateway, request, now_ms, Standing::ShutOut);
+    let mut with = Conversation { room, ..Conversation::new(gateway, request, now_ms, Standing::ShutOut) };
     for at in &with.request.streams {
         let mark = store.mark(with.request.origin, at.stream)?;
         match at.acked <= mark.acked && is_on_chain(store, with.request.origin, at, &mark)? {
@@ -50,6 +62,13 @@ pub(super) fn open<S: Store>(
         }
     }
     Ok(Opened::Ready(Box::new(with)))
+}
+
+/// Whether another op of so many bytes may wait; the last one may be as large as any.
+pub(super) fn takes(room: &mut (u64, u64), bytes: usize) -> bool {
+    let takes = room.0 > 0 && room.1 > 0;
+    *room = (room.0.saturating_sub(1), room.1.saturating_sub(bytes as u64));
+    takes
 }
 
 /// Tells it what arrived, and that it is shut out.

@@ -275,6 +275,14 @@ impl Snapshot for MemoryHub {
         Ok(held)
     }
 
+    fn held_for_person(&mut self, device: Device) -> Result<(u64, u64), MemoryError> {
+        let held = self.quarantine.iter().map(|waiting| &waiting.held);
+        let ops: Vec<&Op> = held.filter(|h| h.for_person && h.device == Some(device)).map(|h| &h.op).collect();
+        let bytes =
+            ops.iter().filter_map(|op| self.history.get(&op.stamp.dot)).map(|kept| kept.written.canonical().len());
+        Ok((ops.len() as u64, bytes.sum::<usize>() as u64))
+    }
+
     fn waiting_for(&mut self, key: &RecordKey) -> Result<Vec<(RecordKey, Origin)>, MemoryError> {
         let waiting = self.quarantine.iter().filter(|w| w.waits_for.contains(key));
         Ok(waiting.map(|w| (w.held.op.key.clone(), w.held.op.stamp.dot.origin)).collect())

@@ -5,6 +5,7 @@ use sync_protocol::gateway::{self, Store as _};
 use sync_protocol::hub::{self, Snapshot as _};
 use sync_protocol::id::{Device, Epoch};
 use sync_protocol::identity::DeviceKey;
+use sync_protocol::limits::{RECORD_KEPT_BYTES_MAX, REVOKED_BYTES_MAX};
 use sync_protocol::loopback::exchange;
 use sync_protocol::message::Status;
 
@@ -131,4 +132,27 @@ fn what_it_sends_under_an_origin_that_it_was_offered_is_its_own_when_it_is_allow
     w.sync_all();
     w.sync_all();
     assert_eq!(w.body(1, "patient/p3")["name"], "Chisomo");
+}
+
+#[test]
+fn what_waits_of_it_has_an_end_and_what_was_not_taken_stays_with_it() {
+    let (mut w, device) = shut_out();
+    let long = "x".repeat(900_000);
+    for n in 0..80 {
+        w.put(0, &format!("note/n{n}"), json!({"text": long}));
+    }
+    for _ in 0..40 {
+        w.sync(0);
+    }
+    let (_, bytes) = w.hub.held_for_person(device).unwrap();
+    let limit = REVOKED_BYTES_MAX as u64;
+    assert!((limit..limit + RECORD_KEPT_BYTES_MAX as u64).contains(&bytes), "{bytes}");
+    let unsent = w.gateways[0].state().unwrap().unsent();
+    assert!(unsent > 0 && is_revoked(&mut w));
+
+    hub::allow(&mut w.hub, device).unwrap();
+    for _ in 0..20 {
+        w.sync(0);
+    }
+    assert_eq!(w.gateways[0].state().unwrap().unsent(), 0, "it sends on when what waited was let go");
 }

@@ -252,6 +252,9 @@ impl hub::Snapshot for AtCentre<'_, '_> {
     fn held_of(&mut self, key: &RecordKey, origin: Origin) -> Result<Vec<HeldOp>, StoreError> {
         ask!(self, held_of(key, origin))
     }
+    fn held_for_person(&mut self, device: Device) -> Result<(u64, u64), StoreError> {
+        ask!(self, held_for_person(device))
+    }
     fn waiting_for(&mut self, key: &RecordKey) -> Result<Vec<(RecordKey, Origin)>, StoreError> {
         let mut memory = sure(self.memory.waiting_for(key));
         match &mut self.disk {
