@@ -228,12 +228,13 @@ impl World<'_> {
                 site.read.clear();
             }
             Status::Rebase => self.tally.rebases += 1,
-            Status::Denied | Status::Revoked => site.is_denied = true,
             Status::Upgrade => self.tally.upgrades += 1,
+            Status::Denied | Status::Revoked => {}
         }
         let reason = head.reason.as_deref().unwrap_or("no reason");
         match head.status {
-            Status::Denied | Status::Revoked if !site.is_suspect => {
+            // No accident needs a person: nobody ever has to be enrolled anew.
+            Status::Denied | Status::Revoked => {
                 Err(Failure::new(Kind::ShutOut, format!("gateway {at} is shut out: {reason}")))
             }
             Status::NewOrigin | Status::Rebase if !site.is_suspect => {

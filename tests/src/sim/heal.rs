@@ -28,10 +28,6 @@ impl World<'_> {
             for at in 0..self.sites.len() {
                 self.now_ms += 1_000;
                 self.sync(at)?;
-                if self.sites[at].is_denied {
-                    self.enrol_anew(at);
-                    self.sync(at)?;
-                }
                 self.check_status(at)?;
                 self.check_step()?;
             }

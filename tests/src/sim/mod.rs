@@ -91,8 +91,6 @@ pub struct Tally {
     pub rebases: u64,
     /// New origins and rebases of gateways whose card and hub had never been put back.
     pub needless: u64,
-    /// Gateways that a person had to enrol anew.
-    pub enrolled: u64,
     /// Transactions for which a card had no room. This and the next two happen on disk only.
     pub full: u64,
     /// Commits into whose middle a power cut fell, and that were not made.
@@ -117,7 +115,6 @@ impl Tally {
             new_origins: self.new_origins + other.new_origins,
             rebases: self.rebases + other.rebases,
             needless: self.needless + other.needless,
-            enrolled: self.enrolled + other.enrolled,
             full: self.full + other.full,
             torn: self.torn + other.torn,
             survived: self.survived + other.survived,

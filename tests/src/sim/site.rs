@@ -52,9 +52,7 @@ pub(super) struct Site {
     pub(super) quality: TimeQuality,
     /// Records as apps have read them some time ago.
     pub(super) read: BTreeMap<RecordKey, Record>,
-    /// The hub does not let it in.
-    pub(super) is_denied: bool,
-    /// Its card was exchanged for an older one, or runs twice: it may have to be enrolled anew.
+    /// Its card was exchanged for an older one, or runs twice, or the hub was put back: it may be told to go on differently.
     pub(super) is_suspect: bool,
 }
 

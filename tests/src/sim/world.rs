@@ -22,7 +22,6 @@ use super::oracle::{self, Oracle, Promise, Standing, bit};
 use super::site::Site;
 use super::wire::Packers;
 use super::{Failure, Fault, Faults, Kind, Tally, app, fleet};
-use crate::sim::in_step::{AtCentre, OnCard};
 
 /// When it begins: 2026-05-28.
 const BEGIN_MS: i64 = 1_780_000_000_000;
@@ -406,43 +405,6 @@ impl<'a> World<'a> {
         for id in (0..=oracle::WRITES_MAX).filter(|id| gone & bit(*id) != 0) {
             self.oracle.set(id, Standing::Void);
         }
-    }
-
-    /// A person gives a gateway a new code. As `server-stub` and `outpost enroll` do it.
-    pub(super) fn enrol_anew(&mut self, at: usize) {
-        let device = self.sites[at].store.state().unwrap().device;
-        let Some(known) = self.hub.store.gateway(device).unwrap() else { return };
-        let key = self.hub.new_key();
-        let redeem = |store: &mut AtCentre<'_, '_>| -> Result<hub::Gateway, StoreError> {
-            let known = hub::Gateway {
-                origin: store.new_origin(device, known.origin)?,
-                key,
-                turn: 0,
-                turn_before: 0,
-                turn_first: 0,
-                view: ViewNews::Known,
-                backfill: false,
-                offered: None,
-                echo_until: HubSeq::NONE,
-                ..known
-            };
-            store.set_gateway(&known)?;
-            Ok(known)
-        };
-        let known = self.hub.now(self.now_ms as u64, redeem).unwrap();
-        let rules = self.hub.store.rules().unwrap();
-        let site = &mut self.sites[at];
-        site.is_denied = false;
-        let adopt = |store: &mut OnCard<'_, '_>| -> Result<(), Error> {
-            store.set_rules(rules)?;
-            let mut state = store.state()?;
-            (state.key, state.turn) = (known.key, 0);
-            (state.scopes, state.source, state.told) = (known.scopes, known.source, false);
-            store.set_state(&state)?;
-            gateway::adopt_origin(store, known.origin)
-        };
-        site.now(adopt).unwrap();
-        self.tally.enrolled += 1;
     }
 }
 
