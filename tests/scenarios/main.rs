@@ -16,6 +16,7 @@
 mod api;
 mod bad_record;
 mod both_edit;
+mod canary;
 mod cards;
 mod clinical;
 mod clock;

@@ -3,6 +3,7 @@
 
 pub mod bench;
 pub mod broken;
+pub mod canary;
 pub mod fuzz;
 pub mod generator;
 #[cfg(test)]

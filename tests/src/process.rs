@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
+use crate::canary;
 use crate::proxy::Proxy;
 
 /// A program of this workspace, built beside the test: `cargo build --workspace --bins` makes it.
@@ -43,6 +44,7 @@ fn end(child: &Mutex<Child>) {
 pub struct Running {
     child: Arc<Mutex<Child>>,
     id: u32,
+    log: PathBuf,
     /// Where it listens, such as `127.0.0.1:4711`.
     pub address: String,
 }
@@ -61,9 +63,9 @@ impl Running {
     /// # Panics
     /// If it ends instead.
     pub fn start_with(name: &str, args: &[&str], variables: &[(&str, String)], log: &Path) -> Running {
-        let log = std::fs::File::options().create(true).append(true).open(log).expect("a log file");
+        let to_log = std::fs::File::options().create(true).append(true).open(log).expect("a log file");
         let mut command = Command::new(program(name));
-        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(to_log);
         command.envs(variables.iter().map(|(name, value)| (name, value)));
         let (child, id, stdout) = {
             let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -79,7 +81,7 @@ impl Running {
             end(&child);
             panic!("{name} did not say where it listens: {line:?}; see its log");
         };
-        Running { address: address.to_owned(), child, id }
+        Running { address: address.to_owned(), child, id, log: log.to_owned() }
     }
 
     /// Ends it without warning, as a pulled plug does to a program.
@@ -98,12 +100,17 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.kill();
+        if !std::thread::panicking() {
+            canary::check_log(&self.log);
+        }
     }
 }
 
 /// Runs a command of a program to its end.
 pub fn command(name: &str, args: &[&str]) -> Output {
-    Command::new(program(name)).args(args).stdin(Stdio::null()).output().expect("the program runs")
+    let output = Command::new(program(name)).args(args).stdin(Stdio::null()).output().expect("the program runs");
+    canary::check(&format!("what {name} said"), &String::from_utf8_lossy(&output.stderr));
+    output
 }
 
 /// Runs a command that must succeed, and gives its standard output.
@@ -180,12 +187,21 @@ impl Hub {
 
     /// Starts it again on the same folder.
     pub fn restart(&mut self) {
+        self.restart_with(&[]);
+    }
+
+    /// Starts it again, with a log of everything that it and its libraries can say.
+    pub fn restart_telling_all(&mut self) {
+        self.restart_with(&[tells_all()]);
+    }
+
+    fn restart_with(&mut self, variables: &[(&str, String)]) {
         self.kill();
         let log = self.dir.join("log");
         let dir = self.data_dir();
         let config = self.config();
         let args = ["serve", "--data-dir", &dir, "--config", &config, "--listen", "127.0.0.1:0"];
-        let running = Running::start("outpost-hub", &args, &log);
+        let running = Running::start_with("outpost-hub", &args, variables, &log);
         self.proxy.lead_to(&running.address);
         self.running = Some(running);
     }
@@ -221,6 +237,7 @@ impl Hub {
     /// Asks the admin API.
     pub fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, String) {
         let token = std::fs::read_to_string(self.dir.join("admin.token")).expect("the admin token");
+        canary::note_secret(token.trim());
         let token = format!("Bearer {}", token.trim());
         let headers = [("authorization", token.as_str())];
         ask_by(&client(self.authority().as_deref()), method, &format!("{}{path}", self.url()), &headers, body)
@@ -280,6 +297,7 @@ impl Gateway {
     pub fn enroll(&self, hub: &Hub, name: &str, scope: &str) {
         let added: Value = serde_json::from_str(&hub.command(&["gateway", "add", name, "--scope", scope, "--json"]))
             .expect("JSON of gateway add");
+        canary::note_secrets(&added);
         let code = added.get("code").and_then(Value::as_str).expect("a code").to_owned();
         self.command(&["enroll", &hub.proxied(), &code]);
     }
@@ -294,6 +312,11 @@ impl Gateway {
     /// Starts it again on the same folder.
     pub fn restart(&mut self) {
         self.restart_with(&[]);
+    }
+
+    /// Starts it again, with a log of everything that it and its libraries can say.
+    pub fn restart_telling_all(&mut self) {
+        self.restart_with(&[tells_all()]);
     }
 
     /// Cuts the power of its box and switches it on again: a new boot, in which the wall clock begins here.
@@ -383,6 +406,10 @@ impl Gateway {
     }
 }
 
+fn tells_all() -> (&'static str, String) {
+    ("RUST_LOG", "trace".to_owned())
+}
+
 /// One HTTP request with JSON; status and body of the answer, whatever the status.
 pub fn ask(method: &str, url: &str, headers: &[(&str, &str)], body: Option<&Value>) -> (u16, String) {
     ask_by(&client(None), method, url, headers, body)
@@ -414,13 +441,20 @@ fn ask_by(
     if body.is_some() && !is_typed {
         request = request.header("content-type", "application/json");
     }
+    if let Some(body) = body.filter(|_| url.contains("/records") || url.contains("/batch")) {
+        canary::note_values(body);
+    }
     let text = body.map(|b| b.as_str().map_or_else(|| b.to_string(), str::to_owned)).unwrap_or_default();
     let answer = request.body(text).map_err(|e| e.to_string()).and_then(|r| client.run(r).map_err(|e| e.to_string()));
     match answer {
         Ok(mut answer) => {
             let status = answer.status().as_u16();
-            let body = answer.body_mut().with_config().limit(1 << 30).read_to_string().unwrap_or_default();
-            (status, body)
+            let told = answer.body_mut().with_config().limit(1 << 30).read_to_string().unwrap_or_default();
+            match body.filter(|_| status >= 400) {
+                Some(sent) => canary::check_refusal(sent, &told),
+                None => serde_json::from_str(&told).iter().for_each(canary::note_secrets),
+            }
+            (status, told)
         }
         Err(error) => (0, error),
     }
