@@ -43,7 +43,7 @@ pub struct Config {
     pub connections_max: usize,
     /// Exchanges under way at most.
     pub exchanges_max: usize,
-    /// How long a sender may be silent in the middle of a request.
+    /// How long a sender may let the hub wait, beyond what it earned by sending.
     pub read_timeout_seconds: u64,
 }
 

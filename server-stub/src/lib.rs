@@ -20,6 +20,7 @@ mod hub;
 mod inline;
 mod lock;
 mod page;
+mod patience;
 mod peer;
 mod pem;
 mod pki;

@@ -39,6 +39,11 @@ impl Problem {
         self
     }
 
+    /// A body that did not come in time.
+    pub(crate) fn too_slow() -> Problem {
+        Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow", "The sender fell silent").hint("send it again")
+    }
+
     /// A request that cannot be read.
     pub(crate) fn bad_request(detail: impl Into<String>) -> Problem {
         Problem::new(StatusCode::BAD_REQUEST, "malformed-request", "The request cannot be read").detail(detail)

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use hyper::Request;
@@ -24,6 +25,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::config::Tls;
 use crate::error::HubError;
 use crate::hub::Hub;
+use crate::patience::{PatientStream, TAKE_SECONDS, patiently};
 use crate::peer::{self, Peer};
 use crate::problem::Problem;
 use crate::{api, enroll, exchange, page, proxy};
@@ -32,6 +34,8 @@ use crate::{api, enroll, exchange, page, proxy};
 const HANDSHAKE_SECONDS: u64 = 15;
 const HEADER_SECONDS: u64 = 30;
 const JSON_BYTES_MAX: usize = 1024 * 1024;
+/// What is read of somebody who is not known yet.
+const ENROLMENT_BYTES_MAX: usize = 16 * 1024;
 /// How long exchanges under way may go on after the end was asked for.
 const FAREWELL_SECONDS: u64 = 10;
 
@@ -41,7 +45,7 @@ fn router(hub: Hub) -> Router {
         .route("/healthz", get(async || "ok\n"))
         .route("/sync/v1", post(exchange::sync))
         .route("/sync/{version}", post(exchange::sync_of_another))
-        .route("/enroll/v1", post(enroll::enroll))
+        .route("/enroll/v1", post(enroll::enroll).layer(DefaultBodyLimit::max(ENROLMENT_BYTES_MAX)))
         .route("/renew/v1", post(peer::renew))
         .nest("/admin/v1", api::router(&hub))
         .layer(DefaultBodyLimit::max(JSON_BYTES_MAX))
@@ -56,6 +60,8 @@ type Proxies = Option<Arc<[IpAddr]>>;
 struct Door {
     service: TowerToHyperService<Router>,
     proxies: Proxies,
+    /// How long a sender may be silent.
+    patience: Duration,
 }
 
 /// How hands are shaken.
@@ -88,7 +94,9 @@ pub async fn serve_tls(listener: TcpListener, hub: Hub, shutdown: impl Future<Ou
 async fn serve_over(listener: TcpListener, acceptor: Option<Acceptor>, hub: Hub, shutdown: impl Future<Output = ()>) {
     let places = Arc::new(Semaphore::new(hub.config().connections_max));
     let proxies: Proxies = (hub.config().tls == Tls::Proxy).then(|| hub.config().trusted_proxies.clone().into());
+    let patience = Duration::from_secs(hub.config().read_timeout_seconds);
     let service = TowerToHyperService::new(router(hub));
+    let door = Door { service, proxies, patience };
     let (end, ending) = watch::channel(false);
     tokio::pin!(shutdown);
     loop {
@@ -103,8 +111,7 @@ async fn serve_over(listener: TcpListener, acceptor: Option<Acceptor>, hub: Hub,
         };
         match stream {
             Ok((stream, from)) => {
-                let (door, acceptor, ending) =
-                    (Door { service: service.clone(), proxies: proxies.clone() }, acceptor.clone(), ending.clone());
+                let (door, acceptor, ending) = (door.clone(), acceptor.clone(), ending.clone());
                 tokio::spawn(async move {
                     welcome(stream, from.ip(), acceptor, door, ending).await;
                     drop(place);
@@ -148,7 +155,7 @@ async fn welcome(
 async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     peer: Peer,
-    Door { service, proxies }: Door,
+    Door { service, proxies, patience }: Door,
     mut ending: watch::Receiver<bool>,
 ) {
     let service = service_fn(move |mut request: Request<Incoming>| {
@@ -161,7 +168,12 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
             match peer {
                 Ok(peer) => {
                     request.extensions_mut().insert(peer);
-                    service.call(request).await
+                    let (parts, body) = request.into_parts();
+                    let (body, lateness) = patiently(body, patience);
+                    let answer = service.call(Request::from_parts(parts, body)).await;
+                    // Whoever read the body knows only that it did not end well.
+                    let is_cut = answer.as_ref().is_ok_and(|answer| answer.status() == StatusCode::BAD_REQUEST);
+                    if is_cut && lateness.is_too_slow() { Ok(Problem::too_slow().into_response()) } else { answer }
                 }
                 Err(refused) => {
                     // Anybody may knock: not one line in the log for each.
@@ -173,6 +185,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     });
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(HEADER_SECONDS));
+    let stream = PatientStream::new(stream, Duration::from_secs(TAKE_SECONDS));
     let connection = server.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     // A connection that breaks is nothing to write about: the link is like that.

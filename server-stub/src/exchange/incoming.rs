@@ -1,14 +1,12 @@
 //! A request's body as it arrives: the head first, then frame by frame.
 
 use std::pin::Pin;
-use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use sync_protocol::error::DecodeError;
 use sync_protocol::frame::split;
 use sync_protocol::limits::MESSAGE_BYTES_MAX;
 use sync_protocol::message::split_head;
-use tokio::time::timeout;
 
 /// Frames that are taken together at most, so that one gateway does not hold the writer for long.
 const FRAMES_TOGETHER: usize = 64;
@@ -16,10 +14,8 @@ const FRAMES_TOGETHER: usize = 64;
 /// Why reading ended before the end.
 #[derive(Debug)]
 pub(super) enum Broken {
-    /// The connection broke.
+    /// The connection broke, or the sender was too slow.
     Cut,
-    /// The sender fell silent.
-    Slow,
     /// Larger than any message may be.
     TooLarge,
     /// Bytes that are not what they should be.
@@ -36,15 +32,14 @@ impl From<DecodeError> for Broken {
 #[derive(Debug)]
 pub(super) struct Incoming {
     body: Body,
-    patience: Duration,
     buffer: Vec<u8>,
     /// Bytes read in all.
     pub(super) bytes: usize,
 }
 
 impl Incoming {
-    pub(super) fn new(body: Body, patience: Duration) -> Incoming {
-        Incoming { body, patience, buffer: Vec::new(), bytes: 0 }
+    pub(super) fn new(body: Body) -> Incoming {
+        Incoming { body, buffer: Vec::new(), bytes: 0 }
     }
 
     /// Reads on; false at the end.
@@ -61,7 +56,7 @@ impl Incoming {
     async fn chunk(&mut self) -> Result<Option<Bytes>, Broken> {
         loop {
             let next = std::future::poll_fn(|cx| Pin::new(&mut self.body).poll_frame(cx));
-            let Some(frame) = timeout(self.patience, next).await.map_err(|_| Broken::Slow)? else { return Ok(None) };
+            let Some(frame) = next.await else { return Ok(None) };
             // Trailers are nothing to us.
             let Ok(chunk) = frame.map_err(|_| Broken::Cut)?.into_data() else { continue };
             self.bytes += chunk.len();

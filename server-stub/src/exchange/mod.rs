@@ -59,9 +59,9 @@ async fn exchange(hub: Hub, peer: Peer, headers: HeaderMap, body: Body) -> Resul
             .hint(format!("send Content-Type: {CONTENT_TYPE}")));
     }
     let patience = Duration::from_secs(hub.config().read_timeout_seconds);
-    let mut incoming = Incoming::new(body, patience);
+    let mut incoming = Incoming::new(body);
     // Nobody has shown a token yet, so the whole head has to come in the time that later one chunk may take.
-    let head = timeout(patience, incoming.head()).await.map_err(|_| Problem::from(Broken::Slow))??;
+    let head = timeout(patience, incoming.head()).await.map_err(|_| Problem::too_slow())??;
     let request = match Request::decode(&head) {
         Ok(request) => request,
         Err(DecodeError::Version(_)) => return other_version(&hub, incoming).await,
@@ -136,8 +136,7 @@ pub(crate) async fn sync_of_another(
     if !version.strip_prefix('v').is_some_and(is_version) {
         return Ok(StatusCode::NOT_FOUND.into_response());
     }
-    let patience = Duration::from_secs(hub.config().read_timeout_seconds);
-    other_version(&hub, Incoming::new(body, patience)).await
+    other_version(&hub, Incoming::new(body)).await
 }
 
 /// Says that this hub speaks another protocol version.
@@ -314,9 +313,6 @@ impl From<Broken> for Problem {
     fn from(broken: Broken) -> Self {
         match broken {
             Broken::Cut => Problem::bad_request("the message ends too early").hint("send it again"),
-            Broken::Slow => {
-                Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow", "The sender fell silent").hint("send it again")
-            }
             Broken::TooLarge => {
                 Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The message is larger than any may be")
             }

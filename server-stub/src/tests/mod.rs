@@ -7,6 +7,7 @@ mod exchange;
 mod given;
 mod proxy;
 mod rescue;
+mod slow;
 mod store;
 mod tls;
 mod walk;

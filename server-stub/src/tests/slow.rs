@@ -1,0 +1,62 @@
+//! Those who are slow, or send what nobody wants.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use super::World;
+use crate::{Config, Tls};
+
+/// How long it is waited for an answer before the next byte goes.
+const GLANCE: Duration = Duration::from_millis(100);
+/// More than is ever sent.
+const BYTES: usize = 1_000;
+
+async fn hurried() -> World {
+    World::start_with(Config { tls: Tls::Off, read_timeout_seconds: 1, ..Config::default() }).await
+}
+
+/// Sends the head of a request, and the bytes of its body one by one until there is an answer, which has to come by then, or is
+/// waited for after the only one.
+fn drip(address: SocketAddr, path: &str, headers: &str, bytes: usize) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let head = format!("POST {path} HTTP/1.1\r\nhost: hub\r\n{headers}content-length: {BYTES}\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.set_read_timeout(Some(GLANCE)).unwrap();
+    let (mut said, mut buffer) = (Vec::new(), [0; 4_096]);
+    for _ in 0..bytes {
+        if stream.write_all(b"{").is_err() {
+            break;
+        }
+        match stream.read(&mut buffer) {
+            Ok(read) => said.extend_from_slice(&buffer[..read]),
+            Err(_) => continue,
+        }
+        break;
+    }
+    if !said.is_empty() || bytes == 1 {
+        stream.set_read_timeout(Some(GLANCE * 50)).unwrap();
+        let _ = stream.read_to_end(&mut said);
+    }
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_or_comes_too_slowly_is_not_waited_for() {
+    let world = hurried().await;
+    let (address, token) = (world.address, format!("authorization: Bearer {}\r\n", world.hub.admin_token()));
+    let sync = "content-type: application/vnd.outpost.sync\r\n".to_owned();
+    let ask = move || {
+        for (path, headers) in [("/enroll/v1", ""), ("/admin/v1/gateways", &token), ("/sync/v1", &sync)] {
+            for bytes in [1, 100] {
+                let said = drip(address, path, headers, bytes);
+                assert!(said.starts_with("HTTP/1.1 408") && said.contains("too-slow"), "{path}: {said}");
+            }
+        }
+    };
+    tokio::task::spawn_blocking(ask).await.unwrap();
+    let told = tokio::task::spawn_blocking(move || drip(address, "/sync/v2", "", 1)).await.unwrap();
+    assert!(told.starts_with("HTTP/1.1 200"), "what there is to say anyway is said: {told}");
+    let large = world.ask("POST", "/enroll/v1", &[], &[b' '; 16 * 1024 + 1]).await;
+    assert_eq!(large.status, 413, "of a stranger not much is read");
+}
