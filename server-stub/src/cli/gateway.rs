@@ -1,9 +1,12 @@
 //! `outpost-hub gateway`
 
+use std::net::SocketAddr;
+
 use clap::Subcommand;
 use qrcode::render::unicode::Dense1x2;
 use qrcode::{EcLevel, QrCode};
 use serde_json::json;
+use sync_protocol::ticket::Ticket;
 
 use super::Place;
 use crate::config::Tls;
@@ -153,11 +156,26 @@ fn say_code(place: &mut Place<'_>, name: &str, code: &str, json: bool) -> Result
     match place.config.tls {
         Tls::Own | Tls::Proxy => {
             place.say(format!("valid once, for {hours} hours; on the gateway: outpost enroll {code}"));
+            if is_of_this_machine(&code) {
+                place.say(
+                    "this code works on this machine only: set `listen` in the configuration, then say how gateways reach \
+                     the hub: outpost-hub init --name hub.example.org, and start it again",
+                );
+            }
             place.say(qr(&code));
         }
         Tls::Off => place.say(format!("valid once, for {hours} hours; on the gateway: outpost enroll HUB_URL {code}")),
     }
     Ok(())
+}
+
+/// Whether the hub that a code names cannot be reached from anywhere else.
+fn is_of_this_machine(code: &str) -> bool {
+    let Some(ticket) = Ticket::parse(code) else { return false };
+    match ticket.address.parse::<SocketAddr>() {
+        Ok(address) => address.ip().to_canonical().is_loopback(),
+        Err(_) => ticket.address.split(':').next() == Some("localhost"),
+    }
 }
 
 /// The code as a picture for a terminal; nothing if it is too long for one.

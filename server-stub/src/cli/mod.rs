@@ -9,7 +9,7 @@ mod rules;
 
 use std::future::pending;
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -234,8 +234,7 @@ fn serve_command(place: &mut Place<'_>, listen: Option<SocketAddr>) -> Result<()
 
 /// Makes the hub of a folder, if there is none, and keeps under which address gateways reach it.
 fn init(place: &mut Place<'_>, name: &str) -> Result<(), HubError> {
-    let has_port = name.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    let address = if has_port { name.to_owned() } else { format!("{name}:{}", place.config.listen.port()) };
+    let address = with_port(name, place.config.listen.port());
     let is_fine = |c: char| c.is_ascii_alphanumeric() || "-.:[]".contains(c);
     if name.is_empty() || address.len() > ADDRESS_BYTES_MAX || !address.chars().all(is_fine) {
         return Err(HubError::Invalid("a hub's name is a host name or an address, such as hub.example.org".to_owned()));
@@ -247,6 +246,17 @@ fn init(place: &mut Place<'_>, name: &str) -> Result<(), HubError> {
     database.write(now_ms(), |tx| tx.set_address(&address))?;
     place.say(format!("gateways reach this hub at https://{address}; it hears of that when it is started again"));
     Ok(())
+}
+
+/// A host, with a port of its own or this one.
+fn with_port(name: &str, port: u16) -> String {
+    let has_port = name.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    match name.parse::<IpAddr>() {
+        // First, because the end of one of IPv6 may look like a port.
+        Ok(address) => SocketAddr::new(address, port).to_string(),
+        Err(_) if has_port => name.to_owned(),
+        Err(_) => format!("{name}:{port}"),
+    }
 }
 
 fn certificate(place: &mut Place<'_>, command: &CertificateCommand) -> Result<(), HubError> {
@@ -282,4 +292,24 @@ fn asked_to_end() -> impl Future<Output = ()> {
 
 fn read_file(path: &Path) -> Result<String, HubError> {
     std::fs::read_to_string(path).map_err(|source| HubError::File { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hub_is_named_with_or_without_a_port() {
+        for (name, address) in [
+            ("hub.example.org", "hub.example.org:8480"),
+            ("hub.example.org:443", "hub.example.org:443"),
+            ("10.0.0.5", "10.0.0.5:8480"),
+            ("10.0.0.5:443", "10.0.0.5:443"),
+            ("fd00::5", "[fd00::5]:8480"),
+            ("[fd00::5]", "[fd00::5]:8480"),
+            ("[fd00::5]:443", "[fd00::5]:443"),
+        ] {
+            assert_eq!(with_port(name, 8480), address);
+        }
+    }
 }

@@ -112,6 +112,23 @@ fn a_command_makes_no_hub_where_there_is_none() {
     assert!(matches!(told, HubError::NoHub(_)) && !nowhere.exists(), "{told}");
 }
 
+#[test]
+fn who_makes_a_code_that_works_on_this_machine_only_is_told_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let say = |command: &[&str]| {
+        let cli = [&["outpost-hub", "--data-dir", dir.path().to_str().unwrap()], command].concat();
+        let mut out = Vec::new();
+        run(Cli::try_parse_from(cli).unwrap(), &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    say(&["init", "--name", "localhost"]);
+    assert!(say(&["gateway", "add", "a", "--scope", "mw"]).contains("this machine only"));
+    say(&["init", "--name", "::1"]);
+    assert!(say(&["gateway", "code", "a"]).contains("this machine only"));
+    say(&["init", "--name", "hub.example.org"]);
+    assert!(!say(&["gateway", "code", "a"]).contains("this machine only"));
+}
+
 #[tokio::test]
 async fn a_code_for_another_name_is_refused_and_stays_good() {
     let world = World::start().await;
