@@ -85,7 +85,7 @@ impl Caller {
     }
 
     /// What an app is called; `None` for this machine.
-    fn name(&self) -> Result<Option<String>, Problem> {
+    pub(crate) fn name(&self) -> Result<Option<String>, Problem> {
         match self {
             Caller::Machine => Ok(None),
             Caller::App(AppCaller { token, door, clock }) => {

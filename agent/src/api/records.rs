@@ -21,7 +21,7 @@ use super::view::{HistoryItem, HistoryPage, Page, described};
 use super::write::{Outcome, Receipt, Terms, Wish, perform};
 use crate::apps::Access;
 use crate::id::mint_id;
-use crate::store::{Answer, Filter, Query, Stored};
+use crate::store::{Answer, Filter, Query, Stored, Tx};
 
 /// Most records in one page of a list.
 pub(crate) const LIST_LIMIT_MAX: usize = 1_000;
@@ -112,7 +112,7 @@ pub(crate) fn quoted(etag: &str) -> String {
 /// gives the same answer.
 #[utoipa::path(post, path = "/v1/records/{type}",
     params(("type" = String, Path),
-        ("Idempotency-Key" = Option<String>, Header, description = "Any text of at most 255 bytes that is new for each record"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Any text of at most 255 bytes that is new for each record of this app"),
         ("Outpost-Author" = Option<String>, Header, description = "The person at the tablet")),
     request_body(content = Value, content_type = "application/json"),
     responses((status = 201, body = Receipt, description = "Made, and on disk"), (status = "4XX", body = Problem),
@@ -126,7 +126,7 @@ pub(crate) async fn post(
 ) -> Result<Response, Problem> {
     let record_type = caller.record_type(Access::Write, &name)?;
     let terms = Terms::from_headers(&headers, &caller)?;
-    let repeat_key = idempotency_key(&headers, &name)?;
+    let repeat = Repeat::find(&headers, &name, &caller)?;
     let body = object(read_json(&headers, body, JSON).await?)?;
     caller.must(Access::Write, &record_type)?;
     app.disk.check_room()?;
@@ -134,17 +134,17 @@ pub(crate) async fn post(
     let id = mint_id(now.now_ms)?;
     let hash = content_hash(&serde_json::to_vec(&body).unwrap_or_default()).to_vec();
     let written = app.store.write(move |tx| {
-        if let Some(repeat_key) = &repeat_key {
-            if let Some(known) = tx.reader()?.idempotent(repeat_key, now.now_ms)? {
-                return if known.hash == hash { Ok(known.body) } else { Err(Problem::key_reused()) };
+        if let Some(repeat) = &repeat {
+            if let Some(body) = repeat.answered(tx, &hash, now.now_ms)? {
+                return Ok::<_, Problem>(body);
             }
         }
         let key = RecordKey { record_type, id };
         let receipt = perform(tx, key, Wish::Put(body), terms, now)?;
         let body = serde_json::to_vec(&receipt).unwrap_or_default();
-        if let Some(repeat_key) = &repeat_key {
+        if let Some(repeat) = &repeat {
             let answer = Answer { hash, body: body.clone() };
-            tx.idempotent_put(repeat_key, &answer, now.now_ms, now.now_ms.saturating_add(KEY_KEPT_MS))?;
+            tx.idempotent_put(&repeat.own, &answer, now.now_ms, now.now_ms.saturating_add(KEY_KEPT_MS))?;
         }
         Ok(body)
     });
@@ -157,11 +157,40 @@ pub(crate) async fn post(
     Ok((StatusCode::CREATED, headers, body).into_response())
 }
 
-fn idempotency_key(headers: &HeaderMap, record_type: &str) -> Result<Option<String>, Problem> {
-    let Some(value) = headers.get(HeaderName::from_static("idempotency-key")) else { return Ok(None) };
-    match value.to_str() {
-        Ok(text) if !text.is_empty() && text.len() <= KEY_BYTES_MAX => Ok(Some(format!("{record_type} {text}"))),
-        _ => Err(Problem::bad_request(format!("Idempotency-Key must be plain text of 1 to {KEY_BYTES_MAX} bytes."))),
+/// Under which keys the answer to a request is kept.
+#[derive(Debug)]
+struct Repeat {
+    /// Of this caller: two apps may well choose the same. A name survives that its app is paired again.
+    own: String,
+    /// Of all callers together, as it was kept by earlier versions.
+    shared: String,
+}
+
+impl Repeat {
+    fn find(headers: &HeaderMap, record_type: &str, caller: &Caller) -> Result<Option<Repeat>, Problem> {
+        let Some(value) = headers.get(HeaderName::from_static("idempotency-key")) else { return Ok(None) };
+        let text =
+            value.to_str().ok().filter(|text| !text.is_empty() && text.len() <= KEY_BYTES_MAX).ok_or_else(|| {
+                Problem::bad_request(format!("Idempotency-Key must be plain text of 1 to {KEY_BYTES_MAX} bytes."))
+            })?;
+        let shared = format!("{record_type} {text}");
+        // No header and no name has a line break, so this is nobody else's.
+        let own = format!("{shared}\n{}", caller.name()?.unwrap_or_default());
+        Ok(Some(Repeat { own, shared }))
+    }
+
+    /// What was answered before to the same body.
+    fn answered(&self, tx: &mut Tx<'_>, hash: &[u8], now_ms: i64) -> Result<Option<Vec<u8>>, Problem> {
+        let reader = tx.reader()?;
+        if let Some(known) = reader.idempotent(&self.own, now_ms)? {
+            return if known.hash == hash { Ok(Some(known.body)) } else { Err(Problem::key_reused()) };
+        }
+        let Some(known) = reader.idempotent(&self.shared, now_ms)?.filter(|known| known.hash == hash) else {
+            return Ok(None);
+        };
+        // Sent before an upgrade, and again after it. It is this caller's from now on, so that no other is given it.
+        tx.idempotent_rename(&self.shared, &self.own)?;
+        Ok(Some(known.body))
     }
 }
 

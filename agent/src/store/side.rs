@@ -146,6 +146,16 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Keeps an answer under another key.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub fn idempotent_rename(&mut self, key: &str, new_key: &str) -> Result<(), Error> {
+        let mut update = self.db.prepare_cached("UPDATE OR REPLACE idempotency SET key = ?2 WHERE key = ?1")?;
+        update.execute((key, new_key))?;
+        Ok(())
+    }
+
     /// Keeps how the syncs went.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod pairing;
+mod retries;
 mod scopes;
 mod slow;
 
