@@ -1,15 +1,21 @@
 //! A request's body as it arrives: the head first, then frame by frame.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use sync_protocol::error::DecodeError;
 use sync_protocol::frame::split;
 use sync_protocol::limits::MESSAGE_BYTES_MAX;
 use sync_protocol::message::split_head;
+use tokio::time::timeout;
 
 /// Frames that are taken together at most, so that one gateway does not hold the writer for long.
 const FRAMES_TOGETHER: usize = 64;
+
+/// What is read in all of a message that is refused, and for how long.
+const REFUSED_BYTES_MAX: usize = 64 * 1024;
+const REFUSED_SECONDS: u64 = 30;
 
 /// Why reading ended before the end.
 #[derive(Debug)]
@@ -108,6 +114,13 @@ impl Incoming {
                 };
             }
         }
+    }
+
+    /// Reads on for a while and forgets it, so that the sender gets to hear the answer if it had not much more to say: a gateway
+    /// that hears nothing says less at once the next time, down to far less than this.
+    pub(super) async fn drain_a_little(&mut self) {
+        let some = async { while self.bytes < REFUSED_BYTES_MAX && matches!(self.chunk().await, Ok(Some(_))) {} };
+        let _ = timeout(Duration::from_secs(REFUSED_SECONDS), some).await;
     }
 
     /// Reads to the end and forgets it, so that the sender gets to hear the answer.

@@ -67,29 +67,34 @@ async fn exchange(hub: Hub, peer: Peer, headers: HeaderMap, body: Body) -> Resul
         Err(DecodeError::Version(_)) => return other_version(&hub, incoming).await,
         Err(error) => return Err(Broken::Malformed(error).into()),
     };
-    let Ok(_place) = hub.exchanges().try_acquire() else {
+    let (device, is_rescue) = (request.device, request.rescue.is_some());
+    // Before a place is taken: who may not speak takes none.
+    let key = match peer.speaks_as(&hub, device, is_rescue).await {
+        Ok(key) => key,
+        Err(refused) => return Err(turned_away(incoming, device, refused).await),
+    };
+    let Ok(place) = hub.exchanges().try_acquire() else {
+        incoming.drain_a_little().await;
         return Err(
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Too many exchanges at once").hint("come back")
         );
     };
-    let (device, is_rescue) = (request.device, request.rescue.is_some());
     let mut talk = Talk { hub: &hub, device, contact: Contact::of(&request, now_ms()), sum: Received::default() };
-    let opened = match peer.speaks_as(&hub, device, is_rescue).await {
-        Ok(key) => talk.open(request, key).await,
-        Err(refused) => Err(refused),
-    };
-    let opened = match opened {
+    let opened = match talk.open(request, key).await {
         Ok(opened) => opened,
         Err(refused) => {
-            // So that the sender gets to hear it.
-            incoming.drain().await?;
-            tracing::warn!(device = device.0, error = %refused, "exchange refused");
-            return Err(refused.into());
+            drop(place);
+            return Err(turned_away(incoming, device, refused).await);
         }
     };
     let (status, rows, bytes) = match opened {
         Opened::Refused(refusal) => {
-            incoming.drain().await?;
+            drop(place);
+            match refusal.status {
+                // It has not shown who it is.
+                Status::Denied => incoming.drain_a_little().await,
+                _ => incoming.drain().await?,
+            }
             (refusal.status, 0, body_of(&refusal.encode()))
         }
         Opened::Ready(with) => {
@@ -118,6 +123,13 @@ async fn exchange(hub: Hub, peer: Peer, headers: HeaderMap, body: Body) -> Resul
     Ok(reply(bytes))
 }
 
+/// Reads so much that a gateway gets to hear why it is refused, and no more: anybody may be at the other end.
+async fn turned_away(mut incoming: Incoming, device: Device, refused: HubError) -> Problem {
+    incoming.drain_a_little().await;
+    tracing::warn!(device = device.0, error = %refused, "exchange refused");
+    refused.into()
+}
+
 fn body_of(head: &[u8]) -> Vec<u8> {
     body(head, [])
 }
@@ -141,7 +153,7 @@ pub(crate) async fn sync_of_another(
 
 /// Says that this hub speaks another protocol version.
 async fn other_version(hub: &Hub, mut incoming: Incoming) -> Result<Response, Problem> {
-    incoming.drain().await?;
+    incoming.drain_a_little().await;
     let hub_ms = u64::try_from(now_ms()).unwrap_or(0);
     let response = hub.read(move |tx| upgrade(tx, hub_ms)).await?;
     Ok(reply(body_of(&response.encode())))

@@ -4,7 +4,10 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use sync_protocol::message::{Status, body};
+
 use super::World;
+use super::tls::{Fort, Stream};
 use crate::{Config, Tls};
 
 /// How long it is waited for an answer before the next byte goes.
@@ -59,4 +62,42 @@ async fn a_body_that_does_not_come_or_comes_too_slowly_is_not_waited_for() {
     assert!(told.starts_with("HTTP/1.1 200"), "what there is to say anyway is said: {told}");
     let large = world.ask("POST", "/enroll/v1", &[], &[b' '; 16 * 1024 + 1]).await;
     assert_eq!(large.status, 413, "of a stranger not much is read");
+}
+
+/// Begins a message of 30 MB to the exchange; the hub has begun to read it then.
+fn begin(mut stream: Stream, message: &[u8]) -> Stream {
+    let head = "POST /sync/v1 HTTP/1.1\r\nhost: hub\r\ncontent-type: application/vnd.outpost.sync\r\n\
+                expect: 100-continue\r\ncontent-length: 30000000\r\n\r\n";
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut asked = [0; 25];
+    stream.read_exact(&mut asked).unwrap();
+    assert!(asked.starts_with(b"HTTP/1.1 100"));
+    stream.write_all(message).unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn who_shows_no_certificate_takes_no_place_and_is_not_read_to_the_end() {
+    let fort = Fort::start_with(Config { exchanges_max: 1, ..Config::default() }).await;
+    let (mut clinic, card) = fort.clinic("a").await;
+    let said = body(&clinic.request().head.encode(), []);
+    let (stranger, message) = (fort.stranger(), said.clone());
+    let held = tokio::task::spawn_blocking(move || begin(stranger(), &message)).await.unwrap();
+    for _ in 0..5 {
+        assert_eq!(fort.sync(&mut clinic, Some(&card)).await, Some(Ok(Status::Ok)), "others are served meanwhile");
+    }
+    drop(held);
+    let (patient, stranger) = (fort.stranger(), fort.stranger());
+    let talk = move || {
+        let mut stream = begin(patient(), &said);
+        let is_read = (0..450).all(|_| stream.write_all(&[0; 64 * 1024]).is_ok());
+        assert!(!is_read, "it is not read to the end");
+        let mut stream = begin(stranger(), &said);
+        let _ = stream.write_all(&vec![0; 64 * 1024 - said.len()]);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8(answer).unwrap()
+    };
+    let told = tokio::task::spawn_blocking(talk).await.unwrap();
+    assert!(told.starts_with("HTTP/1.1 403"), "{told}");
 }

@@ -59,6 +59,13 @@ impl Card {
     }
 }
 
+pub(super) type Stream = StreamOwned<ClientConnection, TcpStream>;
+
+fn connect(address: SocketAddr, client: ClientConfig) -> Stream {
+    let connection = ClientConnection::new(Arc::new(client), ServerName::try_from("127.0.0.1").unwrap()).unwrap();
+    StreamOwned::new(connection, TcpStream::connect(address).unwrap())
+}
+
 /// A hub with TLS on a free port.
 pub(super) struct Fort {
     _dir: TempDir,
@@ -91,6 +98,12 @@ impl Fort {
         self.hub.authority().unwrap()
     }
 
+    /// Who comes without a certificate.
+    pub(super) fn stranger(&self) -> impl FnOnce() -> Stream + Send + use<> {
+        let (address, client) = (self.address, self.client(None, &rustls::version::TLS13));
+        move || connect(address, client)
+    }
+
     fn client(&self, card: Option<&Card>, version: &'static SupportedProtocolVersion) -> ClientConfig {
         let provider = Arc::new(default_provider());
         let mut roots = RootCertStore::empty();
@@ -116,9 +129,7 @@ impl Fort {
         );
         let request = [head.as_bytes(), body].concat();
         let talk = move || {
-            let name = ServerName::try_from("127.0.0.1").unwrap();
-            let connection = ClientConnection::new(Arc::new(client), name).unwrap();
-            let mut stream = StreamOwned::new(connection, TcpStream::connect(address).unwrap());
+            let mut stream = connect(address, client);
             stream.write_all(&request).ok()?;
             let mut answer = Vec::new();
             let _ = stream.read_to_end(&mut answer);
@@ -273,8 +284,7 @@ async fn an_older_tls_is_refused_and_who_is_slow_to_shake_hands_is_cut_off() {
     let fort = Fort::start().await;
     let (address, old) = (fort.address, fort.client(None, &rustls::version::TLS12));
     let talk = move || {
-        let connection = ClientConnection::new(Arc::new(old), ServerName::try_from("127.0.0.1").unwrap()).unwrap();
-        let mut stream = StreamOwned::new(connection, TcpStream::connect(address).unwrap());
+        let mut stream = connect(address, old);
         assert!(stream.write_all(b"GET / HTTP/1.1\r\n\r\n").is_err(), "TLS 1.2");
         let mut silent = TcpStream::connect(address).unwrap();
         silent.write_all(&[0x16, 3, 1]).unwrap();
