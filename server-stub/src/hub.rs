@@ -1,6 +1,5 @@
 //! A running hub: its store, its limits and its secrets, behind one handle that is cheap to clone.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +18,7 @@ use crate::error::{HubError, StoreError};
 use crate::given;
 use crate::pki::{self, Authority};
 use crate::secret;
+use crate::sources::WrongCodes;
 use crate::store::{Database, NewGateway, Readers, Tx, Writer};
 
 const PACKERS_KEPT: usize = 8;
@@ -28,9 +28,6 @@ const GLANCE: Duration = Duration::from_millis(20);
 const OPEN_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a command waits for a hub to be made.
 const START_PATIENCE: Duration = Duration::from_secs(2);
-/// Wrong codes from one source in a minute.
-const CODE_FAILURES_PER_SOURCE: u32 = 5;
-const CODE_WINDOW: Duration = Duration::from_secs(60);
 
 /// A hub over one data directory.
 #[derive(Debug, Clone)]
@@ -44,16 +41,8 @@ struct Inner {
     admin_token: Zeroizing<String>,
     exchanges: Semaphore,
     packers: Mutex<Vec<Packer>>,
-    code_failures: Mutex<Failures>,
+    wrong_codes: Mutex<WrongCodes>,
     authority: Option<Arc<Authority>>,
-}
-
-/// Wrong codes of this minute.
-#[derive(Debug, Default)]
-struct Failures {
-    since: Option<Instant>,
-    total: u32,
-    by_source: BTreeMap<IpAddr, u32>,
 }
 
 impl Hub {
@@ -81,7 +70,7 @@ impl Hub {
             admin_token: Zeroizing::new(secret::admin_token(data_dir)?),
             exchanges: Semaphore::new(config.exchanges_max),
             packers: Mutex::new(Vec::new()),
-            code_failures: Mutex::default(),
+            wrong_codes: Mutex::default(),
             authority,
             config,
         })))
@@ -180,22 +169,14 @@ impl Hub {
     }
 
     /// Whether codes may be tried now from there: not after too many wrong ones in this minute.
-    pub(crate) fn may_try_code(&self, from: IpAddr) -> bool {
-        let mut failures = self.0.code_failures.lock().unwrap_or_else(PoisonError::into_inner);
-        if failures.since.is_none_or(|since| since.elapsed() >= CODE_WINDOW) {
-            *failures = Failures::default();
-        }
-        let from_there = failures.by_source.get(&from).copied().unwrap_or(0);
-        failures.total < self.0.config.code_failures_per_minute && from_there < CODE_FAILURES_PER_SOURCE
+    pub(crate) fn may_try_code(&self, from: Option<IpAddr>) -> bool {
+        let mut wrong = self.0.wrong_codes.lock().unwrap_or_else(PoisonError::into_inner);
+        wrong.may(from, self.0.config.code_failures_per_minute, Instant::now())
     }
 
     /// Notes a wrong code.
-    pub(crate) fn note_wrong_code(&self, from: IpAddr) {
-        let mut failures = self.0.code_failures.lock().unwrap_or_else(PoisonError::into_inner);
-        failures.since.get_or_insert_with(Instant::now);
-        failures.total += 1;
-        // No more sources than wrong codes in a minute.
-        *failures.by_source.entry(from).or_default() += 1;
+    pub(crate) fn note_wrong_code(&self, from: Option<IpAddr>) {
+        self.0.wrong_codes.lock().unwrap_or_else(PoisonError::into_inner).note(from);
     }
 }
 

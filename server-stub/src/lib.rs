@@ -29,6 +29,7 @@ mod proxy;
 mod secret;
 mod server;
 mod service;
+mod sources;
 mod store;
 #[cfg(test)]
 mod tests;

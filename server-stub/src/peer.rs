@@ -20,8 +20,8 @@ use crate::secret::hex;
 /// The other end of a connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
-    /// Its address.
-    pub(crate) address: IpAddr,
+    /// Its address; `None` behind a proxy that does not say it.
+    pub(crate) address: Option<IpAddr>,
     /// The certificate whose key it has shown to hold.
     pub(crate) certificate: Option<Arc<CertificateDer<'static>>>,
 }

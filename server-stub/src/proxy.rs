@@ -1,7 +1,7 @@
 //! A hub behind a proxy that ends TLS: who is at the other end, the proxy says in headers. They are believed from the addresses
 //! that the configuration names, and nobody else gets in at all.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, HeaderValue};
@@ -32,11 +32,15 @@ pub(crate) fn peer(from: IpAddr, headers: &HeaderMap, trusted: &[IpAddr]) -> Res
         // One that the client sent stands beside the proxy's.
         (Some(_), Some(_)) => return Err(HubError::Proxied("the proxy does not remove what a client says of itself")),
     };
-    let address = headers.get_all(CLIENT).iter().next_back().and_then(|value| {
-        let last = value.to_str().ok()?.rsplit(',').next()?;
-        last.trim().parse().ok()
-    });
-    Ok(Peer { address: address.unwrap_or(from), certificate: certificate.map(Arc::new) })
+    let said = headers.get_all(CLIENT).iter().next_back();
+    let address = said.and_then(|value| client(value.to_str().ok()?.rsplit(',').next()?.trim()));
+    Ok(Peer { address, certificate: certificate.map(Arc::new) })
+}
+
+/// An address as proxies write it: bare, in brackets, or with a port.
+fn client(said: &str) -> Option<IpAddr> {
+    let bare = said.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(said);
+    bare.parse().ok().or_else(|| said.parse::<SocketAddr>().ok().map(|address| address.ip()))
 }
 
 fn certificate(value: &HeaderValue) -> Option<CertificateDer<'static>> {
@@ -78,6 +82,20 @@ mod tests {
     }
 
     #[test]
+    fn an_address_is_read_as_any_proxy_writes_it() {
+        for (said, address) in [
+            ("203.0.113.5", Some("203.0.113.5")),
+            ("203.0.113.5:41000", Some("203.0.113.5")),
+            ("2001:db8::1", Some("2001:db8::1")),
+            ("[2001:db8::1]", Some("2001:db8::1")),
+            ("[2001:db8::1]:41000", Some("2001:db8::1")),
+            ("unknown", None),
+        ] {
+            assert_eq!(client(said), address.map(|address| address.parse().unwrap()), "{said}");
+        }
+    }
+
+    #[test]
     fn a_proxy_is_believed_where_it_may_be_and_in_what_it_said_itself() {
         let (proxy, other): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
         let der = vec![0x30, 3, 1, 2, 3, 250];
@@ -93,7 +111,7 @@ mod tests {
             let peer_of = |from| peer(from, &headers, &[proxy]);
             let known = peer_of(proxy).unwrap();
             assert_eq!(known.certificate.unwrap().to_vec(), der);
-            assert_eq!(known.address.to_string(), "203.0.113.5", "the last is the proxy's");
+            assert_eq!(known.address, Some("203.0.113.5".parse().unwrap()), "the last is the proxy's");
             assert!(peer_of("::ffff:192.0.2.1".parse().unwrap()).is_ok(), "the same in another form");
             assert!(peer_of(other).is_err());
         }

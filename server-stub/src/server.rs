@@ -16,6 +16,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -139,13 +140,13 @@ async fn welcome(
 ) {
     let _ = stream.set_nodelay(true);
     let Some(acceptor) = acceptor else {
-        return converse(stream, Peer { address, certificate: None }, door, ending).await;
+        return converse(stream, address, None, door, ending).await;
     };
     match timeout(acceptor.patience, acceptor.tls.accept(stream)).await {
         Ok(Ok(stream)) => {
             let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
             let certificate = shown.map(|certificate| Arc::new(certificate.clone().into_owned()));
-            converse(stream, Peer { address, certificate }, door, ending).await;
+            converse(stream, address, certificate, door, ending).await;
         }
         Ok(Err(error)) => tracing::debug!(%address, %error, "no handshake"),
         Err(_) => tracing::debug!(%address, "the handshake took too long"),
@@ -154,14 +155,15 @@ async fn welcome(
 
 async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
-    peer: Peer,
+    from: IpAddr,
+    certificate: Option<Arc<CertificateDer<'static>>>,
     Door { service, proxies, patience }: Door,
     mut ending: watch::Receiver<bool>,
 ) {
     let service = service_fn(move |mut request: Request<Incoming>| {
         let peer = match &proxies {
-            Some(trusted) => proxy::peer(peer.address, request.headers(), trusted),
-            None => Ok(peer.clone()),
+            Some(trusted) => proxy::peer(from, request.headers(), trusted),
+            None => Ok(Peer { address: Some(from), certificate: certificate.clone() }),
         };
         let service = service.clone();
         async move {
