@@ -41,6 +41,8 @@ pub struct Config {
     pub code_failures_per_minute: u32,
     /// Open connections at most.
     pub connections_max: usize,
+    /// Those of one source at most.
+    pub connections_of_one_max: usize,
     /// Exchanges under way at most.
     pub exchanges_max: usize,
     /// How long a sender may let the hub wait, beyond what it earned by sending.
@@ -74,6 +76,7 @@ impl Default for Config {
             code_hours_valid: 24,
             code_failures_per_minute: 5_000,
             connections_max: 512,
+            connections_of_one_max: 64,
             exchanges_max: 64,
             read_timeout_seconds: 60,
         }
@@ -87,7 +90,12 @@ impl Config {
     /// [`HubError::Config`] that names the line and the keys that there are.
     pub fn parse(text: &str) -> Result<Config, HubError> {
         let config: Config = toml::from_str(text).map_err(|error| HubError::Config(error.to_string()))?;
-        let limits = [config.connections_max, config.exchanges_max, config.read_timeout_seconds as usize];
+        let limits = [
+            config.connections_max,
+            config.connections_of_one_max,
+            config.exchanges_max,
+            config.read_timeout_seconds as usize,
+        ];
         match limits.contains(&0) || config.code_hours_valid == 0 || config.certificate_days == 0 {
             true => Err(HubError::Config("no limit and no time can be 0".to_owned())),
             false => config.fits().map(|()| config),

@@ -29,6 +29,7 @@ use crate::hub::Hub;
 use crate::patience::{PatientStream, TAKE_SECONDS, patiently};
 use crate::peer::{self, Peer};
 use crate::problem::Problem;
+use crate::sources::Connections;
 use crate::{api, enroll, exchange, page, proxy};
 
 /// How long a handshake may take.
@@ -96,6 +97,9 @@ async fn serve_over(listener: TcpListener, acceptor: Option<Acceptor>, hub: Hub,
     let places = Arc::new(Semaphore::new(hub.config().connections_max));
     let proxies: Proxies = (hub.config().tls == Tls::Proxy).then(|| hub.config().trusted_proxies.clone().into());
     let patience = Duration::from_secs(hub.config().read_timeout_seconds);
+    // All that comes through a proxy comes from it.
+    let of_one_max = if proxies.is_some() { usize::MAX } else { hub.config().connections_of_one_max };
+    let connections = Connections::default();
     let service = TowerToHyperService::new(router(hub));
     let door = Door { service, proxies, patience };
     let (end, ending) = watch::channel(false);
@@ -112,10 +116,14 @@ async fn serve_over(listener: TcpListener, acceptor: Option<Acceptor>, hub: Hub,
         };
         match stream {
             Ok((stream, from)) => {
+                let Some(of_source) = connections.enter(from.ip(), of_one_max) else {
+                    tracing::debug!(address = %from.ip(), "too many connections from there");
+                    continue;
+                };
                 let (door, acceptor, ending) = (door.clone(), acceptor.clone(), ending.clone());
                 tokio::spawn(async move {
                     welcome(stream, from.ip(), acceptor, door, ending).await;
-                    drop(place);
+                    drop((place, of_source));
                 });
             }
             Err(error) => {

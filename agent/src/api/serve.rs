@@ -22,12 +22,16 @@ use tokio_rustls::TlsAcceptor;
 
 use super::guard::Source;
 use super::patience::PatientStream;
+use crate::apps::source;
 
 /// Connections at once from this machine; more wait to be accepted.
 const CONNECTIONS_MAX: usize = 256;
-/// The same from the network, and from one address of it, which is all that one neighbour can take.
+/// The same from the network, and from one address of it.
 const CONNECTIONS_NETWORK_MAX: usize = 128;
 const CONNECTIONS_OF_ONE_MAX: usize = 24;
+/// The same from one /64 of IPv6. One neighbour can have all its addresses, but all tablets on a network may have addresses of the
+/// same one, so it is neither all nor few.
+const CONNECTIONS_OF_PREFIX_MAX: usize = 96;
 /// A client that has not shaken hands by then is cut off.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// A client that has not sent its headers by then is cut off.
@@ -44,6 +48,7 @@ pub struct Entry {
     router: Router,
     tls: Option<TlsAcceptor>,
     of_one_max: usize,
+    of_prefix_max: usize,
     all_max: usize,
     handshake: Duration,
     header: Duration,
@@ -58,14 +63,16 @@ impl std::fmt::Debug for Entry {
 impl Entry {
     /// For this machine.
     pub fn local(listener: TcpListener, router: Router) -> Entry {
-        let (all_max, of_one_max) = (CONNECTIONS_MAX, CONNECTIONS_MAX);
-        Entry { listener, router, tls: None, of_one_max, all_max, handshake: HANDSHAKE, header: HEADER }
+        let (all_max, of_one_max, of_prefix_max) = (CONNECTIONS_MAX, CONNECTIONS_MAX, CONNECTIONS_MAX);
+        let (handshake, header) = (HANDSHAKE, HEADER);
+        Entry { listener, router, tls: None, of_one_max, of_prefix_max, all_max, handshake, header }
     }
 
     /// For the network.
     pub fn network(listener: TcpListener, router: Router, tls: TlsAcceptor) -> Entry {
         let (all_max, of_one_max) = (CONNECTIONS_NETWORK_MAX, CONNECTIONS_OF_ONE_MAX);
-        Entry { listener, router, tls: Some(tls), of_one_max, all_max, handshake: HANDSHAKE, header: HEADER }
+        let (of_prefix_max, handshake, header) = (CONNECTIONS_OF_PREFIX_MAX, HANDSHAKE, HEADER);
+        Entry { listener, router, tls: Some(tls), of_one_max, of_prefix_max, all_max, handshake, header }
     }
 
     /// With less patience, for tests.
@@ -95,7 +102,7 @@ impl Entry {
                     continue;
                 }
             };
-            let Some(place) = sources.enter(from, entry.of_one_max) else { continue };
+            let Some(place) = sources.enter(from, entry.of_one_max, entry.of_prefix_max) else { continue };
             let (entry, stopped) = (Arc::clone(&entry), stopped.clone());
             tokio::spawn(async move {
                 let _places = (permit, place);
@@ -148,20 +155,28 @@ async fn ends(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|is_stopped| *is_stopped).await.map(|_| ());
 }
 
-/// How many connections each address has.
+/// How many connections each address has, and each prefix.
 #[derive(Debug, Clone, Default)]
-struct Sources(Arc<Mutex<BTreeMap<IpAddr, usize>>>);
+struct Sources(Arc<Mutex<BTreeMap<Of, usize>>>);
 
-/// A connection of an address; given back on drop.
-struct Place(Sources, IpAddr);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Of {
+    Address(IpAddr),
+    Prefix(IpAddr),
+}
+
+/// A connection; given back on drop.
+struct Place(Sources, [Of; 2]);
 
 impl Sources {
-    fn enter(&self, from: IpAddr, max: usize) -> Option<Place> {
+    fn enter(&self, from: IpAddr, of_one_max: usize, of_prefix_max: usize) -> Option<Place> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(from).or_default();
-        (*count < max).then(|| {
-            *count += 1;
-            Place(self.clone(), from)
+        let of = [Of::Address(from), Of::Prefix(source(from))];
+        let is_full =
+            of.iter().zip([of_one_max, of_prefix_max]).any(|(of, max)| counts.get(of).is_some_and(|n| *n >= max));
+        (!is_full).then(|| {
+            of.iter().for_each(|of| *counts.entry(*of).or_default() += 1);
+            Place(self.clone(), of)
         })
     }
 }
@@ -169,10 +184,12 @@ impl Sources {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut counts = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.1) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.1);
+        for of in &self.1 {
+            if let Some(count) = counts.get_mut(of) {
+                *count -= 1;
+                if *count == 0 {
+                    counts.remove(of);
+                }
             }
         }
     }
@@ -187,4 +204,23 @@ pub async fn serve(entries: Vec<Entry>, shutdown: impl Future<Output = ()>) {
         let _ = stop.send(true);
     };
     tokio::join!(running, stops);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_with_many_addresses_does_not_get_all_connections() {
+        let sources = Sources::default();
+        let enter = |text: &str| sources.enter(text.parse().unwrap(), 1, 2);
+        let held = [enter("fd00::1"), enter("fd00::2")];
+        assert!(held.iter().all(Option::is_some) && enter("fd00::3").is_none());
+        assert!(enter("fd00:0:0:1::1").is_some() && enter("10.0.0.1").is_some());
+        drop(held);
+        let held = enter("fd00::3");
+        assert!(held.is_some() && enter("fd00::3").is_none(), "one address");
+        drop(held);
+        assert!(sources.0.lock().unwrap().is_empty());
+    }
 }

@@ -14,6 +14,7 @@ pub use door::{Door, PairedApp, Refused};
 pub use grant::{Access, Grant, Types};
 pub use invitation::{Invitation, picture, picture_for_terminal};
 pub use secret::{Fingerprint, Token};
+pub(crate) use tries::source;
 
 /// Apps that are paired at once.
 pub const APPS_MAX: usize = 200;

@@ -101,3 +101,21 @@ async fn who_shows_no_certificate_takes_no_place_and_is_not_read_to_the_end() {
     let told = tokio::task::spawn_blocking(talk).await.unwrap();
     assert!(told.starts_with("HTTP/1.1 403"), "{told}");
 }
+
+#[tokio::test]
+async fn one_source_cannot_take_all_connections() {
+    let world = World::start_with(Config { tls: Tls::Off, connections_of_one_max: 2, ..Config::default() }).await;
+    let address = world.address;
+    let talk = move || {
+        let ask = |stream: &mut TcpStream| -> usize {
+            let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: hub\r\n\r\n");
+            stream.read(&mut [0; 16]).unwrap_or(0)
+        };
+        let mut held: Vec<_> = (0..2).map(|_| TcpStream::connect(address).unwrap()).collect();
+        assert!(held.iter_mut().all(|stream| ask(stream) > 0));
+        assert_eq!(ask(&mut TcpStream::connect(address).unwrap()), 0, "hung up on");
+        held.clear();
+        assert!((0..1_000).any(|_| ask(&mut TcpStream::connect(address).unwrap()) > 0), "places are given back");
+    };
+    tokio::task::spawn_blocking(talk).await.unwrap();
+}
