@@ -85,20 +85,28 @@ async fn redeem(hub: &Hub, mut asked: Enrolment) -> Result<Welcome, HubError> {
     let (authority, days) = (hub.authority().cloned(), hub.config().certificate_days);
     let (point, proof) = (unhex(&asked.public_key).unwrap_or_default(), unhex(&asked.proof).unwrap_or_default());
     let version: String = asked.version.chars().take(64).collect();
+    let shown = authority.as_ref().map(|_| check_key(&point, &proof, &code)).transpose();
     hub.write(move |tx| {
-        let enrolled = tx.redeem(&code, &hardware, &version, key)?;
+        let before = match &shown {
+            Ok(Some(key)) => tx.redeemed(&code, key)?,
+            _ => None,
+        };
+        let enrolled = match before {
+            Some(before) => before,
+            None => tx.redeem(&code, &hardware, &version, key)?,
+        };
         if let Some(known_as) = known_as.filter(|name| *name != enrolled.name) {
             // The code stays good: nothing of this transaction is kept.
             return Err(HubError::OtherName { wanted: enrolled.name, known_as });
         }
         let gateway = enrolled.gateway;
-        let certified = match &authority {
-            Some(authority) => {
-                tx.bind_key(gateway.device, &check_key(&point, &proof, &code)?)?;
+        let certified = match (&authority, shown?) {
+            (Some(authority), Some(key)) => {
+                tx.bind_key(gateway.device, &key)?;
                 let issued = authority.issue(&point, &enrolled.name, tx.now_ms, days)?;
                 Some(Certified::new(&issued, authority.certificate()))
             }
-            None => None,
+            _ => None,
         };
         Ok(Welcome {
             device: gateway.device.0,

@@ -4,9 +4,16 @@
 //! signed by it: all else that a request could say, the hub knows better. Whether the certificate is still valid is for the
 //! hub to judge, whose clock is right; here nobody looks at its times.
 
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use ring::error::Unspecified;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 use serde::{Deserialize, Serialize};
+use sync_protocol::digest::content_hash;
 use zeroize::Zeroizing;
 
 use super::transport::{Transport, Trust};
@@ -16,6 +23,10 @@ use crate::store::{Enrolment, Identity, Store};
 
 /// What is signed before the code.
 const PROOF_CONTEXT: &[u8] = b"outpost 2026-11 enrolment key v1\0";
+
+/// The key of an enrolment that is not answered yet, behind a hash that tells for which code it is: a card that is copied
+/// then must not give one key to several gateways.
+const KEY_FILE: &str = "enrolling.key";
 
 /// A new key, with what shows the hub that it is held here.
 pub(super) struct NewKey {
@@ -36,20 +47,50 @@ pub(super) struct Certified {
 }
 
 impl NewKey {
-    /// Makes a key for an enrolment.
-    pub(super) fn make(code: &str) -> Result<NewKey, Error> {
+    /// The key for an enrolment: the one of the last try with this code, so that the hub knows who did not hear its answer, or
+    /// a new one. It is on disk before it is used.
+    pub(super) fn for_code(dir: &Path, code: &str) -> Result<NewKey, Error> {
+        let known = Zeroizing::new(fs::read(dir.join(KEY_FILE)).unwrap_or_default());
+        let mark = content_hash(&[PROOF_CONTEXT, code.as_bytes()].concat());
+        if let Some(secret) = known.strip_prefix(&mark[..]) {
+            if let Ok(key) = NewKey::of(Zeroizing::new(secret.to_vec()), code) {
+                return Ok(key);
+            }
+        }
         let random = SystemRandom::new();
-        let failed = |_| Error::Io(std::io::Error::other("no randomness from the operating system"));
         let secret = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random).map_err(failed)?;
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, secret.as_ref(), &random);
+        let key = NewKey::of(Zeroizing::new(secret.as_ref().to_vec()), code)?;
+        let part = dir.join(format!("{KEY_FILE}.part"));
+        let _ = fs::remove_file(&part);
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part)?;
+        file.write_all(&mark)?;
+        file.write_all(&key.secret)?;
+        file.sync_all()?;
+        fs::rename(&part, dir.join(KEY_FILE))?;
+        fs::File::open(dir)?.sync_all()?;
+        Ok(key)
+    }
+
+    /// Forgets the key of an enrolment that is over.
+    pub(super) fn forget(dir: &Path) {
+        if let Err(error) = fs::remove_file(dir.join(KEY_FILE)) {
+            if error.kind() != ErrorKind::NotFound {
+                tracing::warn!(%error, "{KEY_FILE} cannot be removed from the data folder");
+            }
+        }
+    }
+
+    fn of(secret: Zeroizing<Vec<u8>>, code: &str) -> Result<NewKey, Error> {
+        let random = SystemRandom::new();
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &secret, &random);
         let pair = pair.map_err(|_| Error::Io(std::io::Error::other("the new key cannot be used")))?;
         let proof = pair.sign(&random, &[PROOF_CONTEXT, code.as_bytes()].concat()).map_err(failed)?;
-        Ok(NewKey {
-            secret: Zeroizing::new(secret.as_ref().to_vec()),
-            public_key: hex(pair.public_key().as_ref()),
-            proof: hex(proof.as_ref()),
-        })
+        Ok(NewKey { secret, public_key: hex(pair.public_key().as_ref()), proof: hex(proof.as_ref()) })
     }
+}
+
+fn failed(_: Unspecified) -> Error {
+    Error::Io(std::io::Error::other("no randomness from the operating system"))
 }
 
 impl Certified {
@@ -98,4 +139,27 @@ pub(super) fn unhex(text: &str) -> Result<Vec<u8>, Error> {
     let digits = text.as_bytes().chunks(2).map(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok());
     let bytes = digits.collect::<Option<Vec<u8>>>();
     bytes.ok_or_else(|| Error::Rejected("the hub's answer is not in a form that this version reads".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_key_of_a_try_is_that_of_the_next_with_the_same_code_and_of_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = |code: &str| NewKey::for_code(dir.path(), code).unwrap().public_key;
+        let first = key("CODE1");
+        assert_eq!(key("CODE1"), first, "the answer was not heard");
+        let mode = fs::metadata(dir.path().join(KEY_FILE)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let other = key("CODE2");
+        assert_ne!(other, first, "a copied card is another gateway by then");
+        fs::write(dir.path().join(KEY_FILE), b"what a torn write left").unwrap();
+        assert_ne!(key("CODE2"), other);
+        NewKey::forget(dir.path());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
 }

@@ -1,6 +1,7 @@
 //! Enrolment: a one-time code from the hub's admin becomes an identity, and what was captured before it is renumbered.
 
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 use std::sync::Arc;
 use sync_protocol::gateway::{Store as _, UNENROLLED, adopt_origin};
 use sync_protocol::id::{Device, Epoch, HubSeq, Origin, Scope, Source};
@@ -9,7 +10,7 @@ use sync_protocol::rules::Rules;
 use sync_protocol::ticket::Ticket;
 use zeroize::Zeroizing;
 
-use super::certificate::{Certified, NewKey};
+use super::certificate::{Certified, NewKey, unhex};
 use super::transport::{Transport, Trust};
 use crate::clock::Clock;
 use crate::error::Error;
@@ -45,7 +46,8 @@ struct Granted {
 }
 
 /// Enrols this gateway at the hub, and tells the name it got. A gateway that is enrolled already is enrolled anew: its
-/// unsent records go on under the new identity. Unless it is `again`, the hub refuses a code that is for another name.
+/// unsent records go on under the new identity. Whoever did not hear the hub's answer tries again with the same code. Unless it
+/// is `again`, the hub refuses a code that is for another name.
 ///
 /// # Errors
 /// [`Error::Denied`] with the hub's words if the code is wrong, used or too old; [`Error::Offline`] if it cannot be reached.
@@ -59,8 +61,9 @@ pub async fn enroll(
     let Way { hub_url, code, trust } = Way::find(hub_url, code)?;
     let hub_url = hub_url.as_str();
     let transport = Transport::new(hub_url, clock, &trust)?;
+    let dir = store.path().parent().unwrap_or(Path::new("."));
     let new_key = match trust {
-        Trust::Fingerprint(_) => Some(NewKey::make(&code)?),
+        Trust::Fingerprint(_) => Some(NewKey::for_code(dir, &code)?),
         _ => None,
     };
     let enrolment = store.read(|reader| reader.enrolment()).await?;
@@ -106,6 +109,7 @@ pub async fn enroll(
         tx.set_enrolment(&Enrolment { hub_url, name: granted.name, device: granted.device, enrolled_ms, identity })
     });
     write.await?;
+    NewKey::forget(dir);
     Ok(name)
 }
 
@@ -144,7 +148,6 @@ impl Way {
 }
 
 fn key(hex: &str) -> Result<DeviceKey, Error> {
-    let digits = hex.as_bytes().chunks(2).map(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok());
-    let key = digits.collect::<Option<Vec<u8>>>().and_then(|bytes| bytes.try_into().ok());
-    key.map(DeviceKey).ok_or_else(|| Error::Rejected("its key is not in a form that this version reads".to_owned()))
+    let key = unhex(hex)?.try_into().map(DeviceKey);
+    key.map_err(|_| Error::Rejected("its key is not in a form that this version reads".to_owned()))
 }

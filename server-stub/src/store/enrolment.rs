@@ -11,6 +11,7 @@ use sync_protocol::message::Short;
 use super::Tx;
 use super::tx::{bits, small};
 use crate::error::{HubError, StoreError};
+use crate::pki::KeyHash;
 
 /// Separates the hashes of codes from other hashes.
 const CODE_CONTEXT: &[u8] = b"outpost-hub 2026-11 enrolment code v1\0";
@@ -104,7 +105,10 @@ impl Tx<'_> {
         version: &str,
         key: DeviceKey,
     ) -> Result<Enrolled, HubError> {
-        let device = self.device_of_code(code)?;
+        let (device, is_used) = self.device_of_code(code)?;
+        if is_used {
+            return Err(HubError::Code("this code was used already"));
+        }
         let (name, origin, scopes, source) = self.enrolment_of(device)?;
         self.keep_former_key(device)?;
         let origin = self.new_origin(device, origin)?;
@@ -137,8 +141,22 @@ impl Tx<'_> {
         Ok(Enrolled { gateway, name, source_name })
     }
 
-    /// Every code is compared in constant time, and all of them are, whether or not one fits.
-    fn device_of_code(&mut self, code: &str) -> Result<Device, HubError> {
+    /// What a gateway got for its code before, if it has not spoken since, and shows the key that it was bound to then: it did
+    /// not hear the answer.
+    pub(crate) fn redeemed(&mut self, code: &str, key: &KeyHash) -> Result<Option<Enrolled>, HubError> {
+        let Ok((device, true)) = self.device_of_code(code) else { return Ok(None) };
+        if !self.is_bound(device, key)? {
+            return Ok(None);
+        }
+        let Some(gateway) = self.gateway_state(device)?.filter(|known| known.turn == 0) else { return Ok(None) };
+        let (name, ..) = self.enrolment_of(device)?;
+        let source_name = self.source_name(gateway.source)?;
+        Ok(Some(Enrolled { gateway, name, source_name }))
+    }
+
+    /// Whose code it is, and whether it was used. Every code is compared in constant time, and all of them are, whether or not
+    /// one fits.
+    fn device_of_code(&mut self, code: &str) -> Result<(Device, bool), HubError> {
         let hash = hash_of(code);
         let mut select =
             self.sql("SELECT device, code_hash, code_until_ms, code_used FROM gateways WHERE code_hash <> x''")?;
@@ -149,9 +167,9 @@ impl Tx<'_> {
                 row.try_into().map_err(StoreError::from)?;
             if bool::from(known.ct_eq(&hash)) {
                 found = match (used, until_ms > self.now_ms) {
-                    (true, _) => Err(HubError::Code("this code was used already")),
+                    (true, false) => Err(HubError::Code("this code was used already")),
                     (false, false) => Err(HubError::Code("this code has expired")),
-                    (false, true) => Ok(Device(small(device))),
+                    (_, true) => Ok((Device(small(device)), used)),
                 };
             }
         }

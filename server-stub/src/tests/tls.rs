@@ -270,13 +270,34 @@ async fn a_code_is_good_once_for_who_holds_the_key_and_guessing_is_slowed() {
     let stolen = Card { key: Card::new().key, point: card.point.clone(), certificate: Vec::new() };
     assert_eq!(fort.enroll(&stolen, &code).await.0, 400, "another's public key; the code stays good");
     assert_eq!(fort.enroll(&card, &code).await.0, 200);
-    assert_eq!(fort.enroll(&card, &code).await.0, 403, "replayed");
+    assert_eq!(fort.enroll(&Card::new(), &code).await.0, 403, "replayed");
     for _ in 0..4 {
         assert_eq!(fort.enroll(&card, "0000000000000000").await.0, 403);
     }
     assert_eq!(fort.enroll(&card, "0000000000000000").await.0, 429);
     let good = fort.code("b").await;
     assert_eq!(fort.enroll(&card, &good).await.0, 429, "also with the right one, for a minute");
+}
+
+#[tokio::test]
+async fn who_did_not_hear_the_answer_to_its_code_gets_it_again_until_it_speaks() {
+    let fort = Fort::start().await;
+    let (mut card, code) = (Card::new(), fort.code("a").await);
+    let (status, first) = fort.enroll(&card, &code).await;
+    let (again, second) = fort.enroll(&card, &code).await;
+    assert_eq!((status, again), (200, 200), "{second}");
+    for key in ["device", "origin", "key", "epoch", "name", "scopes"] {
+        assert_eq!(first[key], second[key], "{key}");
+    }
+    card.certificate = unhex(second["certificate"].as_str().unwrap()).unwrap();
+    assert_eq!(fort.sync(&mut Clinic::new(&second), Some(&card)).await, Some(Ok(Status::Ok)));
+    assert_eq!(fort.enroll(&card, &code).await.0, 403, "it has heard it");
+    let (other, given) = (Card::new(), secret::code().unwrap());
+    let code = secret::normal_code(&given);
+    fort.hub.write(move |tx| give_code(tx, "a", &given, 1)).await.unwrap();
+    assert_eq!(fort.enroll(&other, &code).await.0, 200);
+    fort.hub.write(|tx| tx.revoke("a")).await.unwrap();
+    assert_eq!(fort.enroll(&other, &code).await.0, 403, "revoked meanwhile");
 }
 
 #[tokio::test]
