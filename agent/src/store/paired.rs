@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::aside::set_aside;
 use super::open;
@@ -50,29 +50,40 @@ fn set_app(db: &Connection, app: &PairedApp) -> Result<(), Error> {
     Ok(())
 }
 
-/// All apps by name. One whose row makes no sense is left out: it has to be paired again.
+/// All apps by name. Those whose rows make no sense are left out, and have to be paired again: they are no reason to let nobody
+/// in.
 fn apps(db: &Connection) -> Result<Vec<PairedApp>, Error> {
     let mut statement = db.prepare_cached(
         "SELECT name, token, reads, writes, paired_ms, days, expires_ms, used_ms FROM apps ORDER BY name",
     )?;
     let mut rows = statement.query([])?;
-    let mut apps = Vec::new();
+    let (mut apps, mut damaged) = (Vec::new(), 0_u32);
     while let Some(row) = rows.next()? {
-        let (reads, writes): (String, String) = (row.get(2)?, row.get(3)?);
-        let (Ok(reads), Ok(writes)) = (Types::parse(reads.split(' ')), Types::parse(writes.split(' '))) else {
-            continue;
-        };
-        apps.push(PairedApp {
-            name: row.get(0)?,
-            token: Fingerprint(row.get(1)?),
-            grant: Grant { reads, writes },
-            paired_ms: row.get(4)?,
-            days: row.get(5)?,
-            expires_ms: row.get(6)?,
-            used_ms: row.get(7)?,
-        });
+        match app(row) {
+            Some(app) => apps.push(app),
+            None => damaged += 1,
+        }
+    }
+    if damaged > 0 {
+        tracing::error!(
+            damaged,
+            "rows of paired apps make no sense; apps that are not let in any more have to be paired again"
+        );
     }
     Ok(apps)
+}
+
+fn app(row: &Row<'_>) -> Option<PairedApp> {
+    let types = |at| Types::parse(row.get::<_, String>(at).ok()?.split(' ')).ok();
+    Some(PairedApp {
+        name: row.get(0).ok()?,
+        token: Fingerprint(row.get(1).ok()?),
+        grant: Grant { reads: types(2)?, writes: types(3)? },
+        paired_ms: row.get(4).ok()?,
+        days: row.get(5).ok()?,
+        expires_ms: row.get(6).ok()?,
+        used_ms: row.get(7).ok()?,
+    })
 }
 
 fn set_face_key(db: &Connection, key: &[u8]) -> Result<(), Error> {

@@ -5,6 +5,7 @@ use sync_protocol::gateway::Store as _;
 use sync_protocol::id::Stream;
 
 use super::*;
+use crate::apps::{Fingerprint, Grant, PairedApp, Types};
 use crate::store::{Damage, Entry, ScanAt};
 
 impl Clinic {
@@ -217,4 +218,27 @@ fn damage_that_an_app_meets_is_mended_by_the_running_program() {
         care.await.unwrap();
     });
     assert_eq!((clinic.body("Visit/a"), clinic.count()), (json!({"n": 2}), Damage::default()));
+}
+
+#[test]
+fn a_damaged_row_of_an_app_does_not_shut_out_the_others() {
+    let mut clinic = Clinic::new();
+    let tablet = |n: u8| PairedApp {
+        name: format!("tablet {n}"),
+        token: Fingerprint([n; 32]),
+        grant: Grant { reads: Types::All, writes: Types::parse(["visit"]).unwrap() },
+        paired_ms: NOW_MS,
+        days: 365,
+        expires_ms: NOW_MS + 1,
+        used_ms: i64::from(n),
+    };
+    let pair =
+        move |tx: &mut crate::store::Tx<'_>| -> Result<(), Error> { (0..5).try_for_each(|n| tx.set_app(&tablet(n))) };
+    clinic.store.blocking_write(pair).unwrap();
+    let damages = ["token = x'01'", "name = CAST(x'ff' AS TEXT)", "writes = 'visit \u{1}'", "days = -1"];
+    for (n, damage) in (1..).zip(damages) {
+        clinic = clinic.damage(&format!("UPDATE apps SET {damage} WHERE used_ms = {n}"));
+    }
+    let known = clinic.store.blocking_read(|reader| reader.apps()).unwrap();
+    assert_eq!(known, [tablet(0)]);
 }
