@@ -52,8 +52,12 @@ pub(crate) async fn enroll(State(app): State<App>, headers: HeaderMap, body: Bod
     })?;
     let Enrolling { hub_url, code, again } = wish;
     let way = Way::find(hub_url.as_deref(), &code).map_err(|error| Problem::bad_request(format!("{error}.")))?;
-    if matches!(Transport::new(&way.hub_url, &app.clock, &Trust::System), Err(Error::Config(_))) {
-        return Err(Problem::bad_request("hub_url must be an address such as https://hub.example.org."));
+    match Transport::new(&way.hub_url, &app.clock, &Trust::System) {
+        Err(Error::Config(_)) => {
+            return Err(Problem::bad_request("hub_url must be an address such as https://hub.example.org."));
+        }
+        Err(error @ Error::Told { .. }) => return Err(Problem::bad_request(format!("{error}."))),
+        _ => {}
     }
     let name = sync::enroll(&app.store, &app.clock, hub_url.as_deref(), &code, again).await;
     let name = name.map_err(|error| Problem::from_enrolment(error, &way.hub_url))?;

@@ -37,59 +37,54 @@ const TRIES: usize = 8;
 /// [`Error::Offline`] if the system has no certificates to trust.
 pub(super) fn of_system(clock: &Clock) -> Result<ClientConfig, Error> {
     let trusted = Verifier::new(Arc::new(default_provider())).map_err(Error::offline)?;
-    trusting(clock, Arc::new(trusted))
+    Ok(trusting(clock, Trusted::Verifier(Arc::new(trusted)))?.with_no_client_auth())
 }
 
 /// A client that trusts the hub whose authority's key has this fingerprint.
 pub(super) fn of_fingerprint(clock: &Clock, fingerprint: [u8; FINGERPRINT_BYTES]) -> Result<ClientConfig, Error> {
-    let verifier = Arc::new(ByFingerprint { fingerprint, provider: Arc::new(default_provider()) });
-    Ok(of_hub(clock, verifier)?.with_no_client_auth())
+    Ok(trusting(clock, Trusted::Fingerprint(fingerprint))?.with_no_client_auth())
 }
 
 /// A client that trusts its own hub and shows its certificate.
 pub(super) fn of_member(clock: &Clock, identity: &Identity) -> Result<ClientConfig, Error> {
     let unusable = |_| Error::Config("the certificates of this gateway cannot be used; enrol it again".to_owned());
-    let trusted = by_authority(&CertificateDer::from(identity.authority.as_slice()), Arc::new(default_provider()));
+    let trusted = by_authority(&CertificateDer::from(identity.authority.as_slice())).map_err(unusable)?;
     let chain = vec![CertificateDer::from(identity.certificate.clone())];
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(identity.key.as_slice()));
     let shown = CertifiedKey::new(chain, any_ecdsa_type(&key).map_err(unusable)?);
     shown.keys_match().map_err(unusable)?;
-    let config = of_hub(clock, trusted.map_err(unusable)?)?;
+    let config = trusting(clock, Trusted::Verifier(trusted))?;
     Ok(config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown))))
 }
 
-/// What speaks with a hub that has its own authority: TLS 1.3 and nothing older.
-fn of_hub(
-    clock: &Clock,
-    trusted: Arc<dyn ServerCertVerifier>,
-) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, Error> {
+/// What speaks TLS 1.3 and nothing older with who is trusted at a time that is possible.
+fn trusting(clock: &Clock, trusted: Trusted) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, Error> {
     let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(Error::offline)?;
-    let verifier = AtAPossibleTime { clock: clock.clone(), trusted };
+    let verifier = AtAPossibleTime { clock: clock.clone(), trusted, provider: default_provider() };
     Ok(config.dangerous().with_custom_certificate_verifier(Arc::new(verifier)))
 }
 
 /// Trusts what this authority signed.
-fn by_authority(
-    authority: &CertificateDer<'_>,
-    provider: Arc<CryptoProvider>,
-) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
+fn by_authority(authority: &CertificateDer<'_>) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
     let mut roots = RootCertStore::empty();
     roots.add(authority.clone().into_owned())?;
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::new(default_provider())).build();
     verifier.map(|verifier| verifier as Arc<dyn ServerCertVerifier>).map_err(|e| TlsError::General(e.to_string()))
 }
 
-/// Trusts the authority with this fingerprint, which comes with the hub's certificate.
+/// Whom a client trusts.
 #[derive(Debug)]
-struct ByFingerprint {
-    fingerprint: [u8; FINGERPRINT_BYTES],
-    provider: Arc<CryptoProvider>,
+enum Trusted {
+    /// Whom this one does.
+    Verifier(Arc<dyn ServerCertVerifier>),
+    /// The authority with this fingerprint, which comes with the hub's certificate.
+    Fingerprint([u8; FINGERPRINT_BYTES]),
 }
 
-impl ServerCertVerifier for ByFingerprint {
-    fn verify_server_cert(
+impl Trusted {
+    fn verify(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
@@ -97,19 +92,43 @@ impl ServerCertVerifier for ByFingerprint {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, TlsError> {
-        let is_it = |shown: &&CertificateDer<'_>| {
-            let key = ParsedCertificate::try_from(*shown).map(|parsed| parsed.subject_public_key_info());
-            key.is_ok_and(|key| digest(&SHA256, &key).as_ref().starts_with(&self.fingerprint))
+        let verifier = match self {
+            Trusted::Verifier(verifier) => Arc::clone(verifier),
+            Trusted::Fingerprint(fingerprint) => {
+                let is_it = |shown: &&CertificateDer<'_>| {
+                    let key = ParsedCertificate::try_from(*shown).map(|parsed| parsed.subject_public_key_info());
+                    key.is_ok_and(|key| digest(&SHA256, &key).as_ref().starts_with(fingerprint))
+                };
+                let authority = intermediates.iter().find(is_it);
+                by_authority(authority.ok_or(TlsError::InvalidCertificate(CertificateError::UnknownIssuer))?)?
+            }
         };
-        let authority = intermediates.iter().find(is_it);
-        let authority = authority.ok_or(TlsError::InvalidCertificate(CertificateError::UnknownIssuer))?;
-        by_authority(authority, Arc::clone(&self.provider))?.verify_server_cert(
-            end_entity,
-            intermediates,
-            server_name,
-            ocsp_response,
-            now,
-        )
+        verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+}
+
+/// Asks who is trusted, at times that may be now.
+#[derive(Debug)]
+struct AtAPossibleTime {
+    clock: Clock,
+    trusted: Trusted,
+    provider: CryptoProvider,
+}
+
+impl ServerCertVerifier for AtAPossibleTime {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        _by_the_wall_clock: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        let at = |seconds| {
+            let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+            self.trusted.verify(end_entity, intermediates, server_name, ocsp_response, now)
+        };
+        at_a_possible_time(self.clock.bounds(), at)
     }
 
     fn verify_tls12_signature(
@@ -132,61 +151,6 @@ impl ServerCertVerifier for ByFingerprint {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// A client that trusts what `trusted` does, at a time that is possible.
-fn trusting(clock: &Clock, trusted: Arc<dyn ServerCertVerifier>) -> Result<ClientConfig, Error> {
-    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(Error::offline)?;
-    let verifier = AtAPossibleTime { clock: clock.clone(), trusted };
-    Ok(config.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
-}
-
-/// Asks another verifier, at times that may be now.
-#[derive(Debug)]
-struct AtAPossibleTime {
-    clock: Clock,
-    trusted: Arc<dyn ServerCertVerifier>,
-}
-
-impl ServerCertVerifier for AtAPossibleTime {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        _by_the_wall_clock: UnixTime,
-    ) -> Result<ServerCertVerified, TlsError> {
-        let at = |seconds| {
-            let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-            self.trusted.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-        };
-        at_a_possible_time(self.clock.bounds(), at)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        self.trusted.verify_tls12_signature(message, cert, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        self.trusted.verify_tls13_signature(message, cert, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.trusted.supported_verify_schemes()
     }
 }
 
@@ -219,7 +183,7 @@ mod tests {
     use std::thread::JoinHandle;
 
     use rcgen::{CertificateParams, Issuer, KeyPair};
-    use rustls::{ServerConfig, ServerConnection, StreamOwned};
+    use rustls::{ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion};
     use sync_protocol::boot::Boot;
 
     use super::super::transport::tests::answers_over;
@@ -232,7 +196,11 @@ mod tests {
     const YEAR_2038_DAYS: i64 = 24_855;
 
     /// A hub whose certificate is valid between these days after 1970. Answers one connection.
-    fn hub(from_days: i64, to_days: i64) -> (SocketAddr, Arc<dyn ServerCertVerifier>, JoinHandle<()>) {
+    fn hub(
+        from_days: i64,
+        to_days: i64,
+        version: &'static SupportedProtocolVersion,
+    ) -> (SocketAddr, Arc<dyn ServerCertVerifier>, JoinHandle<()>) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         let day = |days: i64| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(days as u64 * 86_400);
@@ -241,7 +209,7 @@ mod tests {
         let provider = Arc::new(default_provider());
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(&[version])
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(vec![cert.clone()], key)
@@ -266,13 +234,22 @@ mod tests {
 
     /// Whether a box that believes this connects.
     fn connects(wall_days: i64, hears: bool, certificate: (i64, i64)) -> bool {
-        let (address, trusted, answers) = hub(certificate.0, certificate.1);
+        connects_by(&rustls::version::TLS13, wall_days, hears, certificate)
+    }
+
+    fn connects_by(
+        version: &'static SupportedProtocolVersion,
+        wall_days: i64,
+        hears: bool,
+        certificate: (i64, i64),
+    ) -> bool {
+        let (address, trusted, answers) = hub(certificate.0, certificate.1, version);
         let machine = Box::leak(Box::new(Machine::pretending("test", wall_days * DAY_MS)));
         let clock = Clock::new(machine, Boot { number: 1, floor_ms: FLOOR_DAYS * DAY_MS, start_ms: None });
         if hears {
             clock.hear(wall_days as u64 * DAY_MS as u64, 0);
         }
-        let config = trusting(&clock, trusted).unwrap();
+        let config = trusting(&clock, Trusted::Verifier(trusted)).unwrap().with_no_client_auth();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let is_answered = runtime.block_on(answers_over(config, address.port()));
         answers.join().unwrap();
@@ -321,10 +298,9 @@ mod tests {
         let trusts = |authority: &CertificateDer<'_>, shown: &[CertificateDer<'_>], name: &'static str| {
             let key = ParsedCertificate::try_from(authority).unwrap().subject_public_key_info();
             let fingerprint = digest(&SHA256, &key).as_ref()[..FINGERPRINT_BYTES].try_into().unwrap();
-            let verifier = ByFingerprint { fingerprint, provider: Arc::new(default_provider()) };
             let (name, now) =
                 (ServerName::try_from(name).unwrap(), UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000)));
-            verifier.verify_server_cert(&leaf, shown, &name, &[], now).is_ok()
+            Trusted::Fingerprint(fingerprint).verify(&leaf, shown, &name, &[], now).is_ok()
         };
         let chain = [between_der.clone(), root_der.clone(), other.clone()];
         assert!(trusts(&root_der, &chain, "hub.example.org"));
@@ -333,6 +309,13 @@ mod tests {
         assert!(!trusts(&root_der, &chain[..1], "hub.example.org"), "the authority is not shown");
         assert!(!trusts(&root_der, &chain[1..], "hub.example.org"), "what is between is not shown");
         assert!(!trusts(&other, &chain, "hub.example.org"), "another authority");
+    }
+
+    #[test]
+    fn nothing_older_than_tls_1_3_is_spoken_with_anybody() {
+        let valid = (FLOOR_DAYS - 30, FLOOR_DAYS + 130);
+        assert!(!connects_by(&rustls::version::TLS12, FLOOR_DAYS + 100, true, valid));
+        assert!(connects(FLOOR_DAYS + 100, true, valid));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The way to the hub: HTTPS by reqwest. The only place of the program that speaks over the network to anyone but an app.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use reqwest::header::CONTENT_TYPE;
@@ -10,7 +11,7 @@ use sync_protocol::ticket::FINGERPRINT_BYTES;
 
 use super::tls;
 use crate::clock::Clock;
-use crate::error::Error;
+use crate::error::{Class, Error};
 use crate::store::Identity;
 
 /// What an exchange is labelled with; whatever answers with something else is not a hub.
@@ -45,21 +46,23 @@ impl Transport {
     /// A client for the hub at `base`, such as `https://hub.example.org`.
     ///
     /// # Errors
-    /// [`Error::Config`] if that is no address of a hub.
+    /// [`Error::Config`] if that is no address of a hub, [`Error::Told`] if everybody could read what is said there.
     pub fn new(base: &str, clock: &Clock, trust: &Trust) -> Result<Transport, Error> {
         let url = reqwest::Url::parse(base)
             .map_err(|_| Error::Config(format!("{base} is not an address such as https://hub.example.org")))?;
-        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-            return Err(Error::Config(format!("{base} is not an address such as https://hub.example.org")));
-        }
-        let mut builder = builder();
-        if url.scheme() == "https" {
-            builder = builder.tls_backend_preconfigured(match trust {
-                Trust::System => tls::of_system(clock)?,
-                Trust::Fingerprint(fingerprint) => tls::of_fingerprint(clock, *fingerprint)?,
-                Trust::Member(identity) => tls::of_member(clock, identity)?,
-            });
-        }
+        let tls = match (url.scheme(), url.host_str(), trust) {
+            ("https", Some(_), Trust::System) => Some(tls::of_system(clock)?),
+            ("https", Some(_), Trust::Fingerprint(fingerprint)) => Some(tls::of_fingerprint(clock, *fingerprint)?),
+            ("https", Some(_), Trust::Member(identity)) => Some(tls::of_member(clock, identity)?),
+            ("http", Some(host), Trust::System) if is_this_machine(host) => None,
+            ("http", Some(_), _) => return Err(in_the_clear(base)),
+            _ => return Err(Error::Config(format!("{base} is not an address such as https://hub.example.org"))),
+        };
+        let builder = match tls {
+            Some(tls) => builder().tls_backend_preconfigured(tls),
+            // A proxy of the system would be elsewhere.
+            None => builder().no_proxy(),
+        };
         let client = builder
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(SILENCE_MAX)
@@ -100,6 +103,22 @@ impl Transport {
         serde_json::from_slice(&bytes)
             .map_err(|_| Error::Rejected("the hub's answer is not in a form that this version reads".to_owned()))
     }
+}
+
+/// Whether a host of an address is the machine itself, so that what is said to it goes over no wire.
+fn is_this_machine(host: &str) -> bool {
+    match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
+    }
+}
+
+fn in_the_clear(base: &str) -> Error {
+    let detail = format!(
+        "{base} would have records go over the network for everybody to read: use an https:// address, or enrol this gateway with \
+         a code of its hub (outpost-hub gateway code NAME); http:// is for a hub on this machine that gave no certificate"
+    );
+    Error::Told { class: Class::Config, detail }
 }
 
 fn builder() -> reqwest::ClientBuilder {
@@ -169,5 +188,31 @@ pub(super) mod tests {
     pub(in super::super) async fn answers_over(tls: rustls::ClientConfig, port: u16) -> bool {
         let client = builder().no_proxy().tls_backend_preconfigured(tls).build().unwrap();
         client.get(format!("https://localhost:{port}/")).send().await.is_ok()
+    }
+
+    #[test]
+    fn nothing_goes_over_a_network_in_the_clear() {
+        let identity = Identity { authority: Vec::new(), key: Vec::new().into(), certificate: Vec::new(), renew_ms: 0 };
+        let speaks = |base: &str, trust: &Trust| Transport::new(base, &Clock::default(), trust).map(|_| ());
+        for base in ["http://127.0.0.1:8480", "http://localhost:8480", "http://[::1]:8480/"] {
+            speaks(base, &Trust::System).unwrap();
+            for trust in [Trust::Member(identity.clone()), Trust::Fingerprint([0; FINGERPRINT_BYTES])] {
+                assert!(
+                    matches!(speaks(base, &trust), Err(Error::Told { .. })),
+                    "what it trusts is not forgotten: {base}"
+                );
+            }
+        }
+        for base in
+            ["http://10.0.0.5:8480", "http://hub.example.org", "http://localhost.example.org", "http://[fd00::1]"]
+        {
+            let Err(Error::Told { class: Class::Config, detail }) = speaks(base, &Trust::System) else {
+                panic!("{base}")
+            };
+            assert!(detail.contains(base) && detail.contains("https://"), "{detail}");
+        }
+        for base in ["ftp://localhost", "file:///etc", "hub.example.org"] {
+            assert!(matches!(speaks(base, &Trust::System), Err(Error::Config(_))), "{base}");
+        }
     }
 }
