@@ -1,21 +1,48 @@
 //! Request bodies, taken with a limit and a clear word when they do not fit.
 
-use axum::body::Body;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use serde_json::{Map, Value};
 use sync_protocol::limits::RECORD_BYTES_MAX;
+use tokio::time::timeout;
 
 use super::patience::is_too_slow;
 use super::problem::Problem;
 
+/// What is still read of a body that is too large, and for how long: an app that is still sending when the gateway ends the
+/// connection may not hear why.
+const REFUSED_BYTES_MAX: usize = 512 * 1024;
+const REFUSED_TIME_MAX: Duration = Duration::from_secs(5);
+
 /// Reads a whole body of at most `limit` bytes.
-pub(crate) async fn read(body: Body, limit: usize, what: &str) -> Result<Vec<u8>, Problem> {
-    match Limited::new(body, limit).collect().await {
-        Ok(body) => Ok(body.to_bytes().into()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Problem::too_large(what, limit)),
-        Err(error) if is_too_slow(error.as_ref()) => Err(Problem::too_slow()),
-        Err(_) => Err(Problem::bad_request("The body ended before all of it had arrived. Send it again.")),
+pub(crate) async fn read(mut body: Body, limit: usize, what: &str) -> Result<Vec<u8>, Problem> {
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| match is_too_slow(&error) {
+            true => Problem::too_slow(),
+            false => Problem::bad_request("The body ended before all of it had arrived. Send it again."),
+        })?;
+        // Trailers are nothing to us.
+        let Ok(data) = frame.into_data() else { continue };
+        if bytes.len() + data.len() > limit {
+            let _ = timeout(REFUSED_TIME_MAX, forget(body)).await;
+            return Err(Problem::too_large(what, limit));
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes)
+}
+
+/// Reads on, and keeps nothing of it.
+async fn forget(mut body: Body) {
+    let mut left = REFUSED_BYTES_MAX;
+    while let Some(Ok(frame)) = body.frame().await {
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
+        let Some(less) = left.checked_sub(bytes) else { return };
+        left = less;
     }
 }
 

@@ -1,10 +1,13 @@
 //! Pages of strangers, names that are bound to the gateway, and requests that are bent.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Open, request};
+use super::{Open, PATIENCE, request};
 use crate::config::NetworkConfig;
 
 const PATIENT: &str = "/v1/records/patient/p1";
@@ -191,14 +194,33 @@ fn what_is_too_large_is_refused() {
     let large = json!({"x": "y".repeat(300_000)}).to_string();
     // What is still on its way when the gateway ends the connection can cost the sender the answer: then it hears nothing.
     let is_refused = |answer: u16, with: u16| answer == with || answer == 0;
-    assert!(is_refused(gateway.ask(&token, "PUT", PATIENT, &[], &large).status, 413));
-    assert!(is_refused(gateway.ask("", "POST", "/v1/pair", &[], &large).status, 413));
+    assert!(is_refused(gateway.ask(&token, "PUT", PATIENT, &[], &large.repeat(10)).status, 413));
     let wide = format!("x-wide: {}", "y".repeat(300_000));
     assert!(is_refused(gateway.ask(&token, "GET", PATIENT, &[&wide], "").status, 431));
     assert_eq!(gateway.ask(&token, "GET", PATIENT, &[], "").status, 404, "nothing of it was taken");
     let many: Vec<String> = (0..200).map(|n| format!("x-{n}: y")).collect();
+    assert_eq!(gateway.ask(&token, "PUT", PATIENT, &[], &large).status, 413);
+    assert_eq!(gateway.ask("", "POST", "/v1/pair", &[], &large).status, 413);
+    assert_eq!(gateway.ask_local("PUT", PATIENT, &[], &large).status, 413);
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     assert_eq!(gateway.ask(&token, "GET", PATIENT, &many, "").status, 431);
+}
+
+#[test]
+fn who_is_still_sending_when_it_is_too_much_is_heard_out_before_it_is_told() {
+    let gateway = Open::start();
+    let whole = request(&gateway.local.to_string(), "PUT", PATIENT, &[], &"y".repeat(300_000));
+    let (first, rest) = whole.split_at(280_000);
+    let mut stream = TcpStream::connect(gateway.local).unwrap();
+    stream.write_all(first.as_bytes()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    let told = stream.read(&mut [0; 64]);
+    assert!(told.is_err(), "an answer now could be lost with the connection: {told:?}");
+    stream.write_all(rest.as_bytes()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut told = [0; 12];
+    stream.read_exact(&mut told).unwrap();
+    assert_eq!(&told, b"HTTP/1.1 413");
 }
 
 /// What openssl finds: only TLS 1.3, only strong groups.
