@@ -140,15 +140,21 @@ impl Status {
         }
     }
 
+    /// What an app gets of it: without what is for who looks after the gateway, such as where the hub is and which files there are.
+    pub fn for_app(self) -> Status {
+        let (hub, box_print, error, backup_error) = (None, None, None, None);
+        Status { hub, box_print, error, backup_error, set_aside: Vec::new(), ..self }
+    }
+
     /// The same for a person at a terminal.
     pub fn text(&self, now_ms: i64) -> String {
         let mut out = String::new();
         let _ = match (&self.gateway, &self.hub) {
             (Some(name), Some(hub)) => writeln!(out, "{name} -> {hub}   ({})", self.scopes.join(", ")),
             _ if !self.set_aside.is_empty() => {
-                writeln!(out, "a new database, not enrolled: ask for a new code, then outpost enroll <hub-url> <code>")
+                writeln!(out, "a new database, not enrolled: ask for a new code, then outpost enroll CODE")
             }
-            _ => writeln!(out, "not enrolled yet: outpost enroll <hub-url> <code>"),
+            _ => writeln!(out, "not enrolled yet: outpost enroll CODE"),
         };
         if self.revoked {
             let _ = writeln!(

@@ -234,7 +234,9 @@ impl HubError {
             HubError::Certificate(_) => "nothing was changed; check the names that were given",
             HubError::Missing(_) => "check the spelling; lists show what there is",
             HubError::NameTaken(_) => "ask for its new code, or choose another name",
-            HubError::OtherName { .. } => "if it shall have the new name: outpost enroll --again; the code still works",
+            HubError::OtherName { .. } => {
+                "if it shall have the new name: outpost enroll --again CODE; the code still works"
+            }
             HubError::NotInConflict(_) => "lists of conflicts show what waits; other fields are changed by an edit",
             HubError::Conflict(_) => "read it again, then decide",
             HubError::Name(_) | HubError::Edit(_) | HubError::Merge(_) | HubError::Invalid(_) => {

@@ -8,7 +8,7 @@ use axum::http::request::Parts;
 use sync_protocol::id::{Author, RecordKey, RecordType};
 
 use super::problem::Problem;
-use crate::apps::{Access, Door, Fingerprint};
+use crate::apps::{Access, Door, Fingerprint, PairedApp};
 use crate::clock::Clock;
 
 /// Who asks.
@@ -50,15 +50,15 @@ impl Caller {
 
     /// Fails unless they may.
     pub(crate) fn must(&self, access: Access, record_type: &RecordType) -> Result<(), Problem> {
-        match self.may(access, record_type)? {
-            true => Ok(()),
-            false => Err(Problem::not_allowed(access, record_type)),
+        match (self.may(access, record_type)?, self.app()?) {
+            (false, Some(app)) => Err(Problem::not_allowed(&app, access, record_type)),
+            _ => Ok(()),
         }
     }
 
     /// Fails if they are not let in any more.
     pub(crate) fn still(&self) -> Result<(), Problem> {
-        self.name().map(|_| ())
+        self.app().map(|_| ())
     }
 
     /// The record that a path names, for who may do this with it.
@@ -86,10 +86,15 @@ impl Caller {
 
     /// What an app is called; `None` for this machine.
     pub(crate) fn name(&self) -> Result<Option<String>, Problem> {
+        Ok(self.app()?.map(|app| app.name))
+    }
+
+    /// The app that asks; `None` for this machine.
+    pub(crate) fn app(&self) -> Result<Option<PairedApp>, Problem> {
         match self {
             Caller::Machine => Ok(None),
             Caller::App(AppCaller { token, door, clock }) => {
-                door.name(token, clock.bounds()).map(Some).ok_or_else(Problem::not_admitted)
+                door.app(token, clock.bounds()).map(Some).ok_or_else(Problem::not_admitted)
             }
         }
     }

@@ -28,6 +28,8 @@ use crate::error::Error;
 /// How long a browser may remember what it may ask.
 const PREFLIGHT_KEPT: std::time::Duration = std::time::Duration::from_secs(600);
 const FETCH_SITE: &str = "sec-fetch-site";
+const FETCH_MODE: &str = "sec-fetch-mode";
+const FETCH_DEST: &str = "sec-fetch-dest";
 
 /// The other end of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -83,15 +85,23 @@ impl Manners {
             match (values.next().map(|value| value.to_str()), values.next()) {
                 (None, _) => Ok(None),
                 (Some(Ok(text)), None) => Ok(Some(text)),
-                _ => Err(Problem::foreign_page()),
+                _ => Err(Problem::foreign_page(self.is_local)),
             }
         };
         let own = format!("{}://{}", self.scheme, host.as_str());
         let is_fine = match (text("origin")?, text(FETCH_SITE)?) {
             (Some(origin), _) => origin.eq_ignore_ascii_case(&own) || self.origins.iter().any(|known| known == origin),
-            (None, site) => matches!(site, None | Some("none" | "same-origin")),
+            (None, site) => matches!(site, None | Some("none" | "same-origin")) || self.is_followed_link(request),
         };
-        if is_fine { Ok(()) } else { Err(Problem::foreign_page()) }
+        if is_fine { Ok(()) } else { Err(Problem::foreign_page(self.is_local)) }
+    }
+
+    /// Whether a person followed a link of another page to the page of the gateway. It is shown to that person, in no frame, and
+    /// does nothing by being shown; the page with the link learns nothing of it.
+    fn is_followed_link(&self, request: &Request) -> bool {
+        let is = |name: &str, wanted: &str| request.headers().get(name).is_some_and(|value| value == wanted);
+        let is_page = request.method() == Method::GET && request.uri().path() == "/";
+        self.is_local && is_page && is(FETCH_MODE, "navigate") && is(FETCH_DEST, "document")
     }
 
     fn answers_to(&self, host: &str) -> bool {

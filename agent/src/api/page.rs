@@ -70,7 +70,7 @@ async fn revoke(State(app): State<App>, headers: HeaderMap, Form(named): Form<Na
 
 /// Every browser that can be had says whose page posts; the guard has compared it.
 fn expect_own_page(headers: &HeaderMap) -> Result<(), Problem> {
-    if headers.contains_key(header::ORIGIN) { Ok(()) } else { Err(Problem::foreign_page()) }
+    if headers.contains_key(header::ORIGIN) { Ok(()) } else { Err(Problem::foreign_page(true)) }
 }
 
 fn html(body: String) -> Response {

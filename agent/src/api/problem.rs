@@ -8,7 +8,7 @@ use sync_protocol::gateway::Refusal;
 use sync_protocol::id::RecordType;
 use utoipa::ToSchema;
 
-use crate::apps::Access;
+use crate::apps::{Access, PairedApp};
 use crate::error::{Class, Error};
 use crate::store::Failure;
 
@@ -91,14 +91,13 @@ impl Problem {
     }
 
     /// 403: the app was not let in for this.
-    pub fn not_allowed(access: Access, record_type: &RecordType) -> Self {
+    pub fn not_allowed(app: &PairedApp, access: Access, record_type: &RecordType) -> Self {
         let verb = match access {
             Access::Read => "read",
             Access::Write => "write",
         };
-        let detail = format!(
-            "This app may not {verb} {record_type} records. On the gateway, pair it again with --{verb} {record_type}."
-        );
+        let command = app.grant.command_with(&app.name, access, record_type);
+        let detail = format!("This app may not {verb} {record_type} records. If it shall, on the gateway: {command}");
         Problem::new(StatusCode::FORBIDDEN, "not-allowed", "The app was not let in for this", detail)
     }
 
@@ -138,8 +137,13 @@ impl Problem {
     }
 
     /// 403: a page of somebody else made the browser ask.
-    pub fn foreign_page() -> Self {
-        let detail = "A page of another site asked. If it shall, name its origin in network.origins of outpost.toml.";
+    pub fn foreign_page(is_local: bool) -> Self {
+        let detail = match is_local {
+            true => {
+                "A page of another site asked. Here only programs of this machine and the gateway's own page are let in."
+            }
+            false => "A page of another site asked. If it shall, name its origin in network.origins of outpost.toml.",
+        };
         Problem::new(StatusCode::FORBIDDEN, "foreign-page", "A page of another site asked", detail)
     }
 

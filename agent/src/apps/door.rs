@@ -182,10 +182,10 @@ impl Door {
         Some(app.grant.allows(access, record_type))
     }
 
-    /// The name of the app with this token; `None` if it is not let in any more.
-    pub fn name(&self, token: &Fingerprint, time: Bounds) -> Option<String> {
+    /// The app with this token; `None` if it is not let in any more.
+    pub fn app(&self, token: &Fingerprint, time: Bounds) -> Option<PairedApp> {
         let inside = self.inside();
-        inside.apps.iter().find(|app| app.token.is(token) && !app.is_over(time)).map(|app| app.name.clone())
+        inside.apps.iter().find(|app| app.token.is(token) && !app.is_over(time)).cloned()
     }
 
     /// Notes that an app was here; gives it if that is to be written down, which is once a day.

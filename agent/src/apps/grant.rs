@@ -74,6 +74,14 @@ impl Types {
         }
     }
 
+    /// These and one more.
+    fn and(&self, record_type: &RecordType) -> Types {
+        match self {
+            Types::All => Types::All,
+            Types::Only(types) => Types::Only(types.iter().chain([record_type]).cloned().collect()),
+        }
+    }
+
     /// For people.
     pub fn told(&self) -> String {
         match self {
@@ -100,6 +108,20 @@ impl Grant {
             names.map_or(Ok(Types::none()), |names| Types::parse(names.iter().map(String::as_str)))
         };
         Ok(Grant { reads: types(reads)?, writes: types(writes)? })
+    }
+
+    /// The command that gives an app all these rights and this one: pairing again replaces what it may.
+    pub fn command_with(&self, name: &str, access: Access, record_type: &RecordType) -> String {
+        let (reads, writes) = match access {
+            Access::Read => (self.reads.and(record_type), self.writes.clone()),
+            Access::Write => (self.reads.clone(), self.writes.and(record_type)),
+        };
+        let option = |option: &str, types: &Types| match types.names().join(",") {
+            names if names.is_empty() => String::new(),
+            names => format!(" --{option} '{names}'"),
+        };
+        let name = name.replace('\'', r"'\''");
+        format!("outpost pair '{name}'{}{}", option("read", &reads), option("write", &writes))
     }
 
     /// Whether it allows this.

@@ -91,6 +91,14 @@ fn a_page_of_a_stranger_cannot_make_a_browser_on_the_box_do_anything() {
         }
     }
     assert_eq!(gateway.ask_local("POST", "/pair", &[form], pair).kind(), "foreign-page", "a form says whose it is");
+    let link = ["sec-fetch-site: cross-site", "sec-fetch-mode: navigate", "sec-fetch-dest: document"];
+    assert_eq!(gateway.ask_local("GET", "/", &link, "").status, 200, "a person followed a link");
+    let frame = ["sec-fetch-site: cross-site", "sec-fetch-mode: navigate", "sec-fetch-dest: iframe"];
+    for (method, path, headers) in [("GET", "/", &frame), ("GET", "/v1/status", &link), ("POST", "/pair", &link)] {
+        let answer = gateway.ask_local(method, path, headers, pair);
+        assert_eq!((answer.status, answer.kind().as_str()), (403, "foreign-page"), "{method} {path}");
+        assert!(!answer.body.contains("network.origins"), "which is not for this listener: {answer:?}");
+    }
     let answer = gateway.ask_local("POST", "/pair", &[form, &own, "sec-fetch-site: same-origin"], pair);
     assert!(answer.status == 200 && answer.body.contains("<svg"), "{answer:?}");
     assert!(answer.head.contains("frame-ancestors 'none'") && answer.head.contains("no-store"));
@@ -192,6 +200,9 @@ fn what_is_too_large_is_refused() {
     let gateway = Open::start();
     let token = gateway.pair(json!({"name": "tablet"}));
     let large = json!({"x": "y".repeat(300_000)}).to_string();
+    assert_eq!(gateway.ask(&token, "PUT", PATIENT, &[], &large).status, 413);
+    assert_eq!(gateway.ask("", "POST", "/v1/pair", &[], &large).status, 413);
+    assert_eq!(gateway.ask_local("PUT", PATIENT, &[], &large).status, 413);
     // What is still on its way when the gateway ends the connection can cost the sender the answer: then it hears nothing.
     let is_refused = |answer: u16, with: u16| answer == with || answer == 0;
     assert!(is_refused(gateway.ask(&token, "PUT", PATIENT, &[], &large.repeat(10)).status, 413));
@@ -199,9 +210,6 @@ fn what_is_too_large_is_refused() {
     assert!(is_refused(gateway.ask(&token, "GET", PATIENT, &[&wide], "").status, 431));
     assert_eq!(gateway.ask(&token, "GET", PATIENT, &[], "").status, 404, "nothing of it was taken");
     let many: Vec<String> = (0..200).map(|n| format!("x-{n}: y")).collect();
-    assert_eq!(gateway.ask(&token, "PUT", PATIENT, &[], &large).status, 413);
-    assert_eq!(gateway.ask("", "POST", "/v1/pair", &[], &large).status, 413);
-    assert_eq!(gateway.ask_local("PUT", PATIENT, &[], &large).status, 413);
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     assert_eq!(gateway.ask(&token, "GET", PATIENT, &many, "").status, 431);
 }

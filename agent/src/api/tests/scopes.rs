@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{Answer, Open};
+use crate::error::Error;
+use crate::store::{Enrolment, SyncReport, Tx};
 
 /// A gateway with a patient, and an app that may read and write visits only.
 fn visits_only() -> (Open, String) {
@@ -38,6 +40,43 @@ fn one_by_one() {
     assert_eq!(gateway.ask(&token, "GET", "/v1/records/visit/v1", &[], "").status, 200);
     let untouched = gateway.ask_local("GET", "/v1/records/patient/p1", &[], "").json();
     assert_eq!(untouched, json!({"name": "Canary7", "phone": "1"}));
+}
+
+#[test]
+fn who_is_refused_is_told_the_command_that_keeps_what_it_may_already() {
+    let (gateway, token) = visits_only();
+    let told = |token: &str, method: &str, path: &str| {
+        let answer = gateway.ask(token, method, path, &[], "{}");
+        answer.json()["detail"].as_str().unwrap().split_once("gateway: ").unwrap().1.to_owned()
+    };
+    let patient = "/v1/records/patient/p1";
+    assert_eq!(told(&token, "GET", patient), "outpost pair 'visits' --read 'patient,visit' --write 'visit'");
+    assert_eq!(told(&token, "PUT", patient), "outpost pair 'visits' --read 'visit' --write 'patient,visit'");
+    let board = gateway.pair(json!({"name": "nurse's $board", "read": ["*"]}));
+    assert_eq!(told(&board, "PUT", patient), "outpost pair 'nurse'\\''s $board' --read '*' --write 'patient'");
+}
+
+#[test]
+fn the_status_for_an_app_says_nothing_of_hub_files_and_errors() {
+    let (gateway, token) = visits_only();
+    let enrol = |tx: &mut Tx<'_>| -> Result<(), Error> {
+        let report = SyncReport {
+            attempt_ms: 9,
+            error_class: Some("offline".to_owned()),
+            error: Some("Canary7".to_owned()),
+            ..SyncReport::default()
+        };
+        tx.set_sync_report(&report)?;
+        let (hub_url, name) = ("https://canary7.example".to_owned(), "zomba-1".to_owned());
+        tx.set_enrolment(&Enrolment { hub_url, name, device: 7, enrolled_ms: 5, identity: None })
+    };
+    gateway.store.as_ref().unwrap().blocking_write(enrol).unwrap();
+    let (own, app) =
+        (gateway.ask_local("GET", "/v1/status", &[], ""), gateway.ask(&token, "GET", "/v1/status", &[], ""));
+    assert_eq!(own.json()["hub"], "https://canary7.example");
+    assert!(own.body.contains("Canary7"));
+    assert!(!app.body.to_lowercase().contains("canary7"), "{app:?}");
+    assert_eq!((&app.json()["gateway"], &app.json()["error_class"]), (&json!("zomba-1"), &json!("offline")));
 }
 
 #[test]
