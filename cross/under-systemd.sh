@@ -113,7 +113,7 @@ copies() {
 boot
 inside dpkg --install "/opt/$(basename "${packages[0]}")" "/opt/$(basename "${packages[1]}")"
 copies
-life outpost "serving apps on http://127.0.0.1:8470"
+life outpost "serving this machine on http://127.0.0.1:8470"
 life outpost-hub "serving gateways on http://127.0.0.1:8480"
 inside systemctl poweroff --no-wall || true
 wait "$container" || true

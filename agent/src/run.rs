@@ -20,7 +20,7 @@ use crate::disk::Disk;
 use crate::error::{Class, Error};
 use crate::lock::Lock;
 use crate::network::{Announcement, Entrance};
-use crate::service;
+use crate::service::{self, Places};
 use crate::store::{Options, Store, begin_anew};
 use crate::sync::{SyncLoop, sync_loop};
 use crate::upkeep::{Caretaker, Ending};
@@ -141,7 +141,8 @@ pub async fn run(
     announce(address, network.as_ref().map(|(address, _)| *address));
     tokio::pin!(shutdown);
     loop {
-        let store = gateway.app.store.clone();
+        let (store, pulse) = (gateway.app.store.clone(), gateway.app.sync.pulse());
+        let places = Places { local: address, network: network.as_ref().map(|(address, _)| *address) };
         // The address stays ours while the database is changed: apps that come then wait a moment.
         let listener = TcpListener::from_std(listener.try_clone()?)?;
         if let Some((_, network)) = &network {
@@ -151,7 +152,7 @@ pub async fn run(
             // Serving first, which listens for the end: whoever is told that we are ready may ask for it at once.
             biased;
             ending = gateway.serve(listener, &mut shutdown) => ending,
-            never = service::vouch(&store, address) => match never {},
+            never = service::vouch(&store, &pulse, places) => match never {},
         };
         if ending == Ending::Asked {
             service::ending();

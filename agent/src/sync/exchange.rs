@@ -11,6 +11,7 @@ use sync_protocol::message::{Request, Response, Status, body, split_head};
 use sync_protocol::payload::Payload;
 use utoipa::ToSchema;
 
+use super::pulse::Pulse;
 use super::transport::{Incoming, Transport};
 use crate::clock::Clock;
 use crate::error::Error;
@@ -74,6 +75,7 @@ pub struct Courier {
     packer: Arc<Mutex<Packer>>,
     /// When the hub was last told about this box: version, room on the card, records.
     told: Mutex<Option<Instant>>,
+    pulse: Pulse,
 }
 
 /// The admins' picture of a box is at most this old, and newer whenever it was started anew.
@@ -86,7 +88,12 @@ impl Courier {
     /// [`Error::Io`] if there is no memory for the compressor.
     pub fn new(store: Store, transport: Transport, clock: Clock) -> Result<Courier, Error> {
         let packer = Arc::new(Mutex::new(Packer::new(Effort::Link)?));
-        Ok(Courier { store, transport, clock, packer, told: Mutex::default() })
+        Ok(Courier { store, transport, clock, packer, told: Mutex::default(), pulse: Pulse::new() })
+    }
+
+    /// The same, that says at each step to this one that it goes on.
+    pub(super) fn heard_by(self, pulse: Pulse) -> Courier {
+        Courier { pulse, ..self }
     }
 
     /// Makes one exchange of about `bytes` each way.
@@ -94,7 +101,9 @@ impl Courier {
     /// # Errors
     /// [`Error`]; what was integrated before it stays.
     pub async fn exchange(&self, bytes: u64) -> Result<Report, Error> {
+        self.pulse.beat(Duration::ZERO);
         let outgoing = self.prepare(bytes).await?;
+        self.pulse.beat(Duration::ZERO);
         let request = outgoing.head;
         let sent = outgoing.ops as u64;
         let message = body(&request.encode(), outgoing.frames);
@@ -150,6 +159,7 @@ impl Courier {
         let mut buffer = Vec::new();
         let mut head: Option<Arc<Response>> = None;
         while let Some(chunk) = incoming.chunk().await? {
+            self.pulse.beat(Duration::ZERO);
             report.bytes_down += chunk.len() as u64;
             if report.bytes_down > MESSAGE_BYTES_MAX as u64 {
                 return Err(Error::Rejected("the hub's answer is larger than any answer may be".to_owned()));

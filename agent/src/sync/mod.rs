@@ -7,6 +7,7 @@ mod certificate;
 mod enroll;
 mod exchange;
 mod link;
+mod pulse;
 mod rescue;
 mod tls;
 mod transport;
@@ -20,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 pub(crate) use enroll::Way;
 pub use enroll::enroll;
 pub use exchange::{Courier, Report};
+pub(crate) use pulse::Pulse;
 pub use rescue::{Rescue, hand_in};
 pub use transport::{Transport, Trust, ask_daemon};
 
@@ -36,13 +38,16 @@ const ROUNDS_MAX: usize = 10_000;
 
 /// Asks the running loop for a sync now.
 #[derive(Debug, Clone)]
-pub struct SyncHandle(mpsc::Sender<oneshot::Sender<Result<Report, Error>>>);
+pub struct SyncHandle {
+    ask: mpsc::Sender<oneshot::Sender<Result<Report, Error>>>,
+    pulse: Pulse,
+}
 
 impl SyncHandle {
     /// Asks for a sync and does not wait for it.
     pub fn nudge(&self) {
         // A full queue means that one is coming anyway.
-        let _ = self.0.try_send(oneshot::channel().0);
+        let _ = self.ask.try_send(oneshot::channel().0);
     }
 
     /// Syncs now, whatever the back-off says, and tells how it went.
@@ -51,8 +56,13 @@ impl SyncHandle {
     /// What the exchange failed with.
     pub async fn sync_now(&self) -> Result<Report, Error> {
         let (answer, answered) = oneshot::channel();
-        self.0.send(answer).await.map_err(|_| Error::Closed)?;
+        self.ask.send(answer).await.map_err(|_| Error::Closed)?;
         answered.await.map_err(|_| Error::Closed)?
+    }
+
+    /// Whether the loop still goes on.
+    pub(crate) fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 }
 
@@ -65,13 +75,15 @@ pub struct SyncLoop {
     courier: Option<(Enrolment, Courier)>,
     session: Session,
     asked: mpsc::Receiver<oneshot::Sender<Result<Report, Error>>>,
+    pulse: Pulse,
 }
 
 /// Makes the loop and the handle to it. `interval` is how often the hub is asked when nothing happens.
 pub fn sync_loop(store: Store, clock: Clock, interval: Duration) -> (SyncHandle, SyncLoop) {
     let (ask, asked) = mpsc::channel(8);
     let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
-    (SyncHandle(ask), SyncLoop { store, clock, courier: None, session: Session::new(interval_ms), asked })
+    let (session, pulse) = (Session::new(interval_ms), Pulse::new());
+    (SyncHandle { ask, pulse: pulse.clone() }, SyncLoop { store, clock, courier: None, session, asked, pulse })
 }
 
 impl SyncLoop {
@@ -80,11 +92,13 @@ impl SyncLoop {
         tokio::pin!(shutdown);
         let mut wait = Duration::ZERO;
         loop {
+            self.pulse.beat(wait);
             let asker = tokio::select! {
                 () = &mut shutdown => return,
                 asker = self.asked.recv() => asker,
                 _ = wait_for_reason(&self.store, &self.session, wait) => None,
             };
+            self.pulse.beat(Duration::ZERO);
             let result = tokio::select! {
                 () = &mut shutdown => return,
                 result = self.rounds() => result,
@@ -123,7 +137,8 @@ impl SyncLoop {
         if self.courier.as_ref().is_none_or(|(known, _)| *known != enrolment) {
             let trust = enrolment.identity.clone().map_or(Trust::System, Trust::Member);
             let transport = Transport::new(&enrolment.hub_url, &self.clock, &trust)?;
-            self.courier = Some((enrolment, Courier::new(self.store.clone(), transport, self.clock.clone())?));
+            let courier = Courier::new(self.store.clone(), transport, self.clock.clone())?;
+            self.courier = Some((enrolment, courier.heard_by(self.pulse.clone())));
         }
         let Some((enrolment, courier)) = &self.courier else { return Err(Error::Closed) };
         let mut sum = Report::default();
