@@ -8,6 +8,8 @@ use std::fmt::Write;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 
 use crate::clock::now_ms;
 use crate::error::StoreError;
@@ -167,16 +169,7 @@ fn escape(text: &str) -> String {
 
 /// RFC 4648, section 4.
 pub(crate) fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let bits = (0..3).fold(0u32, |bits, at| bits << 8 | group.get(at).copied().map_or(0, u32::from));
-        for at in 0..4 {
-            let letter = LETTERS.get((bits >> (18 - 6 * at)) as usize & 63).copied().map_or('=', char::from);
-            text.push(if at <= group.len() { letter } else { '=' });
-        }
-    }
-    text
+    STANDARD.encode(bytes)
 }
 
 #[cfg(test)]

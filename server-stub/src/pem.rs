@@ -1,23 +1,14 @@
 //! Certificates and keys as text (RFC 7468), to be given to other programs.
 
-const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 const LINE_BYTES: usize = 48;
 
 /// Bytes under a label, such as `CERTIFICATE`.
 pub(crate) fn encode(label: &str, bytes: &[u8]) -> String {
-    let lines: String = bytes.chunks(LINE_BYTES).map(|line| format!("{}\n", base64(line))).collect();
+    let lines: String = bytes.chunks(LINE_BYTES).map(|line| format!("{}\n", STANDARD.encode(line))).collect();
     format!("-----BEGIN {label}-----\n{lines}-----END {label}-----\n")
-}
-
-fn base64(bytes: &[u8]) -> String {
-    let digits = bytes.chunks(3).flat_map(|three| {
-        let number = three.iter().fold(0, |number, byte| number << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
-        (0..4).map(move |nth| match nth <= three.len() {
-            true => DIGITS.get((number >> (18 - 6 * nth) & 63) as usize).copied().map_or('A', char::from),
-            false => '=',
-        })
-    });
-    digits.collect()
 }
 
 #[cfg(test)]
