@@ -58,23 +58,6 @@ cut_off() {
   wait "$DAEMON_PID" 2>/dev/null || true
 }
 
-save() {
-  case "$program" in
-  outpost)
-    printf '{"id":"%s"}\n' "$1" >"$root/tmp/records"
-    as_user import form /tmp/records
-    ;;
-  outpost-hub) as_user gateway add "$1" --scope mw ;;
-  esac
-}
-
-held() {
-  case "$program" in
-  outpost) as_user records list form ;;
-  outpost-hub) as_user gateway list ;;
-  esac | grep -cE '\b(first|second)\b'
-}
-
 life() {
   program=$1 serve=$2 settings=$3 check=${4:-}
   local package version data=/var/lib/$1

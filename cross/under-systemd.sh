@@ -45,21 +45,7 @@ within() {
   done
 }
 
-typed() { inside setpriv --reuid="$program" --regid="$program" --clear-groups "/usr/bin/$program" "$@" --data-dir "/var/lib/$program"; }
-
-save() {
-  case "$program" in
-  outpost) echo "{\"id\":\"$1\"}" >"$root/opt/records" && typed import form /opt/records ;;
-  outpost-hub) typed gateway add "$1" --scope mw ;;
-  esac
-}
-
-held() {
-  case "$program" in
-  outpost) typed records list form ;;
-  outpost-hub) typed gateway list ;;
-  esac | grep -cE '\b(first|second|third)\b'
-}
+as_user() { inside setpriv --reuid="$program" --regid="$program" --clear-groups "/usr/bin/$program" "$@" --data-dir "/var/lib/$program"; }
 
 life() {
   program=$1
