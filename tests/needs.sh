@@ -10,6 +10,13 @@ need_build_tools() {
   need cc "gcc or clang" gcc libc6-dev
 }
 
+# Tests look at TLS from outside, with programs that others made.
+need_test_tools() {
+  need_build_tools
+  need openssl openssl openssl
+  need curl curl curl
+}
+
 # A command; where it is not there, packages of Debian that bring it: need COMMAND WHAT PACKAGE...
 need() {
   if command -v "$1" >/dev/null 2>&1; then return; fi
