@@ -115,7 +115,7 @@ impl Card {
 }
 
 /// Copies the log into the database file, as every so many commits do.
-pub(super) fn fold(database: &Path) {
+pub(crate) fn fold(database: &Path) {
     let db = Connection::open(database).unwrap();
     let is_busy: i64 = db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(0)).unwrap();
     assert_eq!(is_busy, 0, "somebody reads for too long");

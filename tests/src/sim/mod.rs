@@ -28,7 +28,7 @@
 
 mod app;
 pub mod builds;
-mod card;
+pub(crate) mod card;
 mod centre;
 mod check;
 pub mod event;
@@ -44,7 +44,7 @@ mod schedule;
 mod shelf;
 mod shrink;
 mod site;
-mod torn;
+pub(crate) mod torn;
 mod verdict;
 mod wire;
 mod world;

@@ -36,7 +36,7 @@ const LOG_HEAD_BYTES: usize = 32;
 
 /// A database and its log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Files {
+pub(crate) struct Files {
     database: Vec<u8>,
     log: Vec<u8>,
     /// The index of the log, which no sync ever concerns.
@@ -45,7 +45,7 @@ pub(super) struct Files {
 
 impl Files {
     /// As they are in a folder now.
-    pub(super) fn read(database: &Path) -> io::Result<Files> {
+    pub(crate) fn read(database: &Path) -> io::Result<Files> {
         Ok(Files {
             database: bytes_of(database)?,
             log: bytes_of(&beside(database, "-wal"))?,
@@ -54,14 +54,26 @@ impl Files {
     }
 
     /// Writes them into another folder. With a stale index only if that is wanted.
-    pub(super) fn write(&self, database: &Path, with_index: bool) -> io::Result<()> {
+    pub(crate) fn write(&self, database: &Path, with_index: bool) -> io::Result<()> {
         fs::write(database, &self.database)?;
         fs::write(beside(database, "-wal"), &self.log)?;
         if with_index { fs::write(beside(database, "-shm"), &self.index) } else { Ok(()) }
     }
 
+    /// What is left if the power fails while frames are appended to this log, up to `later`: one for each frame, whole and in half.
+    #[cfg(test)]
+    pub(crate) fn cuts_of_log(&self, later: &Files) -> Vec<Files> {
+        assert_eq!(self.database, later.database, "the log was folded meanwhile");
+        assert!(later.log.starts_with(&self.log), "the log began anew meanwhile");
+        let size = later.log.get(8..12).and_then(|size| size.try_into().ok()).map_or(0, u32::from_be_bytes);
+        let frame = 24 + size as usize;
+        let ends = (LOG_HEAD_BYTES..=later.log.len()).step_by(frame).flat_map(|end| [end, end + frame / 2]);
+        let ends = ends.filter(|end| (self.log.len()..=later.log.len()).contains(end));
+        ends.map(|end| Files { log: later.log[..end].to_vec(), ..self.clone() }).collect()
+    }
+
     /// What is left if the power fails between this state, which is synced, and a later one.
-    pub(super) fn cut(&self, later: &Files, random: &mut Random) -> Files {
+    pub(crate) fn cut(&self, later: &Files, random: &mut Random) -> Files {
         let mut left = Files { index: later.index.clone(), ..self.clone() };
         if self.database != later.database {
             assert_eq!(self.log, later.log, "a log is not written while it is folded");
