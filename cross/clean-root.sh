@@ -92,6 +92,8 @@ life() {
   serve
   save second
   expect test "$(held)" = 2
+  # What the lower version took and nobody has yet is still to be sent.
+  [ "$program" = outpost-hub ] || expect test "$(as_user status | sed -n 's/^unsent *\([0-9]*\).*/\1/p')" = 2
   cut_off
   expect grep -q technician "$root$settings"
 

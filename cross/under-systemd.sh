@@ -72,15 +72,31 @@ life() {
   before=$(pid)
   inside dpkg --install "/opt/$(basename "$(compgen -G "target/cross/packages/${program}_*_$arch.deb")")"
   within "the new one runs" runs_again "$before"
-  step "stop, and remove"
+  step "stop"
   inside systemctl stop "$program"
   expect is Result success
+  step "a database of a newer program, which systemd does not try again and again"
+  set_layout '\0\0\0\143'
+  refuse inside systemctl start "$program"
+  expect is ExecMainStatus 7
+  expect is NRestarts 0
+  set_layout "$3"
+  step "remove"
   inside systemctl start "$program"
   expect test "$(held)" = 3
   inside apt-get remove -qq -o Dpkg::Use-Pty=0 "$program"
   refuse is ActiveState active
   expect test -e "$root/var/lib/$program"
 }
+
+# The number of its layout stands in the header of the database, once its log has been folded.
+set_layout() {
+  local database
+  database=$(compgen -G "$root/var/lib/$program/*.db")
+  printf '%b' "$1" | dd of="$database" bs=1 seek=60 conv=notrunc status=none
+}
+
+layout_of() { printf '\\0\\0\\0\\%03o' "$(find "$1" -name '*.sql' | wc -l)"; }
 
 signal() { inside systemctl kill --kill-whom=main --signal="$1" "$program"; }
 runs_again() { is ActiveState active && [ "$(pid)" != "$1" ]; }
@@ -99,8 +115,8 @@ copies() {
 boot
 inside dpkg --install "/opt/$(basename "${packages[0]}")" "/opt/$(basename "${packages[1]}")"
 copies
-life outpost "serving this machine on http://127.0.0.1:8470"
-life outpost-hub "serving gateways on http://127.0.0.1:8480"
+life outpost "serving this machine on http://127.0.0.1:8470" "$(layout_of agent/src/store/migrations)"
+life outpost-hub "serving gateways on http://127.0.0.1:8480" "$(layout_of server-stub/src/store)"
 inside systemctl poweroff --no-wall || true
 wait "$container" || true
 trap - EXIT

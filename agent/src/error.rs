@@ -24,6 +24,8 @@ pub enum Class {
     Broken,
     /// The configuration or the command line is at fault.
     Config,
+    /// The program is older than what it finds: another one has to be installed, and trying again is of no use.
+    Outdated,
 }
 
 impl Class {
@@ -35,6 +37,7 @@ impl Class {
             Class::Rejected => 4,
             Class::Denied => 5,
             Class::Broken => 6,
+            Class::Outdated => 7,
         }
     }
 
@@ -46,6 +49,7 @@ impl Class {
             Class::Denied => "denied",
             Class::Broken => "broken",
             Class::Config => "config",
+            Class::Outdated => "outdated",
         }
     }
 }
@@ -148,6 +152,14 @@ pub enum Error {
         /// The newest format that this program knows.
         known: i64,
     },
+    /// The database was written by an older program, and nobody has brought it up to date yet.
+    #[error("the database was written by an older version of outpost (format {found}; this program needs {known})")]
+    OlderDatabase {
+        /// Format of the file.
+        found: i64,
+        /// The format that this program needs.
+        known: i64,
+    },
     /// The file is a database of something else.
     #[error("{} is not a database of outpost", .0.display())]
     NotOurs(PathBuf),
@@ -184,7 +196,9 @@ impl Error {
         match self {
             Error::Offline(_) | Error::Portal(_) | Error::Busy(_) => Class::Offline,
             Error::Told { class, .. } => *class,
-            Error::Rejected(_) | Error::Upgrade(_) | Error::InUse { .. } => Class::Rejected,
+            Error::Rejected(_) | Error::Upgrade(_) | Error::InUse { .. } | Error::OlderDatabase { .. } => {
+                Class::Rejected
+            }
             Error::Denied(_) | Error::Revoked | Error::Twin(_) => Class::Denied,
             Error::Config(_)
             | Error::Usage(_)
@@ -193,11 +207,11 @@ impl Error {
             | Error::Listen { .. }
             | Error::NotEnrolled
             | Error::NotOurs(_) => Class::Config,
+            Error::NewerDatabase { .. } => Class::Outdated,
             Error::DiskFull(_)
             | Error::Locked(_)
             | Error::Corrupt(_)
             | Error::Database(_)
-            | Error::NewerDatabase { .. }
             | Error::GroupLost
             | Error::Closed
             | Error::NoAnswer { .. }
@@ -245,8 +259,9 @@ impl Error {
                 "Keep the card. When outpost is started, it sets a broken database aside and goes on with a new one; see `outpost doctor`."
             }
             Error::NewerDatabase { .. } => {
-                "Install the newer outpost again; the older one must not touch this database."
+                "To use it, install the newer outpost again; the older one has not touched this database."
             }
+            Error::OlderDatabase { .. } => "Start outpost, which brings it up to date, and try again: outpost run",
             Error::Closed => "The program is stopping; try again when it has started.",
             Error::Database(_) | Error::Io(_) => "Check the card and its free space, then try again.",
             Error::Decode(_) => "Run `outpost doctor`; if it finds nothing, report this with the log.",

@@ -32,7 +32,9 @@ pub enum StoreError {
     #[error("input or output failed")]
     Io(#[source] Arc<io::Error>),
     /// The database was written by a newer program.
-    #[error("the database has schema version {found}; this program knows up to {known}")]
+    #[error(
+        "the database was written by a newer version of outpost-hub (format {found}; this program knows up to {known})"
+    )]
     Newer {
         /// What the file says.
         found: i64,
@@ -178,6 +180,8 @@ pub enum Class {
     Denied,
     /// Call somebody. Exit code 6.
     Broken,
+    /// Install the newer program; trying again is of no use. Exit code 7.
+    Outdated,
 }
 
 impl Class {
@@ -189,6 +193,7 @@ impl Class {
             Class::Rejected => 4,
             Class::Denied => 5,
             Class::Broken => 6,
+            Class::Outdated => 7,
         }
     }
 }
@@ -199,6 +204,7 @@ impl HubError {
         match self {
             HubError::Config(_) | HubError::Listen { .. } | HubError::File { .. } | HubError::NoHub(_) => Class::Config,
             HubError::Store(StoreError::Closed | StoreError::Locked(_)) => Class::Offline,
+            HubError::Store(StoreError::Newer { .. }) => Class::Outdated,
             HubError::Store(_) | HubError::Random(_) | HubError::Certificate(_) => Class::Broken,
             HubError::Code(_)
             | HubError::NoCertificate
@@ -215,7 +221,9 @@ impl HubError {
             HubError::Config(_) => "`outpost-hub config default` prints a file that works",
             HubError::Listen { .. } => "choose another --listen address, or stop the program that uses it",
             HubError::File { .. } => "check the path and who may read and write it",
-            HubError::Store(StoreError::Newer { .. }) => "use the newer program that wrote the database",
+            HubError::Store(StoreError::Newer { .. }) => {
+                "install the newer outpost-hub again; the older one has not touched this database"
+            }
             HubError::NoHub(_) => "check --data-dir; `outpost-hub serve` makes a hub in a new folder",
             HubError::Served(_) => "stop it first, or name another folder with --data-dir",
             HubError::Store(StoreError::Closed | StoreError::Locked(_)) => "try again in a moment",

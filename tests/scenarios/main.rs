@@ -32,3 +32,4 @@ mod restore;
 mod secure;
 mod service;
 mod tidy;
+mod upgrade;

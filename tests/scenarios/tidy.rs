@@ -164,7 +164,13 @@ fn every_script_says_what_it_is_and_stops_at_the_first_failure() {
 fn both_units_wait_until_the_program_is_ready_and_watch_that_it_is_alive() {
     for program in ["outpost", "outpost-hub"] {
         let unit = fs::read_to_string(root().join(format!("cross/package/{program}.service"))).unwrap();
-        for line in ["Type=notify", "WatchdogSec=5min", "Restart=always", "StartLimitIntervalSec=0"] {
+        for line in [
+            "Type=notify",
+            "WatchdogSec=5min",
+            "Restart=always",
+            "StartLimitIntervalSec=0",
+            "RestartPreventExitStatus=7",
+        ] {
             assert!(unit.lines().any(|is| is == line), "{program}.service does not say {line}");
         }
     }

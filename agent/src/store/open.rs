@@ -12,6 +12,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::error::Error;
@@ -41,7 +42,10 @@ pub(super) fn for_writing(dir: &Path) -> Result<Connection, Error> {
     keep_private(&path)?;
     let mut db = Connection::open(&path)?;
     db.busy_timeout(BUSY_TIMEOUT)?;
+    // A file that is refused stays as it is: whoever closes it last would fold its log.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     refuse_strangers(&db, &path)?;
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     // Takes effect only before the first table exists.
     db.pragma_update(None, "page_size", 1_024)?;
     db.pragma_update(None, "journal_mode", "wal")?;
@@ -77,8 +81,12 @@ pub(super) fn for_reading(dir: &Path) -> Result<Connection, Error> {
     let db = Connection::open_with_flags(&path, flags)?;
     db.busy_timeout(BUSY_TIMEOUT)?;
     refuse_strangers(&db, &path)?;
-    if number(&db, "user_version")? == 0 {
+    let (found, known) = (number(&db, "user_version")?, MIGRATIONS.len() as i64);
+    if found == 0 {
         return Err(Error::NotOurs(path));
+    }
+    if found < known {
+        return Err(Error::OlderDatabase { found, known });
     }
     db.pragma_update(None, "cache_size", -1_024)?;
     settle(&db)?;

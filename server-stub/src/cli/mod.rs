@@ -28,7 +28,8 @@ use crate::store::{Database, Tx};
 
 /// The centre of an Outpost fleet: takes in what gateways send, merges it, and shows what has not arrived.
 ///
-/// Exit codes: 0 done, 2 configuration, 3 try again later, 4 input refused, 5 not permitted, 6 broken.
+/// Exit codes: 0 done, 2 configuration, 3 try again later, 4 input refused, 5 not permitted, 6 broken, 7 the database was written
+/// by a newer version.
 #[derive(Debug, Parser)]
 #[command(name = "outpost-hub", version)]
 pub struct Cli {

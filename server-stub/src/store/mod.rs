@@ -26,6 +26,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, TransactionBehavior};
 use sync_protocol::rules::Rules;
 
@@ -60,6 +61,10 @@ impl Database {
         let mut conn = Connection::open(path)?;
         conn.busy_timeout(Duration::from_secs(BUSY_SECONDS))?;
         conn.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
+        // A file that is refused stays as it is: whoever closes it last would fold its log.
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        refuse_newer(&conn)?;
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
         conn.pragma_update(None, "journal_mode", "WAL")?;
         conn.pragma_update(None, "synchronous", "FULL")?;
         conn.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
@@ -131,17 +136,22 @@ pub(crate) fn keep_private(path: &Path) -> Result<(), StoreError> {
     }
 }
 
+fn version(conn: &Connection) -> Result<i64, StoreError> {
+    Ok(conn.query_row("PRAGMA user_version", [], |row| row.get(0))?)
+}
+
+fn refuse_newer(conn: &Connection) -> Result<(), StoreError> {
+    let (found, known) = (version(conn)?, SCHEMA.len() as i64);
+    if found > known { Err(StoreError::Newer { found, known }) } else { Ok(()) }
+}
+
 fn migrate(conn: &mut Connection) -> Result<(), StoreError> {
-    let known = SCHEMA.len() as i64;
-    let version = |conn: &Connection| conn.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0));
-    if version(conn)? > known {
-        return Err(StoreError::Newer { found: version(conn)?, known });
-    }
-    if version(conn)? == known {
+    if version(conn)? == SCHEMA.len() as i64 {
         return Ok(());
     }
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    // Read again: another program may have done it while we waited.
+    // Read again: another program may have done it while we waited, an older one or a newer one.
+    refuse_newer(&tx)?;
     for (step, sql) in (1i64..).zip(SCHEMA) {
         if version(&tx)? < step {
             tx.execute_batch(sql)?;
