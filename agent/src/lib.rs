@@ -7,6 +7,7 @@
 
 pub mod api;
 pub mod apps;
+mod board;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -8,6 +8,7 @@ use serde::Serialize;
 use sync_protocol::id::Stream;
 use utoipa::ToSchema;
 
+use crate::board::{self, Board};
 use crate::disk::Disk;
 use crate::hardware;
 use crate::store;
@@ -74,6 +75,8 @@ pub struct Status {
     pub disk_free_bytes: Option<u64>,
     /// Nothing new is taken, because the card is nearly full.
     pub disk_nearly_full: bool,
+    /// What the box says of itself.
+    pub board: Board,
 }
 
 /// How many records of a type are held.
@@ -137,6 +140,7 @@ impl Status {
             database_bytes: facts.database_bytes,
             disk_free_bytes: disk.free_bytes(),
             disk_nearly_full: disk.is_nearly_full() || facts.is_full,
+            board: board::here(),
         }
     }
 
@@ -226,6 +230,7 @@ impl Status {
         if let Some(print) = &self.box_print {
             let _ = writeln!(out, "box        {print}");
         }
+        let _ = self.board_text(&mut out);
         if self.disk_nearly_full {
             let _ = writeln!(
                 out,
@@ -233,6 +238,33 @@ impl Status {
             );
         }
         out
+    }
+}
+
+impl Status {
+    /// One line of what is known of the board, and one for each thing that is not as it should be.
+    fn board_text(&self, out: &mut String) -> std::fmt::Result {
+        let Board { model, temperature_celsius, memory_free_bytes, clock, cards, .. } = &self.board;
+        let card = cards.first().map(|card| {
+            let name = card.name.as_deref().unwrap_or(&card.device);
+            let worn = card.worn_percent.map_or(String::new(), |percent| format!(", {percent} % worn"));
+            format!("card {name}{worn}")
+        });
+        let facts = [
+            model.clone(),
+            temperature_celsius.map(|celsius| format!("{celsius} degrees")),
+            memory_free_bytes.map(|free| format!("{} of memory free", bytes(free))),
+            card,
+            (!clock.has_own && model.is_some()).then(|| "no clock of its own".to_owned()),
+            (clock.from_network == Some(false)).then(|| "time not from the network yet".to_owned()),
+        ];
+        let facts: Vec<String> = facts.into_iter().flatten().collect();
+        if !facts.is_empty() {
+            writeln!(out, "board      {}", facts.join(", "))?;
+        }
+        board::advice(&self.board)
+            .iter()
+            .try_for_each(|advice| writeln!(out, "WARNING    {}: {}   see: outpost doctor", advice.what, advice.told))
     }
 }
 

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::Value as Json;
 use sync_protocol::id::Source;
+use sync_protocol::message::{Condition, Reserve};
 
 use crate::clock::rfc3339;
 use crate::error::{HubError, StoreError};
@@ -43,6 +44,34 @@ pub(crate) struct GatewayView {
     pub(crate) last_error_at: String,
     pub(crate) code_valid_until: String,
     pub(crate) hardware: Json,
+    /// What is wrong with its box, in words; a technician has to go there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) box_warnings: Vec<String>,
+    /// How much of the life of its card is used; absent if the card does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) card_worn_percent: Option<u8>,
+}
+
+/// Wear of a card from which on it is to be replaced, as at the gateway itself.
+const WORN_PERCENT: u8 = 80;
+
+/// What of a box somebody has to mend. That it has no clock is how most boards are, and gateways live with that.
+fn warnings(condition: &Condition) -> Vec<String> {
+    let mut found = Vec::new();
+    if condition.is_power_weak {
+        found.push("the power supply is too weak: use the board's official one".to_owned());
+    }
+    if condition.is_slowed && !condition.is_power_weak {
+        found.push("the processor is slowed down: too hot, or too little power".to_owned());
+    }
+    let worn = condition.worn_percent.unwrap_or(0);
+    match condition.reserve {
+        Reserve::Ending => found.push("the card is at its end: replace it now".to_owned()),
+        Reserve::Low => found.push("the card is worn: replace it at the next visit".to_owned()),
+        _ if worn >= WORN_PERCENT => found.push(format!("the card is worn, {worn} %: replace it at the next visit")),
+        _ => {}
+    }
+    found
 }
 
 fn view(tx: &mut Tx<'_>, row: FleetRow) -> Result<GatewayView, StoreError> {
@@ -78,6 +107,8 @@ fn view(tx: &mut Tx<'_>, row: FleetRow) -> Result<GatewayView, StoreError> {
         last_error_at: rfc3339(row.last_error_ms),
         code_valid_until: if is_code_valid { rfc3339(row.code_until_ms) } else { String::new() },
         hardware: serde_json::from_str(&row.hardware).unwrap_or_default(),
+        box_warnings: row.condition.as_ref().map(warnings).unwrap_or_default(),
+        card_worn_percent: row.condition.and_then(|condition| condition.worn_percent),
     })
 }
 

@@ -71,9 +71,14 @@ fn render(status: &Status, now_ms: i64) -> String {
     for gateway in gateways {
         let _ = write!(
             html,
-            "<tr><td>{}<br><small>{}</small><td>{}<td>{}<td>{}<td class=n>{}<td>{}<td class=n>{}<td class=n>{}",
+            "<tr><td>{}<br><small>{}</small>{}<td>{}<td>{}<td>{}<td class=n>{}<td>{}<td class=n>{}<td class=n>{}",
             escape(&gateway.name),
             escape(&state(gateway)),
+            gateway
+                .box_warnings
+                .iter()
+                .map(|told| format!("<br><span class=bad>{}</span>", escape(told)))
+                .collect::<String>(),
             gateway.scopes.iter().map(|scope| escape(scope)).collect::<Vec<_>>().join("<br>"),
             contact(gateway, now_ms),
             unsent(gateway, now_ms),

@@ -17,7 +17,8 @@ use sync_protocol::error::DecodeError;
 use sync_protocol::frame::{Effort, Packer, split};
 use sync_protocol::id::{Author, Device, Dot, Epoch, FieldName, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream};
 use sync_protocol::message::{
-    About, Ack, AckRange, Bound, Plea, Request, Rescue, Rescued, Response, Status, StreamHead, View, body, split_head,
+    About, Ack, AckRange, Bound, Condition, Plea, Request, Rescue, Rescued, Reserve, Response, Status, StreamHead,
+    View, body, split_head,
 };
 use sync_protocol::payload::{News, Notice, Payload, Reach, Row, Rows};
 use sync_protocol::record::{Cell, Change, CounterState, Entry, LogState, Op, Record, SetState, Stamp, State, Touch};
@@ -204,6 +205,7 @@ fn idle() -> Request {
         recovers: None,
         asks: false,
         rescue: None,
+        condition: None,
     }
 }
 
@@ -222,6 +224,13 @@ fn requests() -> Vec<(&'static str, Request)> {
         print: [0xd0; 8],
         view: [0xe0; 4],
     };
+    let condition = Condition {
+        is_power_weak: true,
+        is_slowed: false,
+        is_clockless: true,
+        worn_percent: Some(70),
+        reserve: Reserve::Low,
+    };
     let heads = vec![stream(Stream::Urgent, Seq(20), 0), stream(Stream::Normal, Seq(25), 90_000)];
     vec![
         ("request-idle", idle()),
@@ -239,6 +248,7 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("request-recovery", Request { bounds: vec![bound], recovers: Some(HubSeq(39_000)), ..idle() }),
         ("request-rescue", Request { rescue: Some(Rescue::Apart), ..idle() }),
         ("request-about", Request { about: Some(about), ..idle() }),
+        ("request-condition", Request { condition: Some(condition), ..idle() }),
     ]
 }
 

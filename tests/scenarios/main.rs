@@ -15,6 +15,7 @@
 
 mod api;
 mod bad_record;
+mod board;
 mod both_edit;
 mod canary;
 mod cards;

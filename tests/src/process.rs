@@ -267,6 +267,8 @@ impl Hub {
 pub struct Gateway {
     dir: PathBuf,
     box_name: Option<String>,
+    /// Where its system's files are instead of this machine's.
+    system: Option<PathBuf>,
     running: Option<Running>,
 }
 
@@ -274,14 +276,23 @@ impl Gateway {
     /// Starts a gateway on `dir`; not enrolled yet.
     pub fn start(dir: &Path) -> Gateway {
         std::fs::create_dir_all(dir).expect("a folder for the gateway");
-        let mut gateway = Gateway { dir: dir.to_owned(), box_name: None, running: None };
+        let mut gateway = Gateway { dir: dir.to_owned(), box_name: None, system: None, running: None };
+        gateway.restart();
+        gateway
+    }
+
+    /// Starts a gateway on a board whose system has these files: a folder with its `sys`, `proc` and `run`.
+    pub fn start_on_board(dir: &Path, system: &Path) -> Gateway {
+        std::fs::create_dir_all(dir).expect("a folder for the gateway");
+        let system = Some(system.to_owned());
+        let mut gateway = Gateway { dir: dir.to_owned(), box_name: None, system, running: None };
         gateway.restart();
         gateway
     }
 
     /// Starts a gateway in another box than the one that this machine is.
     pub fn start_in_box(dir: &Path, name: &str) -> Gateway {
-        let mut gateway = Gateway { dir: dir.to_owned(), box_name: Some(name.to_owned()), running: None };
+        let mut gateway = Gateway { dir: dir.to_owned(), box_name: Some(name.to_owned()), system: None, running: None };
         gateway.restart();
         gateway
     }
@@ -330,7 +341,8 @@ impl Gateway {
         let log = self.dir.join("log");
         let args = ["run", "--data-dir", &dir, "--listen", "127.0.0.1:0"];
         let in_box = self.box_name.iter().map(|name| ("OUTPOST_TEST_BOX", name.clone()));
-        let variables: Vec<_> = variables.iter().cloned().chain(in_box).collect();
+        let on_board = self.system.iter().map(|root| ("OUTPOST_TEST_ROOT", root.to_string_lossy().into_owned()));
+        let variables: Vec<_> = variables.iter().cloned().chain(in_box).chain(on_board).collect();
         self.running = Some(Running::start_with("outpost", &args, &variables, &log));
     }
 

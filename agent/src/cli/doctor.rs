@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::client::Client;
+use crate::board;
 use crate::clock::{RELEASED_MS, unix_ms};
 use crate::config::Config;
 use crate::disk::Disk;
@@ -46,6 +47,7 @@ pub(crate) async fn examine(folder: &Path, config: &Config, out: &mut dyn Write)
     let mut exam = Examination { out, worst: None };
     running(folder, &holder, &mut exam)?;
     disk(folder, config, &mut exam)?;
+    box_itself(&mut exam)?;
     clock(&mut exam)?;
     database(folder, config, &mut exam)?;
     hub(folder, config, &mut exam).await?;
@@ -76,6 +78,16 @@ fn disk(folder: &Path, config: &Config, exam: &mut Examination<'_>) -> Result<()
             exam.bad("disk", error, "Nothing new is taken. Free space, or connect the gateway so that it can send.")
         }
     }
+}
+
+/// What is wrong with the box is worth a warning, and no failure: records are safe.
+fn box_itself(exam: &mut Examination<'_>) -> Result<(), Error> {
+    let board = board::here();
+    let found = board::advice(&board);
+    if found.is_empty() {
+        return exam.good("board", board.model.as_deref().unwrap_or("nothing is known to be wrong with it"));
+    }
+    found.iter().try_for_each(|advice| exam.warn(advice.what, &advice.told, advice.to_do))
 }
 
 fn clock(exam: &mut Examination<'_>) -> Result<(), Error> {

@@ -9,7 +9,7 @@ use sync_protocol::digest::Chain;
 use sync_protocol::gateway::{Fate, GatewayState, Held, Store};
 use sync_protocol::id::{Dot, Origin, RecordKey, Scope, Seq, Stream};
 use sync_protocol::merge::Superseded;
-use sync_protocol::message::{About, Plea, Short};
+use sync_protocol::message::{About, Condition, Plea, Short};
 use sync_protocol::record::Op;
 use sync_protocol::rules::Rules;
 
@@ -17,6 +17,7 @@ use super::history::{CONFIRMED, DISCARDED, FROM_HUB, PARKED, PENDING, Walk, is_u
 use super::number::{is_hub, lane_end, own, seq};
 use super::tx::{Tx, incarnation_of};
 use super::{reader, side};
+use crate::board;
 use crate::error::Error;
 use crate::hardware;
 
@@ -258,6 +259,16 @@ impl Store for Tx<'_> {
             print: hardware::print(),
             ..About::default()
         })
+    }
+
+    fn condition(&mut self, anew: bool) -> Result<Option<Condition>, Error> {
+        let condition = board::here().condition();
+        Ok(Some(condition).filter(|_| anew || self.cache.condition != Some(condition)))
+    }
+
+    fn condition_told(&mut self, told: Condition) -> Result<(), Error> {
+        self.cache.condition = Some(told);
+        Ok(())
     }
 }
 

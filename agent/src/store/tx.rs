@@ -13,6 +13,7 @@ use sync_protocol::boot::Moment;
 use sync_protocol::gateway::{GatewayState, Held};
 use sync_protocol::id::{Origin, RecordKey, Scope, Seq};
 use sync_protocol::merge::Superseded;
+use sync_protocol::message::Condition;
 use sync_protocol::record::Op;
 use sync_protocol::rules::Rules;
 
@@ -47,6 +48,8 @@ pub(super) struct Cache {
     pub(super) moment: Option<(Moment, i64)>,
     /// What is to be remembered with the next change of a record.
     pub(super) remembered: Option<(RecordKey, Vec<Superseded>)>,
+    /// How the box is, as the hub has heard since the program was started.
+    pub(super) condition: Option<Condition>,
 }
 
 /// Digest of a scope.
@@ -101,6 +104,7 @@ impl Cache {
             op: None,
             moment: None,
             remembered: None,
+            condition: None,
         };
         cache.find_hub_seq(db)?;
         Ok(cache)

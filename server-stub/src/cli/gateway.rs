@@ -186,8 +186,9 @@ fn qr(code: &str) -> String {
 
 fn line(gateway: &GatewayView) -> String {
     let contact = if gateway.last_contact_at.is_empty() { "never" } else { &gateway.last_contact_at };
-    let GatewayView { name, state, unsent, quarantined, .. } = gateway;
-    format!("{name}\t{state}\tlast contact {contact}\tnot sent {unsent}\tquarantine {quarantined}")
+    let GatewayView { name, state, unsent, quarantined, box_warnings, .. } = gateway;
+    let warnings: String = box_warnings.iter().map(|told| format!("\t{told}")).collect();
+    format!("{name}\t{state}\tlast contact {contact}\tnot sent {unsent}\tquarantine {quarantined}{warnings}")
 }
 
 fn say_all(place: &mut Place<'_>, gateway: &GatewayView) {

@@ -2,7 +2,7 @@
 
 use rusqlite::{Row, params};
 use sync_protocol::id::{Device, Origin, Scope, Stream};
-use sync_protocol::message::{About, Request, StreamHead};
+use sync_protocol::message::{About, Condition, Request, StreamHead};
 
 use super::Tx;
 use super::enrolment::scopes_of;
@@ -21,6 +21,7 @@ pub(crate) struct Contact {
     repairs: u64,
     streams: Vec<(Stream, u64, u64)>,
     about: Option<About>,
+    condition: Option<Condition>,
 }
 
 impl Contact {
@@ -38,6 +39,7 @@ impl Contact {
             repairs: request.repairs,
             streams: request.streams.iter().map(|s| (s.stream, s.last.0, oldest_ms(s))).collect(),
             about: request.about.clone(),
+            condition: request.condition,
         }
     }
 }
@@ -75,6 +77,8 @@ pub(crate) struct FleetRow {
     pub(crate) oldest_ms: i64,
     /// Its ops in quarantine.
     pub(crate) held: u64,
+    /// How its box is; `None` if it has not said.
+    pub(crate) condition: Option<Condition>,
 }
 
 const FLEET: &str = "WITH printed AS (
@@ -113,6 +117,9 @@ impl Tx<'_> {
                 self.sql("UPDATE gateways SET version = ?2, disk_free = ?3, records = ?4 WHERE device = ?1")?;
             update.execute(params![device, about.version, bits(about.disk_free), bits(about.records)])?;
         }
+        if let Some(condition) = &contact.condition {
+            self.note_condition(contact.device, condition)?;
+        }
         Ok(())
     }
 
@@ -144,6 +151,7 @@ impl Tx<'_> {
 
     fn complete(&mut self, (mut fleet, scopes): (FleetRow, String)) -> Result<FleetRow, StoreError> {
         fleet.scopes = scopes_of(&scopes)?;
+        fleet.condition = self.condition(fleet.device)?;
         let mut select = self.sql(
             "SELECT s.last - coalesce(m.acked, 0), s.oldest_ms FROM gateway_streams s
              LEFT JOIN marks m ON m.origin = s.origin AND m.stream = s.stream
@@ -184,6 +192,7 @@ fn fleet_row(row: &Row<'_>) -> rusqlite::Result<(FleetRow, String)> {
         unsent: 0,
         oldest_ms: 0,
         held: number(row.get(18)?),
+        condition: None,
         twin_of: row.get(19)?,
         twins: row.get(20)?,
         box_print: row.get(21)?,

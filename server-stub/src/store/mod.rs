@@ -6,6 +6,7 @@
 
 mod authority;
 mod backup;
+mod conditions;
 mod enrolment;
 mod epoch;
 mod fleet;
@@ -40,7 +41,12 @@ pub(crate) use writer::Writer;
 
 use crate::error::StoreError;
 
-const SCHEMA: [&str; 3] = [include_str!("schema-1.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
+const SCHEMA: [&str; 4] = [
+    include_str!("schema-1.sql"),
+    include_str!("schema-2.sql"),
+    include_str!("schema-3.sql"),
+    include_str!("schema-4.sql"),
+];
 const BUSY_SECONDS: u64 = 20;
 const STATEMENTS_CACHED: usize = 96;
 const WRITER_CACHE_KIB: i64 = 16_000;

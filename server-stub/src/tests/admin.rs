@@ -1,6 +1,8 @@
 //! The admin API and the status page.
 
 use serde_json::{Value as Json, json};
+use sync_protocol::gateway::Store as _;
+use sync_protocol::message::{Condition, Reserve};
 
 use super::{Reply, World};
 use crate::page::base64;
@@ -121,4 +123,25 @@ async fn the_page_shows_the_fleet_and_what_is_absent() {
     assert!(!html.contains("<script"));
     let listed = world.admin("GET", "/gateways", Json::Null).await.json();
     assert_eq!((listed[0]["unsent"].as_u64(), listed[0]["state"].as_str()), (Some(0), Some("enrolled")));
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_box_is_on_the_page_until_it_says_otherwise() {
+    let world = World::start().await;
+    let mut a = world.clinic("a", "mw/zomba").await;
+    let device = a.store.state().unwrap().device;
+    let bad =
+        Condition { is_power_weak: true, worn_percent: Some(110), reserve: Reserve::Ending, ..Condition::default() };
+    let shown = |told: Condition| {
+        let world = &world;
+        async move {
+            world.hub.write(move |tx| tx.note_condition(device, &told)).await.unwrap();
+            String::from_utf8(page(world, "admin").await.body).unwrap()
+        }
+    };
+    let before = shown(bad).await;
+    assert!(before.contains("the power supply is too weak") && before.contains("replace it now"), "{before}");
+    // Most boards have no clock of their own: that is nothing to send somebody for.
+    let after = shown(Condition { is_clockless: true, ..Condition::default() }).await;
+    assert!(!after.contains("too weak") && !after.contains("replace it"), "{after}");
 }

@@ -93,6 +93,7 @@ where
         recovers: state.recovers,
         asks: sends_nothing,
         rescue: None,
+        condition: store.condition(!state.told)?,
     };
     let (mut frames, mut ops) = (Vec::new(), 0);
     if !sends_nothing {

@@ -86,6 +86,9 @@ fn take_head<S: Store>(store: &mut S, request: &Request, response: &Response) ->
     if request.about.is_some() {
         state.told = true;
     }
+    if let Some(condition) = request.condition {
+        store.condition_told(condition)?;
+    }
     store.clear_pleas(&request.pleas)?;
     if let Some(text) = &response.rules {
         // The hub checks a document before it publishes it; one that a newer hub understands and we do not is left out,

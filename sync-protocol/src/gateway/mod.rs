@@ -32,7 +32,7 @@ use crate::digest::Chain;
 use crate::id::{Device, Dot, Epoch, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream};
 use crate::identity::DeviceKey;
 use crate::merge::{self, Superseded};
-use crate::message::{About, Bound, Plea, Short, ViewHash, view_hash};
+use crate::message::{About, Bound, Condition, Plea, Short, ViewHash, view_hash};
 use crate::record::{Cell, Op, Record, Stamp};
 use crate::rules::Rules;
 
@@ -292,6 +292,16 @@ pub trait Store {
     fn clear_pleas(&mut self, told: &[Plea]) -> Result<(), Self::Error>;
     /// What to tell the admins; the view is filled in by who asks.
     fn about(&mut self) -> Result<About, Self::Error>;
+    /// How the box is, if the hub has to hear of it: because that changed, or `anew`. A store that knows of no box says nothing.
+    fn condition(&mut self, anew: bool) -> Result<Option<Condition>, Self::Error> {
+        let _ = anew;
+        Ok(None)
+    }
+    /// The hub has heard that the box is so.
+    fn condition_told(&mut self, told: Condition) -> Result<(), Self::Error> {
+        let _ = told;
+        Ok(())
+    }
 }
 
 /// An op as it counts: where it says what it had seen in the numbers of an epoch that is gone, only what both epochs share.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::condition::{decode_condition, encode_condition};
 use super::{
     About, Ack, AckRange, Bound, PROTOCOL, Plea, Request, Rescue, Rescued, Response, Status, StreamHead, View,
 };
@@ -67,6 +68,7 @@ impl Request {
             recovers: None,
             asks: false,
             rescue: None,
+            condition: None,
         }
     }
 
@@ -110,6 +112,9 @@ impl Request {
         keys.key_if(self.asks, 9, |out| out.bool(true).done());
         if let Some(rescue) = self.rescue {
             keys.key(10).uint(rescue.number());
+        }
+        if let Some(condition) = &self.condition {
+            encode_condition(keys.key(11), condition);
         }
         keys.finish(head)
     }
@@ -163,6 +168,7 @@ impl Request {
                 8 => head.recovers = Some(HubSeq(input.uint()?)),
                 9 => head.asks = input.bool()?,
                 10 => head.rescue = Some(Rescue::from_number(input.uint()?)?),
+                11 => head.condition = Some(decode_condition(&mut input)?),
                 _ => input.skip()?,
             }
         }

@@ -4,10 +4,12 @@
 //! small integer keys for what is there sometimes. Unknown keys are skipped, so that a newer build can add some. Absent
 //! keys have the defaults documented with each field.
 
+mod condition;
 mod head;
 
 use std::sync::Arc;
 
+pub use self::condition::{Condition, Reserve};
 use crate::digest::Chain;
 use crate::error::DecodeError;
 use crate::frame::{read_varint, write_varint};
@@ -68,6 +70,8 @@ pub struct Request {
     pub asks: bool,
     /// Key 10: no exchange of a gateway, but what a database that is out of use still holds ([`crate::gateway::rescue`]).
     pub rescue: Option<Rescue>,
+    /// Key 11: how its box is; sent with `about`, and when it changed.
+    pub condition: Option<Condition>,
 }
 
 /// How the ops of a rescue are to be taken.
