@@ -45,7 +45,7 @@ pub struct Status {
     pub loading: bool,
     /// When the hub was last reached, milliseconds since 1970.
     pub last_success_ms: Option<i64>,
-    /// When it was last tried.
+    /// When it was last tried; of attempts that fail alike, one an hour is noted.
     pub last_attempt_ms: Option<i64>,
     /// What went wrong at the last attempt: `offline`, `denied`, `rejected`, `broken` or `config`.
     pub error_class: Option<String>,

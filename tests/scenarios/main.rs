@@ -28,6 +28,7 @@ mod full;
 mod kill;
 mod outreach;
 mod pairing;
+mod quiet;
 mod rescue;
 mod restore;
 mod secure;

@@ -7,6 +7,7 @@ pub mod canary;
 pub mod frozen;
 pub mod fuzz;
 pub mod generator;
+pub mod log;
 #[cfg(test)]
 mod model;
 pub mod process;

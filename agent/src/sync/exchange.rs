@@ -15,7 +15,7 @@ use super::pulse::Pulse;
 use super::transport::{Incoming, Transport};
 use crate::clock::Clock;
 use crate::error::Error;
-use crate::store::{Store, SyncReport};
+use crate::store::{Store, SyncReport, Tx};
 
 /// What a sync did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, ToSchema)]
@@ -47,7 +47,21 @@ pub struct Report {
     /// The hub has shut this gateway out; it took what was sent.
     #[serde(skip)]
     pub is_revoked: bool,
+    /// What of it stands in the database already.
+    #[serde(skip)]
+    noted: Noted,
 }
+
+/// The counts of exchanges that were noted with what they brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Noted {
+    exchanges: u64,
+    bytes_up: u64,
+    bytes_down: u64,
+}
+
+/// Attempts that fail alike are noted once in this time: a link that is down for a week is no reason to wear out a card.
+const SAME_FAILURE_MS: i64 = 60 * 60 * 1_000;
 
 impl Report {
     /// This and a later one together.
@@ -61,6 +75,11 @@ impl Report {
             bytes_up: self.bytes_up + later.bytes_up,
             bytes_down: self.bytes_down + later.bytes_down,
             elapsed_ms: self.elapsed_ms + later.elapsed_ms,
+            noted: Noted {
+                exchanges: self.noted.exchanges + later.noted.exchanges,
+                bytes_up: self.noted.bytes_up + later.noted.bytes_up,
+                bytes_down: self.noted.bytes_down + later.noted.bytes_down,
+            },
             ..later
         }
     }
@@ -212,6 +231,9 @@ impl Courier {
         }
         let heard = self.clock.hear(head.hub_ms, millis(began.elapsed()));
         let now = self.clock.now();
+        // Nothing more is to be expected: that the hub was reached is kept with what it answered, in one sync of the card.
+        let is_idle = report.sent == 0 && head.status == Status::Ok && !head.more;
+        let noted = Noted { exchanges: 1, bytes_up: report.bytes_up, bytes_down: report.bytes_down };
         let integrate = || {
             let (request, head) = (Arc::clone(request), Arc::clone(head));
             self.store.write(move |tx| {
@@ -221,7 +243,11 @@ impl Courier {
                 if heard.step_ms > CLOCK_AGREES_MS as i64 {
                     tx.set_clock_forward(heard.step_ms, heard.before_ms)?;
                 }
-                gateway::integrate_head(tx, &request, &head)
+                let done = gateway::integrate_head(tx, &request, &head)?;
+                if is_idle {
+                    note(tx, noted, now.now_ms)?;
+                }
+                Ok::<_, Error>(done)
             })
         };
         let done = match integrate().await {
@@ -234,6 +260,9 @@ impl Courier {
         };
         report.acknowledged += done.acknowledged;
         report.evicted += done.evicted;
+        if is_idle {
+            report.noted = noted;
+        }
         Ok(())
     }
 
@@ -259,6 +288,10 @@ impl Courier {
         let (class, text, now_ms) = (error.class().name().to_owned(), error.to_string(), self.clock.now().now_ms);
         let noted = self.store.write(move |tx| {
             let before = tx.reader()?.sync_report()?;
+            let is_same = before.error_class.as_ref() == Some(&class) && before.error.as_ref() == Some(&text);
+            if is_same && (0..SAME_FAILURE_MS).contains(&now_ms.saturating_sub(before.attempt_ms)) {
+                return Ok(());
+            }
             tx.set_sync_report(&SyncReport {
                 attempt_ms: now_ms,
                 error_class: Some(class),
@@ -284,21 +317,31 @@ impl Courier {
             sync.agrees = report.agrees,
             "synced with the hub"
         );
-        let (report, now_ms) = (*report, self.clock.now().now_ms);
-        let noted = self.store.write(move |tx| {
-            let before = tx.reader()?.sync_report()?;
-            tx.set_sync_report(&SyncReport {
-                attempt_ms: now_ms,
-                success_ms: Some(now_ms),
-                error_class: None,
-                error: None,
-                bytes_up: before.bytes_up + report.bytes_up,
-                bytes_down: before.bytes_down + report.bytes_down,
-                exchanges: before.exchanges + report.exchanges,
-            })
-        });
-        noted.await
+        let left = Noted {
+            exchanges: report.exchanges.saturating_sub(report.noted.exchanges),
+            bytes_up: report.bytes_up.saturating_sub(report.noted.bytes_up),
+            bytes_down: report.bytes_down.saturating_sub(report.noted.bytes_down),
+        };
+        if left == Noted::default() {
+            return Ok(());
+        }
+        let now_ms = self.clock.now().now_ms;
+        self.store.write(move |tx| note(tx, left, now_ms)).await
     }
+}
+
+/// Keeps that the hub was reached, and what that took.
+fn note(tx: &mut Tx<'_>, done: Noted, now_ms: i64) -> Result<(), Error> {
+    let before = tx.reader()?.sync_report()?;
+    tx.set_sync_report(&SyncReport {
+        attempt_ms: now_ms,
+        success_ms: Some(now_ms),
+        error_class: None,
+        error: None,
+        bytes_up: before.bytes_up + done.bytes_up,
+        bytes_down: before.bytes_down + done.bytes_down,
+        exchanges: before.exchanges + done.exchanges,
+    })
 }
 
 fn millis(time: Duration) -> u64 {

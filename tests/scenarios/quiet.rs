@@ -1,0 +1,86 @@
+//! Kind to the card: what a gateway writes when there is nothing to write.
+
+use std::path::PathBuf;
+
+use outpost_tests::log::Log;
+use outpost_tests::process::{Gateway, Hub, wait_for};
+use serde_json::json;
+
+/// Exchanges of an hour, as the timer makes them.
+const EXCHANGES: usize = 12;
+
+fn database(gateway: &Gateway) -> PathBuf {
+    PathBuf::from(gateway.data_dir()).join("outpost.db")
+}
+
+/// The check after the start has been noted, and what was to be told has been told.
+fn settled(gateway: &Gateway) -> Log {
+    gateway.sync();
+    let file = database(gateway);
+    let checked = "SELECT count(*) FROM upkeep WHERE checked_ms > 0";
+    wait_for("the check of the database", || {
+        let db = rusqlite::Connection::open(&file).unwrap();
+        db.query_row(checked, [], |row| row.get::<_, bool>(0)).unwrap().then_some(())
+    });
+    Log::of(&file).unwrap()
+}
+
+#[test]
+fn an_idle_exchange_costs_one_sync_and_two_pages() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Hub::start(&folder.path().join("hub"));
+    let gateway = Gateway::enrolled(&folder.path().join("a"), &hub, "a", "mw");
+    gateway.put("form/f1", &json!({"n": 1}));
+    gateway.sync();
+    let before = settled(&gateway);
+    let exchanges = gateway.status()["last_success_ms"].as_i64().unwrap();
+    for _ in 0..EXCHANGES {
+        assert_eq!(gateway.sync()["exchanges"], json!(1));
+    }
+    let wrote = Log::of(&database(&gateway)).unwrap().since(before);
+    assert_eq!((wrote.commits, wrote.pages), (EXCHANGES, 2 * EXCHANGES));
+    assert!(gateway.status()["last_success_ms"].as_i64().unwrap() > exchanges, "and it is known that they were made");
+    // What was counted with the answers is all that there was.
+    let db = rusqlite::Connection::open(database(&gateway)).unwrap();
+    let counted: i64 = db.query_row("SELECT exchanges FROM sync_report", [], |row| row.get(0)).unwrap();
+    let one_more = gateway.sync()["exchanges"].as_i64().unwrap();
+    let after: i64 = db.query_row("SELECT exchanges FROM sync_report", [], |row| row.get(0)).unwrap();
+    assert_eq!(after, counted + one_more);
+}
+
+#[test]
+fn a_link_that_stays_down_is_noted_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Hub::start(&folder.path().join("hub"));
+    let gateway = Gateway::enrolled(&folder.path().join("a"), &hub, "a", "mw");
+    settled(&gateway);
+    hub.proxy.set_down(true);
+    let try_it = || gateway.ask("POST", "/v1/sync", &[], None).0;
+    assert_ne!(try_it(), 200);
+    assert_eq!(gateway.status()["error_class"], json!("offline"));
+    let before = Log::of(&database(&gateway)).unwrap();
+    for _ in 0..EXCHANGES {
+        assert_ne!(try_it(), 200);
+    }
+    assert_eq!(Log::of(&database(&gateway)).unwrap().since(before).commits, 0);
+    hub.proxy.set_down(false);
+    gateway.sync();
+    assert_eq!(gateway.status()["error_class"], json!(null));
+}
+
+#[test]
+fn looking_writes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Hub::start(&folder.path().join("hub"));
+    let gateway = Gateway::enrolled(&folder.path().join("a"), &hub, "a", "mw");
+    gateway.put("form/f1", &json!({"n": 1}));
+    let before = settled(&gateway);
+    for path in
+        ["/v1/status", "/v1/records/form", "/v1/records/form/f1", "/v1/conflicts", "/v1/parked", "/healthz", "/"]
+    {
+        assert_eq!(gateway.ask("GET", path, &[], None).0, 200, "{path}");
+    }
+    gateway.command(&["status"]);
+    gateway.command(&["records", "list", "form"]);
+    assert_eq!(Log::of(&database(&gateway)).unwrap().since(before), Log::default());
+}
