@@ -13,12 +13,12 @@ fn database(gateway: &Gateway) -> PathBuf {
     PathBuf::from(gateway.data_dir()).join("outpost.db")
 }
 
-/// The check after the start has been noted, and what was to be told has been told.
+/// The check and the scrub after the first start have been noted, and what was to be told has been told.
 fn settled(gateway: &Gateway) -> Log {
     gateway.sync();
     let file = database(gateway);
-    let checked = "SELECT count(*) FROM upkeep WHERE checked_ms > 0";
-    wait_for("the check of the database", || {
+    let checked = "SELECT count(*) FROM upkeep WHERE checked_ms > 0 AND scrubbed_ms > 0";
+    wait_for("the first check and scrub", || {
         let db = rusqlite::Connection::open(&file).unwrap();
         db.query_row(checked, [], |row| row.get::<_, bool>(0)).unwrap().then_some(())
     });
@@ -46,6 +46,20 @@ fn an_idle_exchange_costs_one_sync_and_two_pages() {
     let one_more = gateway.sync()["exchanges"].as_i64().unwrap();
     let after: i64 = db.query_row("SELECT exchanges FROM sync_report", [], |row| row.get(0)).unwrap();
     assert_eq!(after, counted + one_more);
+}
+
+#[test]
+fn a_record_that_is_saved_and_sent_alone_costs_four_syncs() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Hub::start(&folder.path().join("hub"));
+    let gateway = Gateway::enrolled(&folder.path().join("a"), &hub, "a", "mw");
+    gateway.put("form/first", &json!({"n": 0}));
+    let before = settled(&gateway);
+    gateway.put("form/f1", &json!({"n": 1}));
+    // It may have been sent by itself before that was asked for, which is an idle exchange more.
+    let asked_too_late = usize::from(gateway.sync()["sent"] == json!(0));
+    // Saved; about to be sent; acknowledged; the end, with what is kept for status.
+    assert_eq!(Log::of(&database(&gateway)).unwrap().since(before).commits, 4 + asked_too_late);
 }
 
 #[test]
@@ -83,4 +97,16 @@ fn looking_writes_nothing() {
     gateway.command(&["status"]);
     gateway.command(&["records", "list", "form"]);
     assert_eq!(Log::of(&database(&gateway)).unwrap().since(before), Log::default());
+}
+
+#[test]
+fn what_is_saved_while_an_exchange_ends_is_sent_at_once_and_not_by_the_timer() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Hub::start(&folder.path().join("hub"));
+    let gateway = Gateway::enrolled(&folder.path().join("a"), &hub, "a", "mw");
+    // Each is saved in the moment in which the hub has just taken the one before; the timer is minutes away.
+    for n in 0..30 {
+        gateway.put(&format!("form/f{n}"), &json!({ "n": n }));
+        wait_for("the record to be sent", || (gateway.count("unsent") == 0).then_some(()));
+    }
 }

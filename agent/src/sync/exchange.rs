@@ -75,12 +75,29 @@ impl Report {
             bytes_up: self.bytes_up + later.bytes_up,
             bytes_down: self.bytes_down + later.bytes_down,
             elapsed_ms: self.elapsed_ms + later.elapsed_ms,
-            noted: Noted {
-                exchanges: self.noted.exchanges + later.noted.exchanges,
-                bytes_up: self.noted.bytes_up + later.noted.bytes_up,
-                bytes_down: self.noted.bytes_down + later.noted.bytes_down,
-            },
+            noted: self.noted.and(later.noted),
             ..later
+        }
+    }
+}
+
+impl Report {
+    /// What of the counts does not stand in the database yet.
+    fn not_noted(&self) -> Noted {
+        Noted {
+            exchanges: self.exchanges.saturating_sub(self.noted.exchanges),
+            bytes_up: self.bytes_up.saturating_sub(self.noted.bytes_up),
+            bytes_down: self.bytes_down.saturating_sub(self.noted.bytes_down),
+        }
+    }
+}
+
+impl Noted {
+    fn and(self, other: Noted) -> Noted {
+        Noted {
+            exchanges: self.exchanges + other.exchanges,
+            bytes_up: self.bytes_up + other.bytes_up,
+            bytes_down: self.bytes_down + other.bytes_down,
         }
     }
 }
@@ -199,8 +216,14 @@ impl Courier {
         }
         let head = head.filter(|_| buffer.is_empty());
         let Some(head) = head else { return Err(Error::offline(Cut)) };
+        // With what the end of the exchange writes anyway, so that it takes no sync of its own.
+        let noted = if head.status == Status::Ok { report.not_noted() } else { Noted::default() };
+        let now_ms = self.clock.now().now_ms;
         let finish = self.store.write(move |tx| {
             let agrees = gateway::finish(tx, &request, &head)?;
+            if noted != Noted::default() {
+                note(tx, noted, now_ms)?;
+            }
             let state = tx.state()?;
             let goes_on = state.repair_symbols.is_some() || !state.wanted.is_empty() || state.backfill.is_some();
             let again = match head.status {
@@ -211,6 +234,7 @@ impl Courier {
             Ok::<_, Error>((agrees, again, state.unsent(), state.is_revoked))
         });
         (report.agrees, report.again, report.unsent, report.is_revoked) = finish.await?;
+        report.noted = report.noted.and(noted);
         Ok(())
     }
 
@@ -317,11 +341,7 @@ impl Courier {
             sync.agrees = report.agrees,
             "synced with the hub"
         );
-        let left = Noted {
-            exchanges: report.exchanges.saturating_sub(report.noted.exchanges),
-            bytes_up: report.bytes_up.saturating_sub(report.noted.bytes_up),
-            bytes_down: report.bytes_down.saturating_sub(report.noted.bytes_down),
-        };
+        let left = report.not_noted();
         if left == Noted::default() {
             return Ok(());
         }

@@ -76,6 +76,8 @@ pub struct SyncLoop {
     session: Session,
     asked: mpsc::Receiver<oneshot::Sender<Result<Report, Error>>>,
     pulse: Pulse,
+    /// What was unsent when the last exchange began, and is so after it; `None` if it failed. More than that is news.
+    left: Option<u64>,
 }
 
 /// Makes the loop and the handle to it. `interval` is how often the hub is asked when nothing happens.
@@ -83,7 +85,7 @@ pub fn sync_loop(store: Store, clock: Clock, interval: Duration) -> (SyncHandle,
     let (ask, asked) = mpsc::channel(8);
     let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
     let (session, pulse) = (Session::new(interval_ms), Pulse::new());
-    (SyncHandle { ask, pulse: pulse.clone() }, SyncLoop { store, clock, courier: None, session, asked, pulse })
+    (SyncHandle { ask, pulse: pulse.clone() }, SyncLoop { store, clock, courier: None, session, asked, pulse, left: None })
 }
 
 impl SyncLoop {
@@ -96,7 +98,7 @@ impl SyncLoop {
             let asker = tokio::select! {
                 () = &mut shutdown => return,
                 asker = self.asked.recv() => asker,
-                _ = wait_for_reason(&self.store, &self.session, wait) => None,
+                _ = wait_for_reason(&self.store, &self.session, wait, self.left) => None,
             };
             self.pulse.beat(Duration::ZERO);
             let result = tokio::select! {
@@ -143,7 +145,9 @@ impl SyncLoop {
         let Some((enrolment, courier)) = &self.courier else { return Err(Error::Closed) };
         let mut sum = Report::default();
         let unsent = *self.store.outbox().borrow();
+        self.left = None;
         for _ in 0..ROUNDS_MAX {
+            let begun_with = *self.store.outbox().borrow();
             let one = courier.exchange(self.session.exchange_bytes()).await;
             let one = match one {
                 Ok(one) => one,
@@ -152,6 +156,7 @@ impl SyncLoop {
                     return Err(error);
                 }
             };
+            self.left = Some(begun_with.saturating_sub(one.acknowledged));
             let (bytes, elapsed_ms) = (one.bytes_up + one.bytes_down, one.elapsed_ms);
             sum = sum.and(one);
             let is_left = one.unsent > 0 && sum.acknowledged < unsent;
@@ -173,26 +178,30 @@ impl SyncLoop {
     }
 }
 
-/// Waits for the timer, for something to send, or for the link to come back; whichever may go first.
-async fn wait_for_reason(store: &Store, session: &Session, wait: Duration) -> Wake {
+/// Waits for the timer, for something to send, or for the link to come back; whichever may go first. What apps saved since the
+/// last exchange began, beyond what it `left`, is something to send.
+async fn wait_for_reason(store: &Store, session: &Session, wait: Duration, left: Option<u64>) -> Wake {
     let timer = tokio::time::sleep(wait);
     let news = async {
         if !session.may_go(Wake::News) {
             return std::future::pending().await;
         }
         let mut unsent = store.outbox();
-        let mut before = *unsent.borrow_and_update();
-        loop {
-            if unsent.changed().await.is_err() {
-                return std::future::pending().await;
+        let now = *unsent.borrow_and_update();
+        let mut before = left.unwrap_or(now);
+        if now <= before {
+            loop {
+                if unsent.changed().await.is_err() {
+                    return std::future::pending().await;
+                }
+                let now = *unsent.borrow_and_update();
+                if now > before {
+                    break;
+                }
+                before = now;
             }
-            let now = *unsent.borrow_and_update();
-            if now > before {
-                tokio::time::sleep(NEWS_LINGER).await;
-                return;
-            }
-            before = now;
         }
+        tokio::time::sleep(NEWS_LINGER).await;
     };
     let link = async {
         if !session.is_failing() || !session.may_go(Wake::LinkUp) {
