@@ -35,13 +35,13 @@ pub(super) fn run(setting: &Setting, table: &mut Table) -> Result<()> {
 }
 
 /// A gateway under strace. The filter stops it at syncs only, so the rest runs at full speed.
-struct Traced {
+pub(super) struct Traced {
     strace: Child,
-    address: String,
+    pub(super) address: String,
 }
 
 impl Traced {
-    fn start(dir: &Path, log: &Path) -> Result<Traced> {
+    pub(super) fn start(dir: &Path, log: &Path) -> Result<Traced> {
         let mut command = Command::new("strace");
         command.args(["-f", "-qq", "--seccomp-bpf", "-e", "trace=fsync,fdatasync", "-o"]).arg(log);
         command.arg(program("outpost")).args(["run", "--listen", "127.0.0.1:0", "--data-dir"]).arg(dir);
@@ -57,13 +57,20 @@ impl Traced {
     }
 }
 
+impl Traced {
+    /// The process id of the gateway itself.
+    pub(super) fn id(&self) -> Option<u32> {
+        let id = self.strace.id();
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        children.split_whitespace().next().and_then(|child| child.parse().ok())
+    }
+}
+
 impl Drop for Traced {
     fn drop(&mut self) {
         // The traced program is a child of strace and would outlive a killed one.
-        let id = self.strace.id();
-        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
-        for child in children.split_whitespace() {
-            let _ = Command::new("kill").arg(child).status();
+        if let Some(child) = self.id() {
+            let _ = Command::new("kill").arg(child.to_string()).status();
         }
         let _ = self.strace.wait();
     }
@@ -71,11 +78,16 @@ impl Drop for Traced {
 
 fn syncs_a_record(setting: &Setting, clients: usize, count: usize) -> Result<f64> {
     let log = setting.fresh("strace")?.join("syncs");
-    let syncs = || std::fs::read_to_string(&log).map(|text| text.lines().filter(|line| line.contains("sync(")).count());
+    let syncs = || syncs_in(&log);
     let traced = Traced::start(&setting.fresh("gateway")?, &log)?;
     let before = syncs()?;
     save_all(&traced.address, clients, &samples(Kind::Visit, count, 2_001))?;
     Ok((syncs()? - before) as f64 / count as f64)
+}
+
+/// The syncs that strace has seen.
+pub(super) fn syncs_in(log: &Path) -> Result<usize> {
+    Ok(std::fs::read_to_string(log)?.lines().filter(|line| line.contains("sync(")).count())
 }
 
 /// Bytes of the database with these records captured, once its log is folded back.

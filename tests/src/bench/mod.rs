@@ -7,6 +7,7 @@
 mod apply;
 mod bare;
 mod capture;
+mod card;
 mod client;
 mod disk;
 mod hub;
@@ -29,8 +30,14 @@ const FOLDER: &str = "target/bench";
 const REPORT: &str = "target/bench.json";
 
 /// The parts that can be run alone, by name.
-const PARTS: [(&str, Part); 5] =
-    [("capture", capture::run), ("disk", disk::run), ("apply", apply::run), ("hub", hub::run), ("memory", memory::run)];
+const PARTS: [(&str, Part); 6] = [
+    ("capture", capture::run),
+    ("disk", disk::run),
+    ("card", card::run),
+    ("apply", apply::run),
+    ("hub", hub::run),
+    ("memory", memory::run),
+];
 
 type Part = fn(&Setting, &mut Table) -> Result<()>;
 

@@ -9,6 +9,7 @@ mod full;
 mod group;
 mod history;
 mod inline;
+mod log;
 mod old;
 mod reading;
 mod schema;
