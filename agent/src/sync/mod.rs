@@ -85,7 +85,10 @@ pub fn sync_loop(store: Store, clock: Clock, interval: Duration) -> (SyncHandle,
     let (ask, asked) = mpsc::channel(8);
     let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
     let (session, pulse) = (Session::new(interval_ms), Pulse::new());
-    (SyncHandle { ask, pulse: pulse.clone() }, SyncLoop { store, clock, courier: None, session, asked, pulse, left: None })
+    (
+        SyncHandle { ask, pulse: pulse.clone() },
+        SyncLoop { store, clock, courier: None, session, asked, pulse, left: None },
+    )
 }
 
 impl SyncLoop {
