@@ -39,6 +39,10 @@ pub struct Config {
     pub code_hours_valid: u32,
     /// Wrong codes in a minute, from everybody together, before all are turned away. One source has five.
     pub code_failures_per_minute: u32,
+    /// How long a login lasts without a request of a person.
+    pub session_idle_minutes: u32,
+    /// How long a login lasts in all.
+    pub session_hours: u32,
     /// Open connections at most.
     pub connections_max: usize,
     /// Those of one source at most.
@@ -75,6 +79,8 @@ impl Default for Config {
             certificate_grace_days: 180,
             code_hours_valid: 24,
             code_failures_per_minute: 5_000,
+            session_idle_minutes: 30,
+            session_hours: 12,
             connections_max: 512,
             connections_of_one_max: 64,
             exchanges_max: 64,
@@ -96,7 +102,9 @@ impl Config {
             config.exchanges_max,
             config.read_timeout_seconds as usize,
         ];
-        match limits.contains(&0) || config.code_hours_valid == 0 || config.certificate_days == 0 {
+        let times =
+            [config.code_hours_valid, config.certificate_days, config.session_idle_minutes, config.session_hours];
+        match limits.contains(&0) || times.contains(&0) {
             true => Err(HubError::Config("no limit and no time can be 0".to_owned())),
             false => config.fits().map(|()| config),
         }

@@ -9,21 +9,35 @@ use sync_protocol::limits::NOTE_BYTES_MAX;
 use sync_protocol::merge::{Presence, presence};
 use sync_protocol::record::Record;
 
+use crate::account::Sight;
+use crate::caller::Caller;
 use crate::error::HubError;
-use crate::store::Tx;
+use crate::store::{HeldRow, Tx};
+use crate::view;
 
-/// Who writes at the centre, and where a new record belongs whose type does not say.
+/// Who writes at the centre, what they see, and where a new record belongs whose type does not say.
 #[derive(Debug, Clone)]
 pub(crate) struct Who {
     pub(crate) author: Option<Author>,
     pub(crate) home: Scope,
+    pub(crate) sight: Sight,
 }
 
 impl Who {
-    /// Checks what a person said.
-    pub(crate) fn new(author: Option<&str>, scope: Option<&str>) -> Result<Who, HubError> {
+    /// Somebody over HTTP, with what was said of author and scope.
+    pub(crate) fn new(caller: &Caller, author: Option<&str>, scope: Option<&str>) -> Result<Who, HubError> {
+        let sight = caller.sight.clone();
+        let home = match scope {
+            Some(scope) => Scope::new(scope)?,
+            None => sight.scopes().first().cloned().unwrap_or_else(Scope::root),
+        };
+        Ok(Who { author: caller.author(author)?, home, sight })
+    }
+
+    /// Whoever types a command.
+    pub(crate) fn at_the_keyboard(author: Option<&str>) -> Result<Who, HubError> {
         let author = author.map(Author::new).transpose()?;
-        Ok(Who { author, home: scope.map(Scope::new).transpose()?.unwrap_or_else(Scope::root) })
+        Ok(Who { author, home: Scope::root(), sight: Sight::everything() })
     }
 }
 
@@ -38,18 +52,48 @@ pub(crate) enum Verdict {
     Delete(bool),
 }
 
-/// Carries out a write at the centre.
+/// Carries out a write at the centre, within what who writes sees: of records elsewhere there is nothing to be seen, and none is
+/// put there.
 pub(crate) fn write(tx: &mut Tx<'_>, key: RecordKey, intent: Intent, who: &Who) -> Result<Written, HubError> {
+    let there = hub::Snapshot::record(tx, &key)?;
+    if there.is_some_and(|record| !who.sight.sees(&record.scope())) {
+        return Err(missing(&key));
+    }
     let wish =
         Capture { key, intent, base: None, author: who.author.clone(), now_ms: tx.now_ms, quality: TimeQuality::Good };
-    Ok(hub::write(tx, wish, &who.home)?)
+    let written = hub::write(tx, wish, &who.home)?;
+    // Where a change that waits in quarantine will be, nobody knows yet.
+    let is_within = !written.is_held && who.sight.sees(&written.captured.record.scope());
+    match is_within || who.sight.sees_everything() {
+        true => Ok(written),
+        false => Err(HubError::NotAllowed("this would put the record where you do not see it".to_owned())),
+    }
 }
 
-/// A record that is there; `None` if there is none or it is deleted.
-pub(crate) fn present(tx: &mut Tx<'_>, key: &RecordKey) -> Result<Option<Record>, HubError> {
-    let rules = hub::Snapshot::rules(tx)?;
+fn missing(key: &RecordKey) -> HubError {
+    HubError::Missing(format!("record {key}"))
+}
+
+/// A record, deleted or not, if it is seen. One that is not is not there.
+pub(crate) fn seen(tx: &mut Tx<'_>, sight: &Sight, key: &RecordKey) -> Result<Record, HubError> {
     let record = hub::Snapshot::record(tx, key)?;
+    record.filter(|record| sight.sees(&record.scope())).ok_or_else(|| missing(key))
+}
+
+/// A record that is seen and not deleted; `None` if there is none.
+pub(crate) fn present(tx: &mut Tx<'_>, sight: &Sight, key: &RecordKey) -> Result<Option<Record>, HubError> {
+    let rules = hub::Snapshot::rules(tx)?;
+    let record = hub::Snapshot::record(tx, key)?.filter(|record| sight.sees(&record.scope()));
     Ok(record.filter(|record| presence(record, rules.of(&key.record_type)) != Presence::Deleted))
+}
+
+/// All that ever happened to a record. Of one that is not seen, or of which there are only changes that wait, who sees everything
+/// alone is told.
+pub(crate) fn history(tx: &mut Tx<'_>, sight: &Sight, key: &RecordKey) -> Result<Vec<Json>, HubError> {
+    if !sight.sees_everything() {
+        seen(tx, sight, key)?;
+    }
+    Ok(view::history(tx, key)?)
 }
 
 /// Makes a record equal to a body.
@@ -68,7 +112,7 @@ pub(crate) fn settle(
     if why.trim().is_empty() || why.len() > NOTE_BYTES_MAX {
         return Err(HubError::Invalid(format!("`why` has 1 to {NOTE_BYTES_MAX} bytes: others will read it")));
     }
-    let Some(record) = present(tx, &key)? else { return Err(HubError::Missing(format!("record {key}"))) };
+    let Some(record) = present(tx, &who.sight, &key)? else { return Err(HubError::Missing(format!("record {key}"))) };
     if let Verdict::Value(field, _) | Verdict::Remove(field) = &verdict {
         if field.is_reserved() {
             return Err(HubError::Invalid(
@@ -103,21 +147,29 @@ fn is_in_conflict(tx: &mut Tx<'_>, key: &RecordKey, record: &Record, verdict: &V
     Err(HubError::NotInConflict(format!("{wanted} is not in conflict; {open}")))
 }
 
-/// Applies an op in quarantine although the rules object.
-pub(crate) fn release(tx: &mut Tx<'_>, dot: Dot) -> Result<(), HubError> {
-    match hub::release(tx, dot)? {
-        true => Ok(()),
-        false => Err(HubError::Missing(format!("change {} in quarantine", crate::view::change_name(dot)))),
-    }
+/// An op in quarantine, if who decides sees it.
+fn held(tx: &mut Tx<'_>, sight: &Sight, dot: Dot) -> Result<HeldRow, HubError> {
+    let row = tx.held_at(dot)?.filter(|row| sight.sees(&row.scope));
+    row.ok_or_else(|| HubError::Missing(format!("change {} in quarantine", view::change_name(dot))))
 }
 
-/// Drops an op from quarantine.
-pub(crate) fn discard(tx: &mut Tx<'_>, dot: Dot, why: &str) -> Result<(), HubError> {
+/// Applies an op in quarantine although the rules object. Tells of which record.
+pub(crate) fn release(tx: &mut Tx<'_>, sight: &Sight, dot: Dot) -> Result<RecordKey, HubError> {
+    let key = held(tx, sight, dot)?.held.op.key;
+    hub::release(tx, dot)?;
+    if !sight.sees_everything() {
+        seen(tx, sight, &key)
+            .map_err(|_| HubError::NotAllowed("this would put the record where you do not see it".to_owned()))?;
+    }
+    Ok(key)
+}
+
+/// Drops an op from quarantine. Tells of which record.
+pub(crate) fn discard(tx: &mut Tx<'_>, sight: &Sight, dot: Dot, why: &str) -> Result<RecordKey, HubError> {
     if why.trim().is_empty() || why.len() > NOTE_BYTES_MAX {
         return Err(HubError::Invalid(format!("`why` has 1 to {NOTE_BYTES_MAX} bytes: the clinic will read it")));
     }
-    match hub::discard(tx, dot, why)? {
-        true => Ok(()),
-        false => Err(HubError::Missing(format!("change {} in quarantine", crate::view::change_name(dot)))),
-    }
+    let key = held(tx, sight, dot)?.held.op.key;
+    hub::discard(tx, dot, why)?;
+    Ok(key)
 }

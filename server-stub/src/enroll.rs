@@ -1,14 +1,16 @@
 //! Enrolment: a code for a place in the fleet.
 
+use std::net::IpAddr;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use sync_protocol::hub::Snapshot;
-
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::audit::{Actor, What};
 use crate::error::HubError;
 use crate::hub::Hub;
 use crate::peer::{Certified, Peer};
@@ -62,7 +64,7 @@ pub(crate) async fn enroll(
         return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-codes", "Too many wrong enrolment codes")
             .hint("wait a minute, then type the code again"));
     }
-    let welcome = redeem(&hub, asked).await;
+    let welcome = redeem(&hub, peer.address, asked).await;
     match &welcome {
         Ok(welcome) => {
             tracing::info!(device = welcome.device, origin = welcome.origin, "gateway enrolled");
@@ -70,13 +72,15 @@ pub(crate) async fn enroll(
         Err(HubError::Code(why)) => {
             hub.note_wrong_code(peer.address);
             tracing::warn!(why, "enrolment refused");
+            let (actor, target) = (Actor::at("nobody", peer.address), serde_json::json!({ "why": why }));
+            hub.change::<_, HubError, _>(actor, What::EnrolRefused, move |_| Ok(((), target))).await?;
         }
         Err(_) => {}
     }
     Ok(Json(welcome?))
 }
 
-async fn redeem(hub: &Hub, mut asked: Enrolment) -> Result<Welcome, HubError> {
+async fn redeem(hub: &Hub, from: IpAddr, mut asked: Enrolment) -> Result<Welcome, HubError> {
     let key = secret::device_key()?;
     let code = Zeroizing::new(secret::normal_code(&asked.code));
     asked.code.zeroize();
@@ -108,6 +112,8 @@ async fn redeem(hub: &Hub, mut asked: Enrolment) -> Result<Welcome, HubError> {
             }
             _ => None,
         };
+        let actor = Actor::at(format!("gateway:{}", enrolled.name), from);
+        tx.audit(&actor, What::Enrol, &serde_json::json!({ "gateway": enrolled.name, "origin": gateway.origin.0 }))?;
         Ok(Welcome {
             device: gateway.device.0,
             origin: gateway.origin.0,

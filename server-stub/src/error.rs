@@ -147,6 +147,18 @@ pub enum HubError {
     /// An enrolment code that does not open anything.
     #[error("{0}")]
     Code(&'static str),
+    /// More wait already than may.
+    #[error("too many passwords are being checked")]
+    Busy,
+    /// Too many wrong names, passwords or codes.
+    #[error("too many tries to log in")]
+    TooManyTries,
+    /// A name, password or code that is wrong, or an account that is closed: which of them is not told.
+    #[error("the name, the password or the code is wrong")]
+    NotLoggedIn,
+    /// Something that the role or the scopes of an account do not allow.
+    #[error("{0}")]
+    NotAllowed(String),
     /// There is no certificate, where one is needed.
     #[error("this connection shows no certificate of a gateway")]
     NoCertificate,
@@ -159,6 +171,9 @@ pub enum HubError {
     /// A request did not come as a proxy passes them on.
     #[error("{0}")]
     Proxied(&'static str),
+    /// The audit is not what was written.
+    #[error("the audit is not what was written:\n{0}")]
+    Audit(String),
     /// Certificates cannot be made or used.
     #[error("certificates: {0}")]
     Certificate(String),
@@ -203,10 +218,14 @@ impl HubError {
     pub fn class(&self) -> Class {
         match self {
             HubError::Config(_) | HubError::Listen { .. } | HubError::File { .. } | HubError::NoHub(_) => Class::Config,
-            HubError::Store(StoreError::Closed | StoreError::Locked(_)) => Class::Offline,
+            HubError::Store(StoreError::Closed | StoreError::Locked(_)) | HubError::Busy | HubError::TooManyTries => {
+                Class::Offline
+            }
             HubError::Store(StoreError::Newer { .. }) => Class::Outdated,
-            HubError::Store(_) | HubError::Random(_) | HubError::Certificate(_) => Class::Broken,
+            HubError::Store(_) | HubError::Random(_) | HubError::Certificate(_) | HubError::Audit(_) => Class::Broken,
             HubError::Code(_)
+            | HubError::NotLoggedIn
+            | HubError::NotAllowed(_)
             | HubError::NoCertificate
             | HubError::ForeignCertificate
             | HubError::ExpiredCertificate
@@ -226,7 +245,10 @@ impl HubError {
             }
             HubError::NoHub(_) => "check --data-dir; `outpost-hub serve` makes a hub in a new folder",
             HubError::Served(_) => "stop it first, or name another folder with --data-dir",
-            HubError::Store(StoreError::Closed | StoreError::Locked(_)) => "try again in a moment",
+            HubError::Store(StoreError::Closed | StoreError::Locked(_)) | HubError::Busy => "try again in a moment",
+            HubError::TooManyTries => "wait a quarter of an hour, then try again",
+            HubError::NotLoggedIn => "try again; at the hub's machine: outpost-hub admin password NAME",
+            HubError::NotAllowed(_) => "ask somebody whose account may",
             HubError::Store(_) => "check the disk, then restore the newest backup of hub.db if it is damaged",
             HubError::Random(_) => "the operating system is broken; nothing was changed",
             HubError::Rules(_) => "correct what is listed; docs/rules.md tells what there can be",
@@ -239,6 +261,9 @@ impl HubError {
                 "the gateway has to be enrolled again: outpost-hub gateway code NAME"
             }
             HubError::Proxied(_) => "check the proxy, and trusted_proxies in the configuration of the hub",
+            HubError::Audit(_) => {
+                "keep this file and its backups as they are, and compare: docs/operations.md says what can be told from what"
+            }
             HubError::Certificate(_) => "nothing was changed; check the names that were given",
             HubError::Missing(_) => "check the spelling; lists show what there is",
             HubError::NameTaken(_) => "ask for its new code, or choose another name",

@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 use serde_json::Value as Json;
-use sync_protocol::id::Source;
+use sync_protocol::id::{Scope, Source};
 use sync_protocol::message::{Condition, Reserve};
 
+use crate::account::Sight;
 use crate::clock::rfc3339;
 use crate::error::{HubError, StoreError};
 use crate::store::{FleetRow, Tx};
@@ -112,15 +113,37 @@ fn view(tx: &mut Tx<'_>, row: FleetRow) -> Result<GatewayView, StoreError> {
     })
 }
 
-/// The whole fleet, by name.
-pub(crate) fn all(tx: &mut Tx<'_>) -> Result<Vec<GatewayView>, StoreError> {
+/// A gateway is seen by who sees its home.
+fn is_seen(sight: &Sight, row: &FleetRow) -> bool {
+    row.scopes.first().map_or_else(|| sight.sees_everything(), |home| sight.sees(home))
+}
+
+/// The fleet as far as it is seen, by name.
+pub(crate) fn all(tx: &mut Tx<'_>, sight: &Sight) -> Result<Vec<GatewayView>, StoreError> {
     let rows = tx.fleet()?;
-    rows.into_iter().map(|row| view(tx, row)).collect()
+    rows.into_iter().filter(|row| is_seen(sight, row)).map(|row| view(tx, row)).collect()
+}
+
+fn row(tx: &mut Tx<'_>, sight: &Sight, name: &str) -> Result<FleetRow, HubError> {
+    let row = tx.gateway_named(name)?.filter(|row| is_seen(sight, row));
+    row.ok_or_else(|| HubError::Missing(format!("gateway named {name}")))
 }
 
 /// One gateway by its name.
-pub(crate) fn one(tx: &mut Tx<'_>, name: &str) -> Result<GatewayView, HubError> {
-    let row = tx.gateway_named(name)?;
-    let row = row.ok_or_else(|| HubError::Missing(format!("gateway named {name}")))?;
+pub(crate) fn one(tx: &mut Tx<'_>, sight: &Sight, name: &str) -> Result<GatewayView, HubError> {
+    let row = row(tx, sight, name)?;
     Ok(view(tx, row)?)
+}
+
+/// Refuses who does not see all that a gateway holds: it would be decided about others' records.
+pub(crate) fn own(tx: &mut Tx<'_>, sight: &Sight, name: &str) -> Result<(), HubError> {
+    check_within(sight, &row(tx, sight, name)?.scopes)
+}
+
+/// Refuses scopes that are not seen whole.
+pub(crate) fn check_within(sight: &Sight, scopes: &[Scope]) -> Result<(), HubError> {
+    match sight.sees_all(scopes) {
+        true => Ok(()),
+        false => Err(HubError::NotAllowed("this gateway holds, or would hold, scopes that you do not see".to_owned())),
+    }
 }

@@ -6,20 +6,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use serde_json::{Value as Json, json};
 use sync_protocol::frame::{Effort, Packer};
 use sync_protocol::id::Scope;
 use sync_protocol::ticket::{ADDRESS_BYTES_MAX, Ticket};
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
+use crate::audit::{Actor, What};
 use crate::clock::now_ms;
 use crate::config::{Config, Tls};
 use crate::error::{HubError, StoreError};
 use crate::given;
+use crate::password::Mill;
 use crate::pki::{self, Authority};
 use crate::secret;
 use crate::sources::WrongCodes;
-use crate::store::{Database, NewGateway, Readers, Tx, Writer};
+use crate::store::{Database, Lasting, NewGateway, Readers, Tx, Writer};
+use crate::tries::Tries;
 
 const PACKERS_KEPT: usize = 8;
 /// How often it is looked at while a program waits for another.
@@ -42,6 +46,8 @@ struct Inner {
     exchanges: Semaphore,
     packers: Mutex<Vec<Packer>>,
     wrong_codes: Mutex<WrongCodes>,
+    mill: Mill,
+    tries: Mutex<Tries>,
     authority: Option<Arc<Authority>>,
 }
 
@@ -71,6 +77,8 @@ impl Hub {
             exchanges: Semaphore::new(config.exchanges_max),
             packers: Mutex::new(Vec::new()),
             wrong_codes: Mutex::default(),
+            mill: Mill::new(),
+            tries: Mutex::default(),
             authority,
             config,
         })))
@@ -86,7 +94,7 @@ impl Hub {
         self.0.authority.as_ref()
     }
 
-    /// What the admin API wants to see.
+    /// What opens the admin API for programs on this machine.
     pub fn admin_token(&self) -> &str {
         &self.0.admin_token
     }
@@ -97,10 +105,18 @@ impl Hub {
     /// # Errors
     /// [`HubError`] if the name is taken, or a scope or the source is not valid.
     pub async fn add_gateway(&self, name: &str, scopes: &[&str], source: &str) -> Result<String, HubError> {
-        let new = new_gateway(name, scopes, source)?;
+        self.add_gateway_as(Actor::hub(), new_gateway(name, scopes, source)?).await
+    }
+
+    /// As [`Hub::add_gateway`], for somebody.
+    pub(crate) async fn add_gateway_as(&self, actor: Actor, new: NewGateway) -> Result<String, HubError> {
         let code = secret::code()?;
         let (given, hours) = (code.clone(), self.0.config.code_hours_valid);
-        self.write(move |tx| add_gateway(tx, &new, &given, hours)).await?;
+        let add = move |tx: &mut Tx<'_>| {
+            add_gateway(tx, &new, &given, hours)?;
+            Ok::<_, HubError>(((), new.target()))
+        };
+        self.change(actor, What::AddGateway, add).await?;
         self.told_code(code).await
     }
 
@@ -120,8 +136,12 @@ impl Hub {
     /// # Errors
     /// [`HubError`] if it does not parse or is not newer than the one in force.
     pub async fn publish_rules(&self, text: &str) -> Result<u64, HubError> {
-        let text = text.to_owned();
-        self.write(move |tx| tx.publish(&text)).await
+        self.publish_rules_as(Actor::hub(), text.to_owned()).await
+    }
+
+    /// As [`Hub::publish_rules`], for somebody.
+    pub(crate) async fn publish_rules_as(&self, actor: Actor, text: String) -> Result<u64, HubError> {
+        self.change(actor, What::PublishRules, move |tx| publish(tx, &text)).await
     }
 
     /// Digest of all records, as gateways compute it over theirs.
@@ -148,6 +168,54 @@ impl Hub {
         E: From<StoreError> + Send + 'static,
     {
         self.0.readers.read(look).await
+    }
+
+    /// Changes something for somebody, and writes down what, in the same transaction.
+    pub(crate) async fn change<T, E, F>(&self, actor: Actor, what: What, act: F) -> Result<T, E>
+    where
+        F: FnOnce(&mut Tx<'_>) -> Result<(T, Json), E> + Send + 'static,
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        self.write(move |tx| {
+            let (done, target) = act(tx)?;
+            tx.audit(&actor, what, &target)?;
+            Ok(done)
+        })
+        .await
+    }
+
+    /// Looks at records for somebody, on a snapshot, and writes that down before anybody sees them.
+    pub(crate) async fn show<T, E, F>(&self, actor: Actor, what: What, look: F) -> Result<T, E>
+    where
+        F: FnOnce(&mut Tx<'_>) -> Result<(T, Json), E> + Send + 'static,
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let (found, target) = self.read(look).await?;
+        self.write::<_, E, _>(move |tx| Ok(tx.audit(&actor, what, &target)?)).await?;
+        Ok(found)
+    }
+
+    /// Where passwords are hashed.
+    pub(crate) fn mill(&self) -> &Mill {
+        &self.0.mill
+    }
+
+    /// How long a session lasts.
+    pub(crate) fn lasting(&self) -> Lasting {
+        let Config { session_idle_minutes, session_hours, .. } = self.0.config;
+        Lasting { idle_ms: i64::from(session_idle_minutes) * 60_000, all_ms: i64::from(session_hours) * 3_600_000 }
+    }
+
+    /// Counts a try to log in, and tells whether it may be made.
+    pub(crate) fn begin_try(&self, from: IpAddr, name: &str) -> bool {
+        self.0.tries.lock().unwrap_or_else(PoisonError::into_inner).begin(from, name, Instant::now())
+    }
+
+    /// Takes back what [`Hub::begin_try`] counted.
+    pub(crate) fn forgive_try(&self, from: IpAddr, name: &str) {
+        self.0.tries.lock().unwrap_or_else(PoisonError::into_inner).forgive(from, name);
     }
 
     pub(crate) fn exchanges(&self) -> &Semaphore {
@@ -258,6 +326,13 @@ pub(crate) fn checked_scopes(scopes: &[impl AsRef<str>]) -> Result<Vec<Scope>, H
         return Err(HubError::Invalid(format!("a gateway has 1 to {limit} scopes; the first is its home")));
     }
     Ok(scopes.iter().map(|scope| Scope::new(scope.as_ref())).collect::<Result<_, _>>()?)
+}
+
+/// Puts rules in force. Tells how many records that freed, and what there is to write down.
+pub(crate) fn publish(tx: &mut Tx<'_>, text: &str) -> Result<(u64, Json), HubError> {
+    let freed = tx.publish(text)?;
+    let version = sync_protocol::hub::Snapshot::rules(tx)?.version;
+    Ok((freed, json!({ "version": version, "freed": freed })))
 }
 
 /// Adds a gateway with a code.

@@ -6,7 +6,10 @@
 //! It speaks TLS 1.3 with certificates of its own authority (`pki`). It keeps no state outside of the database but parsed rules and the
 //! count of wrong codes, so that commands can work on the same file while it serves.
 
+mod account;
 mod api;
+mod audit;
+mod caller;
 pub mod cli;
 mod clock;
 mod config;
@@ -14,12 +17,16 @@ mod desk;
 mod enroll;
 mod error;
 mod exchange;
+mod factor;
 mod fleet;
+mod gate;
 mod given;
 mod hub;
 mod inline;
 mod lock;
+mod login;
 mod page;
+mod password;
 mod patience;
 mod peer;
 mod pem;
@@ -30,10 +37,13 @@ mod secret;
 mod server;
 mod service;
 mod sources;
+mod staff;
 mod store;
 #[cfg(test)]
 mod tests;
+mod totp;
 mod trial;
+mod tries;
 mod view;
 
 pub use config::{Config, SAMPLE, Tls};

@@ -1,30 +1,34 @@
 //! The status page: one table that shows absence as well as presence. Plain HTML, no scripts.
 //!
-//! It asks for the user `admin` with the admin token as the password (Basic, over whatever protects the connection). The
-//! page changes nothing, and the API does not accept Basic, so a foreign page cannot act through the browser.
+//! It is for who is logged in, and shows what he sees. It changes nothing.
 
 use std::fmt::Write;
 
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::extract::{Extension, RawQuery, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::caller::{self, By, Caller, Out};
 use crate::clock::now_ms;
 use crate::error::StoreError;
 use crate::fleet::{self, GatewayView};
 use crate::hub::Hub;
+use crate::peer::Peer;
 use crate::problem::Problem;
-use crate::secret::is_same;
 
 const POLICY: &str =
-    "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+    "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
 const HEAD: &str = "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>
-<meta http-equiv=refresh content=60><title>Outpost hub</title><style>
+<title>Outpost hub</title><style>
 body{font:16px/1.5 system-ui,sans-serif;margin:2rem;color:#111;background:#fff}
 table{border-collapse:collapse}th,td{text-align:left;padding:.4rem .8rem;border-bottom:1px solid #ccc;vertical-align:top}
-td.n{text-align:right;font-variant-numeric:tabular-nums}small{color:#555}.bad{color:#a00;font-weight:600}</style>";
+td.n{text-align:right;font-variant-numeric:tabular-nums}small{color:#555}.bad{color:#a00;font-weight:600}
+input,button{font:inherit;padding:.3rem .5rem}label input{display:block}</style>";
+/// The page asks again by itself, and says so: that keeps nobody logged in.
+const AGAIN: &str = "<meta http-equiv=refresh content='60;url=/?by=timer'>";
+const BY_TIMER: &str = "by=timer";
 const SKEW_BAD_MS: i64 = 5 * 60_000;
 const CONTACT_BAD_MS: i64 = 3 * 24 * 3_600_000;
 
@@ -36,36 +40,60 @@ struct Status {
     quarantined: u64,
 }
 
-/// `GET /`.
-pub(crate) async fn page(State(hub): State<Hub>, headers: HeaderMap) -> Result<Response, Problem> {
-    let expected = format!("Basic {}", base64(format!("admin:{}", hub.admin_token()).as_bytes()));
-    let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if !is_same(shown, &expected) {
-        let ask = [(header::WWW_AUTHENTICATE, "Basic realm=\"Outpost hub: user admin, password as in admin.token\"")];
-        return Ok((StatusCode::UNAUTHORIZED, ask, "user admin, password as in admin.token\n").into_response());
-    }
-    let look = |tx: &mut crate::store::Tx<'_>| {
-        let (records, conflicts) = tx.counts()?;
-        Ok::<_, StoreError>(Status { gateways: fleet::all(tx)?, records, conflicts, quarantined: tx.held_count()? })
-    };
-    let html = render(&hub.read(look).await?, now_ms());
+/// A page on its way out: without scripts, in no frame, and kept nowhere.
+pub(crate) fn html(status: StatusCode, body: &str) -> Response {
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::CACHE_CONTROL, "no-store"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
+        // With `no-referrer` a form would not say from which page it comes.
+        (header::REFERRER_POLICY, "same-origin"),
     ];
-    Ok((headers, html).into_response())
+    (status, headers, format!("{HEAD}{body}")).into_response()
 }
 
-fn render(status: &Status, now_ms: i64) -> String {
-    let mut html = HEAD.to_owned();
+/// `GET /`.
+pub(crate) async fn page(
+    State(hub): State<Hub>,
+    Extension(peer): Extension<Peer>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let is_person = query.as_deref() != Some(BY_TIMER);
+    let caller = match caller::caller(&hub, peer.address, &Method::GET, &headers, is_person).await {
+        Ok(caller) => caller,
+        Err(Out::Broken(error)) => return Err(error.into()),
+        Err(Out::Stranger | Out::ForeignPage) => return Ok(Redirect::to("/login").into_response()),
+    };
+    let sight = caller.sight.clone();
+    let look = move |tx: &mut crate::store::Tx<'_>| {
+        let (records, conflicts) = tx.counts(&sight)?;
+        let quarantined = tx.held_count(&sight)?;
+        Ok::<_, StoreError>(Status { gateways: fleet::all(tx, &sight)?, records, conflicts, quarantined })
+    };
+    Ok(html(StatusCode::OK, &render(&hub.read(look).await?, &caller, now_ms())))
+}
+
+fn render(status: &Status, caller: &Caller, now_ms: i64) -> String {
+    let mut html = AGAIN.to_owned();
     let Status { gateways, records, conflicts, quarantined } = status;
     // Writing to a `String` cannot fail.
+    let _ = write!(html, "<h1>Outpost hub</h1>");
+    if let By::Session { name, .. } = &caller.by {
+        let (name, role) = (escape(name.as_str()), caller.role);
+        let scopes = match caller.sight.sees_everything() {
+            true => "everything".to_owned(),
+            false => escape(&caller.sight.names().join(", ")),
+        };
+        let _ = write!(
+            html,
+            "<form method=post action=/logout>{name}, {role}, sees {scopes} <button>Log out</button> <a href=/second-factor>Second factor</a></form>"
+        );
+    }
     let _ = write!(
         html,
-        "<h1>Outpost hub</h1><p>{records} records, {conflicts} with a conflict to settle, {quarantined} changes in quarantine.</p>
+        "<p>{records} records, {conflicts} with a conflict to settle, {quarantined} changes in quarantine.</p>
          <table><tr><th>Gateway<th>Catchment<th>Last contact<th>Not sent<th>Quarantine<th>Version<th>Card free<th>Clock"
     );
     for gateway in gateways {
@@ -157,7 +185,7 @@ fn size(bytes: u64) -> String {
     }
 }
 
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -180,13 +208,6 @@ pub(crate) fn base64(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_as_in_the_rfc() {
-        for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
-            assert_eq!(base64(plain.as_bytes()), coded);
-        }
-    }
 
     #[test]
     fn names_cannot_break_out_of_the_page() {

@@ -10,6 +10,7 @@ use rustls::pki_types::CertificateDer;
 use serde::Serialize;
 use sync_protocol::id::Device;
 
+use crate::audit::{Actor, What};
 use crate::clock::now_ms;
 use crate::error::HubError;
 use crate::hub::Hub;
@@ -81,6 +82,8 @@ pub(crate) async fn renew(
     };
     let (device, name) = hub.read(move |tx| tx.renewable(&key)).await?.ok_or(HubError::ForeignCertificate)?;
     let issued = authority.renew(certificate, &name, now_ms(), hub.config().certificate_days)?;
+    let (actor, target) = (Actor::at(format!("gateway:{name}"), peer.address), serde_json::json!({ "gateway": name }));
+    hub.change::<_, HubError, _>(actor, What::RenewCertificate, move |_| Ok(((), target))).await?;
     tracing::info!(device = device.0, "certificate renewed");
     Ok(Json(Certified::new(&issued, authority.certificate())))
 }

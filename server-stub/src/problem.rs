@@ -126,7 +126,10 @@ impl From<HubError> for Problem {
             }
             HubError::Proxied(_) => (StatusCode::FORBIDDEN, "not-through-the-proxy", "The request was not let in"),
             HubError::Code(_) => (StatusCode::FORBIDDEN, "code-refused", "The enrolment code was refused"),
-            HubError::Store(StoreError::Closed | StoreError::Locked(_)) => {
+            HubError::NotLoggedIn => (StatusCode::FORBIDDEN, "not-logged-in", "The login was refused"),
+            HubError::NotAllowed(_) => (StatusCode::FORBIDDEN, "not-allowed", "This account may not do that"),
+            HubError::TooManyTries => (StatusCode::TOO_MANY_REQUESTS, "slow-down", "Too many tries"),
+            HubError::Busy | HubError::Store(StoreError::Closed | StoreError::Locked(_)) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "busy", "The hub cannot answer now")
             }
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "broken", "The hub is broken"),

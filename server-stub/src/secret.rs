@@ -4,9 +4,11 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use ring::digest::{SHA256, digest};
 use subtle::ConstantTimeEq;
 use sync_protocol::identity::DeviceKey;
 use sync_protocol::ticket::SECRET_BYTES;
+use zeroize::Zeroizing;
 
 use crate::error::{HubError, StoreError};
 
@@ -63,6 +65,28 @@ pub(crate) fn code_bytes(code: &str) -> [u8; SECRET_BYTES] {
     let digit = |c| LETTERS.iter().position(|letter| char::from(*letter) == c).unwrap_or(0);
     let number = normal_code(code).chars().fold(0u128, |number, c| number << 5 | digit(c) as u128);
     number.to_be_bytes().last_chunk().copied().unwrap_or_default()
+}
+
+/// What is kept of a secret that is random enough not to be guessed from it.
+pub(crate) type Sha256 = [u8; 32];
+
+pub(crate) fn sha256(secret: &[u8]) -> Sha256 {
+    digest(&SHA256, secret).as_ref().try_into().unwrap_or_default()
+}
+
+/// What a session or a program comes in with: 256 bits, in hex digits.
+pub(crate) fn pass() -> Result<Zeroizing<String>, HubError> {
+    Ok(Zeroizing::new(hex(&random::<32>()?)))
+}
+
+/// Salt for a password.
+pub(crate) fn salt() -> Result<[u8; 16], HubError> {
+    random()
+}
+
+/// The secret of a second factor: as long as the hash that it is used with.
+pub(crate) fn totp_key() -> Result<Zeroizing<[u8; 20]>, HubError> {
+    random().map(Zeroizing::new)
 }
 
 /// Bytes from hex digits.

@@ -30,7 +30,7 @@ use crate::patience::{PatientStream, TAKE_SECONDS, patiently};
 use crate::peer::{self, Peer};
 use crate::problem::Problem;
 use crate::sources::Connections;
-use crate::{api, enroll, exchange, page, proxy};
+use crate::{api, enroll, exchange, gate, page, proxy};
 
 /// How long a handshake may take.
 const HANDSHAKE_SECONDS: u64 = 15;
@@ -44,6 +44,10 @@ const FAREWELL_SECONDS: u64 = 10;
 fn router(hub: Hub) -> Router {
     Router::new()
         .route("/", get(page::page))
+        .route("/login", get(gate::login_form).post(gate::log_in))
+        .route("/logout", post(gate::log_out))
+        .route("/second-factor", get(gate::show_factor_form).post(gate::set_factor))
+        .route("/password", get(gate::show_password_form).post(gate::set_password))
         .route("/healthz", get(async || "ok\n"))
         .route("/sync/v1", post(exchange::sync))
         .route("/sync/{version}", post(exchange::sync_of_another))

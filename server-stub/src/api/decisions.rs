@@ -1,7 +1,7 @@
 //! What people decide: conflicts, quarantine, rules.
 
 use axum::body::Bytes;
-use axum::extract::{Query, State};
+use axum::extract::{Extension, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -12,6 +12,8 @@ use sync_protocol::hub::Snapshot;
 use sync_protocol::id::{FieldName, HubSeq, RecordKey};
 
 use super::{json as json_reply, page};
+use crate::audit::What;
+use crate::caller::Caller;
 use crate::desk::{self, Verdict, Who};
 use crate::error::HubError;
 use crate::hub::Hub;
@@ -76,53 +78,86 @@ pub(super) struct Decision {
     why: String,
 }
 
-pub(super) async fn conflicts(State(hub): State<Hub>, Query(listing): Query<Listing>) -> Result<Response, Problem> {
+pub(super) async fn conflicts(
+    State(hub): State<Hub>,
+    Extension(caller): Extension<Caller>,
+    Query(listing): Query<Listing>,
+) -> Result<Response, Problem> {
     let limit = listing.limit();
     let after = listing.after.as_deref().map(RecordKey::parse).transpose().map_err(HubError::from)?;
     let look = move |tx: &mut Tx<'_>| {
-        let found = tx.in_conflict(after.as_ref(), limit)?;
+        let found = tx.in_conflict(&caller.sight, after.as_ref(), limit)?;
         let next = found.last().filter(|_| found.len() == limit).map(|(key, _)| key.to_string());
         let told = found.iter().map(|(key, record)| view::conflict(tx, key, record)).collect::<Result<Vec<_>, _>>()?;
-        Ok(page("conflicts", told, next))
+        let target = json!({ "shown": told.len() });
+        Ok::<_, HubError>((page("conflicts", told, next), target))
     };
-    Ok(json_reply(StatusCode::OK, &hub.read::<_, HubError, _>(look).await?))
+    Ok(json_reply(StatusCode::OK, &hub.show(caller.actor, What::ListConflicts, look).await?))
 }
 
-pub(super) async fn settle(State(hub): State<Hub>, body: Bytes) -> Result<Response, Problem> {
+pub(super) async fn settle(
+    State(hub): State<Hub>,
+    Extension(caller): Extension<Caller>,
+    body: Bytes,
+) -> Result<Response, Problem> {
     let asked: Settlement = problem::json(&body)?;
     let key = RecordKey::new(&asked.r#type, &asked.id).map_err(HubError::from)?;
     let verdict = asked.verdict()?;
-    let who = Who::new(asked.author.as_deref(), None)?;
-    let act = move |tx: &mut Tx<'_>| desk::settle(tx, key, verdict, asked.why, &who);
-    let written = hub.write(act).await?;
+    let who = Who::new(&caller, asked.author.as_deref(), None)?;
+    let act = move |tx: &mut Tx<'_>| {
+        let target = json!({ "record": key.to_string(), "field": asked.field });
+        Ok::<_, HubError>((desk::settle(tx, key, verdict, asked.why, &who)?, target))
+    };
+    let written = hub.change(caller.actor, What::Settle, act).await?;
     let record = &written.captured.record;
     Ok(json_reply(StatusCode::OK, &json!({ "etag": etag(record), "body": render(record) })))
 }
 
-pub(super) async fn quarantine(State(hub): State<Hub>, Query(listing): Query<Listing>) -> Result<Response, Problem> {
+pub(super) async fn quarantine(
+    State(hub): State<Hub>,
+    Extension(caller): Extension<Caller>,
+    Query(listing): Query<Listing>,
+) -> Result<Response, Problem> {
     let limit = listing.limit();
     let after = listing.after.as_deref().map_or(Ok(0), str::parse::<u64>);
     let after = after.map_err(|_| HubError::Invalid("after is a number from `next`".to_owned()))?;
     let look = move |tx: &mut Tx<'_>| {
-        let found = tx.held_page(HubSeq(after), limit)?;
+        let found = tx.held_page(&caller.sight, HubSeq(after), limit)?;
         let next = found.last().filter(|_| found.len() == limit).map(|row| row.held.hseq.0.to_string());
         let told = found.iter().map(|row| view::held(tx, row)).collect::<Result<Vec<_>, _>>()?;
-        Ok(page("quarantine", told, next))
+        let target = json!({ "shown": told.len() });
+        Ok::<_, HubError>((page("quarantine", told, next), target))
     };
-    Ok(json_reply(StatusCode::OK, &hub.read::<_, HubError, _>(look).await?))
+    Ok(json_reply(StatusCode::OK, &hub.show(caller.actor, What::ListQuarantine, look).await?))
 }
 
-pub(super) async fn release(State(hub): State<Hub>, body: Bytes) -> Result<StatusCode, Problem> {
+pub(super) async fn release(
+    State(hub): State<Hub>,
+    Extension(caller): Extension<Caller>,
+    body: Bytes,
+) -> Result<StatusCode, Problem> {
     let asked: Decision = problem::json(&body)?;
     let dot = view::parse_change(&asked.change)?;
-    hub.write(move |tx| desk::release(tx, dot)).await?;
+    let act = move |tx: &mut Tx<'_>| {
+        let key = desk::release(tx, &caller.sight, dot)?;
+        Ok::<_, HubError>(((), json!({ "change": view::change_name(dot), "record": key.to_string() })))
+    };
+    hub.change(caller.actor, What::Release, act).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-pub(super) async fn discard(State(hub): State<Hub>, body: Bytes) -> Result<StatusCode, Problem> {
+pub(super) async fn discard(
+    State(hub): State<Hub>,
+    Extension(caller): Extension<Caller>,
+    body: Bytes,
+) -> Result<StatusCode, Problem> {
     let asked: Decision = problem::json(&body)?;
     let dot = view::parse_change(&asked.change)?;
-    hub.write(move |tx| desk::discard(tx, dot, &asked.why)).await?;
+    let act = move |tx: &mut Tx<'_>| {
+        let key = desk::discard(tx, &caller.sight, dot, &asked.why)?;
+        Ok::<_, HubError>(((), json!({ "change": view::change_name(dot), "record": key.to_string() })))
+    };
+    hub.change(caller.actor, What::Discard, act).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -131,12 +166,18 @@ pub(super) async fn rules(State(hub): State<Hub>) -> Result<Response, Problem> {
     Ok(([(header::CONTENT_TYPE, "application/toml")], rules.text().to_owned()).into_response())
 }
 
-pub(super) async fn publish(State(hub): State<Hub>, headers: HeaderMap, body: Bytes) -> Result<Response, Problem> {
+pub(super) async fn publish(
+    State(hub): State<Hub>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    caller.must_see_everything()?;
     let is_toml = |kind: &HeaderValue| kind.as_bytes().starts_with(b"application/toml");
     if !headers.get(header::CONTENT_TYPE).is_some_and(is_toml) {
         return Err(Problem::bad_request("a rules document is application/toml"));
     }
     let text = String::from_utf8(body.to_vec()).map_err(|_| Problem::bad_request("a rules document is UTF-8"))?;
-    let freed = hub.publish_rules(&text).await?;
+    let freed = hub.publish_rules_as(caller.actor, text).await?;
     Ok(json_reply(StatusCode::OK, &json!({ "freed": freed })))
 }

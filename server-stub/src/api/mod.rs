@@ -1,62 +1,105 @@
 //! The admin API under `/admin/v1`: JSON for people and programs at the centre.
 //!
-//! Whoever shows the admin token may do everything; it is never accepted from a cookie or as Basic, so that no other
-//! site's page can act through an admin's browser.
+//! Who asks is decided in `caller`, what he may do in the table of `routes`, what he sees by the `Sight` that every look at the
+//! store takes. Each change, and each look at records, is written down in the audit.
 
+mod accounts;
+mod audit;
 mod decisions;
 mod gateways;
+mod own;
 mod records;
+mod routes;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::post;
 use serde_json::Value as Json;
 
+use self::routes::Routes;
+use crate::account::Role::{Admin, Operator, Resolver, Viewer};
+use crate::caller::{self, Out};
 use crate::hub::Hub;
+use crate::peer::Peer;
 use crate::problem::Problem;
-use crate::secret::is_same;
 
-pub(crate) fn router(hub: &Hub) -> Router<Hub> {
-    Router::new()
-        .route("/gateways", get(gateways::list).post(gateways::add))
-        .route("/gateways/{name}", get(gateways::show))
-        .route("/gateways/{name}/code", post(gateways::code))
-        .route("/gateways/{name}/scopes", put(gateways::scopes))
-        .route("/gateways/{name}/revoke", post(gateways::revoke))
-        .route("/gateways/{name}/allow", post(gateways::allow))
-        .route("/records/{type}", get(records::list))
-        .route(
-            "/records/{type}/{id}",
-            get(records::show).put(records::put).patch(records::patch).delete(records::delete),
-        )
-        .route("/records/{type}/{id}/history", get(records::history))
-        .route("/export/{type}", get(records::export))
-        .route("/digest", get(records::digest))
-        .route("/rules", get(decisions::rules).put(decisions::publish))
-        .route("/conflicts", get(decisions::conflicts))
-        .route("/conflicts/settle", post(decisions::settle))
-        .route("/quarantine", get(decisions::quarantine))
-        .route("/quarantine/release", post(decisions::release))
-        .route("/quarantine/discard", post(decisions::discard))
-        .fallback(nothing)
-        .layer(from_fn_with_state(hub.clone(), admit))
+fn routes() -> Routes {
+    Routes::new()
+        .get("/session", Viewer, own::show)
+        .delete("/session", Viewer, own::log_out)
+        .get("/second-factor", Viewer, own::new_factor)
+        .put("/second-factor", Viewer, own::set_factor)
+        .delete("/second-factor", Viewer, own::end_factor)
+        .get("/tokens", Viewer, own::tokens)
+        .post("/tokens", Viewer, own::add_token)
+        .delete("/tokens/{label}", Viewer, own::revoke_token)
+        .get("/gateways", Viewer, gateways::list)
+        .get("/gateways/{name}", Viewer, gateways::show)
+        .post("/gateways", Operator, gateways::add)
+        .post("/gateways/{name}/code", Operator, gateways::code)
+        .put("/gateways/{name}/scopes", Operator, gateways::scopes)
+        .post("/gateways/{name}/revoke", Operator, gateways::revoke)
+        .post("/gateways/{name}/allow", Operator, gateways::allow)
+        .get("/records/{type}", Viewer, records::list)
+        .get("/records/{type}/{id}", Viewer, records::show)
+        .get("/records/{type}/{id}/history", Viewer, records::history)
+        .put("/records/{type}/{id}", Resolver, records::put)
+        .patch("/records/{type}/{id}", Resolver, records::patch)
+        .delete("/records/{type}/{id}", Resolver, records::delete)
+        .get("/export/{type}", Operator, records::export)
+        .get("/digest", Viewer, records::digest)
+        .get("/rules", Viewer, decisions::rules)
+        .put("/rules", Admin, decisions::publish)
+        .get("/conflicts", Viewer, decisions::conflicts)
+        .post("/conflicts/settle", Resolver, decisions::settle)
+        .get("/quarantine", Viewer, decisions::quarantine)
+        .post("/quarantine/release", Resolver, decisions::release)
+        .post("/quarantine/discard", Resolver, decisions::discard)
+        .get("/accounts", Admin, accounts::list)
+        .post("/accounts", Admin, accounts::add)
+        .put("/accounts/{name}", Admin, accounts::change)
+        .post("/accounts/{name}/code", Admin, accounts::code)
+        .delete("/accounts/{name}/second-factor", Admin, accounts::end_second_factor)
+        .delete("/accounts/{name}/tokens/{label}", Admin, accounts::revoke_token)
+        .get("/audit", Admin, audit::list)
 }
 
-async fn admit(State(hub): State<Hub>, request: Request, next: Next) -> Response {
-    let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = shown.and_then(|value| value.strip_prefix("Bearer ")).map(str::trim);
-    match token.is_some_and(|token| is_same(token, hub.admin_token())) {
-        true => {
-            let mut response = next.run(request).await;
-            response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-            response
+/// What each path needs, for the tests.
+#[cfg(test)]
+pub(crate) fn table() -> Vec<(&'static str, &'static str, crate::account::Role)> {
+    routes().done().1
+}
+
+pub(crate) fn router(hub: &Hub) -> Router<Hub> {
+    let (guarded, _) = routes().done();
+    // What lets people in has nobody to look at yet.
+    let open = Router::new().route("/session", post(own::log_in)).route("/password", post(own::set_password));
+    guarded.fallback(nothing).layer(from_fn_with_state(hub.clone(), admit)).merge(open)
+}
+
+async fn admit(State(hub): State<Hub>, Extension(peer): Extension<Peer>, mut request: Request, next: Next) -> Response {
+    let found = caller::caller(&hub, peer.address, request.method(), request.headers(), true).await;
+    let mut response = match found {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
         }
-        false => Problem::new(StatusCode::UNAUTHORIZED, "no-token", "The admin token is missing or wrong")
-            .hint("send Authorization: Bearer with what is in admin.token of the data directory")
-            .into_response(),
+        Err(out) => refusal(out).into_response(),
+    };
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn refusal(out: Out) -> Problem {
+    match out {
+        Out::Stranger => Problem::new(StatusCode::UNAUTHORIZED, "no-token", "A token or a login is missing, wrong or over")
+            .hint("send Authorization: Bearer with an API token, or log in; admin.token is for programs on the hub's own machine"),
+        Out::ForeignPage => Problem::new(StatusCode::FORBIDDEN, "foreign-page", "A page of another site asked")
+            .hint("a change by cookie has to say by Sec-Fetch-Site or Origin that it comes from the hub's own page; programs use a token"),
+        Out::Broken(error) => error.into(),
     }
 }
 

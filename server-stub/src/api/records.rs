@@ -1,7 +1,7 @@
 //! Records at the centre: read, write, delete, history, export.
 
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Extension, Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -14,6 +14,9 @@ use sync_protocol::id::{FieldName, RecordKey, RecordType};
 use sync_protocol::rules::lookup;
 
 use super::{json as json_reply, page};
+use crate::account::Sight;
+use crate::audit::What;
+use crate::caller::Caller;
 use crate::desk::{self, Who};
 use crate::error::HubError;
 use crate::hub::Hub;
@@ -85,8 +88,8 @@ impl Condition {
         }
     }
 
-    fn check(&self, tx: &mut Tx<'_>, key: &RecordKey) -> Result<(), Problem> {
-        let tag = desk::present(tx, key)?.map(|record| etag(&record));
+    fn check(&self, tx: &mut Tx<'_>, sight: &Sight, key: &RecordKey) -> Result<(), Problem> {
+        let tag = desk::present(tx, sight, key)?.map(|record| etag(&record));
         let holds = match self {
             Condition::None => true,
             Condition::Absent => tag.is_none(),
@@ -104,18 +107,29 @@ impl Condition {
 
 pub(super) async fn list(
     State(hub): State<Hub>,
+    Extension(caller): Extension<Caller>,
     Path(kind): Path<String>,
     Query(params): Query<Vec<(String, String)>>,
 ) -> Result<Response, Problem> {
     let kind = RecordType::new(&kind).map_err(HubError::from)?;
     let listing = Listing::new(params)?;
-    let (found, next) = hub.read::<_, HubError, _>(move |tx| matching(tx, &kind, listing)).await?;
-    Ok(json_reply(StatusCode::OK, &page("records", found, next)))
+    // The names of fields and no values: what was looked for is often the name of a person.
+    let by: Vec<String> = listing.filters.iter().map(|(field, _)| field.to_string()).collect();
+    let look = move |tx: &mut Tx<'_>| {
+        // What is no id is somebody's text, and stays out.
+        let after = RecordKey::new(kind.as_str(), &listing.after).ok().map(|key| key.id.to_string());
+        let mut target = json!({ "type": kind.as_str(), "after": after, "by": by });
+        let (found, next) = matching(tx, &caller.sight, &kind, listing)?;
+        note(&mut target, "shown", Json::from(found.len()));
+        Ok::<_, HubError>((page("records", found, next), target))
+    };
+    Ok(json_reply(StatusCode::OK, &hub.show(caller.actor, What::ListRecords, look).await?))
 }
 
 /// One page of records, and where the next one begins.
 fn matching(
     tx: &mut Tx<'_>,
+    sight: &Sight,
     kind: &RecordType,
     Listing { limit, mut after, filters }: Listing,
 ) -> Result<(Vec<Json>, Option<String>), HubError> {
@@ -123,7 +137,7 @@ fn matching(
     let mut seen = 0;
     loop {
         let step = if filters.is_empty() { limit } else { SCAN_STEP };
-        let page = tx.page(kind, &after, step)?;
+        let page = tx.page(sight, kind, &after, step)?;
         let is_last = page.len() < step;
         for (key, record) in page {
             seen += 1;
@@ -156,21 +170,29 @@ fn is_equal(found: Option<&Json>, wanted: &str) -> bool {
 
 pub(super) async fn show(
     State(hub): State<Hub>,
+    Extension(caller): Extension<Caller>,
     Path((kind, id)): Path<(String, String)>,
     Query(showing): Query<Showing>,
 ) -> Result<Response, Problem> {
     let key = RecordKey::new(&kind, &id).map_err(HubError::from)?;
     let look = move |tx: &mut Tx<'_>| {
+        let target = json!({ "record": key.to_string() });
         if showing.meta {
-            let record = sync_protocol::hub::Snapshot::record(tx, &key)?;
-            let record = record.ok_or_else(|| HubError::Missing(format!("record {key}")))?;
-            return Ok((etag(&record), view::meta(tx, &key, &record)?));
+            let record = desk::seen(tx, &caller.sight, &key)?;
+            return Ok(((etag(&record), view::meta(tx, &key, &record)?), target));
         }
-        let record = desk::present(tx, &key)?.ok_or_else(|| HubError::Missing(format!("record {key}")))?;
-        Ok((etag(&record), Json::Object(render(&record))))
+        let record = desk::present(tx, &caller.sight, &key)?;
+        let record = record.ok_or_else(|| HubError::Missing(format!("record {key}")))?;
+        Ok::<_, HubError>(((etag(&record), Json::Object(render(&record))), target))
     };
-    let (tag, body) = hub.read::<_, HubError, _>(look).await?;
+    let (tag, body) = hub.show(caller.actor, What::ReadRecord, look).await?;
     Ok(tagged(StatusCode::OK, &tag, &body))
+}
+
+fn note(target: &mut Json, name: &str, value: Json) {
+    if let Some(target) = target.as_object_mut() {
+        target.insert(name.to_owned(), value);
+    }
 }
 
 fn tagged(status: StatusCode, tag: &str, body: &Json) -> Response {
@@ -191,76 +213,93 @@ fn written(written: &Written) -> Response {
     tagged(status, &captured.etag, &Json::Object(render(&captured.record)))
 }
 
+/// What is written down of a write: the record, and for whom a program said that it writes.
+fn target_of(key: &RecordKey, who: &Who) -> Json {
+    json!({ "record": key.to_string(), "author": who.author.as_ref().map(|author| author.as_str().to_owned()) })
+}
+
 pub(super) async fn put(
     State(hub): State<Hub>,
+    Extension(caller): Extension<Caller>,
     Path((kind, id)): Path<(String, String)>,
     Query(writing): Query<Writing>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
     let key = RecordKey::new(&kind, &id).map_err(HubError::from)?;
-    let who = Who::new(writing.author.as_deref(), writing.scope.as_deref())?;
+    let who = Who::new(&caller, writing.author.as_deref(), writing.scope.as_deref())?;
     let body: Map<String, Json> = problem::json(&body)?;
     let condition = Condition::of(&headers);
     let act = move |tx: &mut Tx<'_>| {
-        condition.check(tx, &key)?;
-        Ok::<_, Problem>(desk::put(tx, key, body, &who)?)
+        condition.check(tx, &who.sight, &key)?;
+        let target = target_of(&key, &who);
+        Ok::<_, Problem>((desk::put(tx, key, body, &who)?, target))
     };
-    Ok(written(&hub.write(act).await?))
+    Ok(written(&hub.change(caller.actor, What::WriteRecord, act).await?))
 }
 
 pub(super) async fn patch(
     State(hub): State<Hub>,
+    Extension(caller): Extension<Caller>,
     Path((kind, id)): Path<(String, String)>,
     Query(writing): Query<Writing>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
     let key = RecordKey::new(&kind, &id).map_err(HubError::from)?;
-    let who = Who::new(writing.author.as_deref(), writing.scope.as_deref())?;
+    let who = Who::new(&caller, writing.author.as_deref(), writing.scope.as_deref())?;
     let patch: Map<String, Json> = problem::json(&body)?;
     let condition = Condition::of(&headers);
     let act = move |tx: &mut Tx<'_>| {
-        condition.check(tx, &key)?;
-        let record = desk::present(tx, &key)?.ok_or_else(|| HubError::Missing(format!("record {key}")))?;
+        condition.check(tx, &who.sight, &key)?;
+        let target = target_of(&key, &who);
+        let record = desk::present(tx, &who.sight, &key)?.ok_or_else(|| HubError::Missing(format!("record {key}")))?;
         let mut body = Json::Object(render(&record));
         json_patch::merge(&mut body, &Json::Object(patch));
         let body = body.as_object().cloned().unwrap_or_default();
-        Ok::<_, Problem>(desk::put(tx, key, body, &who)?)
+        Ok::<_, Problem>((desk::put(tx, key, body, &who)?, target))
     };
-    Ok(written(&hub.write(act).await?))
+    Ok(written(&hub.change(caller.actor, What::WriteRecord, act).await?))
 }
 
 pub(super) async fn delete(
     State(hub): State<Hub>,
+    Extension(caller): Extension<Caller>,
     Path((kind, id)): Path<(String, String)>,
     Query(writing): Query<Writing>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let key = RecordKey::new(&kind, &id).map_err(HubError::from)?;
-    let who = Who::new(writing.author.as_deref(), writing.scope.as_deref())?;
+    let who = Who::new(&caller, writing.author.as_deref(), writing.scope.as_deref())?;
     let condition = Condition::of(&headers);
     let act = move |tx: &mut Tx<'_>| {
-        condition.check(tx, &key)?;
-        desk::present(tx, &key)?.ok_or_else(|| HubError::Missing(format!("record {key}")))?;
-        Ok::<_, Problem>(desk::write(tx, key, Intent::Delete, &who)?)
+        condition.check(tx, &who.sight, &key)?;
+        let target = target_of(&key, &who);
+        desk::present(tx, &who.sight, &key)?.ok_or_else(|| HubError::Missing(format!("record {key}")))?;
+        Ok::<_, Problem>((desk::write(tx, key, Intent::Delete, &who)?, target))
     };
-    hub.write(act).await?;
+    hub.change(caller.actor, What::DeleteRecord, act).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn history(
     State(hub): State<Hub>,
+    Extension(caller): Extension<Caller>,
     Path((kind, id)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
     let key = RecordKey::new(&kind, &id).map_err(HubError::from)?;
-    let told = hub.read::<_, HubError, _>(move |tx| Ok(view::history(tx, &key)?)).await?;
+    let look = move |tx: &mut Tx<'_>| {
+        let told = desk::history(tx, &caller.sight, &key)?;
+        let target = json!({ "record": key.to_string(), "shown": told.len() });
+        Ok::<_, HubError>((told, target))
+    };
+    let told = hub.show(caller.actor, What::ReadHistory, look).await?;
     Ok(json_reply(StatusCode::OK, &json!({ "history": told })))
 }
 
-pub(super) async fn digest(State(hub): State<Hub>) -> Result<Response, Problem> {
-    let look = |tx: &mut Tx<'_>| {
-        let sums = tx.scope_sums()?;
+pub(super) async fn digest(State(hub): State<Hub>, Extension(caller): Extension<Caller>) -> Result<Response, Problem> {
+    let look = move |tx: &mut Tx<'_>| {
+        let sums = tx.scope_sums(&caller.sight)?;
         let all = sums.values().fold(0u64, |sum, (digest, _)| sum.wrapping_add(*digest));
         let scopes: Map<String, Json> = sums
             .iter()
@@ -275,23 +314,27 @@ pub(super) async fn digest(State(hub): State<Hub>) -> Result<Response, Problem> 
     Ok(json_reply(StatusCode::OK, &told))
 }
 
-pub(super) async fn export(State(hub): State<Hub>, Path(kind): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn export(
+    State(hub): State<Hub>,
+    Extension(caller): Extension<Caller>,
+    Path(kind): Path<String>,
+) -> Result<Response, Problem> {
     let kind = RecordType::new(&kind).map_err(HubError::from)?;
     let look = move |tx: &mut Tx<'_>| {
-        let mut lines = String::new();
-        let mut after = String::new();
+        let (mut lines, mut after, mut count) = (String::new(), String::new(), 0);
         loop {
-            let page = tx.page(&kind, &after, SCAN_STEP)?;
+            let page = tx.page(&caller.sight, &kind, &after, SCAN_STEP)?;
             for (key, record) in &page {
                 lines.push_str(&view::export_line(key, record));
                 lines.push('\n');
             }
+            count += page.len();
             match page.last() {
                 Some((key, _)) => after = key.id.as_str().to_owned(),
-                None => return Ok(lines),
+                None => return Ok::<_, HubError>((lines, json!({ "type": kind.as_str(), "records": count }))),
             }
         }
     };
-    let lines = hub.read::<_, HubError, _>(look).await?;
+    let lines = hub.show(caller.actor, What::Export, look).await?;
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], lines).into_response())
 }

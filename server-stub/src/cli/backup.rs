@@ -2,16 +2,25 @@
 
 use std::path::Path;
 
+use serde_json::json;
+
 use super::Place;
+use crate::audit::{Actor, What};
 use crate::clock::now_ms;
 use crate::error::HubError;
 use crate::lock::Lock;
-use crate::store::put_back;
+use crate::store::{head_beside, put_back};
 
 /// Copies the database of a hub that may be running.
 pub(super) fn back_up(place: &mut Place<'_>, to: &Path) -> Result<(), HubError> {
+    // Before the copy, so that it is in it.
+    let head = place.write(|tx, actor| {
+        tx.audit(actor, What::Backup, &json!({ "file": to.display().to_string() }))?;
+        Ok(tx.audit_head()?)
+    })?;
     place.database()?.back_up(to, now_ms())?;
     place.say(format!("{} holds the hub as it was a moment ago, and was checked", to.display()));
+    place.say(format!("head of its audit, to be kept elsewhere: {head}"));
     Ok(())
 }
 
@@ -19,11 +28,13 @@ pub(super) fn back_up(place: &mut Place<'_>, to: &Path) -> Result<(), HubError> 
 pub(super) fn restore(place: &mut Place<'_>, from: &Path) -> Result<(), HubError> {
     // Not while a hub is running on it.
     let _lock = Lock::take(&place.data_dir)?;
+    let replaced = head_beside(&place.data_dir);
     let before = put_back(&place.data_dir, from, now_ms())?;
-    let head = place.write(|tx| {
+    let head = place.database()?.write(now_ms(), |tx| {
         tx.note_start()?;
         tx.begin_epoch(u64::try_from(tx.now_ms).unwrap_or(0))?;
-        Ok(sync_protocol::hub::Snapshot::head(tx)?)
+        tx.audit_restore(&Actor::at_the_keyboard(), replaced)?;
+        Ok::<_, HubError>(sync_protocol::hub::Snapshot::head(tx)?)
     })?;
     if let Some(before) = before {
         place.say(format!("what was here is kept as {}", before.display()));

@@ -1,10 +1,12 @@
 //! `outpost-hub conflicts`
 
 use clap::{ArgGroup, Subcommand};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sync_protocol::id::{FieldName, RecordKey};
 
 use super::Place;
+use crate::account::Sight;
+use crate::audit::What;
 use crate::desk::{self, Verdict, Who};
 use crate::error::HubError;
 use crate::view;
@@ -56,10 +58,12 @@ pub(super) fn run(place: &mut Place<'_>, command: Command) -> Result<(), HubErro
     match command {
         Command::List { json, limit, after } => {
             let after = after.map(|after| RecordKey::parse(&after)).transpose()?;
-            let told = place.read(|tx| {
-                let found = tx.in_conflict(after.as_ref(), limit as usize)?;
+            let told = place.change(What::ListConflicts, |tx| {
+                let found = tx.in_conflict(&Sight::everything(), after.as_ref(), limit as usize)?;
                 let told = found.iter().map(|(key, record)| view::conflict(tx, key, record));
-                Ok(told.collect::<Result<Vec<_>, _>>()?)
+                let told = told.collect::<Result<Vec<_>, _>>()?;
+                let target = json!({ "shown": told.len() });
+                Ok((told, target))
             })?;
             match json {
                 true => place.say_json(&told),
@@ -69,13 +73,14 @@ pub(super) fn run(place: &mut Place<'_>, command: Command) -> Result<(), HubErro
         }
         Command::Settle { record, field, value, remove, delete, keep: _, why, author } => {
             let key = RecordKey::parse(&record)?;
+            let target = json!({ "record": record, "field": field, "author": author });
             let verdict = match (field, value, remove) {
                 (Some(field), Some(value), _) => Verdict::Value(FieldName::new(&field)?, json_or_text(&value)),
                 (Some(field), None, true) => Verdict::Remove(FieldName::new(&field)?),
                 _ => Verdict::Delete(delete),
             };
-            let who = Who::new(author.as_deref(), None)?;
-            place.write(|tx| desk::settle(tx, key, verdict, why, &who))?;
+            let who = Who::at_the_keyboard(author.as_deref())?;
+            place.change(What::Settle, |tx| Ok((desk::settle(tx, key, verdict, why, &who)?, target)))?;
             place.say("settled");
         }
     }

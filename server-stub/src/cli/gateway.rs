@@ -9,6 +9,8 @@ use serde_json::json;
 use sync_protocol::ticket::Ticket;
 
 use super::Place;
+use crate::account::Sight;
+use crate::audit::What;
 use crate::config::Tls;
 use crate::error::HubError;
 use crate::fleet::{self, GatewayView};
@@ -85,16 +87,16 @@ pub(super) fn run(place: &mut Place<'_>, command: Command) -> Result<(), HubErro
         Command::Add { name, scopes, everything, source, json } => {
             let new = new_gateway(&name, &wanted(scopes, everything)?, &source)?;
             let code = secret::code()?;
-            place.write(|tx| add_gateway(tx, &new, &code, hours))?;
+            place.change(What::AddGateway, |tx| Ok((add_gateway(tx, &new, &code, hours)?, new.target())))?;
             say_code(place, &name, &code, json)?;
         }
         Command::Code { name, json } => {
             let code = secret::code()?;
-            place.write(|tx| give_code(tx, &name, &code, hours))?;
+            place.change(What::GiveCode, |tx| Ok((give_code(tx, &name, &code, hours)?, json!({ "gateway": name }))))?;
             say_code(place, &name, &code, json)?;
         }
         Command::List { json } => {
-            let gateways = place.read(|tx| Ok(fleet::all(tx)?))?;
+            let gateways = place.read(|tx| Ok(fleet::all(tx, &Sight::everything())?))?;
             match json {
                 true => place.say_json(&gateways),
                 false if gateways.is_empty() => place.say("none"),
@@ -102,26 +104,31 @@ pub(super) fn run(place: &mut Place<'_>, command: Command) -> Result<(), HubErro
             }
         }
         Command::Show { name, json } => {
-            let gateway = place.read(|tx| fleet::one(tx, &name))?;
+            let gateway = place.read(|tx| fleet::one(tx, &Sight::everything(), &name))?;
             match json {
                 true => place.say_json(&gateway),
                 false => say_all(place, &gateway),
             }
         }
         Command::Scopes { name, scopes, everything } => {
-            let scopes = checked_scopes(&wanted(scopes, everything)?)?;
-            place.write(|tx| tx.set_scopes(&name, scopes))?;
+            let scopes = wanted(scopes, everything)?;
+            let target = json!({ "gateway": name, "scopes": scopes });
+            let scopes = checked_scopes(&scopes)?;
+            place.change(What::SetScopes, |tx| Ok((tx.set_scopes(&name, scopes)?, target)))?;
             place.say(format!("{name} hears of its scopes with its next sync"));
         }
         Command::Revoke { name } => {
-            place.write(|tx| tx.revoke(&name))?;
+            place.change(What::Revoke, |tx| Ok((tx.revoke(&name)?, json!({ "gateway": name }))))?;
             place.say(format!("{name} is shut out; what it still sends goes into quarantine"));
             place.say(format!(
                 "`gateway code {name}` lets a new card in under its name, `gateway allow {name}` this one again"
             ));
         }
         Command::Allow { name } => {
-            let freed = place.write(|tx| tx.allow(&name))?;
+            let freed = place.change(What::Allow, |tx| {
+                let freed = tx.allow(&name)?;
+                Ok((freed, json!({ "gateway": name, "freed": freed })))
+            })?;
             place.say(format!("{name} may sync again; {freed} records of it left quarantine"));
         }
     }

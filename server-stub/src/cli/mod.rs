@@ -1,5 +1,7 @@
 //! The command line. Commands work on the database itself, whether or not the hub is being served from it.
 
+mod admin;
+mod audit;
 mod backup;
 mod conflicts;
 mod gateway;
@@ -14,9 +16,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
+use serde_json::{Value as Json, json};
 use sync_protocol::ticket::ADDRESS_BYTES_MAX;
 use zeroize::Zeroizing;
 
+use crate::account::{AccountName, Role, Sight};
+use crate::audit::{Actor, What};
 use crate::clock::now_ms;
 use crate::config::{Config, SAMPLE, Tls};
 use crate::error::HubError;
@@ -24,7 +29,8 @@ use crate::hub::{Hub, authority_of, open_database, open_existing};
 use crate::lock::Lock;
 use crate::server::{serve, serve_tls};
 use crate::service;
-use crate::store::{Database, Tx};
+use crate::staff::{self, Boss};
+use crate::store::{Database, Tx, head_beside};
 
 /// The centre of an Outpost fleet: takes in what gateways send, merges it, and shows what has not arrived.
 ///
@@ -52,12 +58,21 @@ struct Common {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make a hub that gateways reach at this address, or say that its address has changed
+    /// Make a hub that gateways reach at this address, or say that its address has changed; with its first account, if it has none
     Init {
         /// Host and port as gateways reach it, such as hub.example.org:8480; without a port, that of `listen`
         #[arg(long, value_name = "HOST[:PORT]")]
         name: String,
+        /// The name of the first account, which may do everything; nothing happens if there are accounts
+        #[arg(long, value_name = "NAME", default_value = "admin")]
+        admin: AccountName,
     },
+    /// Accounts of people at the centre, and tokens of their programs
+    #[command(subcommand)]
+    Admin(admin::Command),
+    /// Who did what: verify, export, the head to keep elsewhere
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Certificates, to give them to other programs
     #[command(subcommand)]
     Certificate(CertificateCommand),
@@ -136,8 +151,26 @@ impl Place<'_> {
         self.database()?.read(now_ms(), look)
     }
 
-    fn write<T>(&self, act: impl FnOnce(&mut Tx<'_>) -> Result<T, HubError>) -> Result<T, HubError> {
-        self.database()?.write(now_ms(), act)
+    /// Does something in one transaction that writes down itself what it did, by whoever types.
+    fn write<T>(&self, act: impl FnOnce(&mut Tx<'_>, &Actor) -> Result<T, HubError>) -> Result<T, HubError> {
+        let beside = head_beside(&self.data_dir);
+        self.database()?.write(now_ms(), |tx| {
+            tx.audit_start(beside)?;
+            act(tx, &Actor::at_the_keyboard())
+        })
+    }
+
+    /// Changes something, or shows records, and writes that down in the same transaction.
+    fn change<T>(
+        &self,
+        what: What,
+        act: impl FnOnce(&mut Tx<'_>) -> Result<(T, Json), HubError>,
+    ) -> Result<T, HubError> {
+        self.write(|tx, actor| {
+            let (done, target) = act(tx)?;
+            tx.audit(actor, what, &target)?;
+            Ok(done)
+        })
     }
 
     /// Prints a line. A reader that went away is no error of ours.
@@ -163,7 +196,9 @@ pub fn run(cli: Cli, out: &mut dyn Write) -> Result<(), HubError> {
     let data_dir = config.data_dir(cli.common.data_dir.as_deref())?;
     let mut place = Place { config, data_dir, out };
     match cli.command {
-        Command::Init { name } => init(&mut place, &name),
+        Command::Init { name, admin } => init(&mut place, &name, &admin),
+        Command::Admin(command) => admin::run(&mut place, command),
+        Command::Audit(command) => audit::run(&mut place, command),
         Command::Certificate(command) => certificate(&mut place, &command),
         Command::Serve { listen } => serve_command(&mut place, listen),
         Command::Gateway(command) => gateway::run(&mut place, command),
@@ -197,7 +232,12 @@ fn serve_command(place: &mut Place<'_>, listen: Option<SocketAddr>) -> Result<()
     runtime.block_on(async {
         let hub = Hub::open_with(&place.data_dir, place.config.clone())?;
         let listener = tokio::net::TcpListener::bind(address).await.map_err(refused)?;
-        hub.write(|tx| tx.note_start()).await?;
+        let beside = head_beside(&place.data_dir);
+        hub.write(move |tx| {
+            tx.audit_start(beside)?;
+            tx.note_start()
+        })
+        .await?;
         let bound = listener.local_addr().map_err(refused)?;
         let tls = place.config.tls;
         if tls == Tls::Off && !bound.ip().is_loopback() {
@@ -234,7 +274,7 @@ fn serve_command(place: &mut Place<'_>, listen: Option<SocketAddr>) -> Result<()
 }
 
 /// Makes the hub of a folder, if there is none, and keeps under which address gateways reach it.
-fn init(place: &mut Place<'_>, name: &str) -> Result<(), HubError> {
+fn init(place: &mut Place<'_>, name: &str, admin: &AccountName) -> Result<(), HubError> {
     let address = with_port(name, place.config.listen.port());
     let is_fine = |c: char| c.is_ascii_alphanumeric() || "-.:[]".contains(c);
     if name.is_empty() || address.len() > ADDRESS_BYTES_MAX || !address.chars().all(is_fine) {
@@ -244,8 +284,20 @@ fn init(place: &mut Place<'_>, name: &str) -> Result<(), HubError> {
     let authority = authority_of(&mut database, &place.config)?;
     // So that a name that no certificate can have is refused now, and files that no gateway would trust.
     Arc::new(authority).listener(&place.config, &address, place.config.listen.ip())?;
-    database.write(now_ms(), |tx| tx.set_address(&address))?;
+    let hours = place.config.code_hours_valid;
+    let code = place.write(|tx, actor| {
+        tx.set_address(&address)?;
+        tx.audit(actor, What::SetAddress, &json!({ "address": address }))?;
+        if !tx.accounts()?.is_empty() {
+            return Ok(None);
+        }
+        let boss = Boss { actor: actor.clone(), sight: Sight::everything() };
+        staff::add(tx, &boss, (admin, Role::Admin, &Sight::everything()), hours).map(Some)
+    })?;
     place.say(format!("gateways reach this hub at https://{address}; it hears of that when it is started again"));
+    if let Some(code) = code {
+        admin::say_code(place, admin, &code)?;
+    }
     Ok(())
 }
 
@@ -270,7 +322,10 @@ fn certificate(place: &mut Place<'_>, command: &CertificateCommand) -> Result<()
             let address = kept.map(|kept| kept.address).filter(|address| !address.is_empty());
             let unnamed =
                 || HubError::Config("say the hub's name first: outpost-hub init --name hub.example.org".to_owned());
-            authority.for_proxy(&address.ok_or_else(unnamed)?, now_ms(), *days)?
+            let address = address.ok_or_else(unnamed)?;
+            let made = authority.for_proxy(&address, now_ms(), *days)?;
+            place.change(What::GiveCertificate, |_| Ok(((), json!({ "address": address, "days": days }))))?;
+            made
         }
     };
     place.say(text.trim_end());

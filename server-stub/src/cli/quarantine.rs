@@ -1,9 +1,12 @@
 //! `outpost-hub quarantine`
 
 use clap::Subcommand;
+use serde_json::json;
 use sync_protocol::id::HubSeq;
 
 use super::Place;
+use crate::account::Sight;
+use crate::audit::What;
 use crate::desk;
 use crate::error::HubError;
 use crate::view;
@@ -35,14 +38,16 @@ pub(super) enum Command {
 }
 
 pub(super) fn run(place: &mut Place<'_>, command: &Command) -> Result<(), HubError> {
+    let everything = Sight::everything();
     match command {
-        Command::List { json, limit } => {
-            let (held, told) = place.read(|tx| {
-                let held = tx.held_page(HubSeq::NONE, *limit as usize)?;
+        Command::List { json: as_json, limit } => {
+            let (held, told) = place.change(What::ListQuarantine, |tx| {
+                let held = tx.held_page(&everything, HubSeq::NONE, *limit as usize)?;
                 let told = held.iter().map(|row| view::held(tx, row)).collect::<Result<Vec<_>, _>>()?;
-                Ok((held, told))
+                let target = json!({ "shown": told.len() });
+                Ok(((held, told), target))
             })?;
-            match json {
+            match as_json {
                 true => place.say_json(&told),
                 false if held.is_empty() => place.say("none"),
                 false => held.iter().for_each(|row| {
@@ -53,12 +58,18 @@ pub(super) fn run(place: &mut Place<'_>, command: &Command) -> Result<(), HubErr
         }
         Command::Release { change } => {
             let dot = view::parse_change(change)?;
-            place.write(|tx| desk::release(tx, dot))?;
+            place.change(What::Release, |tx| {
+                let key = desk::release(tx, &everything, dot)?;
+                Ok(((), json!({ "change": change, "record": key.to_string() })))
+            })?;
             place.say("applied");
         }
         Command::Discard { change, why } => {
             let dot = view::parse_change(change)?;
-            place.write(|tx| desk::discard(tx, dot, why))?;
+            place.change(What::Discard, |tx| {
+                let key = desk::discard(tx, &everything, dot, why)?;
+                Ok(((), json!({ "change": change, "record": key.to_string() })))
+            })?;
             place.say("dropped");
         }
     }

@@ -1,10 +1,13 @@
 //! `outpost-hub records`
 
 use clap::Subcommand;
-use sync_protocol::hub::Snapshot;
+use serde_json::json;
 use sync_protocol::id::RecordKey;
 
 use super::Place;
+use crate::account::Sight;
+use crate::audit::What;
+use crate::desk;
 use crate::error::HubError;
 use crate::view;
 
@@ -23,13 +26,18 @@ pub(super) enum Command {
 pub(super) fn run(place: &mut Place<'_>, command: Command) -> Result<(), HubError> {
     let Command::Show { record, history } = command;
     let key = RecordKey::parse(&record)?;
-    let told = place.read(|tx| {
-        let record = tx.record(&key)?;
-        match (history, record) {
-            (true, _) => Ok(serde_json::json!({ "history": view::history(tx, &key)? })),
-            (false, Some(record)) => Ok(view::meta(tx, &key, &record)?),
-            (false, None) => Err(HubError::Missing(format!("record {key}"))),
-        }
+    let everything = Sight::everything();
+    let what = if history { What::ReadHistory } else { What::ReadRecord };
+    let told = place.change(what, |tx| {
+        let target = json!({ "record": key.to_string() });
+        let told = match history {
+            true => json!({ "history": desk::history(tx, &everything, &key)? }),
+            false => {
+                let record = desk::seen(tx, &everything, &key)?;
+                view::meta(tx, &key, &record)?
+            }
+        };
+        Ok((told, target))
     })?;
     place.say_json(&told);
     Ok(())

@@ -6,7 +6,9 @@ use clap::Subcommand;
 use sync_protocol::rules::Rules;
 
 use super::{Place, read_file};
+use crate::audit::What;
 use crate::error::HubError;
+use crate::hub::publish;
 use crate::trial::{self, Difference, Report};
 
 #[derive(Debug, Subcommand)]
@@ -39,7 +41,7 @@ pub(super) fn run(place: &mut Place<'_>, command: Command) -> Result<(), HubErro
         }
         Command::Publish { file } => {
             let text = read_file(&file)?;
-            let freed = place.write(|tx| tx.publish(&text))?;
+            let freed = place.change(What::PublishRules, |tx| publish(tx, &text))?;
             place.say(format!("in force; {freed} records were freed from quarantine"));
         }
         Command::Test { file, json } => {

@@ -27,6 +27,14 @@ pub(crate) struct NewGateway {
     pub(crate) source: String,
 }
 
+impl NewGateway {
+    /// What the audit says of it.
+    pub(crate) fn target(&self) -> serde_json::Value {
+        let scopes: Vec<&str> = self.scopes.iter().map(Scope::as_str).collect();
+        serde_json::json!({ "gateway": self.name, "scopes": scopes, "source": self.source })
+    }
+}
+
 /// What a gateway gets for its code.
 #[derive(Debug)]
 pub(crate) struct Enrolled {

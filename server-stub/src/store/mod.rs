@@ -4,6 +4,8 @@
 //! it. A [`Tx`] is one transaction, and is the hub's [`sync_protocol::hub::Store`]. Nothing is remembered outside of a
 //! transaction but parsed rules by their version, because commands of the same program write the file while it is served.
 
+mod accounts;
+mod audit;
 mod authority;
 mod backup;
 mod conditions;
@@ -18,12 +20,13 @@ mod records;
 mod rescue;
 mod rules;
 mod tx;
+mod visits;
 mod writer;
 
 use std::fs::{OpenOptions, Permissions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,21 +34,26 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, TransactionBehavior};
 use sync_protocol::rules::Rules;
 
+pub(crate) use accounts::Locks;
+pub(crate) use audit::head_beside;
 pub(crate) use backup::put_back;
 pub(crate) use enrolment::NewGateway;
 pub(crate) use fleet::{Contact, FleetRow};
 pub(crate) use quarantine::HeldRow;
 pub(crate) use readers::Readers;
 pub use tx::Tx;
+pub(crate) use visits::{Lasting, Token};
 pub(crate) use writer::Writer;
 
+use self::audit::Audited;
 use crate::error::StoreError;
 
-const SCHEMA: [&str; 4] = [
+const SCHEMA: [&str; 5] = [
     include_str!("schema-1.sql"),
     include_str!("schema-2.sql"),
     include_str!("schema-3.sql"),
     include_str!("schema-4.sql"),
+    include_str!("schema-5.sql"),
 ];
 const BUSY_SECONDS: u64 = 20;
 const STATEMENTS_CACHED: usize = 96;
@@ -58,6 +66,8 @@ const READER_CACHE_KIB: i64 = 2_000;
 pub(crate) struct Database {
     conn: Connection,
     rules: Option<Arc<Rules>>,
+    /// Where the file is.
+    folder: PathBuf,
 }
 
 impl Database {
@@ -75,7 +85,8 @@ impl Database {
         conn.pragma_update(None, "synchronous", "FULL")?;
         conn.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
         migrate(&mut conn)?;
-        Ok(Database { conn, rules: None })
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        Ok(Database { conn, rules: None, folder })
     }
 
     /// Opens the file to read beside its writer. Whoever writes on this connection after all gets an error.
@@ -97,8 +108,20 @@ impl Database {
         let mut tx = Tx::new(&transaction, &mut self.rules, now_ms);
         let result = act(&mut tx)?;
         tx.finish()?;
+        let audited = tx.audited;
         transaction.commit().map_err(StoreError::from)?;
+        self.tell_head(audited);
         Ok(result)
+    }
+
+    /// Writes the head of the audit beside the file, if it moved. What it tells of is on disk by then.
+    fn tell_head(&self, audited: Audited) {
+        if audited == Audited::No {
+            return;
+        }
+        if let Err(error) = audit::write_head(&self.conn, &self.folder, audited) {
+            tracing::warn!(%error, "the head of the audit could not be written beside the database");
+        }
     }
 
     #[cfg(test)]

@@ -2,12 +2,14 @@
 
 use rusqlite::{OptionalExtension, Row, params};
 use sync_protocol::hub::{HeldOp, review_all};
-use sync_protocol::id::{Device, Dot, HubSeq, Origin, RecordKey};
+use sync_protocol::id::{Device, Dot, HubSeq, Origin, RecordKey, Scope};
 use sync_protocol::record::Op;
 
 use super::Tx;
 use super::history::as_it_counts;
+use super::records::seen;
 use super::tx::{bits, columns, number, small};
+use crate::account::Sight;
 use crate::error::StoreError;
 
 /// An op in quarantine, as people see it.
@@ -19,10 +21,21 @@ pub(crate) struct HeldRow {
     pub(crate) gateway: String,
     /// When it arrived, milliseconds since 1970.
     pub(crate) received_ms: i64,
+    /// Who sees this scope sees it: that of the record, if there is one, else the home of the gateway.
+    pub(crate) scope: Scope,
 }
 
-const COLUMNS: &str = "SELECT q.hseq, q.device, q.reason, h.op, coalesce(g.name, 'hub'), h.received_ms, q.seen,
-    q.for_person FROM quarantine q JOIN history h USING (origin, stream, seq) LEFT JOIN gateways g USING (device)";
+/// Who sees this scope sees the op: that of the record, if there is one, else the first of the gateway's, which are kept as
+/// `["a/b","c"]`.
+const SCOPE: &str = "coalesce(r.scope, substr(g.scopes, 3, instr(substr(g.scopes, 3), '\"') - 1), '')";
+
+fn select(condition: &str) -> String {
+    format!(
+        "SELECT q.hseq, q.device, q.reason, h.op, coalesce(g.name, 'hub'), h.received_ms, q.seen, q.for_person, {SCOPE}
+         FROM quarantine q JOIN history h USING (origin, stream, seq) LEFT JOIN gateways g USING (device)
+         LEFT JOIN records r ON r.type = q.type AND r.id = q.id WHERE {condition}"
+    )
+}
 
 impl Tx<'_> {
     pub(super) fn put_held(&mut self, held: &HeldOp, waits_for: &[RecordKey]) -> Result<(), StoreError> {
@@ -68,7 +81,7 @@ impl Tx<'_> {
 
     /// An op in quarantine by its dot.
     pub(crate) fn held_at(&mut self, at: Dot) -> Result<Option<HeldRow>, StoreError> {
-        let sql = format!("{COLUMNS} WHERE q.origin = ?1 AND q.stream = ?2 AND q.seq = ?3");
+        let sql = select("q.origin = ?1 AND q.stream = ?2 AND q.seq = ?3");
         let found = self.sql(&sql)?.query_row(columns(at), |row| Ok(held_row(row))).optional()?;
         found.transpose()
     }
@@ -89,7 +102,7 @@ impl Tx<'_> {
         if !self.may_hold()? {
             return Ok(Vec::new());
         }
-        let sql = "SELECT q.hseq, q.device, q.reason, h.op, '', h.received_ms, q.seen, q.for_person
+        let sql = "SELECT q.hseq, q.device, q.reason, h.op, '', h.received_ms, q.seen, q.for_person, ''
             FROM quarantine q INDEXED BY quarantine_record JOIN history h USING (origin, stream, seq)
             WHERE q.type = ?1 AND q.id = ?2 AND q.origin = ?3 ORDER BY q.hseq";
         let mut select = self.sql(sql)?;
@@ -126,11 +139,11 @@ impl Tx<'_> {
         Ok(groups)
     }
 
-    /// Ops in quarantine in order of arrival, after `after`: at most `limit`.
-    pub(crate) fn held_page(&mut self, after: HubSeq, limit: usize) -> Result<Vec<HeldRow>, StoreError> {
-        let sql = format!("{COLUMNS} WHERE q.hseq > ?1 ORDER BY q.hseq LIMIT ?2");
+    /// Ops in quarantine that are seen, in order of arrival, after `after`: at most `limit`.
+    pub(crate) fn held_page(&mut self, sight: &Sight, after: HubSeq, limit: usize) -> Result<Vec<HeldRow>, StoreError> {
+        let sql = select(&format!("q.hseq > ?1 AND {} ORDER BY q.hseq LIMIT ?2", seen(SCOPE, sight)));
         let mut select = self.sql(&sql)?;
-        let mut rows = select.query([bits(after.0), bits(limit as u64)])?;
+        let mut rows = select.query(params![bits(after.0), bits(limit as u64)])?;
         let mut held = Vec::new();
         while let Some(row) = rows.next()? {
             held.push(held_row(row)?);
@@ -138,9 +151,14 @@ impl Tx<'_> {
         Ok(held)
     }
 
-    /// How many ops wait.
-    pub(crate) fn held_count(&mut self) -> Result<u64, StoreError> {
-        Ok(number(self.sql("SELECT count(*) FROM quarantine")?.query_row([], |row| row.get(0))?))
+    /// How many ops wait that are seen.
+    pub(crate) fn held_count(&mut self, sight: &Sight) -> Result<u64, StoreError> {
+        let sql = format!(
+            "SELECT count(*) FROM quarantine q LEFT JOIN gateways g USING (device)
+             LEFT JOIN records r ON r.type = q.type AND r.id = q.id WHERE {}",
+            seen(SCOPE, sight)
+        );
+        Ok(number(self.sql(&sql)?.query_row([], |row| row.get(0))?))
     }
 
     /// Judges what one origin has in quarantine on one record anew. Tells whether it was freed.
@@ -164,7 +182,8 @@ fn held_row(row: &Row<'_>) -> Result<HeldRow, StoreError> {
         reason: row.get(2)?,
         for_person: row.get(7)?,
     };
-    Ok(HeldRow { held, gateway: row.get(4)?, received_ms: row.get(5)? })
+    let scope = Scope::new(&row.get::<_, String>(8)?)?;
+    Ok(HeldRow { held, gateway: row.get(4)?, received_ms: row.get(5)?, scope })
 }
 
 fn group(row: &Row<'_>) -> Result<(RecordKey, Origin), StoreError> {

@@ -12,6 +12,7 @@ use sync_protocol::rules::{Rule, Rules, ScopeKey};
 
 use super::Tx;
 use super::tx::{bits, number};
+use crate::account::Sight;
 use crate::error::StoreError;
 
 /// A record as it is on disk.
@@ -163,14 +164,17 @@ impl Tx<'_> {
         Ok(sum)
     }
 
-    /// Digest and number of records of each scope, deleted ones included.
-    pub(crate) fn scope_sums(&mut self) -> Result<BTreeMap<Scope, (u64, u64)>, StoreError> {
+    /// Digest and number of records of each scope that is seen, deleted ones included.
+    pub(crate) fn scope_sums(&mut self, sight: &Sight) -> Result<BTreeMap<Scope, (u64, u64)>, StoreError> {
         self.write_sums()?;
         let mut select = self.sql("SELECT scope, digest, records FROM scope_digest")?;
         let mut rows = select.query([])?;
         let mut sums = BTreeMap::new();
         while let Some(row) = rows.next()? {
-            sums.insert(Scope::new(&row.get::<_, String>(0)?)?, (number(row.get(1)?), number(row.get(2)?)));
+            let scope = Scope::new(&row.get::<_, String>(0)?)?;
+            if sight.sees(&scope) {
+                sums.insert(scope, (number(row.get(1)?), number(row.get(2)?)));
+            }
         }
         Ok(sums)
     }
@@ -189,15 +193,18 @@ impl Tx<'_> {
         Ok(items)
     }
 
-    /// Records of a type after `after`, in order of their ids and without deleted ones: at most `limit`.
+    /// Records of a type after `after` that are seen, in order of their ids and without deleted ones: at most `limit`.
     pub(crate) fn page(
         &mut self,
+        sight: &Sight,
         record_type: &RecordType,
         after: &str,
         limit: usize,
     ) -> Result<Vec<(RecordKey, Record)>, StoreError> {
-        let mut select = self
-            .sql("SELECT id, cells FROM records WHERE type = ?1 AND id > ?2 AND NOT is_deleted ORDER BY id LIMIT ?3")?;
+        let seen = seen("scope", sight);
+        let mut select = self.sql(&format!(
+            "SELECT id, cells FROM records WHERE type = ?1 AND id > ?2 AND NOT is_deleted AND {seen} ORDER BY id LIMIT ?3"
+        ))?;
         let mut rows = select.query(params![record_type.as_str(), after, bits(limit as u64)])?;
         let mut records = Vec::new();
         while let Some(row) = rows.next()? {
@@ -207,16 +214,18 @@ impl Tx<'_> {
         Ok(records)
     }
 
-    /// Records with something that a person could settle, after `after`: at most `limit`.
+    /// Records that are seen, with something that a person could settle, after `after`: at most `limit`.
     pub(crate) fn in_conflict(
         &mut self,
+        sight: &Sight,
         after: Option<&RecordKey>,
         limit: usize,
     ) -> Result<Vec<(RecordKey, Record)>, StoreError> {
-        let mut select = self.sql(
+        let seen = seen("scope", sight);
+        let mut select = self.sql(&format!(
             "SELECT type, id, cells FROM records INDEXED BY records_conflict
-             WHERE conflicts > 0 AND (type, id) > (?1, ?2) ORDER BY type, id LIMIT ?3",
-        )?;
+             WHERE conflicts > 0 AND (type, id) > (?1, ?2) AND {seen} ORDER BY type, id LIMIT ?3"
+        ))?;
         let (kind, id) = after.map_or(("", ""), |key| (key.record_type.as_str(), key.id.as_str()));
         let mut rows = select.query(params![kind, id, bits(limit as u64)])?;
         let mut found = Vec::new();
@@ -227,12 +236,12 @@ impl Tx<'_> {
         Ok(found)
     }
 
-    /// How many records there are, deleted ones included, and how many have something to settle.
-    pub(crate) fn counts(&mut self) -> Result<(u64, u64), StoreError> {
-        let records = self.scope_sums()?.values().map(|(_, records)| records).sum();
-        let conflicts: i64 = self
-            .sql("SELECT count(*) FROM records INDEXED BY records_conflict WHERE conflicts > 0")?
-            .query_row([], |row| row.get(0))?;
+    /// How many records are seen, deleted ones included, and how many of them have something to settle.
+    pub(crate) fn counts(&mut self, sight: &Sight) -> Result<(u64, u64), StoreError> {
+        let records = self.scope_sums(sight)?.values().map(|(_, records)| records).sum();
+        let seen = seen("scope", sight);
+        let sql = format!("SELECT count(*) FROM records INDEXED BY records_conflict WHERE conflicts > 0 AND {seen}");
+        let conflicts: i64 = self.sql(&sql)?.query_row([], |row| row.get(0))?;
         Ok((records, number(conflicts)))
     }
 
@@ -256,6 +265,21 @@ impl Tx<'_> {
                 .execute(params![key.record_type.as_str(), key.id.as_str(), conflicts, is_deleted])?;
         }
         Ok(())
+    }
+}
+
+/// SQL for "the scope in this column is seen". It stands before each `LIMIT`, so that what is not seen takes no place on a page. The names
+/// of scopes have no letters in them that would have to be quoted.
+pub(super) fn seen(column: &str, sight: &Sight) -> String {
+    if sight.sees_everything() {
+        return "1".to_owned();
+    }
+    // `/` is followed by `0`: between the two lies everything below a scope.
+    let one = |scope: &Scope| format!("{column} = '{scope}' OR {column} > '{scope}/' AND {column} < '{scope}0'");
+    let any: Vec<String> = sight.scopes().iter().map(one).collect();
+    match any.is_empty() {
+        true => "0".to_owned(),
+        false => format!("({})", any.join(" OR ")),
     }
 }
 

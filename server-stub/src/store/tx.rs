@@ -13,6 +13,7 @@ use sync_protocol::message::{AckRange, Short};
 use sync_protocol::record::{Op, Record};
 use sync_protocol::rules::Rules;
 
+use super::audit::Audited;
 use super::records::Kept;
 use crate::error::StoreError;
 
@@ -36,6 +37,8 @@ pub struct Tx<'a> {
     pub(super) may_hold: Option<bool>,
     /// Narrows [`Snapshot::all_held`] to one record and origin, so that one plea does not review everything.
     pub(super) review_only: Option<(RecordKey, Origin)>,
+    /// Whether the audit was written to.
+    pub(super) audited: Audited,
 }
 
 impl<'a> Tx<'a> {
@@ -50,6 +53,7 @@ impl<'a> Tx<'a> {
             sums: BTreeMap::new(),
             may_hold: None,
             review_only: None,
+            audited: Audited::No,
         }
     }
 

@@ -8,6 +8,7 @@ use std::thread;
 use rusqlite::TransactionBehavior;
 use tokio::sync::{mpsc, oneshot};
 
+use super::audit::Audited;
 use super::{Database, Tx};
 use crate::clock::now_ms;
 use crate::error::StoreError;
@@ -23,6 +24,7 @@ type Told = Box<dyn FnOnce(Option<StoreError>) + Send>;
 struct Outcome {
     is_kept: bool,
     tell: Told,
+    audited: Audited,
 }
 
 type Job = Box<dyn FnOnce(Result<&mut Tx<'_>, StoreError>) -> Outcome + Send>;
@@ -50,9 +52,11 @@ impl Writer {
     {
         let (tell, told) = oneshot::channel();
         let job: Job = Box::new(move |tx| {
+            let mut audited = Audited::No;
             let result = tx.map_err(E::from).and_then(|tx| {
                 let result = act(tx)?;
                 tx.finish()?;
+                audited = tx.audited;
                 Ok(result)
             });
             let is_kept = result.is_ok();
@@ -63,7 +67,7 @@ impl Writer {
                     Some(error) => Err(E::from(error)),
                 });
             });
-            Outcome { is_kept, tell }
+            Outcome { is_kept, tell, audited }
         });
         self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
         told.await.map_err(|_| StoreError::Closed)?
@@ -88,13 +92,15 @@ fn run(mut database: Database, mut queue: mpsc::Receiver<Job>) {
 }
 
 fn commit_all(database: &mut Database, jobs: &mut Vec<Job>, outcomes: &mut Vec<Outcome>) -> Result<(), StoreError> {
-    let Database { conn, rules } = database;
+    let Database { conn, rules, .. } = database;
+    let mut audited = Audited::No;
     let mut transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for job in jobs.drain(..) {
         let savepoint = transaction.savepoint()?;
         let mut tx = Tx::new(&savepoint, rules, now_ms());
         let outcome = job(Ok(&mut tx));
         let is_kept = outcome.is_kept;
+        audited = audited.max(outcome.audited);
         outcomes.push(outcome);
         if is_kept {
             savepoint.commit()?;
@@ -103,5 +109,6 @@ fn commit_all(database: &mut Database, jobs: &mut Vec<Job>, outcomes: &mut Vec<O
         }
     }
     transaction.commit()?;
+    database.tell_head(audited);
     Ok(())
 }

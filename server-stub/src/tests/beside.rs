@@ -103,7 +103,8 @@ fn what_is_committed_before_or_after_the_snapshot_of_a_pull_does_not_tear_it() {
     // Within the snapshot: it comes with the next exchange.
     two.hear(&mut b, said, |writer| {
         let key = sync_protocol::id::RecordKey::parse("patient/p3").unwrap();
-        let who = crate::desk::Who::new(None, Some("mw")).unwrap();
+        let mut who = crate::desk::Who::at_the_keyboard(None).unwrap();
+        who.home = sync_protocol::id::Scope::new("mw").unwrap();
         writer
             .write(NOW_MS, |tx| crate::desk::put(tx, key, super::object(json!({ "name": "Chikondi" })), &who))
             .unwrap();

@@ -3,12 +3,13 @@
 use clap::Parser;
 use serde_json::{Value as Json, json};
 
+use super::people::{Browser, OWN_PAGE, PASSWORD};
 use super::{Clinic, World};
 use crate::cli::{Cli, run};
 use crate::{Class, HubError};
 
 impl World {
-    fn run(&self, command: &[&str]) -> Result<String, HubError> {
+    pub(super) fn run(&self, command: &[&str]) -> Result<String, HubError> {
         let dir = self.dir.path().to_str().unwrap();
         let config = self.file("plain.toml", "tls = \"off\"\n");
         let cli = [&["outpost-hub", "--data-dir", dir, "--config", &config], command].concat();
@@ -174,4 +175,58 @@ async fn the_sample_configuration_is_printed_and_passes_its_own_check() {
     assert!(world.run(&["config", "check", &file]).unwrap().contains("fine"));
     let wrong = world.file("wrong.toml", "listen_on = 1");
     assert_eq!(world.run(&["config", "check", &wrong]).unwrap_err().class().exit_code(), 2);
+}
+
+#[tokio::test]
+async fn the_first_account_is_made_by_init_once_and_without_a_password() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = ["outpost-hub", "--data-dir", dir.path().to_str().unwrap()];
+    let command = |args: &[&str]| {
+        let mut out = Vec::new();
+        run(Cli::try_parse_from([&base[..], args].concat()).unwrap(), &mut out)
+            .map(|()| String::from_utf8(out).unwrap())
+    };
+    let told = command(&["init", "--name", "hub.example.org"]).unwrap();
+    assert!(told.contains("admin sets a password at https://hub.example.org:8480/password"), "{told}");
+    let code = told.trim().lines().last().unwrap().to_owned();
+    assert_eq!(code.len(), 19);
+    let again = command(&["init", "--name", "hub.example.org"]).unwrap();
+    assert!(!again.contains("password"), "{again}");
+    let listed = command(&["admin", "list"]).unwrap();
+    assert!(listed.starts_with("admin\tadmin\teverything\twaiting for a password"), "{listed}");
+    assert!(command(&["admin", "add", "x", "--role", "viewer", "--scope", ""]).is_err());
+}
+
+#[tokio::test]
+async fn accounts_are_managed_by_command_under_a_running_hub() {
+    let world = World::start().await;
+    let added = world.run(&["admin", "add", "asha", "--role", "viewer", "--scope", "mw/zomba"]).unwrap();
+    let code = added.trim().lines().last().unwrap();
+    let fields = [("name", "asha"), ("present", code), ("new", PASSWORD)];
+    assert_eq!(world.form("/password", &fields, &[OWN_PAGE]).await.status, 303);
+    let mut browser = Browser { world: &world, cookie: String::new() };
+    assert_eq!(browser.log_in("asha", PASSWORD, "").await.status, 303);
+    let token = world.run(&["admin", "token", "add", "asha", "reports", "--days", "7"]).unwrap();
+    assert_eq!(world.by_token(token.trim(), "GET", "/gateways", Json::Null).await.status, 200);
+    assert!(world.run(&["admin", "token", "add", "asha", "more", "--role", "admin"]).is_err());
+    assert!(world.run(&["admin", "token", "list"]).unwrap().starts_with("asha\treports\tviewer\tmw/zomba\tgood"));
+    world.run(&["admin", "token", "revoke", "asha", "reports"]).unwrap();
+    assert_eq!(world.by_token(token.trim(), "GET", "/gateways", Json::Null).await.status, 401);
+    world.run(&["admin", "role", "asha", "--role", "resolver", "--everything"]).unwrap();
+    assert!(!browser.is_in().await);
+    assert!(world.run(&["admin", "list"]).unwrap().starts_with("asha\tresolver\teverything\topen"));
+    let secret = world.run(&["admin", "totp", "asha"]).unwrap();
+    assert!(secret.starts_with("secret: ") && secret.lines().count() > 10, "{secret}");
+    assert_eq!(browser.log_in("asha", PASSWORD, "").await.status, 403);
+    world.run(&["admin", "totp", "asha", "--off"]).unwrap();
+    assert_eq!(browser.log_in("asha", PASSWORD, "").await.status, 303);
+    world.run(&["admin", "disable", "asha"]).unwrap();
+    assert!(!browser.is_in().await);
+    assert!(world.run(&["admin", "password", "asha"]).is_err());
+    world.run(&["admin", "enable", "asha"]).unwrap();
+    let code = world.run(&["admin", "password", "asha"]).unwrap();
+    assert_eq!(browser.log_in("asha", PASSWORD, "").await.status, 303, "the one before is good until then");
+    let fields = [("name", "asha"), ("present", code.trim().lines().last().unwrap()), ("new", "nsima ndi nyemba")];
+    assert_eq!(world.form("/password", &fields, &[OWN_PAGE]).await.status, 303);
+    assert!(!browser.is_in().await, "and its sessions end with it");
 }

@@ -9,6 +9,7 @@ use sync_protocol::identity::DeviceKey;
 use sync_protocol::message::{Plea, Response, Status, body, split_head};
 
 use super::{SYNC, World, logged};
+use crate::account::Sight;
 use crate::{Config, HubError};
 
 const RULES: &str = r#"
@@ -121,13 +122,13 @@ async fn what_arrived_before_a_cut_stays() {
         all.len()
     );
     let _ = world.send([head.as_bytes(), &all[..cut]].concat(), true).await;
-    let arrived = world.hub.read(|tx| tx.counts()).await.unwrap().0;
+    let arrived = world.hub.read(|tx| tx.counts(&Sight::everything())).await.unwrap().0;
     assert!(arrived > 1_000 && arrived < 2_000, "{arrived}");
     let shown = world.admin("GET", "/gateways/a", Json::Null).await.json();
     assert_eq!(shown["unsent"].as_u64(), Some(2_000 - arrived), "absence is seen: {shown}");
     assert_eq!(a.store.state().unwrap().unsent(), 2_000, "the gateway does not know");
     world.sync(&mut a).await;
-    assert_eq!(world.hub.read(|tx| tx.counts()).await.unwrap().0, 2_000);
+    assert_eq!(world.hub.read(|tx| tx.counts(&Sight::everything())).await.unwrap().0, 2_000);
     assert_digest(&world).await;
 }
 
@@ -190,7 +191,7 @@ async fn a_bad_record_waits_alone_and_is_freed_by_its_correction() {
     a.put("patient/good", json!({ "name": "Good" }));
     world.hub.publish_rules(RULES).await.unwrap();
     world.exchange(&mut a).await;
-    assert_eq!(world.hub.read(|tx| tx.counts()).await.unwrap().0, 1);
+    assert_eq!(world.hub.read(|tx| tx.counts(&Sight::everything())).await.unwrap().0, 1);
     let listed = world.admin("GET", "/quarantine", Json::Null).await.json();
     let rows = listed["quarantine"].as_array().unwrap();
     assert_eq!(rows.len(), 2, "{listed}");
@@ -198,8 +199,8 @@ async fn a_bad_record_waits_alone_and_is_freed_by_its_correction() {
     assert!(rows[1]["reason"].as_str().unwrap().contains("waits for patient/bad"));
     a.put("patient/bad", json!({ "nickname": "x", "name": "Bad" }));
     world.sync(&mut a).await;
-    assert_eq!(world.hub.read(|tx| tx.held_count()).await.unwrap(), 0);
-    assert_eq!(world.hub.read(|tx| tx.counts()).await.unwrap().0, 3);
+    assert_eq!(world.hub.read(|tx| tx.held_count(&Sight::everything())).await.unwrap(), 0);
+    assert_eq!(world.hub.read(|tx| tx.counts(&Sight::everything())).await.unwrap().0, 3);
     world.sync(&mut a).await;
     assert!(a.store.parked().is_empty());
     assert_digest(&world).await;
@@ -247,7 +248,7 @@ async fn a_gateway_may_not_decide_about_the_changes_of_another() {
     let dot = a.store.parked()[0].0.stamp.dot;
     b.store.plead(Plea { dot, discard: true });
     world.exchange(&mut b).await;
-    assert_eq!(world.hub.read(|tx| tx.held_count()).await.unwrap(), 1);
+    assert_eq!(world.hub.read(|tx| tx.held_count(&Sight::everything())).await.unwrap(), 1);
 }
 
 #[tokio::test]
@@ -258,7 +259,7 @@ async fn what_a_revoked_gateway_sends_waits_for_an_admin_and_a_stranger_is_denie
     assert_eq!(world.admin("POST", "/gateways/a/revoke", Json::Null).await.status, 200);
     let answer = world.exchange(&mut a).await;
     assert_eq!((answer.status, answer.acks.len(), answer.cursor), (Status::Revoked, 1, HubSeq::NONE));
-    assert_eq!(world.hub.read(|tx| tx.counts()).await.unwrap().0, 0);
+    assert_eq!(world.hub.read(|tx| tx.counts(&Sight::everything())).await.unwrap().0, 0);
     let listed = world.admin("GET", "/quarantine", Json::Null).await.json();
     let held = &listed["quarantine"][0];
     assert_eq!((held["gateway"].as_str(), held["id"].as_str()), (Some("a"), Some("p1")), "{listed}");
@@ -270,7 +271,7 @@ async fn what_a_revoked_gateway_sends_waits_for_an_admin_and_a_stranger_is_denie
     assert_eq!(world.hub.publish_rules(&newer).await.unwrap(), 0, "other rules free nothing");
     assert_eq!(world.admin("POST", "/gateways/a/allow", Json::Null).await.status, 200);
     assert_eq!(world.admin("POST", "/gateways/a/allow", Json::Null).await.status, 409);
-    assert_eq!(world.hub.read(|tx| tx.counts()).await.unwrap().0, 1);
+    assert_eq!(world.hub.read(|tx| tx.counts(&Sight::everything())).await.unwrap().0, 1);
     world.sync(&mut a).await;
     assert!(a.store.parked().is_empty());
     let mut stranger = world.clinic("b", "mw/zomba").await;
@@ -311,7 +312,7 @@ async fn a_restored_card_gets_a_new_origin_and_loses_nothing() {
     world.sync(&mut a).await;
     assert_ne!(a.store.state().unwrap().origin, before);
     assert_eq!(a.body("patient/p2")["name"], "Bina");
-    assert_eq!(world.hub.read(|tx| tx.counts()).await.unwrap().0, 3);
+    assert_eq!(world.hub.read(|tx| tx.counts(&Sight::everything())).await.unwrap().0, 3);
     assert_digest(&world).await;
 }
 

@@ -1,12 +1,16 @@
 //! The hub over real sockets, with gateways whose store is in memory.
 
 mod admin;
+mod audit;
 mod beside;
 mod commands;
 mod exchange;
 mod given;
+mod login;
+mod people;
 mod proxy;
 mod rescue;
+mod rights;
 mod slow;
 mod store;
 mod tls;

@@ -25,6 +25,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::Clinic;
+use crate::account::Sight;
 use crate::clock::now_ms;
 use crate::hub::give_code;
 use crate::pem;
@@ -251,7 +252,7 @@ async fn a_revoked_card_hears_it_at_its_next_contact_also_after_it_was_replaced(
     a.put("patient/forged", json!({ "name": "Asha" }));
     assert_eq!(fort.sync(&mut a, Some(&card)).await, Some(Ok(Status::Revoked)));
     assert_eq!(renewed().await, 403);
-    assert_eq!(fort.hub.read(|tx| tx.held_count()).await.unwrap(), 1);
+    assert_eq!(fort.hub.read(|tx| tx.held_count(&Sight::everything())).await.unwrap(), 1);
     let contact = async || fort.hub.read(|tx| tx.gateway_named("a")).await.unwrap().unwrap().contact_ms;
     let before = contact().await;
     let mut state = a.store.state().unwrap();
@@ -409,6 +410,6 @@ async fn a_twin_that_a_restored_hub_does_not_know_is_taken_in_by_the_certificate
     for _ in 0..10 {
         fort.sync(&mut twin, Some(&card)).await.unwrap().unwrap();
     }
-    assert_eq!(fort.hub.read(|tx| tx.counts()).await.unwrap().0, 1, "what it wrote has come");
+    assert_eq!(fort.hub.read(|tx| tx.counts(&Sight::everything())).await.unwrap().0, 1, "what it wrote has come");
     assert_eq!(fort.sync(&mut twin, Some(&other)).await, Some(Err(403)), "it is bound to the key of its card");
 }

@@ -14,6 +14,7 @@ use sync_protocol::rules::Rules;
 
 use super::object;
 use crate::HubError;
+use crate::account::Sight;
 use crate::error::StoreError;
 use crate::hub::{add_gateway, new_gateway, open_database};
 use crate::store::{Database, Tx};
@@ -155,7 +156,7 @@ fn compare(disk: &mut Database, plain: &mut MemoryHub) {
             assert_eq!(tx.record(key)?.as_ref(), Some(record), "{key}");
             count += 1;
         }
-        assert_eq!(tx.counts()?.0, count);
+        assert_eq!(tx.counts(&Sight::everything())?.0, count);
         for scopes in [vec!["mw/a"], vec!["mw/b"], vec!["mw", "mw/a"], vec![""]] {
             let scopes: Vec<_> = scopes.into_iter().map(|scope| Scope::new(scope).unwrap()).collect();
             assert_eq!(tx.digest(&scopes)?, plain.digest(&scopes).unwrap(), "{scopes:?}");

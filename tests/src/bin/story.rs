@@ -215,7 +215,8 @@ fn what_to_try(hub: &Hub, chingale: &Gateway, thondwe: &Gateway, patient: &str) 
     );
     println!("   curl -s {}/v1/status", thondwe.url());
     println!("   The API's description: {}/openapi.json", chingale.url());
-    println!("   The hub's status page: {}/  (user admin; the password is in target/story/hub/admin.token)", hub.url());
+    println!("   The hub's status page: {}/", hub.url());
+    println!("{}", indent(&hub.command(&["admin", "add", "me", "--role", "admin", "--everything"])));
 }
 
 fn indent(text: &str) -> String {

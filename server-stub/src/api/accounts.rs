@@ -1,0 +1,131 @@
+//! Accounts of others. Those who see more than oneself are not there.
+
+use axum::body::Bytes;
+use axum::extract::{Extension, Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+
+use super::json as json_reply;
+use crate::account::{AccountName, Role, Sight};
+use crate::caller::{By, Caller};
+use crate::error::HubError;
+use crate::hub::Hub;
+use crate::problem::{self, Problem};
+use crate::staff::{self, Boss, Change};
+use crate::store::Tx;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewAccount {
+    name: String,
+    role: Role,
+    #[serde(default)]
+    scopes: Vec<String>,
+    /// Instead of scopes: all records that there are.
+    #[serde(default)]
+    everything: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Changes {
+    role: Option<Role>,
+    #[serde(default)]
+    scopes: Vec<String>,
+    #[serde(default)]
+    everything: bool,
+    disabled: Option<bool>,
+}
+
+/// Who decides about others: a person, or the machine. A token that was stolen makes no accounts.
+fn boss(caller: &Caller) -> Result<Boss, HubError> {
+    match &caller.by {
+        By::Token { .. } => Err(HubError::NotAllowed("accounts are changed by a person who is logged in".to_owned())),
+        _ => Ok(Boss { actor: caller.actor.clone(), sight: caller.sight.clone() }),
+    }
+}
+
+/// The account that is meant, which is not one's own: nobody locks himself out, or raises himself.
+fn other(caller: &Caller, name: &str) -> Result<AccountName, HubError> {
+    let name: AccountName = name.parse()?;
+    match &caller.by {
+        By::Session { name: own, .. } if *own == name => {
+            Err(HubError::NotAllowed("somebody else has to change your account".to_owned()))
+        }
+        _ => Ok(name),
+    }
+}
+
+pub(super) async fn list(State(hub): State<Hub>, Extension(caller): Extension<Caller>) -> Result<Response, Problem> {
+    let look = move |tx: &mut Tx<'_>| {
+        let now_ms = tx.now_ms;
+        let seen = tx.accounts()?.into_iter().filter(|account| account.sight.is_within(&caller.sight));
+        Ok::<_, HubError>(seen.map(|account| staff::view(&account, now_ms)).collect::<Vec<Json>>())
+    };
+    Ok(json_reply(StatusCode::OK, &json!({ "accounts": hub.read(look).await? })))
+}
+
+pub(super) async fn add(
+    State(hub): State<Hub>,
+    Extension(caller): Extension<Caller>,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let asked: NewAccount = problem::json(&body)?;
+    let (name, role): (AccountName, _) = (asked.name.parse()?, asked.role);
+    let sight = Sight::wanted(&asked.scopes, asked.everything)?;
+    let hours = hub.config().code_hours_valid;
+    let (boss, told) = (boss(&caller)?, name.to_string());
+    let code = hub.write(move |tx| staff::add(tx, &boss, (&name, role, &sight), hours)).await?;
+    Ok(json_reply(StatusCode::CREATED, &json!({ "name": told, "code": code, "hours_valid": hours })))
+}
+
+pub(super) async fn change(
+    State(hub): State<Hub>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let (boss, name) = (boss(&caller)?, other(&caller, &name)?);
+    let asked: Changes = problem::json(&body)?;
+    let is_sight = asked.everything || !asked.scopes.is_empty();
+    let sight = is_sight.then(|| Sight::wanted(&asked.scopes, asked.everything)).transpose()?;
+    let wish = Change { role: asked.role, sight, is_disabled: asked.disabled };
+    let act = move |tx: &mut Tx<'_>| {
+        let now_ms = tx.now_ms;
+        Ok::<_, HubError>(staff::view(&staff::change(tx, &boss, &name, wish)?, now_ms))
+    };
+    Ok(json_reply(StatusCode::OK, &hub.write(act).await?))
+}
+
+pub(super) async fn code(
+    State(hub): State<Hub>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Response, Problem> {
+    let (boss, name) = (boss(&caller)?, other(&caller, &name)?);
+    let (hours, told) = (hub.config().code_hours_valid, name.to_string());
+    let code = hub.write(move |tx| staff::give_code(tx, &boss, &name, hours)).await?;
+    Ok(json_reply(StatusCode::OK, &json!({ "name": told, "code": code, "hours_valid": hours })))
+}
+
+pub(super) async fn end_second_factor(
+    State(hub): State<Hub>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let (boss, name) = (boss(&caller)?, other(&caller, &name)?);
+    hub.write(move |tx| staff::set_totp(tx, &boss, &name, &[])).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn revoke_token(
+    State(hub): State<Hub>,
+    Extension(caller): Extension<Caller>,
+    Path((name, label)): Path<(String, String)>,
+) -> Result<StatusCode, Problem> {
+    let (boss, name): (_, AccountName) = (boss(&caller)?, name.parse()?);
+    hub.write(move |tx| staff::revoke_token(tx, &boss, &name, &label)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

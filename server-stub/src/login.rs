@@ -1,0 +1,180 @@
+//! Logging in, and setting a password: the same for pages and programs. One answer for all that is wrong.
+
+use std::net::IpAddr;
+
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+use zeroize::Zeroizing;
+
+use crate::account::{Account, AccountName, PASSWORD_BYTES_MAX, check_password};
+use crate::audit::{Actor, What};
+use crate::error::HubError;
+use crate::hub::Hub;
+use crate::secret::{self, sha256};
+use crate::store::{Locks, Tx};
+use crate::totp;
+
+/// What somebody types to get in.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Typed {
+    pub(crate) name: String,
+    pub(crate) password: Zeroizing<String>,
+    /// Of the second factor; empty if there is none.
+    #[serde(default)]
+    pub(crate) code: String,
+}
+
+/// What somebody types to have another password.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewPassword {
+    pub(crate) name: String,
+    /// The password until now, or the code that somebody gave.
+    pub(crate) present: Zeroizing<String>,
+    #[serde(default)]
+    pub(crate) code: String,
+    pub(crate) new: Zeroizing<String>,
+}
+
+/// An account, and what it is opened with.
+type Found = Option<(Account, Locks)>;
+
+fn find(tx: &mut Tx<'_>, name: Option<&AccountName>) -> Result<Found, HubError> {
+    let account = name.map(|name| tx.find_account(name)).transpose()?.flatten();
+    let Some(account) = account.filter(|account| !account.is_disabled) else { return Ok(None) };
+    let locks = tx.locks_of(account.number)?;
+    Ok(Some((account, locks)))
+}
+
+/// Whether the second factor is shown, if there is one; the step of its code is taken then.
+fn second_factor(tx: &mut Tx<'_>, account: &Account, locks: &Locks, code: &str) -> Result<(), HubError> {
+    if locks.totp_key.is_empty() {
+        return Ok(());
+    }
+    let step = totp::step_of(code, &locks.totp_key, locks.totp_step, tx.now_ms).ok_or(HubError::NotLoggedIn)?;
+    Ok(tx.note_totp(account.number, step)?)
+}
+
+/// Runs a try for a name. What was wrong is counted and written down; what was right, or not looked at, is not counted.
+pub(crate) async fn tried<T>(
+    hub: &Hub,
+    from: IpAddr,
+    name: Option<AccountName>,
+    act: impl Future<Output = Result<T, HubError>>,
+) -> Result<T, HubError> {
+    let counted = name.as_ref().map(ToString::to_string).unwrap_or_default();
+    if !hub.begin_try(from, &counted) {
+        return Err(HubError::TooManyTries);
+    }
+    let done = act.await;
+    match &done {
+        Err(HubError::NotLoggedIn) => {
+            let note = move |tx: &mut Tx<'_>| {
+                // Only if there is one: people type passwords into the wrong field.
+                let known = name.map(|name| tx.find_account(&name)).transpose()?.flatten();
+                let target = json!({ "account": known.map(|account| account.name.to_string()) });
+                Ok::<_, HubError>(tx.audit(&Actor::at("nobody", from), What::LoginRefused, &target)?)
+            };
+            hub.write(note).await?;
+            tracing::warn!("login refused");
+        }
+        _ => hub.forgive_try(from, &counted),
+    }
+    done
+}
+
+/// Opens a session. Gives what the cookie holds.
+pub(crate) async fn log_in(hub: &Hub, from: IpAddr, typed: Typed) -> Result<(Zeroizing<String>, Json), HubError> {
+    let name = AccountName::typed(&typed.name);
+    tried(hub, from, name.clone(), open_session(hub, from, name, typed)).await
+}
+
+async fn open_session(
+    hub: &Hub,
+    from: IpAddr,
+    name: Option<AccountName>,
+    typed: Typed,
+) -> Result<(Zeroizing<String>, Json), HubError> {
+    if typed.password.len() > PASSWORD_BYTES_MAX {
+        return Err(HubError::NotLoggedIn);
+    }
+    let asked = name.clone();
+    let found = hub.read::<_, HubError, _>(move |tx| find(tx, asked.as_ref())).await?;
+    let kept = found.map(|(_, locks)| locks.password).unwrap_or_default();
+    if !hub.mill().verify(typed.password, kept.clone()).await? {
+        return Err(HubError::NotLoggedIn);
+    }
+    let pass = secret::pass()?;
+    let (hash, lasting) = (sha256(pass.as_bytes()), hub.lasting());
+    let open = move |tx: &mut Tx<'_>| {
+        // Again, because it may have been closed or changed while the password was looked at.
+        let found = find(tx, name.as_ref())?.filter(|(_, locks)| locks.password == kept);
+        let (account, locks) = found.ok_or(HubError::NotLoggedIn)?;
+        second_factor(tx, &account, &locks, &typed.code)?;
+        tx.open_session(&hash, account.number, lasting)?;
+        let actor = Actor::at(format!("account:{}", account.name), from);
+        tx.audit(&actor, What::Login, &json!({ "account": account.name.as_str() }))?;
+        Ok::<_, HubError>(json!({
+            "account": account.name.as_str(), "role": account.role, "scopes": account.sight.names(),
+        }))
+    };
+    let told = hub.write(open).await?;
+    Ok((pass, told))
+}
+
+/// Sets a password by the one before, or by a code. All sessions of the account end.
+pub(crate) async fn set_password(hub: &Hub, from: IpAddr, typed: NewPassword) -> Result<(), HubError> {
+    let name = AccountName::typed(&typed.name);
+    if let Some(name) = &name {
+        check_password(name, &typed.new)?;
+    }
+    tried(hub, from, name.clone(), exchange_password(hub, from, name, typed)).await
+}
+
+async fn exchange_password(
+    hub: &Hub,
+    from: IpAddr,
+    name: Option<AccountName>,
+    typed: NewPassword,
+) -> Result<(), HubError> {
+    if typed.present.len() > PASSWORD_BYTES_MAX || typed.new.len() > PASSWORD_BYTES_MAX {
+        return Err(HubError::NotLoggedIn);
+    }
+    let asked = name.clone();
+    let found = hub.read::<_, HubError, _>(move |tx| find(tx, asked.as_ref())).await?;
+    let locks = found.map(|(_, locks)| locks).unwrap_or_default();
+    let by_code = locks.opens(&typed.present);
+    // Looked at in any case, so that all take as long.
+    let by_password = hub.mill().verify(typed.present.clone(), locks.password.clone()).await?;
+    if !by_code && !by_password {
+        return Err(HubError::NotLoggedIn);
+    }
+    let phc = hub.mill().hash(typed.new).await?;
+    let set = move |tx: &mut Tx<'_>| {
+        let found = find(tx, name.as_ref())?;
+        let (account, now) = found.ok_or(HubError::NotLoggedIn)?;
+        match by_code {
+            // The one who gave the code knows whom he gave it to; the second factor is asked for at the login.
+            true if now.opens(&typed.present) => {}
+            false if now.password == locks.password => second_factor(tx, &account, &now, &typed.code)?,
+            _ => return Err(HubError::NotLoggedIn),
+        }
+        tx.set_password(account.number, &phc)?;
+        let actor = Actor::at(format!("account:{}", account.name), from);
+        let target = json!({ "account": account.name.as_str(), "by": if by_code { "code" } else { "password" } });
+        Ok::<_, HubError>(tx.audit(&actor, What::SetPassword, &target)?)
+    };
+    hub.write(set).await
+}
+
+/// Ends the session that asks.
+pub(crate) async fn log_out(hub: &Hub, caller: &crate::caller::Caller) -> Result<(), HubError> {
+    let (_, name, hash) = caller.person()?;
+    let (actor, name, hash) = (caller.actor.clone(), name.to_string(), *hash);
+    let end = move |tx: &mut Tx<'_>| {
+        tx.end_session(&hash)?;
+        Ok::<_, HubError>(tx.audit(&actor, What::Logout, &json!({ "account": name }))?)
+    };
+    hub.write(end).await
+}

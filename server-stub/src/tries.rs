@@ -1,0 +1,143 @@
+//! Slowing down those who guess passwords: tries are counted by where they come from and by the name they are for, and before
+//! anything is looked at, so that many at once are no way around it.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+/// How long tries count by where they come from.
+const MINUTE: Duration = Duration::from_secs(60);
+pub(crate) const OF_ONE_MAX: u32 = 5;
+pub(crate) const OF_ALL_MAX: u32 = 30;
+/// How long they count by the name.
+const QUARTER: Duration = Duration::from_secs(15 * 60);
+pub(crate) const OF_NAME_MAX: u32 = 10;
+
+/// Tries of a time that began somewhen.
+#[derive(Debug)]
+struct Counted<K> {
+    since: Option<Instant>,
+    lasts: Duration,
+    /// At most as many as there were tries.
+    of: BTreeMap<K, u32>,
+    of_all: u32,
+}
+
+impl<K: Ord> Counted<K> {
+    fn new(lasts: Duration) -> Counted<K> {
+        Counted { since: None, lasts, of: BTreeMap::new(), of_all: 0 }
+    }
+
+    fn begin(&mut self, now: Instant) {
+        if self.since.is_none_or(|since| now.saturating_duration_since(since) >= self.lasts) {
+            *self = Counted { since: Some(now), ..Counted::new(self.lasts) };
+        }
+    }
+
+    fn tries(&self, key: &K) -> u32 {
+        self.of.get(key).copied().unwrap_or(0)
+    }
+
+    fn add(&mut self, key: K) {
+        self.of_all += 1;
+        *self.of.entry(key).or_default() += 1;
+    }
+
+    fn take_back(&mut self, key: &K) {
+        self.of_all = self.of_all.saturating_sub(1);
+        match self.of.get_mut(key) {
+            Some(tries) if *tries > 1 => *tries -= 1,
+            // Nothing is kept of who did nothing wrong, however many they are.
+            _ => drop(self.of.remove(key)),
+        }
+    }
+}
+
+/// Tries to log in that were not right, or that nobody knows of yet.
+#[derive(Debug)]
+pub(crate) struct Tries {
+    sources: Counted<IpAddr>,
+    names: Counted<String>,
+}
+
+impl Default for Tries {
+    fn default() -> Tries {
+        Tries { sources: Counted::new(MINUTE), names: Counted::new(QUARTER) }
+    }
+}
+
+/// Whom an address belongs to: a machine has a whole /64 of IPv6.
+fn source(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+        v4 => v4,
+    }
+}
+
+impl Tries {
+    /// Counts a try for a name, whether or not there is such an account. Tells whether it may be made.
+    pub(crate) fn begin(&mut self, from: IpAddr, name: &str, now: Instant) -> bool {
+        let from = source(from);
+        self.sources.begin(now);
+        self.names.begin(now);
+        let may = self.sources.of_all < OF_ALL_MAX
+            && self.sources.tries(&from) < OF_ONE_MAX
+            && self.names.tries(&name.to_owned()) < OF_NAME_MAX;
+        if may {
+            self.sources.add(from);
+            self.names.add(name.to_owned());
+        }
+        may
+    }
+
+    /// It was right, or was not looked at: it does not count.
+    pub(crate) fn forgive(&mut self, from: IpAddr, name: &str) {
+        self.sources.take_back(&source(from));
+        self.names.take_back(&name.to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_source_a_name_and_all_together_are_slowed() {
+        let (mut tries, now) = (Tries::default(), Instant::now());
+        for n in 0..OF_ONE_MAX {
+            assert!(tries.begin(of("10.0.0.1"), &format!("name{n}"), now));
+        }
+        assert!(!tries.begin(of("10.0.0.1"), "other", now) && !tries.begin(of("::ffff:10.0.0.1"), "other", now));
+        tries.forgive(of("10.0.0.1"), "name0");
+        assert!(tries.begin(of("10.0.0.1"), "other", now), "a right one does not count");
+        for n in 0..OF_NAME_MAX {
+            assert!(tries.begin(of(&format!("10.0.1.{n}")), "asha", now));
+        }
+        assert!(!tries.begin(of("10.0.2.1"), "asha", now), "from wherever it comes");
+        assert!(!tries.begin(of("10.0.2.1"), "asha", now + MINUTE));
+        assert!(tries.begin(of("10.0.2.1"), "asha", now + QUARTER));
+        let mut tries = Tries::default();
+        for n in 0..1_000 {
+            assert!(tries.begin(of("10.0.0.1"), &format!("name{n}"), now));
+            tries.forgive(of("10.0.0.1"), &format!("name{n}"));
+        }
+        assert!(tries.names.of.is_empty() && tries.sources.of.is_empty());
+        for n in 0..OF_ALL_MAX {
+            assert!(tries.begin(of(&format!("10.0.{n}.1")), &format!("name{n}"), now));
+        }
+        assert!(!tries.begin(of("10.1.0.1"), "one more", now) && tries.begin(of("10.1.0.1"), "one more", now + MINUTE));
+    }
+
+    #[test]
+    fn a_machine_with_many_addresses_is_one_source() {
+        let (mut tries, now) = (Tries::default(), Instant::now());
+        for n in 0..OF_ONE_MAX {
+            assert!(tries.begin(of(&format!("fd00::{n}")), &format!("{n}"), now));
+        }
+        assert!(!tries.begin(of("fd00::ffff"), "x", now) && tries.begin(of("fd00:0:0:1::1"), "x", now));
+    }
+}
