@@ -13,14 +13,14 @@ use crate::store::{head_beside, put_back};
 
 /// Copies the database of a hub that may be running.
 pub(super) fn back_up(place: &mut Place<'_>, to: &Path) -> Result<(), HubError> {
-    // Before the copy, so that it is in it.
+    // Before the copy, so that it is in it. A disk that is full is one more reason for a copy, and no reason against it.
     let head = place.write(|tx, actor| {
         tx.audit(actor, What::Backup, &json!({ "file": to.display().to_string() }))?;
         Ok(tx.audit_head()?)
-    })?;
+    });
     place.database()?.back_up(to, now_ms())?;
     place.say(format!("{} holds the hub as it was a moment ago, and was checked", to.display()));
-    place.say(format!("head of its audit, to be kept elsewhere: {head}"));
+    place.say(format!("head of its audit, to be kept elsewhere: {}", head?));
     Ok(())
 }
 
