@@ -26,6 +26,8 @@ use crate::store::{Database, Lasting, NewGateway, Readers, Tx, Writer};
 use crate::tries::Tries;
 
 const PACKERS_KEPT: usize = 8;
+/// People and programs that look through records at a time: fewer than there are readers, so that gateways never wait for all of them.
+const LOOKERS_MAX: usize = 2;
 /// How often it is looked at while a program waits for another.
 const GLANCE: Duration = Duration::from_millis(20);
 /// How long a program waits for another that is making the same database.
@@ -44,6 +46,7 @@ struct Inner {
     readers: Readers,
     admin_token: Zeroizing<String>,
     exchanges: Semaphore,
+    lookers: Semaphore,
     packers: Mutex<Vec<Packer>>,
     wrong_codes: Mutex<WrongCodes>,
     mill: Mill,
@@ -75,6 +78,7 @@ impl Hub {
             readers: Readers::new(database_path(data_dir)),
             admin_token: Zeroizing::new(secret::admin_token(data_dir)?),
             exchanges: Semaphore::new(config.exchanges_max),
+            lookers: Semaphore::new(LOOKERS_MAX),
             packers: Mutex::new(Vec::new()),
             wrong_codes: Mutex::default(),
             mill: Mill::new(),
@@ -192,7 +196,10 @@ impl Hub {
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
-        let (found, target) = self.read(look).await?;
+        let (found, target) = {
+            let _place = self.0.lookers.acquire().await.map_err(|_| StoreError::Closed)?;
+            self.read(look).await?
+        };
         self.write::<_, E, _>(move |tx| Ok(tx.audit(&actor, what, &target)?)).await?;
         Ok(found)
     }

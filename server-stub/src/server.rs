@@ -35,7 +35,8 @@ use crate::{api, enroll, exchange, gate, page, proxy};
 /// How long a handshake may take.
 const HANDSHAKE_SECONDS: u64 = 15;
 const HEADER_SECONDS: u64 = 30;
-const JSON_BYTES_MAX: usize = 1024 * 1024;
+/// What a request may bring, but for a sync.
+pub(crate) const JSON_BYTES_MAX: usize = 1024 * 1024;
 /// What is read of somebody who is not known yet.
 const ENROLMENT_BYTES_MAX: usize = 16 * 1024;
 /// How long exchanges under way may go on after the end was asked for.

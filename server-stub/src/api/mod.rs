@@ -11,13 +11,18 @@ mod own;
 mod records;
 mod routes;
 
+use std::time::Duration;
+
 use axum::Router;
+use axum::body::{Body, to_bytes};
 use axum::extract::{Extension, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use serde_json::Value as Json;
+use tokio::time::timeout;
 
 use self::routes::Routes;
 use crate::account::Role::{Admin, Operator, Resolver, Viewer};
@@ -25,6 +30,7 @@ use crate::caller::{self, Out};
 use crate::hub::Hub;
 use crate::peer::Peer;
 use crate::problem::Problem;
+use crate::server::JSON_BYTES_MAX;
 
 fn routes() -> Routes {
     Routes::new()
@@ -80,17 +86,39 @@ pub(crate) fn router(hub: &Hub) -> Router<Hub> {
     guarded.fallback(nothing).layer(from_fn_with_state(hub.clone(), admit)).merge(open)
 }
 
-async fn admit(State(hub): State<Hub>, Extension(peer): Extension<Peer>, mut request: Request, next: Next) -> Response {
-    let found = caller::caller(&hub, peer.address, request.method(), request.headers(), true).await;
-    let mut response = match found {
-        Ok(caller) => {
-            request.extensions_mut().insert(caller);
-            next.run(request).await
-        }
-        Err(out) => refusal(out).into_response(),
+/// Lets in who may. A request that brings something is judged a second time when all of it is there: whoever was thrown out while it
+/// came, however slowly, is out.
+async fn admit(State(hub): State<Hub>, Extension(peer): Extension<Peer>, request: Request, next: Next) -> Response {
+    let mut response = match admitted(&hub, &peer, request).await {
+        Ok(request) => next.run(request).await,
+        Err(refused) => refused.into_response(),
     };
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+async fn admitted(hub: &Hub, peer: &Peer, request: Request) -> Result<Request, Problem> {
+    let judge = async |parts: &Parts| {
+        caller::caller(hub, peer.address, &parts.method, &parts.headers, true).await.map_err(refusal)
+    };
+    let (mut parts, body) = request.into_parts();
+    let mut caller = judge(&parts).await?;
+    let body = match parts.method.is_safe() {
+        true => body,
+        false => {
+            let patience = Duration::from_secs(hub.config().read_timeout_seconds);
+            let whole = timeout(patience, to_bytes(body, JSON_BYTES_MAX)).await;
+            let whole =
+                whole.map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow", "The body came too slowly"))?;
+            let whole = whole.map_err(|_| {
+                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large, or broke off")
+            })?;
+            caller = judge(&parts).await?;
+            Body::from(whole)
+        }
+    };
+    parts.extensions.insert(caller);
+    Ok(Request::from_parts(parts, body))
 }
 
 fn refusal(out: Out) -> Problem {

@@ -1,5 +1,9 @@
 //! A pull beside the writer: whatever others commit meanwhile, what goes down is of one moment, and nothing is missed after.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
 use serde_json::json;
 use sync_protocol::frame::{Effort, Packer};
 use sync_protocol::hub::{Conversation, Grant, Opened, Snapshot as _, grant, open, pull, receive};
@@ -9,6 +13,7 @@ use sync_protocol::payload::Payload;
 use tempfile::TempDir;
 
 use super::Clinic;
+use crate::audit::{Actor, What};
 use crate::error::StoreError;
 use crate::hub::{add_gateway, new_gateway, open_database};
 use crate::secret::normal_code;
@@ -123,4 +128,32 @@ fn a_reader_cannot_write() {
     let mut two = Two::open();
     let written = two.reader.read(NOW_MS, |tx| tx.add_gateway(&new_gateway("a", &["mw"], "clinic")?));
     assert!(written.is_err());
+}
+
+#[tokio::test]
+async fn people_who_look_through_records_leave_readers_to_gateways() {
+    let world = super::World::start().await;
+    let (open, gate) = mpsc::channel::<()>();
+    let (gate, begun) = (Arc::new(Mutex::new(gate)), Arc::new(AtomicUsize::new(0)));
+    let looks: Vec<_> = (0..6)
+        .map(|_| {
+            let (hub, gate, begun) = (world.hub.clone(), Arc::clone(&gate), Arc::clone(&begun));
+            let look = move |_: &mut Tx<'_>| {
+                begun.fetch_add(1, Ordering::AcqRel);
+                assert!(gate.lock().unwrap().recv().is_err(), "it opens when nobody holds it any more");
+                Ok::<_, StoreError>(((), json!({})))
+            };
+            tokio::spawn(async move { hub.show(Actor::hub(), What::ListRecords, look).await })
+        })
+        .collect();
+    while begun.load(Ordering::Acquire) < 2 {
+        tokio::task::yield_now().await;
+    }
+    let read = world.hub.read::<_, StoreError, _>(|tx| tx.audit_head());
+    tokio::time::timeout(Duration::from_secs(60), read).await.unwrap().unwrap();
+    assert_eq!(begun.load(Ordering::Acquire), 2, "the others wait");
+    drop(open);
+    for look in looks {
+        look.await.unwrap().unwrap();
+    }
 }

@@ -1,5 +1,8 @@
 //! Getting in: passwords, codes, cookies, and what strangers try.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use serde_json::{Value as Json, json};
 
 use super::World;
@@ -307,6 +310,38 @@ async fn tokens_do_no_more_than_they_may_and_end() {
     let path = world.dir.path().join("hub.db");
     rusqlite::Connection::open(path).unwrap().execute("UPDATE tokens SET until_ms = ?1", [now_ms()]).unwrap();
     assert_eq!(world.by_token(&strong, "GET", "/gateways", Json::Null).await.status, 401, "over");
+}
+
+#[tokio::test]
+async fn a_write_whose_body_is_still_coming_when_its_sender_is_thrown_out_is_refused() {
+    let world = World::start().await;
+    world.account("asha", Role::Resolver, &[]).await;
+    let token = world.token("asha", "app", None, &[]).await;
+    let head = format!(
+        "PUT /admin/v1/records/patient/p1 HTTP/1.1\r\nhost: hub\r\nauthorization: Bearer {token}\r\nexpect: 100-continue\r\ncontent-length: 14\r\nconnection: close\r\n\r\n"
+    );
+    let address = world.address;
+    let begin = move || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        // The hub asks for the body: so it has let the sender in.
+        let mut told = [0; 25];
+        stream.read_exact(&mut told).unwrap();
+        assert_eq!(&told, b"HTTP/1.1 100 Continue\r\n\r\n");
+        stream.write_all(b"{\"name\"").unwrap();
+        stream
+    };
+    let mut stream = tokio::task::spawn_blocking(begin).await.unwrap();
+    world.hub.write(|tx| staff::revoke_token(tx, &boss(), &"asha".parse()?, "app")).await.unwrap();
+    let end = move || {
+        stream.write_all(b": \"Bi\"}").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let answer = tokio::task::spawn_blocking(end).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    assert_eq!(world.admin("GET", "/records/patient/p1", Json::Null).await.status, 404);
 }
 
 #[tokio::test]
