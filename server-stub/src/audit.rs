@@ -79,9 +79,10 @@ pub(crate) struct Actor {
 }
 
 impl Actor {
-    /// Somebody at an address.
-    pub(crate) fn at(who: impl Into<String>, source: IpAddr) -> Actor {
-        Actor { who: who.into(), source: source.to_canonical().to_string() }
+    /// Somebody at an address; `None` if a proxy did not tell which.
+    pub(crate) fn at(who: impl Into<String>, source: Option<IpAddr>) -> Actor {
+        let source = source.map_or_else(|| "unknown".to_owned(), |source| source.to_canonical().to_string());
+        Actor { who: who.into(), source }
     }
 
     /// Whoever types a command on this machine: the user, and behind `sudo` the one who called it.

@@ -138,7 +138,7 @@ impl<E: Into<HubError>> From<E> for Out {
 /// Who asks. `is_person` is false for what a page does by itself: it does not keep a session open.
 pub(crate) async fn caller(
     hub: &Hub,
-    from: IpAddr,
+    from: Option<IpAddr>,
     method: &Method,
     headers: &HeaderMap,
     is_person: bool,
@@ -155,7 +155,7 @@ pub(crate) async fn caller(
     }
 }
 
-async fn by_token(hub: &Hub, from: IpAddr, token: &str) -> Result<Caller, Out> {
+async fn by_token(hub: &Hub, from: Option<IpAddr>, token: &str) -> Result<Caller, Out> {
     if token.starts_with(TOKEN_PREFIX) {
         let hash = sha256(token.as_bytes());
         let look = move |tx: &mut Tx<'_>| {
@@ -172,7 +172,7 @@ async fn by_token(hub: &Hub, from: IpAddr, token: &str) -> Result<Caller, Out> {
         });
     }
     // Behind a proxy an address is what the proxy says, and the proxy itself is on this machine as often as not.
-    let is_here = from.to_canonical().is_loopback() && hub.config().tls != Tls::Proxy;
+    let is_here = from.is_some_and(|from| from.to_canonical().is_loopback()) && hub.config().tls != Tls::Proxy;
     match is_here && is_same(token, hub.admin_token()) {
         true => Ok(Caller {
             actor: Actor::at("machine", from),
@@ -184,7 +184,7 @@ async fn by_token(hub: &Hub, from: IpAddr, token: &str) -> Result<Caller, Out> {
     }
 }
 
-async fn by_session(hub: &Hub, from: IpAddr, hash: Sha256, is_person: bool) -> Result<Caller, Out> {
+async fn by_session(hub: &Hub, from: Option<IpAddr>, hash: Sha256, is_person: bool) -> Result<Caller, Out> {
     let lasting = hub.lasting();
     let look = move |tx: &mut Tx<'_>| match tx.session(&hash, lasting)? {
         Some((account, is_old)) => Ok::<_, HubError>(tx.account_numbered(account)?.map(|account| (account, is_old))),

@@ -80,7 +80,7 @@ pub(crate) async fn enroll(
     Ok(Json(welcome?))
 }
 
-async fn redeem(hub: &Hub, from: IpAddr, mut asked: Enrolment) -> Result<Welcome, HubError> {
+async fn redeem(hub: &Hub, from: Option<IpAddr>, mut asked: Enrolment) -> Result<Welcome, HubError> {
     let key = secret::device_key()?;
     let code = Zeroizing::new(secret::normal_code(&asked.code));
     asked.code.zeroize();

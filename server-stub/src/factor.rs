@@ -46,7 +46,7 @@ pub(crate) fn new_secret() -> Result<Zeroizing<String>, HubError> {
 }
 
 /// Turns it on. All sessions of the account end.
-pub(crate) async fn turn_on(hub: &Hub, from: IpAddr, caller: &Caller, wanted: Wanted) -> Result<(), HubError> {
+pub(crate) async fn turn_on(hub: &Hub, from: Option<IpAddr>, caller: &Caller, wanted: Wanted) -> Result<(), HubError> {
     let Wanted { secret, password, code } = wanted;
     let key = totp::unbase32(&secret).map(Zeroizing::new).filter(|key| key.len() == KEY_BYTES);
     let key = key.ok_or_else(|| HubError::Invalid("this is no secret that was shown here".to_owned()))?;
@@ -63,7 +63,12 @@ pub(crate) async fn turn_on(hub: &Hub, from: IpAddr, caller: &Caller, wanted: Wa
 }
 
 /// Turns it off. All sessions of the account end.
-pub(crate) async fn turn_off(hub: &Hub, from: IpAddr, caller: &Caller, unwanted: Unwanted) -> Result<(), HubError> {
+pub(crate) async fn turn_off(
+    hub: &Hub,
+    from: Option<IpAddr>,
+    caller: &Caller,
+    unwanted: Unwanted,
+) -> Result<(), HubError> {
     let Unwanted { password, code } = unwanted;
     set(hub, from, caller, password, move |tx, account| {
         let locks = tx.locks_of(account)?;
@@ -79,7 +84,7 @@ pub(crate) async fn turn_off(hub: &Hub, from: IpAddr, caller: &Caller, unwanted:
 /// Who knows the password as well as the cookie does it; it is slowed like a login, and written down.
 async fn set(
     hub: &Hub,
-    from: IpAddr,
+    from: Option<IpAddr>,
     caller: &Caller,
     password: Zeroizing<String>,
     act: impl FnOnce(&mut Tx<'_>, i64) -> Result<bool, HubError> + Send + 'static,

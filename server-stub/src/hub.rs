@@ -216,12 +216,12 @@ impl Hub {
     }
 
     /// Counts a try to log in, and tells whether it may be made.
-    pub(crate) fn begin_try(&self, from: IpAddr, name: &str) -> bool {
+    pub(crate) fn begin_try(&self, from: Option<IpAddr>, name: &str) -> bool {
         self.0.tries.lock().unwrap_or_else(PoisonError::into_inner).begin(from, name, Instant::now())
     }
 
     /// Takes back what [`Hub::begin_try`] counted.
-    pub(crate) fn forgive_try(&self, from: IpAddr, name: &str) {
+    pub(crate) fn forgive_try(&self, from: Option<IpAddr>, name: &str) {
         self.0.tries.lock().unwrap_or_else(PoisonError::into_inner).forgive(from, name);
     }
 

@@ -59,7 +59,7 @@ fn second_factor(tx: &mut Tx<'_>, account: &Account, locks: &Locks, code: &str) 
 /// Runs a try for a name. What was wrong is counted and written down; what was right, or not looked at, is not counted.
 pub(crate) async fn tried<T>(
     hub: &Hub,
-    from: IpAddr,
+    from: Option<IpAddr>,
     name: Option<AccountName>,
     act: impl Future<Output = Result<T, HubError>>,
 ) -> Result<T, HubError> {
@@ -85,14 +85,18 @@ pub(crate) async fn tried<T>(
 }
 
 /// Opens a session. Gives what the cookie holds.
-pub(crate) async fn log_in(hub: &Hub, from: IpAddr, typed: Typed) -> Result<(Zeroizing<String>, Json), HubError> {
+pub(crate) async fn log_in(
+    hub: &Hub,
+    from: Option<IpAddr>,
+    typed: Typed,
+) -> Result<(Zeroizing<String>, Json), HubError> {
     let name = AccountName::typed(&typed.name);
     tried(hub, from, name.clone(), open_session(hub, from, name, typed)).await
 }
 
 async fn open_session(
     hub: &Hub,
-    from: IpAddr,
+    from: Option<IpAddr>,
     name: Option<AccountName>,
     typed: Typed,
 ) -> Result<(Zeroizing<String>, Json), HubError> {
@@ -124,7 +128,7 @@ async fn open_session(
 }
 
 /// Sets a password by the one before, or by a code. All sessions of the account end.
-pub(crate) async fn set_password(hub: &Hub, from: IpAddr, typed: NewPassword) -> Result<(), HubError> {
+pub(crate) async fn set_password(hub: &Hub, from: Option<IpAddr>, typed: NewPassword) -> Result<(), HubError> {
     let name = AccountName::typed(&typed.name);
     if let Some(name) = &name {
         check_password(name, &typed.new)?;
@@ -134,7 +138,7 @@ pub(crate) async fn set_password(hub: &Hub, from: IpAddr, typed: NewPassword) ->
 
 async fn exchange_password(
     hub: &Hub,
-    from: IpAddr,
+    from: Option<IpAddr>,
     name: Option<AccountName>,
     typed: NewPassword,
 ) -> Result<(), HubError> {

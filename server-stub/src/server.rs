@@ -187,7 +187,8 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
                     let (body, lateness) = patiently(body, patience);
                     let answer = service.call(Request::from_parts(parts, body)).await;
                     // Whoever read the body knows only that it did not end well.
-                    let is_cut = answer.as_ref().is_ok_and(|answer| answer.status() == StatusCode::BAD_REQUEST);
+                    let says_so = [StatusCode::BAD_REQUEST, StatusCode::PAYLOAD_TOO_LARGE];
+                    let is_cut = answer.as_ref().is_ok_and(|answer| says_so.contains(&answer.status()));
                     if is_cut && lateness.is_too_slow() { Ok(Problem::too_slow().into_response()) } else { answer }
                 }
                 Err(refused) => {

@@ -11,7 +11,7 @@ const WRONG_OF_ONE_MAX: u32 = 5;
 const WINDOW: Duration = Duration::from_secs(60);
 
 /// Whom an address belongs to: a machine has a whole /64 of IPv6.
-fn source(address: IpAddr) -> IpAddr {
+pub(crate) fn source(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
         v4 => v4,

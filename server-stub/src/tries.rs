@@ -2,13 +2,16 @@
 //! anything is looked at, so that many at once are no way around it.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
+
+use crate::sources::source;
 
 /// How long tries count by where they come from.
 const MINUTE: Duration = Duration::from_secs(60);
 pub(crate) const OF_ONE_MAX: u32 = 5;
-pub(crate) const OF_ALL_MAX: u32 = 30;
+/// So many that a few addresses do not keep everybody out.
+pub(crate) const OF_ALL_MAX: u32 = 600;
 /// How long they count by the name.
 const QUARTER: Duration = Duration::from_secs(15 * 60);
 pub(crate) const OF_NAME_MAX: u32 = 10;
@@ -38,17 +41,20 @@ impl<K: Ord> Counted<K> {
         self.of.get(key).copied().unwrap_or(0)
     }
 
-    fn add(&mut self, key: K) {
+    fn add(&mut self, key: Option<K>) {
         self.of_all += 1;
-        *self.of.entry(key).or_default() += 1;
+        if let Some(key) = key {
+            *self.of.entry(key).or_default() += 1;
+        }
     }
 
-    fn take_back(&mut self, key: &K) {
+    fn take_back(&mut self, key: Option<K>) {
         self.of_all = self.of_all.saturating_sub(1);
-        match self.of.get_mut(key) {
+        let Some(key) = key else { return };
+        match self.of.get_mut(&key) {
             Some(tries) if *tries > 1 => *tries -= 1,
             // Nothing is kept of who did nothing wrong, however many they are.
-            _ => drop(self.of.remove(key)),
+            _ => drop(self.of.remove(&key)),
         }
     }
 }
@@ -66,34 +72,27 @@ impl Default for Tries {
     }
 }
 
-/// Whom an address belongs to: a machine has a whole /64 of IPv6.
-fn source(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-        v4 => v4,
-    }
-}
-
 impl Tries {
-    /// Counts a try for a name, whether or not there is such an account. Tells whether it may be made.
-    pub(crate) fn begin(&mut self, from: IpAddr, name: &str, now: Instant) -> bool {
-        let from = source(from);
+    /// Counts a try for a name, whether or not there is such an account. Tells whether it may be made. Where nobody told from
+    /// where it comes, it counts by the name and with all others.
+    pub(crate) fn begin(&mut self, from: Option<IpAddr>, name: &str, now: Instant) -> bool {
+        let from = from.map(source);
         self.sources.begin(now);
         self.names.begin(now);
         let may = self.sources.of_all < OF_ALL_MAX
-            && self.sources.tries(&from) < OF_ONE_MAX
+            && from.is_none_or(|from| self.sources.tries(&from) < OF_ONE_MAX)
             && self.names.tries(&name.to_owned()) < OF_NAME_MAX;
         if may {
             self.sources.add(from);
-            self.names.add(name.to_owned());
+            self.names.add(Some(name.to_owned()));
         }
         may
     }
 
     /// It was right, or was not looked at: it does not count.
-    pub(crate) fn forgive(&mut self, from: IpAddr, name: &str) {
-        self.sources.take_back(&source(from));
-        self.names.take_back(&name.to_owned());
+    pub(crate) fn forgive(&mut self, from: Option<IpAddr>, name: &str) {
+        self.sources.take_back(from.map(source));
+        self.names.take_back(Some(name.to_owned()));
     }
 }
 
@@ -101,8 +100,8 @@ impl Tries {
 mod tests {
     use super::*;
 
-    fn of(text: &str) -> IpAddr {
-        text.parse().unwrap()
+    fn of(text: &str) -> Option<IpAddr> {
+        Some(text.parse().unwrap())
     }
 
     #[test]
@@ -127,9 +126,9 @@ mod tests {
         }
         assert!(tries.names.of.is_empty() && tries.sources.of.is_empty());
         for n in 0..OF_ALL_MAX {
-            assert!(tries.begin(of(&format!("10.0.{n}.1")), &format!("name{n}"), now));
+            assert!(tries.begin(of(&format!("10.{}.{}.1", n / 250, n % 250)), &format!("name{n}"), now));
         }
-        assert!(!tries.begin(of("10.1.0.1"), "one more", now) && tries.begin(of("10.1.0.1"), "one more", now + MINUTE));
+        assert!(!tries.begin(of("10.9.0.1"), "one more", now) && tries.begin(of("10.9.0.1"), "one more", now + MINUTE));
     }
 
     #[test]

@@ -11,8 +11,6 @@ mod own;
 mod records;
 mod routes;
 
-use std::time::Duration;
-
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Extension, Request, State};
@@ -22,7 +20,6 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use serde_json::Value as Json;
-use tokio::time::timeout;
 
 use self::routes::Routes;
 use crate::account::Role::{Admin, Operator, Resolver, Viewer};
@@ -106,11 +103,8 @@ async fn admitted(hub: &Hub, peer: &Peer, request: Request) -> Result<Request, P
     let body = match parts.method.is_safe() {
         true => body,
         false => {
-            let patience = Duration::from_secs(hub.config().read_timeout_seconds);
-            let whole = timeout(patience, to_bytes(body, JSON_BYTES_MAX)).await;
-            let whole =
-                whole.map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow", "The body came too slowly"))?;
-            let whole = whole.map_err(|_| {
+            // One that comes too slowly breaks off, and the server says which it was.
+            let whole = to_bytes(body, JSON_BYTES_MAX).await.map_err(|_| {
                 Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large, or broke off")
             })?;
             caller = judge(&parts).await?;

@@ -132,7 +132,8 @@ async fn what_is_wrong_with_a_box_is_on_the_page_until_it_says_otherwise() {
         let world = &world;
         async move {
             world.hub.write(move |tx| tx.note_condition(device, &told)).await.unwrap();
-            String::from_utf8(page(world, "admin").await.body).unwrap()
+            let token = format!("Bearer {}", world.hub.admin_token());
+            String::from_utf8(world.ask("GET", "/", &[("authorization", &token)], b"").await.body).unwrap()
         }
     };
     let before = shown(bad).await;
