@@ -5,6 +5,9 @@
 //! [`sync`] carries. [`api`] is what apps see, [`apps`] which of them may, [`network`] where they come in; [`cli`] is what a
 //! technician types.
 
+// Named, so that the SQLite that it compiles is linked.
+use sqlite as _;
+
 pub mod api;
 pub mod apps;
 mod board;

@@ -6,6 +6,9 @@
 //! It speaks TLS 1.3 with certificates of its own authority (`pki`). It keeps no state outside of the database but parsed rules and the
 //! count of wrong codes, so that commands can work on the same file while it serves.
 
+// Named, so that the SQLite that it compiles is linked.
+use sqlite as _;
+
 mod account;
 mod api;
 mod audit;
