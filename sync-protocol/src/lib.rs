@@ -105,6 +105,7 @@ pub mod merge;
 pub mod message;
 pub mod payload;
 pub mod record;
+pub mod recovery;
 pub mod rules;
 pub mod session;
 pub mod ticket;

@@ -3,6 +3,8 @@
 //! One word that can be copied, read out, or shown as a QR code: `OP1-` and Crockford's base 32 in groups of five. What
 //! people confuse is put right, and a checksum finds what else was mistyped, before anything is sent.
 
+use zeroize::Zeroizing;
+
 /// Bytes of the secret: 80 bits, which nobody guesses at some ten tries a minute.
 pub const SECRET_BYTES: usize = 10;
 /// Bytes of the fingerprint: who wanted another key under one needs 2^128 tries.
@@ -36,14 +38,7 @@ impl std::fmt::Display for Ticket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut bytes = [&self.secret[..], &self.fingerprint, self.address.as_bytes()].concat();
         bytes.extend(crc32fast::hash(&bytes).to_be_bytes());
-        f.write_str(PREFIX)?;
-        for (at, letter) in letters(&bytes).chars().enumerate() {
-            if at % GROUP_LETTERS == 0 {
-                f.write_str("-")?;
-            }
-            write!(f, "{letter}")?;
-        }
-        Ok(())
+        f.write_str(&grouped(PREFIX, &bytes))
     }
 }
 
@@ -55,7 +50,7 @@ impl Ticket {
 
     /// Whether somebody means to give a ticket, right or wrong.
     pub fn is_meant(typed: &str) -> bool {
-        typed.trim().get(..PREFIX.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(PREFIX))
+        is_prefixed(typed, PREFIX)
     }
 
     /// Reads a code as it was typed; `None` if it is not one, or a letter of it is wrong or missing.
@@ -74,8 +69,28 @@ impl Ticket {
     }
 }
 
+/// Bytes as letters in groups, behind what tells what they are.
+pub(crate) fn grouped(prefix: &str, bytes: &[u8]) -> String {
+    let letters = Zeroizing::new(letters(bytes));
+    // Never made longer: what it was before would stay in memory.
+    let mut text = String::with_capacity(prefix.len() + letters.len() * 2);
+    text.push_str(prefix);
+    for (at, letter) in letters.chars().enumerate() {
+        if at % GROUP_LETTERS == 0 {
+            text.push('-');
+        }
+        text.push(letter);
+    }
+    text
+}
+
+/// Whether somebody means to give what begins so.
+pub(crate) fn is_prefixed(typed: &str, prefix: &str) -> bool {
+    typed.trim().get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix))
+}
+
 fn letters(bytes: &[u8]) -> String {
-    let (mut text, mut bits, mut held) = (String::new(), 0u32, 0u32);
+    let (mut text, mut bits, mut held) = (String::with_capacity(bytes.len() * 2), 0u32, 0u32);
     let letter = |n: u32| LETTERS.get((n & 31) as usize).copied().map_or('0', char::from);
     for byte in bytes {
         (held, bits) = ((held << 8 | u32::from(*byte)) & 0xffff, bits + 8);
@@ -90,8 +105,9 @@ fn letters(bytes: &[u8]) -> String {
     text
 }
 
-fn bytes(text: &str) -> Option<Vec<u8>> {
-    let (mut bytes, mut bits, mut held) = (Vec::new(), 0u32, 0u32);
+/// The bytes of letters, whatever stands between them.
+pub(crate) fn bytes(text: &str) -> Option<Vec<u8>> {
+    let (mut bytes, mut bits, mut held) = (Vec::with_capacity(text.len()), 0u32, 0u32);
     for c in text.chars().filter(|c| !c.is_whitespace() && *c != '-') {
         let meant = match c.to_ascii_uppercase() {
             'O' => '0',
