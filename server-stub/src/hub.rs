@@ -41,6 +41,7 @@ pub struct Hub(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    data_dir: PathBuf,
     config: Config,
     writer: Writer,
     readers: Readers,
@@ -74,6 +75,7 @@ impl Hub {
             Tls::Off => None,
         };
         Ok(Hub(Arc::new(Inner {
+            data_dir: data_dir.to_owned(),
             writer: Writer::start(database)?,
             readers: Readers::new(database_path(data_dir)),
             admin_token: Zeroizing::new(secret::admin_token(data_dir)?),
@@ -91,6 +93,11 @@ impl Hub {
     /// How it runs.
     pub fn config(&self) -> &Config {
         &self.0.config
+    }
+
+    /// Where it keeps its files.
+    pub(crate) fn data_dir(&self) -> &Path {
+        &self.0.data_dir
     }
 
     /// What its certificates come from, if it speaks TLS.

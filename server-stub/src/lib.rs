@@ -19,6 +19,7 @@ mod config;
 mod desk;
 mod enroll;
 mod error;
+mod escrow;
 mod exchange;
 mod factor;
 mod fleet;

@@ -72,6 +72,19 @@ impl Peer {
     }
 }
 
+impl Peer {
+    /// The gateway whose key was shown, unless it is shut out. However old its certificate is.
+    pub(crate) async fn owner(&self, hub: &Hub) -> Result<Device, HubError> {
+        let (Some(authority), Some(certificate)) = (hub.authority(), &self.certificate) else {
+            return Err(HubError::NoCertificate);
+        };
+        authority.judge(certificate, now_ms(), u32::MAX)?;
+        let key = key_hash(certificate)?;
+        let found = hub.read(move |tx| tx.renewable(&key)).await?;
+        found.map(|(device, _)| device).ok_or(HubError::ForeignCertificate)
+    }
+}
+
 /// `POST /renew/v1`: the next certificate for the same key.
 pub(crate) async fn renew(
     State(hub): State<Hub>,

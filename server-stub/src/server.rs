@@ -30,7 +30,7 @@ use crate::patience::{PatientStream, TAKE_SECONDS, patiently};
 use crate::peer::{self, Peer};
 use crate::problem::Problem;
 use crate::sources::Connections;
-use crate::{api, enroll, exchange, gate, page, proxy};
+use crate::{api, enroll, escrow, exchange, gate, page, proxy};
 
 /// How long a handshake may take.
 const HANDSHAKE_SECONDS: u64 = 15;
@@ -54,6 +54,8 @@ fn router(hub: Hub) -> Router {
         .route("/sync/{version}", post(exchange::sync_of_another))
         .route("/enroll/v1", post(enroll::enroll).layer(DefaultBodyLimit::max(ENROLMENT_BYTES_MAX)))
         .route("/renew/v1", post(peer::renew))
+        .route("/escrow/v1", post(escrow::deposit))
+        .route("/escrow/v1/fetch", post(escrow::fetch))
         .nest("/admin/v1", api::router(&hub))
         .layer(DefaultBodyLimit::max(JSON_BYTES_MAX))
         .with_state(hub)

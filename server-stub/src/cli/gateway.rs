@@ -13,9 +13,10 @@ use crate::account::Sight;
 use crate::audit::What;
 use crate::config::Tls;
 use crate::error::HubError;
+use crate::escrow::Seal;
 use crate::fleet::{self, GatewayView};
 use crate::hub::{add_gateway, authority_of, checked_scopes, give_code, new_gateway, ticket};
-use crate::secret;
+use crate::secret::{self, hex};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -74,6 +75,11 @@ pub(super) enum Command {
         /// Its name
         name: String,
     },
+    /// Print the recovery keys of a gateway whose database is encrypted and whose key is lost; that is noted
+    RecoveryKey {
+        /// Its name
+        name: String,
+    },
     /// Let a gateway in again that was shut out, with what it sent meanwhile; `quarantine list` shows that before
     Allow {
         /// Its name
@@ -124,6 +130,7 @@ pub(super) fn run(place: &mut Place<'_>, command: Command) -> Result<(), HubErro
                 "`gateway code {name}` lets a new card in under its name, `gateway allow {name}` this one again"
             ));
         }
+        Command::RecoveryKey { name } => recovery_key(place, &name)?,
         Command::Allow { name } => {
             let freed = place.change(What::Allow, |tx| {
                 let freed = tx.allow(&name)?;
@@ -132,6 +139,32 @@ pub(super) fn run(place: &mut Place<'_>, command: Command) -> Result<(), HubErro
             place.say(format!("{name} may sync again; {freed} records of it left quarantine"));
         }
     }
+    Ok(())
+}
+
+/// Prints the keys that a gateway deposited, the newest first.
+fn recovery_key(place: &mut Place<'_>, name: &str) -> Result<(), HubError> {
+    let keys = place.write(|tx| {
+        fleet::one(tx, name)?;
+        Ok(tx.export_keys(name)?)
+    })?;
+    if keys.is_empty() {
+        return Err(HubError::Missing(format!(
+            "key of {name} here: its database is not encrypted, or it never had a link since"
+        )));
+    }
+    tracing::warn!(gateway = name, keys = keys.len(), "recovery keys were printed");
+    let seal = Seal::of(&place.data_dir, false)?;
+    for kept in keys {
+        let at = jiff::Timestamp::from_millisecond(kept.kept_ms).unwrap_or_default().strftime("%Y-%m-%d %H:%M UTC");
+        let letters = seal.open(kept.device, &kept.name, &kept.sealed).ok_or_else(|| {
+            HubError::Config("escrow.key in the data directory is not the one that this key was sealed with".to_owned())
+        })?;
+        let id: String = hex(&kept.name).chars().take(8).collect();
+        place.say(format!("key {id}, deposited {at}"));
+        place.say(letters.as_str());
+    }
+    place.say("secret: on the gateway, `outpost key recover` or `outpost unlock` asks for it");
     Ok(())
 }
 

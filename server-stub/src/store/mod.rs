@@ -11,6 +11,7 @@ mod backup;
 mod conditions;
 mod enrolment;
 mod epoch;
+mod escrow;
 mod fleet;
 mod history;
 mod log;
@@ -38,6 +39,7 @@ pub(crate) use accounts::Locks;
 pub(crate) use audit::head_beside;
 pub(crate) use backup::put_back;
 pub(crate) use enrolment::NewGateway;
+pub(crate) use escrow::KeyName;
 pub(crate) use fleet::{Contact, FleetRow};
 pub(crate) use quarantine::HeldRow;
 pub(crate) use readers::Readers;
@@ -48,12 +50,13 @@ pub(crate) use writer::Writer;
 use self::audit::Audited;
 use crate::error::StoreError;
 
-const SCHEMA: [&str; 5] = [
+const SCHEMA: [&str; 6] = [
     include_str!("schema-1.sql"),
     include_str!("schema-2.sql"),
     include_str!("schema-3.sql"),
     include_str!("schema-4.sql"),
     include_str!("schema-5.sql"),
+    include_str!("schema-6.sql"),
 ];
 const BUSY_SECONDS: u64 = 20;
 const STATEMENTS_CACHED: usize = 96;

@@ -77,7 +77,7 @@ pub(super) struct Fort {
 }
 
 impl Fort {
-    async fn start() -> Fort {
+    pub(super) async fn start() -> Fort {
         Fort::start_with(Config::default()).await
     }
 
@@ -122,7 +122,7 @@ impl Fort {
     }
 
     /// One request; `None` if there was no answer.
-    async fn ask(&self, card: Option<&Card>, path: &str, kind: &str, body: &[u8]) -> Option<(u16, Vec<u8>)> {
+    pub(super) async fn ask(&self, card: Option<&Card>, path: &str, kind: &str, body: &[u8]) -> Option<(u16, Vec<u8>)> {
         let (address, client) = (self.address, self.client(card, &rustls::version::TLS13));
         let head = format!(
             "POST {path} HTTP/1.1\r\nhost: hub\r\nconnection: close\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n",
