@@ -9,6 +9,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use crate::error::Error;
+use crate::keys::Prompt;
 
 /// The sample: every key with its default and what it means.
 pub const SAMPLE: &str = include_str!("config.toml");
@@ -33,6 +34,58 @@ pub struct Config {
     pub log_level: LogLevel,
     /// Copies of the database on a second medium.
     pub backup: BackupConfig,
+    /// Encryption of the database.
+    pub encryption: EncryptionConfig,
+}
+
+/// Encryption of the database.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EncryptionConfig {
+    /// Where the key comes from at start.
+    pub key: KeySource,
+    /// With [`KeySource::File`]: which file.
+    pub key_file: PathBuf,
+    /// Whether the hub is given a copy of the key.
+    pub escrow: bool,
+    /// Who is asked for a passphrase; not from the file.
+    #[serde(skip)]
+    pub prompt: Prompt,
+}
+
+impl Default for EncryptionConfig {
+    fn default() -> Self {
+        EncryptionConfig { key: KeySource::Off, key_file: PathBuf::new(), escrow: true, prompt: Prompt::default() }
+    }
+}
+
+/// Where the key of the database comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeySource {
+    /// The database is not encrypted.
+    Off,
+    /// A file, perhaps on a stick.
+    File,
+    /// A credential of systemd.
+    Credential,
+    /// Somebody who says it.
+    Passphrase,
+    /// The hub, at each start.
+    Hub,
+}
+
+impl KeySource {
+    /// As the file calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            KeySource::Off => "off",
+            KeySource::File => "file",
+            KeySource::Credential => "credential",
+            KeySource::Passphrase => "passphrase",
+            KeySource::Hub => "hub",
+        }
+    }
 }
 
 /// The clinic's network, from which paired apps come in over TLS.
@@ -119,6 +172,7 @@ impl Default for Config {
             disk_reserve_megabytes: 64,
             log_level: LogLevel::Info,
             backup: BackupConfig::default(),
+            encryption: EncryptionConfig::default(),
         }
     }
 }
@@ -138,6 +192,12 @@ impl Config {
         }
         if !(1..=8_760).contains(&config.backup.interval_hours) {
             return Err(Error::Config("backup.interval_hours must be from 1 to 8760".to_owned()));
+        }
+        let has_file = !config.encryption.key_file.as_os_str().is_empty();
+        if has_file != (config.encryption.key == KeySource::File) {
+            return Err(Error::Config(
+                "encryption.key_file names a file with key = \"file\", and only then".to_owned(),
+            ));
         }
         config.check_listeners()?;
         Ok(config)
@@ -243,6 +303,8 @@ mod tests {
     #[test]
     fn limits_are_said_with_the_key() {
         for (text, key) in [
+            ("[encryption]\nkey = \"file\"", "encryption.key_file"),
+            ("[encryption]\nkey_file = \"/media/key\"", "encryption.key_file"),
             ("[backup]\nkeep = 0", "backup.keep"),
             ("[backup]\ninterval_hours = 0", "backup.interval_hours"),
             ("[network]\ntoken_days = 0", "network.token_days"),

@@ -163,6 +163,18 @@ pub enum Error {
     /// The file is a database of something else.
     #[error("{} is not a database of outpost", .0.display())]
     NotOurs(PathBuf),
+    /// The file is encrypted, and there is no key at hand.
+    #[error("{} is encrypted, and nothing says where its key is", .0.display())]
+    KeyNeeded(PathBuf),
+    /// The key at hand is another one's.
+    #[error("the key at hand is not the key of {}", .0.display())]
+    WrongKey(PathBuf),
+    /// The configuration asks for encryption, and the file is plain.
+    #[error("{} is not encrypted, and the configuration says that it is to be", .0.display())]
+    NotEncrypted(PathBuf),
+    /// The key is not there now, and may come: a stick, a person, a link.
+    #[error("{0}")]
+    KeyAbsent(String),
     /// Another write that was to be committed together with this one made the disk fail; none of them was stored.
     #[error("nothing was stored, because the disk failed during the same commit")]
     GroupLost,
@@ -206,6 +218,10 @@ impl Error {
             | Error::NoGateway(_)
             | Error::Listen { .. }
             | Error::NotEnrolled
+            | Error::KeyNeeded(_)
+            | Error::KeyAbsent(_)
+            | Error::WrongKey(_)
+            | Error::NotEncrypted(_)
             | Error::NotOurs(_) => Class::Config,
             Error::NewerDatabase { .. } => Class::Outdated,
             Error::DiskFull(_)
@@ -253,6 +269,16 @@ impl Error {
                 "Stop the program that has this address (perhaps another outpost), or name another with --listen."
             }
             Error::NotOurs(_) => "Give the directory in which outpost keeps its data, or an empty one.",
+            Error::KeyNeeded(_) => {
+                "Say in [encryption] of the configuration where its key comes from. If the key is lost: outpost key recover"
+            }
+            Error::KeyAbsent(_) => "The service waits for it: bring the stick or the link, or run: outpost unlock",
+            Error::WrongKey(_) => {
+                "Nothing was changed. Give the key that it was encrypted with; if that is lost: outpost key recover"
+            }
+            Error::NotEncrypted(_) => {
+                "Encrypt it: outpost key encrypt. Or take [encryption] out of the configuration, to go on as it is."
+            }
             Error::DiskFull(_) | Error::GroupLost => "Free some space on the card and write again.",
             Error::Locked(_) => "Close other programs that have the database open, and try again.",
             Error::Corrupt(_) => {
@@ -282,6 +308,17 @@ impl Error {
     /// The disk was too full for what somebody else wrote in the same commit.
     pub(crate) fn no_room() -> Error {
         Error::DiskFull(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), None))
+    }
+
+    /// Something about a key that a person has to put right.
+    pub(crate) fn key_trouble(detail: impl Into<String>) -> Error {
+        Error::Told { class: Class::Config, detail: detail.into() }
+    }
+
+    /// SQLite could not be given a key: this program was built with another one.
+    pub(crate) fn unkeyed() -> Error {
+        let detail = "this program was built without encryption of the database".to_owned();
+        Error::Told { class: Class::Broken, detail }
     }
 
     /// A copy of the database has faults.

@@ -18,6 +18,7 @@ pub mod disk;
 pub mod error;
 mod hardware;
 pub mod id;
+pub mod keys;
 pub mod lock;
 pub mod network;
 pub mod run;

@@ -18,10 +18,11 @@ use crate::clock::Clock;
 use crate::config::{Config, NetworkConfig};
 use crate::disk::Disk;
 use crate::error::{Class, Error};
+use crate::keys::{self, wait_for_key};
 use crate::lock::Lock;
 use crate::network::{Announcement, Entrance};
 use crate::service::{self, Places};
-use crate::store::{Options, Store, begin_anew};
+use crate::store::{Home, Options, Store, begin_anew};
 use crate::sync::{SyncLoop, sync_loop};
 use crate::upkeep::{Caretaker, Ending};
 
@@ -59,10 +60,12 @@ impl Gateway {
     ///
     /// # Errors
     /// [`Error`] of the store.
-    pub fn open(data_dir: &Path, config: &Config) -> Result<Gateway, Error> {
-        let store = Store::open(data_dir, Options::default())?;
+    pub fn open(home: impl Into<Home>, config: &Config) -> Result<Gateway, Error> {
+        let store = Store::open(home, Options::default())?;
+        let data_dir = store.home().dir();
         let clock = Clock::of_boot(store.boot());
-        let (handle, sync) = sync_loop(store.clone(), clock.clone(), config.sync_interval());
+        let (handle, mut sync) = sync_loop(store.clone(), clock.clone(), config.sync_interval());
+        sync.keep_at_hub(config.encryption.escrow);
         let disk = Disk::new(data_dir, config.disk_reserve_bytes());
         let caretaker = Caretaker::new(store.clone(), handle.clone(), clock.clone(), config.backup.clone());
         let door = door(&store);
@@ -131,15 +134,34 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let mut lock = Lock::for_daemon(data_dir).await?;
+    tokio::pin!(shutdown);
     let (address, listener) = listen(config.listen).await?;
     let network = match config.network.listen {
         Some(address) => Some(listen(address).await?),
         None => None,
     };
-    let mut gateway = Gateway::open(data_dir, config)?;
-    lock.publish(address)?;
-    announce(address, network.as_ref().map(|(address, _)| *address));
-    tokio::pin!(shutdown);
+    let mut tell = Some(|lock: &mut Lock| {
+        lock.publish(address)?;
+        announce(address, network.as_ref().map(|(address, _)| *address));
+        Ok::<_, Error>(())
+    });
+    let home = match keys::open(data_dir, &config.encryption).await {
+        Err(error @ Error::KeyAbsent(_)) => {
+            // Who waits is there, too: apps are answered, and a command finds it.
+            tell.take().map_or(Ok(()), |tell| tell(&mut lock))?;
+            let listener = TcpListener::from_std(listener.try_clone()?)?;
+            tokio::select! {
+                home = wait_for_key(data_dir, &config.encryption, listener, error) => home?,
+                () = &mut shutdown => {
+                    service::ending();
+                    return Ok(());
+                }
+            }
+        }
+        opened => opened?,
+    };
+    let mut gateway = Gateway::open(home.clone(), config)?;
+    tell.take().map_or(Ok(()), |tell| tell(&mut lock))?;
     loop {
         let (store, pulse) = (gateway.app.store.clone(), gateway.app.sync.pulse());
         let places = Places { local: address, network: network.as_ref().map(|(address, _)| *address) };
@@ -159,8 +181,8 @@ pub async fn run(
             return Ok(());
         }
         close(store).await?;
-        begin_anew(data_dir)?;
-        gateway = Gateway::open(data_dir, config)?;
+        begin_anew(&home)?;
+        gateway = Gateway::open(home.clone(), config)?;
     }
 }
 

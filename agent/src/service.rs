@@ -56,6 +56,16 @@ fn is_going_on(pulse: &Pulse) -> bool {
     !is_late
 }
 
+/// The same for one that waits for something, which has no store yet. It is ready as far as it can be: what it waits for may take days.
+pub(crate) async fn vouch_waiting(what: &str) -> Infallible {
+    tell(&[NotifyState::Ready, NotifyState::Status(what)]);
+    let Some(patience) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
+    loop {
+        tell(&[NotifyState::Watchdog]);
+        tokio::time::sleep(pause(patience)).await;
+    }
+}
+
 /// Says that the daemon ends because it was asked to.
 pub(crate) fn ending() {
     tell(&[NotifyState::Stopping]);

@@ -13,6 +13,7 @@ use tower::ServiceExt;
 use crate::api::router;
 use crate::config::Config;
 use crate::error::{Class, Error};
+use crate::keys;
 use crate::lock::{Access, Lock};
 use crate::run::Gateway;
 use crate::sync::{SyncLoop, ask_daemon};
@@ -28,19 +29,19 @@ pub(crate) enum Client {
 impl Client {
     /// Finds the daemon, or opens the database.
     pub(crate) async fn connect(folder: &Path, config: &Config) -> Result<Client, Error> {
-        Client::with(Lock::for_command(folder).await?, folder, config)
+        Client::with(Lock::for_command(folder).await?, folder, config).await
     }
 
     /// The same, and makes a gateway where there is none.
     pub(crate) async fn make(folder: &Path, config: &Config) -> Result<Client, Error> {
-        Client::with(Lock::for_enrolment(folder).await?, folder, config)
+        Client::with(Lock::for_enrolment(folder).await?, folder, config).await
     }
 
-    fn with(access: Access, folder: &Path, config: &Config) -> Result<Client, Error> {
+    async fn with(access: Access, folder: &Path, config: &Config) -> Result<Client, Error> {
         match access {
             Access::Daemon(address) => Ok(Client::Daemon(address)),
             Access::Here(lock) => {
-                let Gateway { app, sync, .. } = Gateway::open(folder, config)?;
+                let Gateway { app, sync, .. } = Gateway::open(keys::open(folder, &config.encryption).await?, config)?;
                 Ok(Client::Here { router: router(app), sync: Box::new(sync), _lock: lock })
             }
         }

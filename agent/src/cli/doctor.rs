@@ -11,6 +11,7 @@ use crate::clock::{RELEASED_MS, unix_ms};
 use crate::config::Config;
 use crate::disk::Disk;
 use crate::error::{Class, Error};
+use crate::keys;
 use crate::lock::{Holder, look_patiently};
 use crate::status::{bytes, duration};
 use crate::store::{self, Store, files_aside};
@@ -49,7 +50,7 @@ pub(crate) async fn examine(folder: &Path, config: &Config, out: &mut dyn Write)
     disk(folder, config, &mut exam)?;
     box_itself(&mut exam)?;
     clock(&mut exam)?;
-    database(folder, config, &mut exam)?;
+    database(folder, config, &mut exam).await?;
     hub(folder, config, &mut exam).await?;
     match exam.worst {
         None => Ok(()),
@@ -104,9 +105,14 @@ fn clock(exam: &mut Examination<'_>) -> Result<(), Error> {
     }
 }
 
-fn database(folder: &Path, config: &Config, exam: &mut Examination<'_>) -> Result<(), Error> {
-    let store = match Store::open_read_only(folder) {
+async fn database(folder: &Path, config: &Config, exam: &mut Examination<'_>) -> Result<(), Error> {
+    let store = match keys::open(folder, &config.encryption).await.and_then(Store::open_read_only) {
         Ok(store) => store,
+        Err(Error::KeyAbsent(told)) => {
+            set_aside(folder, exam)?;
+            let advice = "Its file cannot be looked at here without the key. The gateway checks it at each start.";
+            return exam.warn("database", &format!("encrypted; {told}"), advice);
+        }
         Err(error) => {
             let hint = error.hint();
             set_aside(folder, exam)?;

@@ -5,6 +5,7 @@ mod apps;
 mod client;
 mod doctor;
 mod import;
+mod key;
 mod people;
 mod records;
 mod rescue;
@@ -19,6 +20,7 @@ use crate::clock::unix_ms;
 use crate::config::{Config, SAMPLE, data_dir};
 use crate::disk::Disk;
 use crate::error::Error;
+use crate::keys::{self, Prompt};
 use crate::lock::{Holder, look_patiently};
 use crate::run::run;
 use crate::status::Status;
@@ -41,6 +43,9 @@ pub struct Cli {
     /// Configuration file; outpost.toml in the data folder unless named.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Open file descriptor from which passphrases are read, a line each; without it, they are asked for at the terminal.
+    #[arg(long, global = true, value_name = "N")]
+    passphrase_fd: Option<u32>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -93,6 +98,11 @@ enum Command {
     /// See changes that the hub cannot use, and decide about them.
     #[command(subcommand)]
     Parked(people::Parked),
+    /// Encrypt the database, and decide what opens it.
+    #[command(subcommand)]
+    Key(key::Key),
+    /// Say the passphrase to a gateway that waits for it.
+    Unlock,
     /// Look at the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -114,7 +124,12 @@ enum ConfigCommand {
 /// [`Error`]; its class is the exit code.
 pub async fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Error> {
     let folder = data_dir(cli.data_dir)?;
-    let load = || Config::load(cli.config.as_deref(), &folder);
+    let prompt = cli.passphrase_fd.map(Prompt::from_descriptor).transpose()?.unwrap_or_default();
+    let load = || {
+        let mut config = Config::load(cli.config.as_deref(), &folder)?;
+        config.encryption.prompt = prompt.clone();
+        Ok::<_, Error>(config)
+    };
     match cli.command {
         Command::Run { listen, network } => {
             let mut config = load()?;
@@ -153,10 +168,12 @@ pub async fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Error> {
         Command::Status { json } => status(&folder, &load().unwrap_or_default(), json, out).await,
         Command::Sync => sync(&mut Client::connect(&folder, &load()?).await?, out).await,
         Command::Import(import) => import.execute(&mut Client::connect(&folder, &load()?).await?, out).await,
-        Command::Rescue(rescue) => rescue.execute(&folder, out).await,
+        Command::Rescue(rescue) => rescue.execute(&folder, &load()?, out).await,
         Command::Records(records) => records.execute(&mut Client::connect(&folder, &load()?).await?, out).await,
         Command::Conflicts(conflicts) => conflicts.execute(&mut Client::connect(&folder, &load()?).await?, out).await,
         Command::Parked(parked) => parked.execute(&mut Client::connect(&folder, &load()?).await?, out).await,
+        Command::Key(key) => key.execute(&folder, &load()?, out).await,
+        Command::Unlock => key::unlock(&folder, &load()?, out).await,
         Command::Config(ConfigCommand::Default) => write!(out, "{SAMPLE}").map_err(Error::from),
         Command::Config(ConfigCommand::Check) => {
             load()?;
@@ -169,7 +186,16 @@ pub async fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Error> {
 /// From the database alone: the same with or without a daemon. A person is told if there is none.
 async fn status(folder: &std::path::Path, config: &Config, json: bool, out: &mut dyn Write) -> Result<(), Error> {
     let holder = look_patiently(folder).await?;
-    let facts = Store::open_read_only(folder)?.read(|reader| reader.status())?;
+    let home = match (keys::open(folder, &config.encryption).await, &holder) {
+        // The key is in the memory of the gateway and not at hand here; so it is asked, and answers in JSON only.
+        (Err(Error::KeyAbsent(_)), Holder::Daemon(address)) => {
+            let status = Client::Daemon(*address).ask_json("GET", "/v1/status", &serde_json::Value::Null).await?;
+            let text = serde_json::to_string_pretty(&status).map_err(|e| Error::Config(e.to_string()))?;
+            return writeln!(out, "{text}").map_err(Error::from);
+        }
+        (home, _) => home?,
+    };
+    let facts = Store::open_read_only(home)?.read(|reader| reader.status())?;
     let now_ms = unix_ms();
     let status = Status::new(&facts, &Disk::new(folder, config.disk_reserve_bytes()), now_ms);
     match json {

@@ -12,11 +12,13 @@ use sync_protocol::gateway::{GatewayState, UNENROLLED};
 use sync_protocol::id::{Origin, Stream};
 
 use crate::clock::Clock;
+use crate::config::Config;
 use crate::disk::Disk;
 use crate::error::{Class, Error};
+use crate::keys;
 use crate::lock::{Holder, is_gateway, look};
 use crate::status::bytes;
-use crate::store::{Copied, Enrolment, FILE_NAME, Gap, Left, OldDatabase, Store, copy_old};
+use crate::store::{Copied, DataKey, Enrolment, FILE_NAME, Gap, Home, Left, OldDatabase, Store, copy_old};
 use crate::sync::{Transport, Trust, hand_in};
 
 /// What bringing an old layout up to date, and a log that grows meanwhile, may take.
@@ -34,6 +36,9 @@ pub(crate) struct Rescue {
     /// The hub, if the file does not say, or its address has changed.
     #[arg(long, value_name = "URL")]
     hub: Option<String>,
+    /// The key file of an encrypted database, if it is not the one of the configuration.
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
 }
 
 /// The gateway of this data folder, if there is one that is enrolled.
@@ -43,11 +48,12 @@ struct Here {
 }
 
 impl Rescue {
-    pub(crate) async fn execute(self, folder: &Path, out: &mut dyn Write) -> Result<(), Error> {
+    pub(crate) async fn execute(self, folder: &Path, config: &Config, out: &mut dyn Write) -> Result<(), Error> {
         let database = self.file(folder)?;
-        let here = here(folder);
-        let copy = WorkingCopy::make(&database, folder)?;
-        let (old, left) = OldDatabase::open(&copy.dir).map_err(|error| unusable(&database, error))?;
+        let here = here(folder, config).await;
+        let key = keys::of_old(&database, &config.encryption, self.key_file.as_deref())?;
+        let copy = WorkingCopy::make(&database, folder, key)?;
+        let (old, left) = OldDatabase::open(copy.home.clone()).map_err(|error| unusable(&database, error))?;
         let rescuer = begin(&left, here.as_ref(), &database)?;
         let enrolled_at = here.as_ref().map(|here| here.enrolment.hub_url.clone());
         let hub = self.hub.clone().or_else(|| left.hub_url.clone()).or(enrolled_at);
@@ -120,11 +126,11 @@ impl Rescue {
 }
 
 /// Whoever is enrolled here; nobody if that cannot be read.
-fn here(folder: &Path) -> Option<Here> {
+async fn here(folder: &Path, config: &Config) -> Option<Here> {
     if !is_gateway(folder) {
         return None;
     }
-    let store = Store::open_read_only(folder).ok()?;
+    let store = Store::open_read_only(keys::open(folder, &config.encryption).await.ok()?).ok()?;
     let read = store.read(|reader| Ok::<_, Error>((reader.state()?, reader.enrolment()?)));
     let (state, enrolment) = read.ok()?;
     Some(Here { state, enrolment: enrolment? })
@@ -259,12 +265,12 @@ fn done(tally: Tally, origin: Option<Origin>, out: &mut dyn Write) -> Result<(),
 
 /// A copy of the file, in a folder that is gone when the command ends.
 struct WorkingCopy {
-    dir: PathBuf,
+    home: Home,
     copied: Copied,
 }
 
 impl WorkingCopy {
-    fn make(database: &Path, folder: &Path) -> Result<WorkingCopy, Error> {
+    fn make(database: &Path, folder: &Path, key: Option<DataKey>) -> Result<WorkingCopy, Error> {
         // On a technician's own machine there may be no gateway, and no folder of one.
         let place = if folder.is_dir() { folder.to_owned() } else { std::env::temp_dir() };
         remove_left_over(&place);
@@ -285,16 +291,16 @@ impl WorkingCopy {
         let dir = place.join(format!("{PREFIX}{}", std::process::id()));
         // Only who works here may read it: it holds records and a key.
         DirBuilder::new().mode(0o700).create(&dir)?;
-        let mut copy = WorkingCopy { dir, copied: Copied::default() };
-        copy.copied = copy_old(database, &copy.dir)?;
+        let mut copy = WorkingCopy { home: Home::new(&dir, key), copied: Copied::default() };
+        copy.copied = copy_old(database, &copy.home)?;
         Ok(copy)
     }
 }
 
 impl Drop for WorkingCopy {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.dir) {
-            tracing::error!(folder = %self.dir.display(), %error, "the copy could not be removed; remove it by hand");
+        if let Err(error) = fs::remove_dir_all(self.home.dir()) {
+            tracing::error!(folder = %self.home.dir().display(), %error, "the copy could not be removed; remove it by hand");
         }
     }
 }

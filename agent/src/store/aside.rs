@@ -5,6 +5,8 @@
 //! A crash in the middle of the renaming leaves such an orphan, and the next start ends what was begun.
 
 use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use tracing::error;
@@ -15,6 +17,8 @@ use crate::error::Error;
 
 const PREFIX: &str = "outpost-broken-";
 const SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
+/// The slots of its key, if it is encrypted; copied, not renamed.
+pub(super) const KEYS: &str = "-keys";
 
 /// Renames the database with its log. Nobody may have it open. Gives its new name.
 ///
@@ -22,6 +26,8 @@ const SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
 /// What the file system reports; then everything is where it was, or the next start goes on.
 pub fn set_aside(dir: &Path) -> Result<PathBuf, Error> {
     let to = new_name(dir);
+    // Without it nobody could read the one set aside any more; and the new one goes on under the same key.
+    copy_slots(&dir.join(FILE_NAME), &to)?;
     for suffix in SUFFIXES {
         rename(&with_suffix(&dir.join(FILE_NAME), suffix), &with_suffix(&to, suffix))?;
     }
@@ -32,6 +38,19 @@ pub fn set_aside(dir: &Path) -> Result<PathBuf, Error> {
         "the database was broken and has been set aside; it may hold records that the hub does not have: keep it, enrol, and run outpost rescue on it"
     );
     Ok(to)
+}
+
+/// Puts a copy of the slots of one database beside another.
+pub(super) fn copy_slots(from: &Path, to: &Path) -> Result<(), Error> {
+    let (from, to) = (with_suffix(from, KEYS), with_suffix(to, KEYS));
+    match fs::read(&from) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        read => {
+            let mut file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&to)?;
+            file.write_all(&read?)?;
+            Ok(file.sync_all()?)
+        }
+    }
 }
 
 /// Databases that were set aside and still are in the folder, the oldest first.
@@ -68,7 +87,7 @@ fn rename(from: &Path, to: &Path) -> Result<(), Error> {
     }
 }
 
-pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
@@ -78,7 +97,7 @@ pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 fn new_name(dir: &Path) -> PathBuf {
     let stamp = file_stamp(wall_ms());
     let nth = |n: u32| if n == 0 { String::new() } else { format!("-{n}") };
-    let is_free = |path: &PathBuf| SUFFIXES.iter().all(|suffix| !with_suffix(path, suffix).exists());
+    let is_free = |path: &PathBuf| SUFFIXES.iter().chain([&KEYS]).all(|suffix| !with_suffix(path, suffix).exists());
     let names = (0..1_000).map(|n| dir.join(format!("{PREFIX}{stamp}{}.db", nth(n))));
     names.into_iter().find(is_free).unwrap_or_else(|| dir.join(format!("{PREFIX}{stamp}-more.db")))
 }

@@ -16,9 +16,9 @@ use std::time::Duration;
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 
-use super::aside::file_stamp;
+use super::aside::{KEYS, copy_slots, file_stamp, with_suffix};
 use super::soundness::quick_check;
-use super::{Store, open};
+use super::{Home, Store, open};
 use crate::error::Error;
 
 /// Pages in one step, and the pause after it.
@@ -61,9 +61,9 @@ impl Store {
         remove(&part)?;
         // It holds what the database holds, so nobody else may read it either.
         fs::File::options().write(true).create_new(true).mode(0o600).open(&part)?;
-        let is_whole = copy(self.dir(), &part, stop).and_then(|is_whole| {
+        let is_whole = copy(&self.inner.home, &part, stop).and_then(|is_whole| {
             if is_whole {
-                verify(&part)?;
+                verify(&part, &self.inner.home)?;
             }
             Ok(is_whole)
         });
@@ -72,6 +72,8 @@ impl Store {
             return is_whole.map(|_| Outcome::Stopped);
         }
         fs::File::open(&part)?.sync_all()?;
+        // First what opens it. A copy without it opens with the recovery key only.
+        copy_slots(&self.inner.path, &made)?;
         fs::rename(&part, &made)?;
         // Not every file system of a stick can do this for a folder.
         let _ = fs::File::open(&to.folder).and_then(|folder| folder.sync_all());
@@ -90,12 +92,18 @@ fn absence(to: &Medium, data: &Path) -> Option<String> {
 }
 
 /// Tells whether it came to the end.
-fn copy(dir: &Path, part: &Path, stop: &AtomicBool) -> Result<bool, Error> {
-    let source = open::for_reading(dir)?;
+fn copy(home: &Home, part: &Path, stop: &AtomicBool) -> Result<bool, Error> {
+    let source = open::for_reading(home)?;
     // A snapshot that is held: without it, every commit meanwhile would begin the copy anew.
     let snapshot = source.unchecked_transaction()?;
     snapshot.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
     let mut target = Connection::open(part)?;
+    if let Some(key) = home.key() {
+        key.give_to(&target)?;
+        // Encrypted pages are copied only to pages of their size.
+        let bytes: i64 = source.pragma_query_value(None, "page_size", |row| row.get(0))?;
+        target.pragma_update(None, "page_size", bytes)?;
+    }
     let backup = Backup::new(&snapshot, &mut target)?;
     loop {
         if stop.load(Ordering::Relaxed) {
@@ -112,8 +120,8 @@ fn copy(dir: &Path, part: &Path, stop: &AtomicBool) -> Result<bool, Error> {
     Ok(true)
 }
 
-fn verify(part: &Path) -> Result<(), Error> {
-    let db = open::copy_for_reading(part)?;
+fn verify(part: &Path, home: &Home) -> Result<(), Error> {
+    let db = open::copy_for_reading(part, home.key())?;
     let mut faults = Vec::new();
     quick_check(&db, &mut faults)?;
     match faults.is_empty() {
@@ -131,7 +139,7 @@ fn rotate(folder: &Path, prefix: &str, made: &Path, keep: usize) -> Result<(), E
     let mut older: Vec<PathBuf> = fs::read_dir(folder)?.flatten().map(|entry| entry.path()).filter(is_older).collect();
     older.sort();
     let surplus = (older.len() + 1).saturating_sub(keep.max(1));
-    older.iter().take(surplus).try_for_each(|path| remove(path))
+    older.iter().take(surplus).try_for_each(|path| remove(path).and_then(|()| remove(&with_suffix(path, KEYS))))
 }
 
 fn remove(path: &Path) -> Result<(), Error> {

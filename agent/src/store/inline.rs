@@ -3,7 +3,6 @@
 //! It is the same writer: closures share a transaction, each under a savepoint of its own, and [`Inline::commit`] is the only
 //! moment at which anything reaches the disk. What the thread adds, who shares a commit and when, is the caller's to decide here.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -12,7 +11,7 @@ use super::codec::Codec;
 use super::health::Health;
 use super::pool::ReadConnection;
 use super::writer::{Failure, Group, News, Work, Writer};
-use super::{Options, Reader, Tx, open, open_or_set_aside};
+use super::{Home, Options, Reader, Tx, open, open_or_set_aside};
 use crate::error::Error;
 
 /// An open store that belongs to one thread.
@@ -34,13 +33,14 @@ impl Inline {
     ///
     /// # Errors
     /// As [`super::Store::open`].
-    pub fn open(dir: &Path, options: Options) -> Result<Inline, Error> {
-        open_or_set_aside(dir, || {
-            let db = open::for_writing(dir)?;
+    pub fn open(home: impl Into<Home>, options: Options) -> Result<Inline, Error> {
+        let home = home.into();
+        open_or_set_aside(&home, || {
+            let db = open::for_writing(&home)?;
             let health = Arc::new(Health::default());
             let (news, _) = News::channels();
-            let writer = Writer::new(db, Codec::new(Arc::clone(&health))?, dir, options, news, Arc::default())?;
-            Ok(Inline { reader: ReadConnection::open(dir, &health)?, writer, group: None })
+            let writer = Writer::new(db, Codec::new(Arc::clone(&health))?, home.dir(), options, news, Arc::default())?;
+            Ok(Inline { reader: ReadConnection::open(&home, &health)?, writer, group: None })
         })
     }
 

@@ -16,10 +16,12 @@ mod backup;
 mod boots;
 mod check;
 mod codec;
+mod convert;
 mod health;
 mod history;
 mod inline;
 mod keep;
+mod key;
 mod lists;
 mod mend;
 mod model;
@@ -53,12 +55,15 @@ use sync_protocol::boot::Boot;
 use sync_protocol::rules::Rules;
 use tokio::sync::{Semaphore, oneshot, watch};
 
+pub(crate) use self::aside::with_suffix;
 pub use self::aside::{files_aside, set_aside};
 pub use self::backup::{Medium, Outcome as BackupOutcome};
 pub use self::check::{Damage, ScanAt};
 use self::codec::Codec;
+pub use self::convert::{Step, convert};
 use self::health::Health;
 pub use self::inline::Inline;
+pub use self::key::{DataKey, Home, KEY_BYTES, KeyId, Sealing, sealing};
 pub use self::model::{
     Answer, Conflict, Enrolment, Entry, FeedItem, Filter, HubEntry, Identity, OpState, OwnEntry, Parked, Query,
     Receipt, Status, Stored, StreamStatus, SyncReport,
@@ -113,6 +118,7 @@ pub struct Store {
 
 struct Inner {
     path: PathBuf,
+    home: Home,
     /// `None` only while it is being closed.
     queue: Option<mpsc::Sender<Box<dyn Job>>>,
     thread: Option<JoinHandle<()>>,
@@ -140,23 +146,28 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::NewerDatabase`], [`Error::NotOurs`], [`Error::Locked`], or what SQLite and the file system report.
-    pub fn open(dir: &Path, options: Options) -> Result<Store, Error> {
-        open_or_set_aside(dir, || Store::open_as_it_is(dir, options))
+    pub fn open(home: impl Into<Home>, options: Options) -> Result<Store, Error> {
+        let home = home.into();
+        open_or_set_aside(&home, || Store::open_as_it_is(&home, options))
     }
 
-    fn open_as_it_is(dir: &Path, options: Options) -> Result<Store, Error> {
-        let mut db = open::for_writing(dir)?;
+    fn open_as_it_is(home: &Home, options: Options) -> Result<Store, Error> {
+        let mut db = open::for_writing(home)?;
         let boot = boots::begin(&mut db, Machine::this().boot_id(), RELEASED_MS)?;
         let health = Arc::new(Health::default());
         let commits = Arc::new(AtomicU64::new(0));
         let (news, receivers) = News::channels();
         let codec = Codec::new(Arc::clone(&health))?;
-        let writer = Writer::new(db, codec, dir, options, news, Arc::clone(&commits))?;
-        let readers = Pool::open(dir, options.readers.max(1), &health)?;
+        let writer = Writer::new(db, codec, home.dir(), options, news, Arc::clone(&commits))?;
+        if let Err(error) = convert::tidy(home) {
+            tracing::warn!("what a conversion left behind could not be removed: {error}");
+        }
+        let readers = Pool::open(home, options.readers.max(1), &health)?;
         let (queue, jobs) = mpsc::channel();
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || writer.run(&jobs))?;
         let inner = Inner {
-            path: dir.join(FILE_NAME),
+            path: home.file(),
+            home: home.clone(),
             queue: Some(queue),
             thread: Some(thread),
             room: Arc::new(Semaphore::new(options.queue_max.max(1))),
@@ -176,8 +187,8 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::open`]; what SQLite reports if there is no database.
-    pub fn open_read_only(dir: &Path) -> Result<ReadOnly, Error> {
-        Ok(ReadOnly::new(ReadConnection::open(dir, &Arc::default())?))
+    pub fn open_read_only(home: impl Into<Home>) -> Result<ReadOnly, Error> {
+        Ok(ReadOnly::new(ReadConnection::open(&home.into(), &Arc::default())?))
     }
 
     /// Runs a closure in a transaction of its own, and returns when it is on the disk, together with those that came at
@@ -280,7 +291,7 @@ impl Store {
     /// # Errors
     /// What SQLite reports, other than damage.
     pub fn check(&self, stop: &Arc<AtomicBool>) -> Result<Verdict, Error> {
-        soundness::check(self.dir(), stop)
+        soundness::check(&self.inner.home, stop)
     }
 
     /// Waits until a row is met that cannot be read.
@@ -297,6 +308,11 @@ impl Store {
         self.inner.path.parent().unwrap_or(&self.inner.path)
     }
 
+    /// The folder of the database, with its key.
+    pub fn home(&self) -> &Home {
+        &self.inner.home
+    }
+
     /// The database file.
     pub fn path(&self) -> &Path {
         &self.inner.path
@@ -309,8 +325,8 @@ impl Store {
 }
 
 /// Opens what is in a directory; sets it aside and opens a new one if it is broken.
-fn open_or_set_aside<T>(dir: &Path, open: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
-    aside::keep_orphaned_log(dir)?;
+fn open_or_set_aside<T>(home: &Home, open: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
+    aside::keep_orphaned_log(home.dir())?;
     // Twice: a card that had a hiccup must not cost a clinic its database.
     for _ in 0..2 {
         match open() {
@@ -320,7 +336,7 @@ fn open_or_set_aside<T>(dir: &Path, open: impl Fn() -> Result<T, Error>) -> Resu
             other => return other,
         }
     }
-    begin_anew(dir)?;
+    begin_anew(home)?;
     open()
 }
 

@@ -3,7 +3,6 @@
 //! What cannot be read is left out and never an error: pages that SQLite cannot read are walked around.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension};
@@ -16,6 +15,7 @@ use sync_protocol::record::{Op, State};
 use super::check::next_row;
 use super::codec::Codec;
 use super::health::Place;
+use super::key::Home;
 use super::model::Identity;
 use super::number::{incarnation, lane_end, own, seq};
 use super::open;
@@ -71,9 +71,10 @@ impl OldDatabase {
     ///
     /// # Errors
     /// [`Error::NewerDatabase`], [`Error::NotOurs`]; what SQLite reports if its tables cannot be found.
-    pub fn open(dir: &Path) -> Result<(OldDatabase, Left), Error> {
-        let db = match open::for_writing(dir) {
-            Err(error) if error.is_broken_file() => open::leniently(dir)?,
+    pub fn open(home: impl Into<Home>) -> Result<(OldDatabase, Left), Error> {
+        let home = home.into();
+        let db = match open::for_writing(&home) {
+            Err(error) if error.is_broken_file() => open::leniently(&home)?,
             other => other?,
         };
         let codec = Codec::new(Arc::default())?;

@@ -15,6 +15,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use super::key::{DataKey, Home, refuse_misfit};
 use crate::error::Error;
 
 /// The file within the data directory.
@@ -36,11 +37,11 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const STATEMENTS_CACHED: usize = 64;
 
 /// Opens the database for writing, makes it if there is none, and brings an old one up to date.
-pub(super) fn for_writing(dir: &Path) -> Result<Connection, Error> {
-    std::fs::create_dir_all(dir)?;
-    let path = dir.join(FILE_NAME);
+pub(super) fn for_writing(home: &Home) -> Result<Connection, Error> {
+    std::fs::create_dir_all(home.dir())?;
+    let path = home.file();
     keep_private(&path)?;
-    let mut db = Connection::open(&path)?;
+    let mut db = connect(&path, OpenFlags::default(), home.key())?;
     db.busy_timeout(BUSY_TIMEOUT)?;
     // A file that is refused stays as it is: whoever closes it last would fold its log.
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
@@ -75,10 +76,10 @@ fn keep_private(path: &Path) -> Result<(), Error> {
 }
 
 /// Opens the database for reading only, beside whoever writes it.
-pub(super) fn for_reading(dir: &Path) -> Result<Connection, Error> {
-    let path = dir.join(FILE_NAME);
+pub(super) fn for_reading(home: &Home) -> Result<Connection, Error> {
+    let path = home.file();
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(&path, flags)?;
+    let db = connect(&path, flags, home.key())?;
     db.busy_timeout(BUSY_TIMEOUT)?;
     refuse_strangers(&db, &path)?;
     let (found, known) = (number(&db, "user_version")?, MIGRATIONS.len() as i64);
@@ -94,23 +95,47 @@ pub(super) fn for_reading(dir: &Path) -> Result<Connection, Error> {
 }
 
 /// Opens a copy of a database, to look whether it is one.
-pub(super) fn copy_for_reading(path: &Path) -> Result<Connection, Error> {
-    let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+pub(super) fn copy_for_reading(path: &Path, key: Option<&DataKey>) -> Result<Connection, Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = connect(path, flags, key)?;
     refuse_strangers(&db, path)?;
     Ok(db)
 }
 
+/// Makes a database that takes over the rows of another one. A crash leaves it useless, so nothing is done against that.
+pub(super) fn to_be_filled(path: &Path, key: Option<&DataKey>) -> Result<Connection, Error> {
+    keep_private(path)?;
+    let mut db = connect(path, OpenFlags::default(), key)?;
+    db.pragma_update(None, "page_size", 1_024)?;
+    db.pragma_update(None, "journal_mode", "off")?;
+    db.pragma_update(None, "synchronous", "off")?;
+    db.pragma_update(None, "cache_size", -8_192)?;
+    settle(&db)?;
+    migrate(&mut db, path)?;
+    Ok(db)
+}
+
 /// Opens a copy of a database that may be damaged anywhere, to read what can be read.
-pub(super) fn leniently(dir: &Path) -> Result<Connection, Error> {
-    let path = dir.join(FILE_NAME);
+pub(super) fn leniently(home: &Home) -> Result<Connection, Error> {
+    let path = home.file();
     // For writing, because only so SQLite makes use of a log that nobody has open.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(&path, flags)?;
+    let db = connect(&path, flags, home.key())?;
     refuse_strangers(&db, &path)?;
     if !has_our_tables(&db)? {
         return Err(Error::NotOurs(path));
     }
     settle(&db)?;
+    Ok(db)
+}
+
+/// Opens a file with its key, which has to fit.
+fn connect(path: &Path, flags: OpenFlags, key: Option<&DataKey>) -> Result<Connection, Error> {
+    refuse_misfit(path, key)?;
+    let db = Connection::open_with_flags(path, flags)?;
+    if let Some(key) = key {
+        key.give_to(&db)?;
+    }
     Ok(db)
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::aside::set_aside;
+use super::key::Home;
 use super::open;
 use super::reader::Reader;
 use super::tx::Tx;
@@ -16,21 +17,21 @@ use crate::error::Error;
 ///
 /// # Errors
 /// As [`set_aside`]. Apps that cannot be read have to be paired again.
-pub fn begin_anew(dir: &Path) -> Result<PathBuf, Error> {
-    let aside = set_aside(dir)?;
-    if let Err(error) = carry_over(&aside, dir) {
+pub fn begin_anew(home: &Home) -> Result<PathBuf, Error> {
+    let aside = set_aside(home.dir())?;
+    if let Err(error) = carry_over(&aside, home) {
         tracing::warn!("paired apps could not be carried over, so they have to be paired again: {error}");
     }
     Ok(aside)
 }
 
-fn carry_over(aside: &Path, dir: &Path) -> Result<(), Error> {
-    let old = open::copy_for_reading(aside)?;
+fn carry_over(aside: &Path, home: &Home) -> Result<(), Error> {
+    let old = open::copy_for_reading(aside, home.key())?;
     let (key, apps) = (face_key(&old)?, apps(&old)?);
     if key.is_none() && apps.is_empty() {
         return Ok(());
     }
-    let mut db = open::for_writing(dir)?;
+    let mut db = open::for_writing(home)?;
     let step = db.transaction()?;
     if let Some(key) = key {
         set_face_key(&step, &key)?;

@@ -1,6 +1,5 @@
 //! Connections for reading, beside the writer.
 
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
@@ -8,6 +7,7 @@ use tokio::sync::Semaphore;
 
 use super::codec::Codec;
 use super::health::Health;
+use super::key::Home;
 use super::open;
 use super::reader::Reader;
 use crate::error::Error;
@@ -41,18 +41,18 @@ impl std::fmt::Debug for ReadOnly {
 pub(super) struct ReadConnection {
     db: Connection,
     codec: Codec,
-    dir: PathBuf,
+    home: Home,
 }
 
 impl ReadConnection {
-    pub(super) fn open(dir: &Path, health: &Arc<Health>) -> Result<ReadConnection, Error> {
-        let (db, codec) = (open::for_reading(dir)?, Codec::new(Arc::clone(health))?);
-        Ok(ReadConnection { db, codec, dir: dir.to_owned() })
+    pub(super) fn open(home: &Home, health: &Arc<Health>) -> Result<ReadConnection, Error> {
+        let (db, codec) = (open::for_reading(home)?, Codec::new(Arc::clone(health))?);
+        Ok(ReadConnection { db, codec, home: home.clone() })
     }
 
     pub(super) fn read<T, E: From<Error>>(&self, f: impl FnOnce(&Reader<'_>) -> Result<T, E>) -> Result<T, E> {
         let snapshot = self.db.unchecked_transaction().map_err(Error::from)?;
-        let result = f(&Reader::new(&snapshot, &self.codec, &self.dir));
+        let result = f(&Reader::new(&snapshot, &self.codec, self.home.dir()));
         // Nothing was written; and after a page that could not be read, SQLite would not commit.
         drop(snapshot);
         result
@@ -64,15 +64,15 @@ pub(super) struct Pool {
     idle: Mutex<Vec<ReadConnection>>,
     size: usize,
     room: Arc<Semaphore>,
-    dir: PathBuf,
+    home: Home,
     health: Arc<Health>,
 }
 
 impl Pool {
-    pub(super) fn open(dir: &Path, size: usize, health: &Arc<Health>) -> Result<Pool, Error> {
-        let first = ReadConnection::open(dir, health)?;
+    pub(super) fn open(home: &Home, size: usize, health: &Arc<Health>) -> Result<Pool, Error> {
+        let first = ReadConnection::open(home, health)?;
         let room = Arc::new(Semaphore::new(size));
-        Ok(Pool { idle: Mutex::new(vec![first]), size, room, dir: dir.to_owned(), health: Arc::clone(health) })
+        Ok(Pool { idle: Mutex::new(vec![first]), size, room, home: home.clone(), health: Arc::clone(health) })
     }
 
     /// Bounds how many read at once, for callers that are async.
@@ -90,7 +90,7 @@ impl Pool {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let connection = match idle {
             Some(connection) => connection,
-            None => ReadConnection::open(&self.dir, &self.health)?,
+            None => ReadConnection::open(&self.home, &self.health)?,
         };
         let result = connection.read(f);
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);

@@ -3,7 +3,6 @@
 //! At start only what every write needs is tried ([`try_writing`]): a few pages, however large the database is. The check of
 //! the whole file runs on a connection of its own, on a snapshot; nobody waits for it.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,6 +10,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode};
 use sync_protocol::id::Stream;
 
+use super::key::Home;
 use super::number::{HUB_LANE, number};
 use super::open;
 use super::tx::Cache;
@@ -37,8 +37,8 @@ pub enum Verdict {
 }
 
 /// Checks the file in a folder; ends early when `stop` is set.
-pub(super) fn check(dir: &Path, stop: &Arc<AtomicBool>) -> Result<Verdict, Error> {
-    let db = open::for_reading(dir)?;
+pub(super) fn check(home: &Home, stop: &Arc<AtomicBool>) -> Result<Verdict, Error> {
+    let db = open::for_reading(home)?;
     let stopped = Arc::clone(stop);
     db.progress_handler(
         STEPS,

@@ -27,6 +27,7 @@ pub use transport::{Transport, Trust, ask_daemon};
 
 use crate::clock::Clock;
 use crate::error::{Class, Error};
+use crate::keys::Keeper;
 use crate::store::{Enrolment, Store};
 
 /// Several writes in a moment go in one exchange.
@@ -74,6 +75,7 @@ pub struct SyncLoop {
     /// Made for an enrolment when it is first needed, and anew when the enrolment is another.
     courier: Option<(Enrolment, Courier)>,
     session: Session,
+    escrow: Keeper,
     asked: mpsc::Receiver<oneshot::Sender<Result<Report, Error>>>,
     pulse: Pulse,
     /// What was unsent when the last exchange began, and is so after it; `None` if it failed. More than that is news.
@@ -87,11 +89,16 @@ pub fn sync_loop(store: Store, clock: Clock, interval: Duration) -> (SyncHandle,
     let (session, pulse) = (Session::new(interval_ms), Pulse::new());
     (
         SyncHandle { ask, pulse: pulse.clone() },
-        SyncLoop { store, clock, courier: None, session, asked, pulse, left: None },
+        SyncLoop { store, clock, courier: None, session, asked, pulse, left: None, escrow: Keeper::default() },
     )
 }
 
 impl SyncLoop {
+    /// Whether the hub is given a copy of the key of an encrypted database.
+    pub(crate) fn keep_at_hub(&mut self, is_wanted: bool) {
+        self.escrow = Keeper::new(is_wanted);
+    }
+
     /// Runs until `shutdown`.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
         tokio::pin!(shutdown);
@@ -176,6 +183,9 @@ impl SyncLoop {
         courier.note_success(&sum).await?;
         if let Err(error) = certificate::renew_in_time(&self.store, &self.clock, enrolment).await {
             tracing::warn!("the certificate could not be renewed: {error}; it is tried again after the next sync");
+        }
+        if let Err(error) = self.escrow.after_sync(&self.store, &self.clock, enrolment).await {
+            self.escrow.complain(&error);
         }
         Ok(sum)
     }

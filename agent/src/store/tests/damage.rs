@@ -14,7 +14,7 @@ impl Clinic {
         let Clinic { dir, store, now_ms } = self;
         let path = store.path().to_owned();
         drop(store);
-        assert!(rusqlite::Connection::open(&path).unwrap().execute(sql, []).unwrap() > 0);
+        assert!(super::raw(&path).execute(sql, []).unwrap() > 0);
         let store = Store::open(dir.path(), Options::default()).unwrap();
         Clinic { dir, store, now_ms }
     }

@@ -74,7 +74,7 @@ fn a_newer_database_is_refused_and_left_alone() {
     let Clinic { dir, store, .. } = clinic;
     let path = store.path().to_owned();
     drop(store);
-    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    super::raw(&path).pragma_update(None, "user_version", 99).unwrap();
     let refused = Store::open(dir.path(), Options::default()).unwrap_err();
     assert!(matches!(refused, Error::NewerDatabase { found: 99, known: 5 }), "{refused}");
     assert!(matches!(Store::open_read_only(dir.path()), Err(Error::NewerDatabase { .. })));
@@ -83,7 +83,7 @@ fn a_newer_database_is_refused_and_left_alone() {
 #[test]
 fn a_database_of_something_else_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let db = rusqlite::Connection::open(dir.path().join(crate::store::FILE_NAME)).unwrap();
+    let db = super::raw(dir.path().join(crate::store::FILE_NAME));
     db.execute_batch("CREATE TABLE bookmarks (url TEXT)").unwrap();
     assert!(matches!(Store::open(dir.path(), Options::default()), Err(Error::NotOurs(_))));
 }

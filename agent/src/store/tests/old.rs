@@ -60,7 +60,7 @@ impl Card {
     fn open(&self) -> (TempDir, Copied, OldDatabase, crate::store::Left) {
         let before = fs::read(self.file()).unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let copied = copy_old(&self.file(), dir.path()).unwrap();
+        let copied = copy_old(&self.file(), &dir.path().into()).unwrap();
         let (old, left) = OldDatabase::open(dir.path()).unwrap();
         assert_eq!(fs::read(self.file()).unwrap(), before, "the file itself is only read");
         (dir, copied, old, left)
@@ -122,7 +122,7 @@ fn around_any_page_that_cannot_be_read_everything_else_is_handed_in_once() {
             bytes[page * PAGE..page * PAGE + 400].fill(0x5a);
         });
         let dir = tempfile::tempdir().unwrap();
-        copy_old(&card.file(), dir.path()).unwrap();
+        copy_old(&card.file(), &dir.path().into()).unwrap();
         // Without its list of tables, or of who it was, it is another case.
         if !OldDatabase::open(dir.path()).is_ok_and(|(_, left)| left.state.is_some_and(|s| s.origin.0 == card.origin)) {
             continue;
@@ -165,7 +165,7 @@ fn a_lost_beginning_is_made_anew_in_the_copy() {
 fn a_file_that_lost_who_it_was_still_says_under_which_origin_it_wrote() {
     let mut hub = MemoryHub::default();
     let card = Card::with_work(&mut hub, 5);
-    let db = rusqlite::Connection::open(card.file()).unwrap();
+    let db = super::raw(card.file());
     let page: usize = db
         .query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'sync_state'", [], |row| row.get::<_, i64>(0))
         .unwrap() as usize;
@@ -180,20 +180,20 @@ fn a_file_that_lost_who_it_was_still_says_under_which_origin_it_wrote() {
 fn what_is_no_database_of_ours_is_said_to_be_none() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("photos.db");
-    let other = rusqlite::Connection::open(&file).unwrap();
+    let other = super::raw(&file);
     other.execute_batch("CREATE TABLE photos (n INTEGER); PRAGMA user_version = 1;").unwrap();
     drop(other);
     let copy = tempfile::tempdir().unwrap();
-    copy_old(&file, copy.path()).unwrap();
+    copy_old(&file, &copy.path().into()).unwrap();
     assert!(matches!(OldDatabase::open(copy.path()), Err(Error::NotOurs(_))));
     let newer = Clinic::new();
     newer.store.blocking_write(|_| Ok::<_, Error>(())).unwrap();
     let Clinic { dir: newer, store, .. } = newer;
     drop(store);
-    let db = rusqlite::Connection::open(newer.path().join(FILE_NAME)).unwrap();
+    let db = super::raw(newer.path().join(FILE_NAME));
     db.pragma_update(None, "user_version", 99).unwrap();
     drop(db);
     let copy = tempfile::tempdir().unwrap();
-    copy_old(&newer.path().join(FILE_NAME), copy.path()).unwrap();
+    copy_old(&newer.path().join(FILE_NAME), &copy.path().into()).unwrap();
     assert!(matches!(OldDatabase::open(copy.path()), Err(Error::NewerDatabase { found: 99, .. })));
 }

@@ -27,7 +27,7 @@ fn the_documented_schema_is_the_real_one() {
     let documented = Connection::open_in_memory().unwrap();
     documented.execute_batch(&fs::read_to_string(DOCS).unwrap()).unwrap();
     let clinic = Clinic::new();
-    let real = Connection::open(clinic.store.path()).unwrap();
+    let real = super::raw(clinic.store.path());
     assert_eq!(objects(&documented), objects(&real));
 }
 

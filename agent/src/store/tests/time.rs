@@ -1,6 +1,5 @@
 //! Boots and repaired times on a real file.
 
-use rusqlite::Connection;
 use serde_json::json;
 use sync_protocol::boot::Moment;
 use sync_protocol::clock::TimeQuality;
@@ -87,7 +86,7 @@ fn a_boot_is_known_again_and_the_next_begins_after_what_it_wrote() {
     put_at(&clinic, "Visit/a", json!({"n": 1}), Moment { boot, mono_ms: 5 * DAY_MS });
     let clinic = clinic.reopen();
     assert_eq!(clinic.store.boot().number, boot, "the program was started again in the same boot");
-    let mut db = Connection::open(clinic.store.path()).unwrap();
+    let mut db = super::raw(clinic.store.path());
     let next = boots::begin(&mut db, "after a power cut", RELEASED_MS).unwrap();
     assert_eq!((next.number, next.start_ms), (boot + 1, None));
     assert_eq!(next.floor_ms, clinic.store.boot().floor_ms + 5 * DAY_MS);
@@ -112,7 +111,7 @@ fn an_answer_under_an_idempotency_key_outlasts_the_repair_of_the_clock() {
 #[test]
 fn what_an_older_program_captured_counts_as_sent() {
     let dir = tempfile::tempdir().unwrap();
-    let db = Connection::open(dir.path().join(crate::store::FILE_NAME)).unwrap();
+    let db = super::raw(dir.path().join(crate::store::FILE_NAME));
     for step in [include_str!("../migrations/0001_initial.sql"), include_str!("../migrations/0002_upkeep.sql")] {
         db.execute_batch(step).unwrap();
     }

@@ -1,0 +1,395 @@
+//! `outpost key`: by what the database is encrypted, and by whom it opens. `outpost unlock`: opens one that waits.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::{Subcommand, ValueEnum};
+
+use crate::clock::{Clock, unix_ms};
+use crate::config::{Config, EncryptionConfig, KeySource};
+use crate::disk::Disk;
+use crate::error::Error;
+use crate::keys::{self, CREDENTIAL, Said, Secret, Slots, Way, make_file};
+use crate::lock::{Access, Lock};
+use crate::status::bytes;
+use crate::store::{DataKey, FILE_NAME, Home, Identity, KeyId, Sealing, Step, Store, convert, files_aside, sealing};
+
+/// What a copy of the database may take beyond its own size.
+const ROOM_BESIDE: u64 = 4 * 1024 * 1024;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Key {
+    /// Show whether the database is encrypted, and what opens it.
+    Status,
+    /// Make a key file, such as on a stick; one that is there stays as it is.
+    Make {
+        /// Where.
+        file: PathBuf,
+    },
+    /// Encrypt the database by what the configuration says, or make a new gateway that is. Stop the gateway before.
+    Encrypt,
+    /// Write the database as anybody can read it. Stop the gateway before, and take [encryption] out of the configuration after.
+    Decrypt,
+    /// Encrypt the database with another key, which every slot and the hub's copy are for then. Stop the gateway before.
+    Renew,
+    /// Let another file, credential, passphrase or the hub open the database. The gateway goes on meanwhile.
+    Add {
+        /// What shall open it as well.
+        source: Source,
+        /// With `file`: which; that of the configuration unless named.
+        #[arg(long, value_name = "FILE")]
+        key_file: Option<PathBuf>,
+    },
+    /// Put a new passphrase or key file in the place of the present one. The gateway goes on meanwhile.
+    Rotate {
+        /// The new key file; not for a passphrase, which is asked for.
+        #[arg(long, value_name = "FILE")]
+        key_file: Option<PathBuf>,
+    },
+    /// Take a slot away, by its number; not the last one.
+    Remove {
+        /// As `key status` shows it.
+        number: u32,
+    },
+    /// Open the database with the recovery key, and make a slot for what the configuration says.
+    Recover,
+}
+
+/// What can open a database.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Source {
+    /// A key file.
+    File,
+    /// The credential of systemd.
+    Credential,
+    /// A passphrase.
+    Passphrase,
+    /// The hub, at which this gateway is enrolled.
+    Hub,
+}
+
+impl Source {
+    fn of(config: &EncryptionConfig) -> Result<Source, Error> {
+        match config.key {
+            KeySource::Off => {
+                Err(Error::Config("[encryption] key says where the key shall come from; it is \"off\"".to_owned()))
+            }
+            KeySource::File => Ok(Source::File),
+            KeySource::Credential => Ok(Source::Credential),
+            KeySource::Passphrase => Ok(Source::Passphrase),
+            KeySource::Hub => Ok(Source::Hub),
+        }
+    }
+}
+
+/// What a command works on.
+struct Place<'a> {
+    folder: &'a Path,
+    config: &'a Config,
+    database: PathBuf,
+}
+
+impl Key {
+    pub(crate) async fn execute(self, folder: &Path, config: &Config, out: &mut dyn Write) -> Result<(), Error> {
+        let place = Place { folder, config, database: folder.join(FILE_NAME) };
+        match self {
+            Key::Status => place.status(out),
+            Key::Make { file } => {
+                make_file(&file)?;
+                let told = "keep it away from the box, and a copy in another place";
+                writeln!(out, "{} is a new key file; {told}", file.display()).map_err(Error::from)
+            }
+            Key::Encrypt => place.encrypt(out).await,
+            Key::Decrypt => place.decrypt(out).await,
+            Key::Renew => place.renew(out).await,
+            Key::Add { source, key_file } => place.add(source, key_file.as_deref(), out).await,
+            Key::Rotate { key_file } => place.rotate(key_file.as_deref(), out).await,
+            Key::Remove { number } => place.remove(number, out),
+            Key::Recover => place.recover(out).await,
+        }
+    }
+}
+
+/// Says a passphrase or recovery key to the gateway that waits for it.
+pub(crate) async fn unlock(folder: &Path, config: &Config, out: &mut dyn Write) -> Result<(), Error> {
+    let said = config.encryption.prompt.ask("passphrase or recovery key")?;
+    match Said::say(folder, &said).await? {
+        Said::Opened => writeln!(out, "the database is open; the gateway goes on").map_err(Error::from),
+        Said::Wrong(told) => Err(Error::refused(told)),
+    }
+}
+
+impl Place<'_> {
+    fn status(&self, out: &mut dyn Write) -> Result<(), Error> {
+        let slots = Slots::load(&self.database)?;
+        let told = match sealing(&self.database)? {
+            Sealing::Absent if slots.is_some() => "will be encrypted when the gateway is started".to_owned(),
+            Sealing::Absent => "there is none yet".to_owned(),
+            Sealing::Plain => "not encrypted: whoever has the card reads it".to_owned(),
+            Sealing::Sealed(id) => format!("encrypted (ChaCha20-Poly1305), key {}", short(id)),
+            Sealing::Unclear => "its beginning is damaged".to_owned(),
+        };
+        writeln!(out, "database   {told}\nat start   key = \"{}\"", self.config.encryption.key.name())?;
+        let Some(slots) = slots.filter(|slots| !slots.slots.is_empty()) else { return Ok(()) };
+        for slot in &slots.slots {
+            let made = jiff::Timestamp::from_millisecond(slot.made_ms).unwrap_or_default().strftime("%Y-%m-%d");
+            writeln!(out, "slot {:<5} {}, made {made}, for key {}", slot.number, slot.way.name(), short(slot.key))?;
+        }
+        let escrow = match &slots.escrow {
+            Some(kept) => format!("{} has a copy of key {}", kept.url, short(kept.key)),
+            None if self.config.encryption.escrow => "no hub has a copy yet: it gets one with the next sync".to_owned(),
+            None => "none: what nobody can open any more is lost".to_owned(),
+        };
+        writeln!(out, "escrow     {escrow}").map_err(Error::from)
+    }
+
+    async fn encrypt(&self, out: &mut dyn Write) -> Result<(), Error> {
+        let _lock = self.lock().await?;
+        let source = Source::of(&self.config.encryption)?;
+        let is_new = match sealing(&self.database)? {
+            Sealing::Plain => false,
+            Sealing::Absent => true,
+            Sealing::Sealed(_) => return Err(Error::refused("the database is encrypted: outpost key status")),
+            Sealing::Unclear => return Err(Error::refused("the database is damaged: outpost doctor")),
+        };
+        if is_new && Slots::load(&self.database)?.is_some() {
+            return Err(Error::refused("there is a key for this gateway already: outpost key status"));
+        }
+        let key = DataKey::generate()?;
+        let way = self.way(source, None, &key, || Ok(Home::new(self.folder, None))).await?;
+        Slots::change(&self.database, |slots| slots.add(key.id(), way, unix_ms()))?;
+        if is_new {
+            return writeln!(out, "the new gateway will be encrypted: outpost run").map_err(Error::from);
+        }
+        self.convert(&Home::new(self.folder, None), Some(&key), out)?;
+        self.keep_only(Some(key.id()))?;
+        writeln!(out, "the database is encrypted; start the gateway")?;
+        self.tell_plain_copies(out)
+    }
+
+    async fn decrypt(&self, out: &mut dyn Write) -> Result<(), Error> {
+        let _lock = self.lock().await?;
+        let home = self.open().await?;
+        self.convert(&home, None, out)?;
+        self.keep_only(None)?;
+        writeln!(out, "the database is plain; take [encryption] out of the configuration, and start the gateway")
+            .map_err(Error::from)
+    }
+
+    async fn renew(&self, out: &mut dyn Write) -> Result<(), Error> {
+        let _lock = self.lock().await?;
+        let source = Source::of(&self.config.encryption)?;
+        let secret = match source {
+            // Said once, and for both keys.
+            Source::Passphrase => Some(keys::said(self.config.encryption.prompt.ask("passphrase of the database")?)),
+            _ => None,
+        };
+        let home = match &secret {
+            Some(secret) => Home::new(self.folder, Some(self.opened_by(secret)?)),
+            None => self.open().await?,
+        };
+        let key = DataKey::generate()?;
+        let way = match secret {
+            Some(secret) => secret.wrap(&key)?,
+            None => self.way(source, None, &key, || Ok(home.clone())).await?,
+        };
+        // Both until the copy is in its place: whichever database there is after a power cut opens.
+        Slots::change(&self.database, |slots| slots.add(key.id(), way, unix_ms()))?;
+        self.convert(&home, Some(&key), out)?;
+        self.keep_only(Some(key.id()))?;
+        writeln!(
+            out,
+            "the database has another key. Other slots were for the old one: add them again (outpost key add)"
+        )
+        .map_err(Error::from)
+    }
+
+    async fn add(&self, source: Source, key_file: Option<&Path>, out: &mut dyn Write) -> Result<(), Error> {
+        let home = self.open().await?;
+        let key = home.key().ok_or_else(|| Error::refused("the database is not encrypted"))?;
+        let way = self.way(source, key_file, key, || Ok(home.clone())).await?;
+        let name = way.name();
+        let number = Slots::change(&self.database, |slots| slots.add(key.id(), way, unix_ms()))?;
+        writeln!(out, "slot {number}: {name}; for the next start, set key = \"{name}\"").map_err(Error::from)
+    }
+
+    async fn rotate(&self, key_file: Option<&Path>, out: &mut dyn Write) -> Result<(), Error> {
+        let home = self.open().await?;
+        let key = home.key().ok_or_else(|| Error::refused("the database is not encrypted"))?;
+        let source = Source::of(&self.config.encryption)?;
+        if matches!(source, Source::File) && key_file.is_none() {
+            return Err(Error::Usage("which new key file? outpost key rotate --key-file FILE".to_owned()));
+        }
+        let way = self.way(source, key_file, key, || Ok(home.clone())).await?;
+        let name = way.name();
+        let number = Slots::change(&self.database, |slots| {
+            let number = slots.add(key.id(), way, unix_ms())?;
+            slots.slots.retain(|slot| slot.number == number || slot.way.name() != name);
+            Ok(number)
+        })?;
+        writeln!(out, "slot {number}: {name}; the one before opens nothing any more but older copies")?;
+        match key_file {
+            Some(file) => writeln!(out, "set key_file = \"{}\"", file.display()).map_err(Error::from),
+            None => Ok(()),
+        }
+    }
+
+    fn remove(&self, number: u32, out: &mut dyn Write) -> Result<(), Error> {
+        let id = match sealing(&self.database)? {
+            Sealing::Sealed(id) => Some(id),
+            _ => None,
+        };
+        Slots::change(&self.database, |slots| {
+            let before = slots.slots.len();
+            slots.slots.retain(|slot| slot.number != number);
+            let is_openable = slots.slots.iter().any(|slot| id.is_none_or(|id| id == slot.key));
+            match (slots.slots.len() < before, is_openable) {
+                (false, _) => Err(Error::refused(format!("there is no slot {number}: outpost key status"))),
+                (true, false) => {
+                    Err(Error::refused("this is the last slot that opens the database; add another before"))
+                }
+                (true, true) => Ok(()),
+            }
+        })?;
+        writeln!(out, "slot {number} is gone").map_err(Error::from)
+    }
+
+    async fn recover(&self, out: &mut dyn Write) -> Result<(), Error> {
+        let Sealing::Sealed(id) = sealing(&self.database)? else {
+            return Err(Error::refused("this folder has no encrypted database: outpost key status"));
+        };
+        let source = Source::of(&self.config.encryption)?;
+        let letters = self.config.encryption.prompt.ask("recovery key")?;
+        let bytes = sync_protocol::recovery::from_letters(&letters);
+        let key = bytes.map(DataKey::new).ok_or_else(|| {
+            Error::refused("this is no recovery key, or a letter of it is wrong; nothing was changed")
+        })?;
+        if key.id() != id {
+            return Err(Error::WrongKey(self.database.clone()));
+        }
+        let home = Home::new(self.folder, Some(key.clone()));
+        let way = self.way(source, None, &key, || Ok(home)).await?;
+        let name = way.name();
+        // A file with slots that cannot be read is what brings people here.
+        if Slots::load(&self.database).is_err() {
+            Slots::new().save(&self.database)?;
+        }
+        let number = Slots::change(&self.database, |slots| {
+            slots.slots.retain(|slot| slot.way.name() != name);
+            slots.add(id, way, unix_ms())
+        })?;
+        writeln!(out, "slot {number}: {name} opens the database now").map_err(Error::from)
+    }
+
+    /// A slot for a key; for the hub it is deposited there before.
+    async fn way(
+        &self,
+        source: Source,
+        key_file: Option<&Path>,
+        key: &DataKey,
+        home: impl FnOnce() -> Result<Home, Error>,
+    ) -> Result<Way, Error> {
+        let prompt = &self.config.encryption.prompt;
+        let secret = match source {
+            Source::File => {
+                let path = key_file.unwrap_or(&self.config.encryption.key_file);
+                if path.as_os_str().is_empty() {
+                    return Err(Error::Usage("which key file? name it with --key-file FILE".to_owned()));
+                }
+                keys::file(path)?
+            }
+            Source::Credential => match key_file {
+                // What the unit will give, said by who makes it: a command does not get credentials.
+                Some(path) => match keys::file(path)? {
+                    Secret::File(content) => Secret::Credential(content),
+                    other => other,
+                },
+                None => keys::credential().map_err(|_| {
+                    Error::Usage(format!(
+                        "a command gets no credentials: name what {CREDENTIAL} will hold with --key-file FILE"
+                    ))
+                })?,
+            },
+            Source::Passphrase => keys::said(prompt.ask_new()?),
+            Source::Hub => {
+                let (url, identity) = self.identity(&home()?)?;
+                keys::deposit(&self.database, &Clock::default(), &url, &identity, key).await?;
+                return Ok(keys::deposited(&url, &identity));
+            }
+        };
+        secret.wrap(key)
+    }
+
+    /// Where this gateway is enrolled, and by what it is known there.
+    fn identity(&self, home: &Home) -> Result<(String, Identity), Error> {
+        let enrolment = Store::open_read_only(home.clone())?.read(|reader| reader.enrolment())?;
+        let enrolment = enrolment.ok_or(Error::NotEnrolled)?;
+        let identity = enrolment.identity.ok_or_else(|| {
+            Error::refused("the hub gives no certificates, so it cannot tell by whom it is asked for a key")
+        })?;
+        Ok((enrolment.hub_url, identity))
+    }
+
+    async fn open(&self) -> Result<Home, Error> {
+        keys::open(self.folder, &self.config.encryption).await
+    }
+
+    fn opened_by(&self, secret: &Secret) -> Result<DataKey, Error> {
+        let Sealing::Sealed(id) = sealing(&self.database)? else {
+            return Err(Error::refused("this folder has no encrypted database: outpost key status"));
+        };
+        let slots = Slots::load(&self.database)?.ok_or_else(|| keys::missing_slots(&self.database))?;
+        keys::open_slot(&slots, secret, Some(id))?.ok_or_else(|| Error::WrongKey(self.database.clone()))
+    }
+
+    async fn lock(&self) -> Result<Lock, Error> {
+        match Lock::for_enrolment(self.folder).await? {
+            Access::Here(lock) => Ok(lock),
+            Access::Daemon(_) => Err(Error::InUse {
+                data_dir: self.folder.to_owned(),
+                who: "the gateway is running. To encrypt its whole database it has to be stopped".to_owned(),
+            }),
+        }
+    }
+
+    fn convert(&self, from: &Home, to: Option<&DataKey>, out: &mut dyn Write) -> Result<(), Error> {
+        let size = std::fs::metadata(&self.database)?.len();
+        let needed = size + size / 8 + ROOM_BESIDE;
+        if let Some(free) = Disk::new(self.folder, 0).free_bytes().filter(|free| *free < needed) {
+            return Err(Error::refused(format!(
+                "a copy of the database needs {} beside it, and {} are free: free some space",
+                bytes(needed),
+                bytes(free)
+            )));
+        }
+        writeln!(out, "copying {} ...", bytes(size))?;
+        out.flush()?;
+        convert(from, to, &mut |_: Step| Ok(()))
+    }
+
+    /// Only slots for this key; without one, none, and no file of them.
+    fn keep_only(&self, key: Option<KeyId>) -> Result<(), Error> {
+        let Some(key) = key else { return Ok(std::fs::remove_file(Slots::path(&self.database))?) };
+        Slots::change(&self.database, |slots| {
+            slots.slots.retain(|slot| slot.key == key);
+            Ok(())
+        })
+    }
+
+    fn tell_plain_copies(&self, out: &mut dyn Write) -> Result<(), Error> {
+        let is_plain = |file: &PathBuf| matches!(sealing(file), Ok(Sealing::Plain));
+        let mut plain: Vec<PathBuf> = files_aside(self.folder).into_iter().filter(is_plain).collect();
+        for entry in self.config.backup.folder().and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten()
+        {
+            plain.extend(entry.ok().map(|entry| entry.path()).filter(is_plain));
+        }
+        for file in &plain {
+            writeln!(out, "still readable by anybody: {}", file.display())?;
+        }
+        Ok(())
+    }
+}
+
+fn short(id: KeyId) -> String {
+    id.to_string().chars().take(8).collect()
+}

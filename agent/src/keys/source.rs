@@ -1,0 +1,223 @@
+//! Where secrets come from: a file, a credential of the service manager, a person at a terminal, or an open file descriptor.
+//! Never a command line or the environment, which others on the machine can read.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{BufRead, BufReader, ErrorKind, IsTerminal, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use zeroize::Zeroizing;
+
+use super::wrap::Secret;
+use crate::error::Error;
+
+/// The name of the credential.
+pub(crate) const CREDENTIAL: &str = "outpost.key";
+/// A key file has to be at least this long, so that nobody takes a word for a key...
+const FILE_BYTES_MIN: u64 = 32;
+/// ...and is read to here.
+const FILE_BYTES_MAX: u64 = 8 * 1024;
+/// Random bytes in a new key file.
+const NEW_BYTES: usize = 32;
+/// Shorter passphrases are not taken for a new slot.
+const PASSPHRASE_CHARS_MIN: usize = 12;
+const LINE_BYTES_MAX: u64 = 1_024;
+/// File systems of sticks that have no modes: FAT, exFAT, NTFS (two drivers).
+const WITHOUT_MODES: [u64; 4] = [0x4d44, 0x2011_bab0, 0x5346_544e, 0x7366_746e];
+
+/// The content of a key file.
+///
+/// # Errors
+/// [`Error::KeyAbsent`] if it is not there, as a stick that is not in the box; [`Error::Told`] if it cannot be one.
+pub(crate) fn file(path: &Path) -> Result<Secret, Error> {
+    Ok(Secret::File(content(path)?))
+}
+
+/// The content of the credential.
+///
+/// # Errors
+/// [`Error::KeyAbsent`] if the service manager gave none.
+pub(crate) fn credential() -> Result<Secret, Error> {
+    let told = || {
+        Error::KeyAbsent(format!(
+            "the service manager gave no credential {CREDENTIAL}; it needs LoadCredentialEncrypted={CREDENTIAL} in the unit"
+        ))
+    };
+    let folder = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).ok_or_else(told)?;
+    Ok(Secret::Credential(content(&folder.join(CREDENTIAL))?))
+}
+
+fn content(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let absent = |error: std::io::Error| match error.kind() {
+        ErrorKind::NotFound => Error::KeyAbsent(format!("{} is not there (is its medium in the box?)", path.display())),
+        // A stick that is pulled out, or of another user.
+        _ => Error::KeyAbsent(format!("{} cannot be read: {error}", path.display())),
+    };
+    let file = File::open(path).map_err(absent)?;
+    let facts = file.metadata().map_err(absent)?;
+    let is_open = facts.mode() & 0o077 != 0 && facts.uid() != 0 || facts.mode() & 0o007 != 0;
+    if !facts.is_file() {
+        return Err(Error::key_trouble(format!("{} is not a file", path.display())));
+    }
+    if is_open && !has_no_modes(&file) {
+        return Err(Error::key_trouble(format!(
+            "others on this machine can read {}: chmod 600 {}",
+            path.display(),
+            path.display()
+        )));
+    }
+    if !(FILE_BYTES_MIN..=FILE_BYTES_MAX).contains(&facts.len()) {
+        return Err(Error::key_trouble(format!(
+            "{} is no key file: one has {FILE_BYTES_MIN} to {FILE_BYTES_MAX} bytes. Make one: outpost key make FILE",
+            path.display()
+        )));
+    }
+    let mut content = Zeroizing::new(Vec::with_capacity(FILE_BYTES_MAX as usize + 1));
+    file.take(FILE_BYTES_MAX).read_to_end(&mut content).map_err(absent)?;
+    Ok(content)
+}
+
+fn has_no_modes(file: &File) -> bool {
+    rustix::fs::fstatfs(file)
+        .is_ok_and(|system| u64::try_from(system.f_type).is_ok_and(|kind| WITHOUT_MODES.contains(&kind)))
+}
+
+/// Makes a key file that nobody else can read. One that is there stays.
+///
+/// # Errors
+/// What the file system reports.
+pub(crate) fn make_file(path: &Path) -> Result<(), Error> {
+    let mut bytes = Zeroizing::new([0; NEW_BYTES]);
+    getrandom::fill(bytes.as_mut_slice()).map_err(|e| Error::Io(std::io::Error::from(e)))?;
+    let mut text = Zeroizing::new(String::with_capacity(64 + 2 * NEW_BYTES));
+    text.push_str("outpost key file, keep it secret ");
+    bytes.iter().for_each(|byte| text.push_str(&Zeroizing::new(format!("{byte:02x}"))));
+    text.push('\n');
+    let source = |source| Error::File { path: path.to_owned(), source };
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(path).map_err(source)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(source)
+}
+
+/// Asks a person, or takes the next line of a file descriptor.
+#[derive(Clone, Default)]
+pub struct Prompt {
+    lines: Option<Arc<Mutex<VecDeque<Zeroizing<String>>>>>,
+}
+
+impl std::fmt::Debug for Prompt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Prompt")
+    }
+}
+
+/// It is no part of what is configured.
+impl PartialEq for Prompt {
+    fn eq(&self, _: &Prompt) -> bool {
+        true
+    }
+}
+
+impl Eq for Prompt {}
+
+impl Prompt {
+    /// Reads what is said from an open file descriptor, line by line, in place of a terminal.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if it is not open for reading.
+    pub fn from_descriptor(number: u32) -> Result<Prompt, Error> {
+        let wrong = |_| Error::Usage(format!("there is no open file descriptor {number} to read a passphrase from"));
+        let file = File::open(format!("/proc/self/fd/{number}")).map_err(wrong)?;
+        let mut lines = VecDeque::new();
+        let mut reader = BufReader::new(file.take(4 * LINE_BYTES_MAX));
+        loop {
+            let mut line = Zeroizing::new(String::with_capacity(LINE_BYTES_MAX as usize));
+            if reader.read_line(&mut line).map_err(wrong)? == 0 {
+                break;
+            }
+            lines.push_back(Zeroizing::new(line.trim_end_matches(['\r', '\n']).to_owned()));
+        }
+        Ok(Prompt { lines: Some(Arc::new(Mutex::new(lines))) })
+    }
+
+    /// What somebody says to a question.
+    ///
+    /// # Errors
+    /// [`Error::KeyAbsent`] if there is nobody to ask.
+    pub(crate) fn ask(&self, question: &str) -> Result<Zeroizing<String>, Error> {
+        if let Some(lines) = &self.lines {
+            let next = lines.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            return next.ok_or_else(|| Error::KeyAbsent(format!("nothing more was said for: {question}")));
+        }
+        if !std::io::stdin().is_terminal() {
+            return Err(Error::KeyAbsent("somebody has to say the passphrase: outpost unlock".to_owned()));
+        }
+        Ok(ask_terminal(question)?)
+    }
+
+    /// A passphrase for a new slot: said twice at a terminal, and not too short.
+    pub(crate) fn ask_new(&self) -> Result<Zeroizing<String>, Error> {
+        let first = self.ask("new passphrase")?;
+        if first.chars().count() < PASSPHRASE_CHARS_MIN {
+            let advice = "five words that have nothing to do with each other are easy to keep in mind";
+            return Err(Error::refused(format!(
+                "a passphrase has at least {PASSPHRASE_CHARS_MIN} characters; {advice}"
+            )));
+        }
+        if self.lines.is_none() && *self.ask("the same again")? != *first {
+            return Err(Error::refused("both times something else was typed; nothing was changed"));
+        }
+        Ok(first)
+    }
+}
+
+/// Asks without showing what is typed.
+fn ask_terminal(question: &str) -> std::io::Result<Zeroizing<String>> {
+    let terminal = File::options().read(true).write(true).open("/dev/tty")?;
+    let before = tcgetattr(&terminal)?;
+    let mut quiet = before.clone();
+    quiet.local_modes.remove(LocalModes::ECHO);
+    write!(&terminal, "{question}: ")?;
+    tcsetattr(&terminal, OptionalActions::Flush, &quiet)?;
+    let mut line = Zeroizing::new(String::with_capacity(LINE_BYTES_MAX as usize));
+    let read = BufReader::new((&terminal).take(LINE_BYTES_MAX)).read_line(&mut line);
+    tcsetattr(&terminal, OptionalActions::Flush, &before)?;
+    writeln!(&terminal)?;
+    read?;
+    Ok(Zeroizing::new(line.trim_end_matches(['\r', '\n']).to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{Permissions, set_permissions, write};
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_stick_that_is_not_there_is_waited_for_and_a_file_that_is_no_key_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("outpost.key");
+        assert!(matches!(file(&path), Err(Error::KeyAbsent(_))));
+        write(&path, "short").unwrap();
+        set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        assert!(file(&path).unwrap_err().to_string().contains("32"));
+        std::fs::remove_file(&path).unwrap();
+        make_file(&path).unwrap();
+        assert!(matches!(file(&path), Ok(Secret::File(content)) if content.len() == 98));
+        assert!(make_file(&path).is_err(), "it stays as it is");
+        set_permissions(&path, Permissions::from_mode(0o604)).unwrap();
+        assert!(file(&path).unwrap_err().to_string().contains("chmod 600"));
+        assert!(file(folder.path()).unwrap_err().to_string().contains("not a file"));
+    }
+
+    #[test]
+    fn a_new_passphrase_is_not_a_word() {
+        let said = |text: &str| Prompt { lines: Some(Arc::new(Mutex::new([Zeroizing::new(text.to_owned())].into()))) };
+        assert!(said("hospital").ask_new().unwrap_err().to_string().contains("12"));
+        assert_eq!(*said("moto nyumba mvula").ask_new().unwrap(), "moto nyumba mvula");
+        assert!(matches!(said("moto nyumba mvula").clone().ask("").and_then(|_| Prompt::ask(&said(""), "")), Ok(_)));
+    }
+}
