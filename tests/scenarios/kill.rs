@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use outpost_tests::process::{Gateway, Hub, ask, wait_for};
+use outpost_tests::process::{Gateway, Hub, ask, must, wait_for};
 use serde_json::{Value, json};
 
 /// How often the suite kills, and everybody who does not say otherwise.
@@ -54,10 +54,28 @@ fn next(seed: &mut u64) -> u64 {
 
 #[test]
 fn c_power_cut_again_and_again_and_every_acknowledged_record_is_there() {
-    let kills = std::env::var("OUTPOST_KILLS").map_or(KILLS, |text| text.parse().expect("OUTPOST_KILLS is a number"));
+    power_cuts("", 1);
+}
+
+/// The same on an encrypted database, and nothing of it can be read in any file.
+#[test]
+fn c_power_cuts_and_an_encrypted_database() {
+    let stick = tempfile::tempdir().unwrap();
+    let key = stick.path().join("outpost.key").to_string_lossy().into_owned();
+    must("outpost", &["key", "make", &key]);
+    power_cuts(&format!("[encryption]\nkey = \"file\"\nkey_file = \"{key}\"\n"), 3);
+}
+
+/// Kills as often as is wanted, or a part of that; the gateway has this configuration.
+fn power_cuts(config: &str, part: usize) {
+    let kills =
+        std::env::var("OUTPOST_KILLS").map_or(KILLS, |text| text.parse().expect("OUTPOST_KILLS is a number")) / part;
     let folder = tempfile::tempdir().unwrap();
     let mut hub = Hub::start(&folder.path().join("hub"));
-    let mut gateway = Gateway::enrolled(&folder.path().join("a"), &hub, "a", "mw");
+    let card = folder.path().join("a");
+    std::fs::create_dir(&card).unwrap();
+    std::fs::write(card.join("outpost.toml"), config).unwrap();
+    let mut gateway = Gateway::enrolled(&card, &hub, "a", "mw");
     let app = Arc::new(App {
         url: Mutex::new(gateway.url()),
         acknowledged: Mutex::default(),
@@ -104,6 +122,11 @@ fn c_power_cut_again_and_again_and_every_acknowledged_record_is_there() {
     }
     assert_eq!(gateway.export("form"), central);
     assert_eq!(gateway.count("repairs"), 0);
+    let is_readable = std::fs::read_dir(&card).unwrap().flatten().any(|entry| {
+        let bytes = std::fs::read(entry.path()).unwrap();
+        ["CREATE TABLE", "as it was said"].iter().any(|word| bytes.windows(word.len()).any(|w| w == word.as_bytes()))
+    });
+    assert_eq!(is_readable, config.is_empty());
     assert!(found.len() - acknowledged.len() <= 1, "at most the last one was saved without an answer");
     let often = format!("{kills} kills, {} acknowledged records", acknowledged.len());
     println!("{}", json!({"often": often, "lost": 0, "doubled": 0}));

@@ -31,6 +31,7 @@ mod pairing;
 mod quiet;
 mod rescue;
 mod restore;
+mod sealed;
 mod secure;
 mod service;
 mod tidy;
