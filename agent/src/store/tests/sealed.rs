@@ -176,6 +176,10 @@ fn a_power_cut_while_it_is_converted_leaves_all_records_and_nothing_to_read() {
         assert_eq!(cuts.len(), 5);
         for (step, copy) in cuts {
             let is_new = matches!(step, Step::Replaced | Step::Wiped);
+            if step == Step::Wiped {
+                let old = fs::read(copy.path().join("outpost.db-to-be-wiped")).unwrap();
+                assert!(!old.is_empty() && old.iter().all(|byte| *byte == 0));
+            }
             let key = if is_new { to } else { from };
             let home = Home::new(copy.path(), key.cloned());
             assert_eq!(shown(home).len(), 120, "{step:?}");
