@@ -17,6 +17,7 @@ mod parse;
 mod tests;
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -31,7 +32,7 @@ const PRETENDED: &str = "OUTPOST_TEST_ROOT";
 /// Entries that are looked at in one folder of the system.
 const ENTRIES_MAX: usize = 64;
 /// Bytes that are taken of one file.
-const TEXT_BYTES_MAX: usize = 4_096;
+const TEXT_BYTES_MAX: u64 = 4_096;
 
 /// The power supply was too weak, or the processor slowed down, at some time since this program was started.
 static WAS_WEAK: AtomicBool = AtomicBool::new(false);
@@ -222,6 +223,7 @@ fn entries(folder: &Path, prefix: &str) -> Vec<PathBuf> {
 
 /// What a file says; `None` if it is not there or cannot be read, as drivers are that have nothing to say.
 fn text(file: &Path) -> Option<String> {
-    let bytes = fs::read(file).ok()?;
-    Some(String::from_utf8_lossy(bytes.get(..TEXT_BYTES_MAX).unwrap_or(&bytes)).into_owned())
+    let mut bytes = Vec::new();
+    fs::File::open(file).ok()?.take(TEXT_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }

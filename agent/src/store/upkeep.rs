@@ -48,10 +48,6 @@ impl Reader<'_> {
     /// # Errors
     /// What SQLite reports.
     pub fn upkeep(&self) -> Result<Upkeep, Error> {
-        if !self.db.table_exists(None, "upkeep")? {
-            // An older database that has only been read yet.
-            return Ok(Upkeep::default());
-        }
         let mut statement =
             self.db.prepare_cached("SELECT checked_ms, faults, scrubbed_ms, backup_ms, backup_error FROM upkeep")?;
         let read = |row: &rusqlite::Row<'_>| {
