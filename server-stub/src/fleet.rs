@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value as Json;
 use sync_protocol::id::{Scope, Source};
-use sync_protocol::message::{Condition, Reserve};
+use sync_protocol::message::{Condition, Reserve, WORN_PERCENT};
 
 use crate::account::Sight;
 use crate::clock::rfc3339;
@@ -52,9 +52,6 @@ pub(crate) struct GatewayView {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) card_worn_percent: Option<u8>,
 }
-
-/// Wear of a card from which on it is to be replaced, as at the gateway itself.
-const WORN_PERCENT: u8 = 80;
 
 /// What of a box somebody has to mend. That it has no clock is how most boards are, and gateways live with that.
 fn warnings(condition: &Condition) -> Vec<String> {

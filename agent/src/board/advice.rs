@@ -1,6 +1,6 @@
 //! What a technician should do about the box, in words for somebody who has it in front of them.
 
-use sync_protocol::message::Reserve;
+use sync_protocol::message::{Reserve, WORN_PERCENT};
 
 use super::Board;
 
@@ -8,8 +8,6 @@ use super::Board;
 const HOT_CELSIUS: i32 = 80;
 /// Less than this, and programs are ended.
 const MEMORY_FREE_BYTES_MIN: u64 = 24 << 20;
-/// From here on a card is to be replaced at the next visit.
-const WORN_PERCENT: u8 = 80;
 
 /// One thing that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,6 +3,9 @@
 use crate::cbor::{In, Out};
 use crate::error::DecodeError;
 
+/// From this wear on a card is to be replaced at the next visit, percent.
+pub const WORN_PERCENT: u8 = 80;
+
 /// What of a gateway's box somebody may have to mend: its power supply, its cooling, its clock, its card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Condition {

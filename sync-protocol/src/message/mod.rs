@@ -9,7 +9,7 @@ mod head;
 
 use std::sync::Arc;
 
-pub use self::condition::{Condition, Reserve};
+pub use self::condition::{Condition, Reserve, WORN_PERCENT};
 use crate::digest::Chain;
 use crate::error::DecodeError;
 use crate::frame::{read_varint, write_varint};

@@ -59,8 +59,24 @@ fn table(db: &Connection, name: &str) -> Result<Table> {
     let columns: Vec<String> = read.column_names().into_iter().map(str::to_owned).collect();
     let rows = read.query_map([], |row| (0..columns.len()).map(|at| row.get(at)).collect::<Result<Vec<Value>, _>>())?;
     let mut rows = rows.collect::<Result<Vec<_>, _>>()?;
-    rows.sort_by_key(|row| format!("{row:?}"));
+    rows.sort_by_cached_key(|row| key(row));
     Ok(Table { columns, rows })
+}
+
+/// Something to sort rows by: any order will do, if it is the same for the same rows.
+fn key(row: &[Value]) -> Vec<u8> {
+    let mut key = Vec::new();
+    for value in row {
+        match value {
+            Value::Null => key.push(0),
+            Value::Integer(number) => key.extend(number.to_be_bytes()),
+            Value::Real(number) => key.extend(number.to_be_bytes()),
+            Value::Text(text) => key.extend(text.as_bytes()),
+            Value::Blob(bytes) => key.extend(bytes),
+        }
+        key.push(0);
+    }
+    key
 }
 
 /// Whether a later state of the tables has every row of the earlier one, with the same in each column that there was. New tables
@@ -76,7 +92,7 @@ pub fn are_kept(before: &BTreeMap<String, Table>, after: &BTreeMap<String, Table
         let Some(places) = places else { anyhow::bail!("{name} had the columns {:?}", was.columns) };
         let of_old = |row: &Vec<Value>| places.iter().filter_map(|at| row.get(*at).cloned()).collect();
         let mut rows: Vec<Vec<Value>> = is.rows.iter().map(of_old).collect();
-        rows.sort_by_key(|row| format!("{row:?}"));
+        rows.sort_by_cached_key(|row| key(row));
         ensure!(rows == was.rows, "{name}: {} rows were other than they are, which are {}", was.rows.len(), rows.len());
     }
     Ok(())
