@@ -13,6 +13,10 @@ use crate::store::{Token, Tx};
 
 const HOUR_MS: i64 = 3_600_000;
 const LABEL_BYTES_MAX: usize = 64;
+/// Accounts of a hub, closed ones included.
+const ACCOUNTS_MAX: usize = 1_000;
+/// Tokens of an account that were not revoked.
+const TOKENS_MAX: usize = 50;
 /// How long a token is good at most.
 pub(crate) const TOKEN_DAYS_MAX: u32 = 366;
 pub(crate) const TOKEN_DAYS: u32 = 90;
@@ -99,6 +103,11 @@ pub(crate) fn add(
     hours: u32,
 ) -> Result<String, HubError> {
     check_within(boss, sight)?;
+    if tx.accounts()?.len() >= ACCOUNTS_MAX {
+        return Err(HubError::Conflict(format!(
+            "a hub has at most {ACCOUNTS_MAX} accounts; enable one that is closed"
+        )));
+    }
     tx.add_account(name, role, sight)?;
     let target = json!({ "account": name.as_str(), "role": role, "scopes": sight.names() });
     tx.audit(&boss.actor, What::AddAccount, &target)?;
@@ -169,6 +178,9 @@ pub(crate) fn add_token(
     }
     if !(1..=TOKEN_DAYS_MAX).contains(&days) {
         return Err(HubError::Invalid(format!("a token is good for 1 to {TOKEN_DAYS_MAX} days")));
+    }
+    if tx.tokens()?.iter().filter(|token| token.account == account.number).count() >= TOKENS_MAX {
+        return Err(HubError::Conflict(format!("an account has at most {TOKENS_MAX} tokens; revoke one first")));
     }
     let (role, sight) = (role.unwrap_or(account.role), sight.unwrap_or_else(|| account.sight.clone()));
     if account.is_disabled || role > account.role || !sight.is_within(&account.sight) {

@@ -302,6 +302,14 @@ async fn tokens_do_no_more_than_they_may_and_end() {
     assert_eq!(world.by_token(&strong, "POST", "/accounts", new).await.status, 403, "a token makes no accounts");
     assert_eq!(world.by_token(&strong, "POST", "/accounts/boss/code", Json::Null).await.status, 403);
 
+    for n in 2..50 {
+        world.token("boss", &format!("t{n}"), None, &[]).await;
+    }
+    assert_eq!(admin.api("POST", "/tokens", json!({ "label": "one-more" })).await, 409, "there is a limit");
+    for n in 2..50 {
+        assert_eq!(admin.api("DELETE", &format!("/tokens/t{n}"), Json::Null).await, 204);
+    }
+
     let listed = admin.ask("GET", "/admin/v1/tokens", Json::Null).await.json();
     assert_eq!(listed["tokens"].as_array().unwrap().len(), 2);
     assert!(!listed.to_string().contains(token.trim_start_matches("hub_")));
