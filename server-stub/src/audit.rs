@@ -47,6 +47,8 @@ pub(crate) enum What {
     EnrolRefused,
     RenewCertificate,
     GiveCertificate,
+    GiveRecoveryKey,
+    FetchKey,
     SetAddress,
     AddAccount,
     ChangeAccount,

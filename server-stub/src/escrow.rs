@@ -15,16 +15,18 @@ use axum::body::Bytes;
 use axum::extract::{Extension, State};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use sync_protocol::id::Device;
 use sync_protocol::recovery::{KEY_BYTES, from_letters, to_letters};
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::audit::{Actor, What};
 use crate::error::HubError;
 use crate::hub::Hub;
 use crate::peer::Peer;
 use crate::problem::{self, Problem};
 use crate::secret::{hex, unhex};
-use crate::store::KeyName;
+use crate::store::{KeyName, Tx};
 
 /// The file in the data directory.
 const FILE: &str = "escrow.key";
@@ -136,7 +138,7 @@ pub(crate) async fn deposit(
     asked.key.zeroize();
     let key = key.ok_or_else(|| Problem::bad_request("this is no key"))?;
     let name = key_name(&asked.name)?;
-    let device = peer.owner(&hub).await?;
+    let (device, _) = peer.owner(&hub).await?;
     if hub.read(move |tx| tx.has_key(device, &name)).await? {
         return Ok(Json(Kept {}));
     }
@@ -154,9 +156,14 @@ pub(crate) async fn fetch(
 ) -> Result<Json<Given>, Problem> {
     let asked: Wish = problem::json(&body)?;
     let name = key_name(&asked.name)?;
-    let device = peer.owner(&hub).await?;
+    let (device, gateway) = peer.owner(&hub).await?;
     let missing = || HubError::Missing("key of this name for this gateway".to_owned());
-    let sealed = hub.write(move |tx| tx.fetch_key(device, &name)).await?.ok_or_else(missing)?;
+    let actor = Actor::at(format!("gateway:{gateway}"), peer.address);
+    let give = move |tx: &mut Tx<'_>| {
+        let sealed = tx.fetch_key(device, &name)?.ok_or_else(missing)?;
+        Ok((sealed, json!({ "gateway": gateway })))
+    };
+    let sealed = hub.change::<_, HubError, _>(actor, What::FetchKey, give).await?;
     let key = Seal::of(hub.data_dir(), false)?.open(device, &name, &sealed).ok_or_else(missing)?;
     tracing::info!(device = device.0, key = %hex(&name), "a gateway was given its key");
     Ok(Json(Given { key: Letters(key) }))

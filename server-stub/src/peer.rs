@@ -74,14 +74,14 @@ impl Peer {
 
 impl Peer {
     /// The gateway whose key was shown, unless it is shut out. However old its certificate is.
-    pub(crate) async fn owner(&self, hub: &Hub) -> Result<Device, HubError> {
+    pub(crate) async fn owner(&self, hub: &Hub) -> Result<(Device, String), HubError> {
         let (Some(authority), Some(certificate)) = (hub.authority(), &self.certificate) else {
             return Err(HubError::NoCertificate);
         };
         authority.judge(certificate, now_ms(), u32::MAX)?;
         let key = key_hash(certificate)?;
         let found = hub.read(move |tx| tx.renewable(&key)).await?;
-        found.map(|(device, _)| device).ok_or(HubError::ForeignCertificate)
+        found.ok_or(HubError::ForeignCertificate)
     }
 }
 

@@ -144,9 +144,11 @@ pub(super) fn run(place: &mut Place<'_>, command: Command) -> Result<(), HubErro
 
 /// Prints the keys that a gateway deposited, the newest first.
 fn recovery_key(place: &mut Place<'_>, name: &str) -> Result<(), HubError> {
-    let keys = place.write(|tx| {
-        fleet::one(tx, name)?;
-        Ok(tx.export_keys(name)?)
+    let keys = place.change(What::GiveRecoveryKey, |tx| {
+        fleet::one(tx, &Sight::everything(), name)?;
+        let keys = tx.export_keys(name)?;
+        let target = json!({ "gateway": name, "keys": keys.len() });
+        Ok((keys, target))
     })?;
     if keys.is_empty() {
         return Err(HubError::Missing(format!(
