@@ -16,6 +16,7 @@ mod memory;
 mod push;
 mod raw;
 mod sample;
+mod sealed;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -37,6 +38,7 @@ const PARTS: [(&str, Part); 6] = [
     ("apply", apply::run),
     ("hub", hub::run),
     ("memory", memory::run),
+    ("sealed", sealed::run),
 ];
 
 type Part = fn(&Setting, &mut Table) -> Result<()>;
