@@ -124,7 +124,7 @@ fn sql_and_the_network_stay_in_their_places() {
 #[test]
 fn no_name_lets_anything_in_and_no_file_is_forgotten() {
     let forbidden = ["common.rs", "utils.rs", "util.rs", "types.rs", "helpers.rs", "core.rs", "manager.rs"];
-    for of in ["sync-protocol", "agent", "server-stub", "tests", "cross/manual"] {
+    for of in ["sync-protocol", "sqlite", "agent", "server-stub", "tests", "cross/manual"] {
         for (path, text) in sources(of) {
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             assert!(!forbidden.contains(&name.as_str()), "{} is a name that lets anything in", path.display());

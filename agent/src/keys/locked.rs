@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::slots::Slots;
+use crate::api::{Entry, serve};
 use crate::config::{EncryptionConfig, KeySource};
 use crate::error::Error;
 use crate::service;
@@ -178,9 +179,7 @@ fn try_key(database: &Path, text: Zeroizing<String>) -> Result<Option<DataKey>, 
 async fn answer(listener: TcpListener, why: &Why) -> Infallible {
     let why = why.clone();
     let router = Router::new().fallback(async move || locked(&why.told()));
-    if let Err(error) = axum::serve(listener, router).await {
-        tracing::warn!(%error, "nobody can be told that the database is locked");
-    }
+    serve(vec![Entry::local(listener, router)], std::future::pending()).await;
     std::future::pending().await
 }
 
