@@ -31,7 +31,7 @@ const FOLDER: &str = "target/bench";
 const REPORT: &str = "target/bench.json";
 
 /// The parts that can be run alone, by name.
-const PARTS: [(&str, Part); 6] = [
+const PARTS: [(&str, Part); 7] = [
     ("capture", capture::run),
     ("disk", disk::run),
     ("card", card::run),
