@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use outpost_tests::process::{Gateway, Hub, command, must, program, wait_for};
+use outpost_tests::process::{Gateway, Hub, Running, ask, command, must, program, wait_for};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -182,6 +182,31 @@ fn a_plain_gateway_is_encrypted_by_a_passphrase_unlocked_and_made_plain_again() 
     for secret in [PASSPHRASE, "nyanja"] {
         assert!(!card.log().contains(secret));
     }
+}
+
+#[test]
+fn a_credential_of_the_service_manager_opens_it_and_without_one_it_waits() {
+    let card = Box::new();
+    must("outpost", &["key", "make", &card.stick("outpost.key")]);
+    card.configure("credential");
+    let (dir, log) = (card.dir(), card.card().join("log"));
+    let args = ["run", "--data-dir", dir.as_str(), "--listen", "127.0.0.1:0"];
+    let given = [("CREDENTIALS_DIRECTORY", card.folder.path().join("stick").to_string_lossy().into_owned())];
+    let url = |running: &Running| format!("http://{}/v1/records/patient/p1", running.address);
+    let mut running = Running::start_with("outpost", &args, &given, &log);
+    let (status, told) = ask("PUT", &url(&running), &[], Some(&json!({"name": "Asha"})));
+    assert!(status == 200 || status == 201, "{told}");
+    running.kill();
+    assert!(is_sealed(&card.card()));
+    let mut without = Running::start("outpost", &args, &log);
+    let told = wait_for("a gateway that says that it waits", || {
+        let (status, told) = ask("GET", &url(&without), &[], None);
+        (status == 503).then_some(told)
+    });
+    assert!(told.contains("LoadCredentialEncrypted"), "{told}");
+    without.kill();
+    let running = Running::start_with("outpost", &args, &given, &log);
+    assert_eq!(ask("GET", &url(&running), &[], None).0, 200);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The key of the database: where it comes from at start, and by what it is kept.
 //!
-//! The database is encrypted with a random key. That key lies beside it, wrapped once for each way to it ([`slots`]): a key
+//! The database is encrypted with a random key. That key lies beside it, wrapped once for each way to it (`slots.rs`): a key
 //! file, a credential of the service manager, a passphrase, the hub. Which way is taken at start is configured. To change a
 //! passphrase or a file is to wrap the key anew, which takes no time; to change the key itself is to copy the database.
 //!
