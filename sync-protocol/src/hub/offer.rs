@@ -18,7 +18,7 @@ use crate::record::{Cell, Change, Op, Record, State};
 pub fn receive_offers<S: Store>(store: &mut S, with: &mut Conversation, rows: &Rows) -> Result<(), S::Error> {
     let may_offer = with.standing == Standing::Member && with.gateway.epoch != store.epoch()?;
     let Some(common) = with.request.recovers.filter(|_| may_offer) else { return Ok(()) };
-    let rules = store.rules()?;
+    let (rules, earlier) = (store.rules()?, with.joined.len());
     for row in &rows.rows {
         let Row::Cells { key, record: offered, .. } = row else { continue };
         let mut record = store.record(key)?.unwrap_or_default();
@@ -42,8 +42,9 @@ pub fn receive_offers<S: Store>(store: &mut S, with: &mut Conversation, rows: &R
         with.joined.push(key.clone());
     }
     // Ops may have come before the record that they are about.
+    let joined: BTreeSet<&RecordKey> = with.joined.iter().skip(earlier).collect();
     for (key, origin) in store.all_held()? {
-        if with.joined.contains(&key) && reconsider(store, &key, origin)? {
+        if joined.contains(&key) && reconsider(store, &key, origin)? {
             free_waiting(store, &key)?;
         }
     }
