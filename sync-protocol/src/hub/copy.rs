@@ -18,6 +18,7 @@ use super::{Arrived, LogLine, Logged, Snapshot, Store};
 use crate::id::{Device, Dot, FieldName, HubSeq, Origin, Seq, Stream};
 use crate::payload::News;
 use crate::record::{Change, Op, Record, State};
+use crate::rules::{Rule, TypeRules};
 
 /// Why the hub takes back what a counter got twice.
 const COUNTED_TWICE: &str = "counted twice: two copies of one card brought it";
@@ -156,7 +157,7 @@ pub(super) fn admit<S: Store>(
     };
     store.append(arrived, hseq, false)?;
     let rules = store.rules()?;
-    let counts = Op { changes: counts(op, &before), ..op.clone() };
+    let counts = Op { changes: counts(op, &before, rules.of(&op.key.record_type)), ..op.clone() };
     let Some(mut applied) = try_on(store, &[(&counts, hseq)], &rules)? else { return Ok(()) };
     // With its place the record counts as new to whoever was behind, and is sent whole.
     for (name, cell) in &mut applied.record.cells {
@@ -176,10 +177,12 @@ pub(super) fn admit<S: Store>(
     }
 }
 
-/// What an op adds to counters of this record.
-fn counts(op: &Op, record: &Record) -> BTreeMap<FieldName, Change> {
-    let is_counter =
-        |name: &FieldName| matches!(record.cells.get(name).map(|cell| &cell.state), Some(State::Counter(_)));
+/// What an op adds to counters of this record. One whose rule is another now is converted by the next write, and has no totals then.
+fn counts(op: &Op, record: &Record, rules: &TypeRules) -> BTreeMap<FieldName, Change> {
+    let is_counter = |name: &FieldName| {
+        *rules.rule(name) == Rule::Counter
+            && matches!(record.cells.get(name).map(|cell| &cell.state), Some(State::Counter(_)))
+    };
     let mut counts = op.changes.clone();
     counts.retain(|name, change| matches!(change, Change::Count { .. }) && is_counter(name));
     counts
@@ -196,7 +199,8 @@ fn taken_back(op: &Op, before: &Record, after: &Record) -> BTreeMap<FieldName, C
     for name in op.changes.keys() {
         let (was, is) = (total(before, name, op.stamp.dot.origin), total(after, name, op.stamp.dot.origin));
         let hub = total(after, name, Origin::HUB);
-        let (plus, minus) = (hub.0.saturating_add(is.1 - was.1), hub.1.saturating_add(is.0 - was.0));
+        let plus = hub.0.saturating_add(is.1.saturating_sub(was.1));
+        let minus = hub.1.saturating_add(is.0.saturating_sub(was.0));
         if was != is {
             back.insert(name.clone(), Change::Count { plus, minus });
         }
