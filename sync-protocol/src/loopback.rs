@@ -97,7 +97,9 @@ where
     let (head, mut at) = split_head(&response)?.ok_or(DecodeError::Shape("no head"))?;
     let head = Response::decode(head)?;
     traffic.status = Some(head.status);
-    gateway::integrate_head(gateway, &outgoing.head, &head).map_err(LoopError::Gateway)?;
+    if gateway::integrate_head(gateway, &outgoing.head, &head).map_err(LoopError::Gateway)?.is_for_another {
+        return Ok(Traffic { again: true, ..traffic });
+    }
     while let Some((frame, taken)) = split(response.get(at..).unwrap_or_default())? {
         if let Payload::Rows(rows) = Payload::decode(&link.up.unpack(frame)?)? {
             traffic.rows += rows.rows.len();

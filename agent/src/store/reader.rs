@@ -245,6 +245,7 @@ pub(super) fn read_rules(db: &Connection) -> Result<Rules, Error> {
 /// The sync state; that of a new gateway if there is none.
 pub(super) fn read_state(db: &Connection) -> Result<GatewayState, Error> {
     let mut state = read_identity(db)?;
+    side::read_former(db, &mut state)?;
     read_streams(db, &mut state)?;
     Ok(state)
 }
@@ -281,8 +282,8 @@ pub(super) fn read_identity(db: &Connection) -> Result<GatewayState, Error> {
         (state.heard, state.floor_ms) = (Hlc(row.get::<_, i64>(16)? as u64), row.get(17)?);
         state.awaits_time = row.get(18)?;
         state.complete = HubSeq(row.get::<_, i64>(19)? as u64);
-        state.bounds = bounds.lines().filter_map(side::read_bound).collect();
         state.is_revoked = row.get(20)?;
+        state.bounds = side::read_bounds(&bounds);
     }
     Ok(state)
 }

@@ -1,7 +1,7 @@
 //! The small tables: sync state, notes on ops, pleas, answers under idempotency keys, enrolment, the report of the last sync.
 
 use rusqlite::{Connection, OptionalExtension};
-use sync_protocol::gateway::GatewayState;
+use sync_protocol::gateway::{Former, GatewayState, UNENROLLED};
 use sync_protocol::id::{Dot, HubSeq, Origin, Scope, Seq, Stream};
 use sync_protocol::message::{Bound, Plea};
 use zeroize::Zeroizing;
@@ -39,7 +39,7 @@ pub(super) fn write_state(db: &Connection, state: &GatewayState) -> Result<(), E
         state.told,
         state.recovers.map_or(-1, |common| common.0 as i64),
         state.wanted.iter().flat_map(|item| item.to_le_bytes()).collect::<Vec<u8>>(),
-        state.bounds.iter().map(bound_text).collect::<Vec<_>>().join("\n"),
+        bounds_text(state),
         state.heard.0 as i64,
         state.floor_ms,
         state.awaits_time,
@@ -49,16 +49,42 @@ pub(super) fn write_state(db: &Connection, state: &GatewayState) -> Result<(), E
     Ok(())
 }
 
-fn bound_text(bound: &Bound) -> String {
-    format!("{} {} {}", bound.stream.number(), bound.upto.0, bound.common.0)
+/// The bounds of the present incarnation, and those of former ones with their origin behind them.
+fn bounds_text(state: &GatewayState) -> String {
+    let text = |bound: &Bound| format!("{} {} {}", bound.stream.number(), bound.upto.0, bound.common.0);
+    let mut lines: Vec<String> = state.bounds.iter().map(text).collect();
+    for former in &state.former {
+        lines.extend(former.bounds.iter().map(|bound| format!("{} {}", text(bound), former.origin.0)));
+    }
+    lines.join("\n")
 }
 
-/// Reads what is kept of a bound.
-pub(super) fn read_bound(text: &str) -> Option<Bound> {
+/// Reads what is kept of a bound, and of which former incarnation it is.
+fn read_bound(text: &str) -> Option<(Option<Origin>, Bound)> {
     let mut parts = text.split(' ');
     let stream = Stream::from_number(parts.next()?.parse().ok()?).ok()?;
     let (upto, common) = (Seq(parts.next()?.parse().ok()?), HubSeq(parts.next()?.parse().ok()?));
-    Some(Bound { stream, upto, common })
+    let origin = parts.next().map(str::parse).transpose().ok()?.map(Origin);
+    Some((origin, Bound { stream, upto, common }))
+}
+
+/// The bounds of the present incarnation.
+pub(super) fn read_bounds(text: &str) -> Vec<Bound> {
+    text.lines().filter_map(read_bound).filter(|(of, _)| of.is_none()).map(|(_, bound)| bound).collect()
+}
+
+/// Adds the incarnations that there were before the present one.
+pub(super) fn read_former(db: &Connection, state: &mut GatewayState) -> Result<(), Error> {
+    let bounds: Option<String> = db.query_row("SELECT bounds FROM sync_state", [], |row| row.get(0)).optional()?;
+    let bounds: Vec<_> = bounds.as_deref().unwrap_or_default().lines().filter_map(read_bound).collect();
+    let mut select = db.prepare_cached("SELECT origin FROM incarnations WHERE origin NOT IN (?1, ?2) ORDER BY n")?;
+    let origins = select.query_map([state.origin.0, UNENROLLED.0], |row| row.get(0).map(Origin))?;
+    for origin in origins {
+        let origin = origin?;
+        let bounds = bounds.iter().filter(|(of, _)| *of == Some(origin)).map(|(_, bound)| *bound).collect();
+        state.former.push(Former { origin, bounds });
+    }
+    Ok(())
 }
 
 /// Writes the streams and the clock. They change with every capture, so they have a page of their own.

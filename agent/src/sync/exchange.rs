@@ -205,7 +205,11 @@ impl Courier {
                 let Some((bytes, end)) = split_head(&buffer)? else { continue };
                 let decoded = Arc::new(Response::decode(bytes)?);
                 buffer.drain(..end);
-                self.take_head(&request, &decoded, began, report).await?;
+                if self.take_head(&request, &decoded, began, report).await? {
+                    // Where nothing could be shown, nothing can be shown the next time either.
+                    report.again = request.asks || report.sent > 0;
+                    return Ok(());
+                }
                 head = Some(decoded);
             }
             while let Some((inside, end)) = split(&buffer)? {
@@ -238,13 +242,14 @@ impl Courier {
         Ok(())
     }
 
+    /// Takes the head of an answer. Tells whether the rest of it is for another copy of this card.
     async fn take_head(
         &self,
         request: &Arc<Request>,
         head: &Arc<Response>,
         began: Instant,
         report: &mut Report,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         match head.status {
             Status::Denied => return Err(Error::Denied(head.reason.clone().unwrap_or_default())),
             Status::Upgrade => return Err(Error::Upgrade(head.reason.clone().unwrap_or_default())),
@@ -287,7 +292,7 @@ impl Courier {
         if is_idle {
             report.noted = noted;
         }
-        Ok(())
+        Ok(done.is_for_another)
     }
 
     async fn take_frame(&self, frame: Vec<u8>, report: &mut Report) -> Result<(), Error> {

@@ -65,10 +65,11 @@ impl Tx<'_> {
         Ok(())
     }
 
-    pub(super) fn was_applied(&mut self, at: Dot) -> Result<bool, StoreError> {
+    pub(super) fn number_applied(&mut self, at: Dot) -> Result<Option<HubSeq>, StoreError> {
         let mut select =
-            self.sql("SELECT 1 FROM history WHERE origin = ?1 AND stream = ?2 AND seq = ?3 AND applied <> 0")?;
-        Ok(select.exists(columns(at))?)
+            self.sql("SELECT applied FROM history WHERE origin = ?1 AND stream = ?2 AND seq = ?3 AND applied <> 0")?;
+        let applied: Option<i64> = select.query_row(columns(at), |row| row.get(0)).optional()?;
+        Ok(applied.map(|applied| HubSeq(number(applied))))
     }
 
     pub(super) fn chain_after(&mut self, at: Dot) -> Result<Option<Short>, StoreError> {

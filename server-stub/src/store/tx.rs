@@ -179,8 +179,8 @@ impl Snapshot for Tx<'_> {
         self.applied_ranges(origin, stream, after, upto)
     }
 
-    fn is_applied(&mut self, dot: Dot) -> Result<bool, StoreError> {
-        self.was_applied(dot)
+    fn applied_as(&mut self, dot: Dot) -> Result<Option<HubSeq>, StoreError> {
+        self.number_applied(dot)
     }
 
     fn record(&mut self, key: &RecordKey) -> Result<Option<Record>, StoreError> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 
 use super::integrate::refresh;
-use super::{Fate, GatewayState, Store, UNENROLLED, bounded};
+use super::{Fate, Former, GatewayState, Store, UNENROLLED, bounded, bounds};
 use crate::digest::Chain;
 use crate::id::{Dot, FieldName, HubSeq, Origin, RecordKey, Scope, Seq, Stream};
 use crate::limits::SYMBOLS_FIRST;
@@ -24,14 +24,18 @@ pub(super) fn rebase<S: Store>(store: &mut S, mut state: GatewayState, response:
     state.recovers = Some(response.cursor);
     state.repair_symbols = Some(SYMBOLS_FIRST as u32);
     state.wanted.clear();
+    let common = response.cursor;
     for stream in Stream::ALL {
-        let (upto, common) = (state.stream(stream).last, response.cursor);
+        let upto = state.stream(stream).last;
         if upto > Seq(0) {
-            state.bounds.push(Bound { stream, upto, common });
+            bounds::add(&mut state.bounds, Bound { stream, upto, common });
+        }
+        for former in &mut state.former {
+            bounds::add(&mut former.bounds, Bound { stream, upto: Seq(u64::MAX), common });
         }
     }
     for ack in &response.acks {
-        let (acked, chain) = common(store, ack)?;
+        let (acked, chain) = shared(store, ack)?;
         let stream = state.stream_mut(ack.stream);
         stream.durable = stream.durable.min(acked);
         if acked < stream.acked {
@@ -46,7 +50,7 @@ pub(super) fn rebase<S: Store>(store: &mut S, mut state: GatewayState, response:
 
 /// Up to where a hub that was put back has the ops of this stream that are here. If what it has is of another history, because a
 /// copy of the card has come since, all that is kept is shown again, and the hub tells where the two part.
-fn common<S: Store>(store: &mut S, ack: &Ack) -> Result<(Seq, Short), S::Error> {
+fn shared<S: Store>(store: &mut S, ack: &Ack) -> Result<(Seq, Short), S::Error> {
     if store.chain_at(ack.stream, ack.acked)?.is_none_or(|chain| chain == ack.chain) {
         return Ok((ack.acked, ack.chain));
     }
@@ -126,6 +130,9 @@ pub fn adopt_origin<S: Store>(store: &mut S, origin: Origin) -> Result<(), S::Er
         };
     }
     state.origin = origin;
+    if old != UNENROLLED {
+        state.former.push(Former { origin: old, bounds });
+    }
     store.set_state(&state)?;
     store.replace_tail(&renumbered)?;
     for key in keys {

@@ -89,7 +89,8 @@ where
             false => Some(About { view: state.view_hash(), ..store.about()? }),
         },
         repairs: state.repairs,
-        bounds: state.bounds.clone(),
+        // Of what the hub has acknowledged it knows already how much counts.
+        bounds: state.bounds.iter().filter(|bound| state.stream(bound.stream).acked < bound.upto).copied().collect(),
         recovers: state.recovers,
         asks: sends_nothing,
         rescue: None,
@@ -102,7 +103,7 @@ where
             store.set_state(&state)?;
         }
     }
-    offer_frames(store, packer, &state.wanted, &mut frames)?;
+    offer_frames(store, packer, &state, &mut frames)?;
     Ok(Outgoing { head, frames, ops })
 }
 
@@ -151,18 +152,18 @@ where
 fn offer_frames<S: Store>(
     store: &mut S,
     packer: &mut Packer,
-    wanted: &[u64],
+    state: &GatewayState,
     frames: &mut Vec<Vec<u8>>,
 ) -> Result<(), S::Error>
 where
     S::Error: From<io::Error>,
 {
-    if wanted.is_empty() {
+    if state.wanted.is_empty() {
         return Ok(());
     }
     let mut rows = Vec::new();
-    for key in store.keys_of_items(wanted)? {
-        if let Some(record) = store.held(&key)?.and_then(|held| held.confirmed) {
+    for key in store.keys_of_items(&state.wanted)? {
+        if let Some(record) = store.held(&key)?.and_then(|held| held.offered(state)) {
             rows.push(Row::Cells { key, record, whole: true });
         }
     }

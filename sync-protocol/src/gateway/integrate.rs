@@ -27,6 +27,9 @@ pub struct Integrated {
     pub records: u64,
     /// Records that left.
     pub evicted: u64,
+    /// The answer acknowledges what another copy of this card wrote. Nothing else of it may be taken, neither its frames nor
+    /// its end: what this gateway has to show goes with the next request, and the hub tells the two apart.
+    pub is_for_another: bool,
 }
 
 /// Integrates the head of a response. `request` is what it answers.
@@ -52,6 +55,12 @@ fn take_head<S: Store>(store: &mut S, request: &Request, response: &Response) ->
     }
     let rules = store.rules()?;
     match response.status {
+        Status::Ok if is_for_another(store, &state, &response.acks)? => {
+            // Offering comes before showing its ops.
+            state.wanted.clear();
+            store.set_state(&state)?;
+            return Ok(Integrated { is_for_another: true, ..result });
+        }
         Status::Ok => state.is_revoked = false,
         Status::Revoked => {
             state.is_revoked = true;
@@ -120,12 +129,20 @@ fn take_head<S: Store>(store: &mut S, request: &Request, response: &Response) ->
         }
         (None, false) => {}
     }
-    let streams = state.streams;
-    state
-        .bounds
-        .retain(|bound| streams.get(usize::from(bound.stream.number())).is_some_and(|at| at.acked < bound.upto));
     store.set_state(&state)?;
     Ok(result)
+}
+
+/// Whether the hub has other ops than those here under the numbers that it acknowledges: then it took this gateway, with its
+/// old turn, for one that another copy of the card has become.
+fn is_for_another<S: Store>(store: &mut S, state: &GatewayState, acks: &[Ack]) -> Result<bool, S::Error> {
+    for ack in acks {
+        let acked = ack.acked.min(state.stream(ack.stream).last);
+        if store.chain_at(ack.stream, acked)?.is_some_and(|chain| chain != ack.chain) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Ends a response whose frames have all been applied: the cursor moves to where the head said, and the digests are compared.

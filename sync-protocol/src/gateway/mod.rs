@@ -9,6 +9,7 @@
 //! bytes. Each call that writes is one transaction of the caller.
 
 mod adopt;
+mod bounds;
 mod capture;
 mod exchange;
 mod integrate;
@@ -19,6 +20,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use adopt::adopt_origin;
+pub use bounds::Former;
+pub(crate) use bounds::bounded;
 pub use capture::{Capture, Captured, Intent, Refusal, capture};
 pub(crate) use capture::{changes_of, is_delete, own_up};
 pub use exchange::{Outgoing, WallClock, request};
@@ -31,9 +34,9 @@ use crate::clock::Hlc;
 use crate::digest::Chain;
 use crate::id::{Device, Dot, Epoch, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream};
 use crate::identity::DeviceKey;
-use crate::merge::{self, Superseded};
+use crate::merge::{self, Superseded, origins};
 use crate::message::{About, Bound, Condition, Plea, Short, ViewHash, view_hash};
-use crate::record::{Cell, Op, Record, Stamp};
+use crate::record::{Cell, Op, Record, Stamp, State};
 use crate::rules::Rules;
 
 /// The origin of a gateway that is not enrolled yet. Nothing leaves it; at enrolment its ops are renumbered.
@@ -85,8 +88,11 @@ pub struct GatewayState {
     pub recovers: Option<HubSeq>,
     /// Items of records that the hub asked for meanwhile.
     pub wanted: Vec<u64>,
-    /// Own ops that were written under the numbers of an epoch that is gone.
+    /// Own ops that were written under the numbers of an epoch that is gone. They stay: the hub may be put back to before it
+    /// had these ops once more.
     pub bounds: Vec<Bound>,
+    /// The incarnations that it was before, oldest first. What it wrote as one of them is in its history.
+    pub former: Vec<Former>,
     /// The hub has shut this gateway out. It shows its records to nobody until it is let in or enrolled again.
     pub is_revoked: bool,
 }
@@ -133,6 +139,7 @@ impl Default for GatewayState {
             recovers: None,
             wanted: Vec::new(),
             bounds: Vec::new(),
+            former: Vec::new(),
             is_revoked: false,
         }
     }
@@ -162,6 +169,15 @@ impl GatewayState {
     /// What tells whether both ends have the same view of it in mind.
     pub fn view_hash(&self) -> ViewHash {
         view_hash(&self.scopes, self.source)
+    }
+
+    /// Whether it writes under this origin, or did as an incarnation before this one.
+    fn has_been(&self, origin: Origin) -> bool {
+        origin == self.origin || self.former.iter().any(|former| former.origin == origin)
+    }
+
+    fn wrote(&self, stamp: &Stamp) -> bool {
+        self.has_been(stamp.dot.origin)
     }
 
     /// Whether records of this scope belong here.
@@ -200,6 +216,26 @@ pub struct Held {
 }
 
 impl Held {
+    /// Whether the hub has just confirmed a write to a record that was not here: what else there is of it has yet to come.
+    fn may_be_part(&self, state: &GatewayState) -> bool {
+        let is_blind = |stamp: &Stamp| stamp.seen == HubSeq::NONE && stamp.hseq > state.complete && state.wrote(stamp);
+        let cells = self.confirmed.iter().flat_map(|confirmed| confirmed.cells.values());
+        cells.flat_map(Cell::stamps).any(|stamp| is_blind(stamp))
+    }
+
+    /// What a hub that was put back is shown of the record.
+    fn offered(self, state: &GatewayState) -> Option<Record> {
+        let is_own = |origin: &Origin| state.has_been(*origin);
+        let is_part = self.may_be_part(state) && self.confirmed.as_ref().is_some_and(|c| origins(c).iter().all(is_own));
+        let mut record = self.confirmed?;
+        if is_part {
+            // What a set does not have counts as taken out of it, and this one may never have had it. The writes to it that
+            // are here go as ops.
+            record.cells.retain(|_, cell| !matches!(cell.state, State::Set(_)));
+        }
+        Some(record)
+    }
+
     /// The number up to which everything that the hub had of the record is here. A write may say that it had seen that much
     /// and no more.
     ///
@@ -208,13 +244,13 @@ impl Held {
     pub fn seen(&self, state: &GatewayState) -> HubSeq {
         let Some(confirmed) = &self.confirmed else { return HubSeq::NONE };
         let stamps = || confirmed.cells.values().flat_map(Cell::stamps);
-        let is_own = |stamp: &Stamp| stamp.dot.origin == state.origin;
-        // The hub has just confirmed a write to a record that was not here: what else there is of it has yet to come.
-        if stamps().any(|stamp| stamp.seen == HubSeq::NONE && stamp.hseq > state.complete && is_own(stamp)) {
+        if self.may_be_part(state) {
             return HubSeq::NONE;
         }
-        let is_foreign = |cell: &&Cell| cell.stamps().iter().all(|stamp| !is_own(stamp));
-        let came = confirmed.cells.values().filter(is_foreign).map(|cell| cell.changed);
+        // What others wrote is here because the hub sent it; what was written here, because it was computed.
+        let foreign = stamps().filter(|stamp| !state.wrote(stamp)).map(|stamp| stamp.hseq);
+        let is_foreign = |cell: &&Cell| cell.stamps().iter().all(|stamp| !state.wrote(stamp));
+        let came = confirmed.cells.values().filter(is_foreign).map(|cell| cell.changed).chain(foreign);
         let here = came.filter(|changed| *changed <= state.cursor).max().unwrap_or_default().max(state.complete);
         self.leaving.map_or(here, |upto| upto.min(here))
     }
@@ -302,14 +338,6 @@ pub trait Store {
         let _ = told;
         Ok(())
     }
-}
-
-/// An op as it counts: where it says what it had seen in the numbers of an epoch that is gone, only what both epochs share.
-pub(crate) fn bounded(op: &Op, bounds: &[Bound]) -> Option<Op> {
-    let is_under = |bound: &&Bound| bound.stream == op.stamp.dot.stream && op.stamp.dot.seq <= bound.upto;
-    let common = bounds.iter().filter(is_under).map(|bound| bound.common).min()?;
-    let seen = op.stamp.seen.min(common);
-    Some(Op { stamp: Stamp { seen, ..op.stamp.clone() }, ..op.clone() })
 }
 
 /// The record that is shown: `confirmed` with `pending` on top.

@@ -69,7 +69,7 @@ impl Copies {
             if dot.origin == op.stamp.dot.origin || first_of(store, dot.origin)? != self.first {
                 continue;
             }
-            if store.is_applied(dot)? {
+            if store.applied_as(dot)?.is_some() {
                 return Ok(Some(Copy::Applied(dot)));
             }
             let held = store.held_of(&op.key, dot.origin)?;

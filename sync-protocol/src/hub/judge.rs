@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value as Json};
 
+use super::stranger::strangers;
 use super::{Arrived, HeldOp, LogLine, Logged, Snapshot, Store};
 use super::{copy, own, revoked};
 use crate::edit::render;
@@ -95,7 +96,10 @@ pub(super) fn try_on<S: Snapshot>(
     let mut merged = Merged::default();
     for (op, hseq) in ops {
         let renamed = copy::renamed(store, op)?;
-        let Ok(one) = merge::apply(&mut record, renamed.as_ref().unwrap_or(op), *hseq, type_rules) else {
+        let op = renamed.as_ref().unwrap_or(op);
+        let strangers = strangers(store, op, &record)?;
+        let is_stranger = |standing: &Stamp| strangers.contains(&standing.dot);
+        let Ok(one) = merge::apply_among(&mut record, op, *hseq, type_rules, &is_stranger) else {
             return Ok(None);
         };
         merged.changed |= one.changed;

@@ -21,6 +21,7 @@ mod own;
 mod pull;
 mod rescue;
 mod revoked;
+mod stranger;
 mod upgrade;
 mod write;
 
@@ -213,8 +214,8 @@ pub trait Snapshot {
     fn op_hash(&mut self, dot: Dot) -> Result<Option<Short>, Self::Error>;
     /// The numbers of the ops after `after` up to `upto` that were applied as they arrived.
     fn ranges(&mut self, origin: Origin, stream: Stream, after: Seq, upto: Seq) -> Result<Vec<AckRange>, Self::Error>;
-    /// Whether an op was applied, when it arrived or when it was let go.
-    fn is_applied(&mut self, dot: Dot) -> Result<bool, Self::Error>;
+    /// The number under which an op was applied, when it arrived or when it was let go; `None` if it was not.
+    fn applied_as(&mut self, dot: Dot) -> Result<Option<HubSeq>, Self::Error>;
     /// A record, deleted or not.
     fn record(&mut self, key: &RecordKey) -> Result<Option<Record>, Self::Error>;
     /// Records that name this one as a parent and whose scope follows it.

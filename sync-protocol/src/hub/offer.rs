@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::judge::{free_waiting, reconsider};
+use super::stranger::wrote;
 use super::{Conversation, HeldOp, Snapshot, Standing, Store};
 use crate::edit::render;
-use crate::id::{Dot, FieldName, RecordKey};
-use crate::merge::{Joining, join};
+use crate::id::{Dot, FieldName, Origin, RecordKey};
+use crate::merge::{Joining, join, origins, part};
 use crate::payload::{Row, Rows};
-use crate::record::{Cell, Change, Op, Record, State};
+use crate::record::{Cell, Record};
 
 /// Takes one frame of records that this hub asked for after it was put back: what the gateway holds of the time that was lost
 /// is joined with what is here. Others may have written since, and whose it is may never come back.
@@ -25,8 +26,14 @@ pub fn receive_offers<S: Store>(store: &mut S, with: &mut Conversation, rows: &R
         // What this hub has is only joined within the gateway's view. What it does not have at all may be from a view that it
         // lost as well; and of a record to which only later writes came, it does not know where it belongs.
         let is_placed = record.cells.contains_key(FieldName::SCOPE);
-        if is_placed && !with.gateway.is_in_view(&record.scope()) {
-            with.joined.push(key.clone());
+        let own = match is_placed && !with.gateway.is_in_view(&record.scope()) {
+            // Wherever the record went since: as ops these writes would be taken, too.
+            true => Some(part(offered, &own_origins(store, with, offered)?)),
+            false => None,
+        };
+        let offered = own.as_ref().unwrap_or(offered);
+        with.joined.push(key.clone());
+        if offered.cells.is_empty() {
             continue;
         }
         let type_rules = rules.of(&key.record_type);
@@ -39,7 +46,6 @@ pub fn receive_offers<S: Store>(store: &mut S, with: &mut Conversation, rows: &R
             store.keep(key, record, &parents)?;
             free_waiting(store, key)?;
         }
-        with.joined.push(key.clone());
     }
     // Ops may have come before the record that they are about.
     let joined: BTreeSet<&RecordKey> = with.joined.iter().skip(earlier).collect();
@@ -49,6 +55,24 @@ pub fn receive_offers<S: Store>(store: &mut S, with: &mut Conversation, rows: &R
         }
     }
     Ok(())
+}
+
+/// The origins of a record that are the gateway's own, or were before its card was copied; those as well that nobody knows,
+/// because they were given in the time that was lost.
+fn own_origins<S: Snapshot>(
+    store: &mut S,
+    with: &Conversation,
+    offered: &Record,
+) -> Result<BTreeSet<Origin>, S::Error> {
+    let mut own = BTreeSet::new();
+    for origin in origins(offered) {
+        let device = store.device_of(origin)?;
+        if device.is_none() || device == Some(with.gateway.device) || device == with.gateway.twin_of {
+            own.insert(origin);
+        }
+    }
+    own.remove(&Origin::HUB);
+    Ok(own)
 }
 
 /// Which of the writes that stand in an offered record came here as ops and were applied.
@@ -63,19 +87,4 @@ fn applied<S: Snapshot>(store: &mut S, key: &RecordKey, offered: &Record) -> Res
         }
     }
     Ok(applied)
-}
-
-/// Whether it was this op that wrote what stands in a record under its number. Copies of a card give one number to several
-/// writes, and that of another one may have come to this hub since.
-fn wrote(op: &Op, record: &Record) -> bool {
-    record.cells.iter().all(|(name, cell)| {
-        let State::Register(entries) = &cell.state else { return true };
-        let mut own = entries.iter().filter(|entry| entry.stamp.dot == op.stamp.dot);
-        own.all(|entry| match op.changes.get(name) {
-            Some(Change::Put { value, .. }) => *value == entry.value,
-            // Written under other rules: what it means as a register cannot be compared.
-            Some(_) => true,
-            None => false,
-        })
-    })
 }

@@ -237,9 +237,13 @@ impl Snapshot for MemoryHub {
         Ok(ranges)
     }
 
-    fn is_applied(&mut self, dot: Dot) -> Result<bool, MemoryError> {
-        let was_let_go = |line: &LogLine| matches!(&line.what, Logged::News(_, at, News::Released(_)) if *at == dot);
-        Ok(self.history.get(&dot).is_some_and(|kept| !kept.is_held || self.log.iter().any(was_let_go)))
+    fn applied_as(&mut self, dot: Dot) -> Result<Option<HubSeq>, MemoryError> {
+        let let_go = |line: &LogLine| match &line.what {
+            Logged::News(_, at, News::Released(hseq)) if *at == dot => Some(*hseq),
+            _ => None,
+        };
+        let Some(kept) = self.history.get(&dot) else { return Ok(None) };
+        Ok(Some(kept.hseq).filter(|_| !kept.is_held).or_else(|| self.log.iter().find_map(let_go)))
     }
 
     fn record(&mut self, key: &RecordKey) -> Result<Option<Record>, MemoryError> {

@@ -122,7 +122,13 @@ fn listed(change: &Change) -> Vec<Value> {
 pub(super) fn from_values(state: State, rule: &Rule) -> State {
     let cell = crate::record::Cell { changed: HubSeq::NONE, state };
     let (Some(stamp), value) = (cell.stamp().cloned(), cell.value()) else { return cell.state };
-    let step = Step { field: &crate::id::FieldName::scope(), stamp: &stamp, rule, changed_before: HubSeq::NONE };
+    let step = Step {
+        field: &crate::id::FieldName::scope(),
+        stamp: &stamp,
+        rule,
+        changed_before: HubSeq::NONE,
+        is_stranger: &|_| false,
+    };
     let change = Change::Put { value, unseen: Vec::new() };
     match rule {
         Rule::Set => State::Set(step.apply_set(None, &change)),

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Merged, apply, collections, fit};
+use super::{Merged, apply_among, collections, fit};
 use crate::id::{Dot, FieldName, HubSeq, RecordKey};
 use crate::record::{Cell, Change, Op, Record, Stamp, State, Touch};
 use crate::rules::TypeRules;
@@ -25,9 +25,11 @@ pub struct Joining {
 /// by its type is united.
 pub fn join(record: &mut Record, key: &RecordKey, offered: &Record, at: &Joining, rules: &TypeRules) -> Merged {
     let mut merged = Merged::default();
+    // What came since under numbers of the same origin may be of another copy of its card.
+    let came_since = |standing: &Stamp| standing.hseq > at.common;
     for op in writes(key, offered, at) {
         // A dot that stands with another value is a twin's; it is found where its ops meet.
-        let Ok(one) = apply(record, &op, at.hseq, rules) else { continue };
+        let Ok(one) = apply_among(record, &op, at.hseq, rules, &came_since) else { continue };
         merged.changed |= one.changed;
         merged.superseded.extend(one.superseded);
     }

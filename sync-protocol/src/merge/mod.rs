@@ -14,11 +14,13 @@
 
 mod collections;
 mod join;
+mod part;
 mod register;
 
 use std::sync::Arc;
 
 pub use join::{Joining, join};
+pub use part::{origins, part};
 
 use crate::error::MergeError;
 use crate::id::{FieldName, HubSeq};
@@ -64,6 +66,21 @@ pub struct Merged {
 /// # Errors
 /// [`MergeError::DotReused`] if this dot is in the record already with another value. The record is then unchanged.
 pub fn apply(record: &mut Record, op: &Op, hseq: HubSeq, rules: &TypeRules) -> Result<Merged, MergeError> {
+    apply_among(record, op, hseq, rules, &|_| false)
+}
+
+/// [`apply`] where values may stand that are of another history although they have the origin of the op: for these
+/// `is_stranger` is true, and neither write can have seen the other.
+///
+/// # Errors
+/// As [`apply`].
+pub fn apply_among(
+    record: &mut Record,
+    op: &Op,
+    hseq: HubSeq,
+    rules: &TypeRules,
+    is_stranger: &dyn Fn(&Stamp) -> bool,
+) -> Result<Merged, MergeError> {
     let stamp = Arc::new(Stamp { hseq, ..op.stamp.clone() });
     let mut merged = Merged::default();
     // Put into the record only at the end, when nothing can go wrong any more.
@@ -73,7 +90,7 @@ pub fn apply(record: &mut Record, op: &Op, hseq: HubSeq, rules: &TypeRules) -> R
         let before = record.cells.get(field);
         let changed_before = before.map(|c| c.changed).unwrap_or_default();
         let state = before.map(|c| fit(c.state.clone(), rule, c.changed));
-        let step = Step { field, stamp: &stamp, rule, changed_before };
+        let step = Step { field, stamp: &stamp, rule, changed_before, is_stranger };
         let after = step.run(state, change, &mut merged.superseded)?;
         let is_new = before.map(|c| &c.state) != Some(&after);
         merged.changed |= is_new;
@@ -90,6 +107,7 @@ struct Step<'a> {
     stamp: &'a Arc<Stamp>,
     rule: &'a Rule,
     changed_before: HubSeq,
+    is_stranger: &'a dyn Fn(&Stamp) -> bool,
 }
 
 impl Step<'_> {

@@ -26,22 +26,31 @@ impl Step<'_> {
             other => (plain_value(other), [].as_slice()),
         };
         let incoming = Entry { stamp: Arc::clone(self.stamp), value };
-        if let Some(known) = entries.iter().find(|e| e.stamp.dot == incoming.stamp.dot) {
-            return match known.value == incoming.value {
-                true => Ok(entries),
-                false => Err(MergeError::DotReused(incoming.stamp.dot)),
-            };
+        let known = entries.iter().position(|e| e.stamp.dot == incoming.stamp.dot);
+        if known.and_then(|at| entries.get(at)).is_some_and(|known| known.value != incoming.value) {
+            return Err(MergeError::DotReused(incoming.stamp.dot));
         }
-        let saw = |e: &Entry| incoming.stamp.saw(&e.stamp) && !unseen.contains(&e.stamp.dot);
+        let saw = |e: &Entry| self.is_comparable(e) && incoming.stamp.saw(&e.stamp) && !unseen.contains(&e.stamp.dot);
+        // By size, having seen a value is no reason to overrule it: the largest ever written stays the largest.
+        let overrules = |e: &&Entry| saw(e) && (!self.merges_by_size() || self.stamp.settles.is_some());
+        if known.is_some() {
+            // It came as a value before, of which nobody could tell all that its author had seen.
+            let (gone, stand): (Vec<Entry>, Vec<Entry>) = entries
+                .into_iter()
+                .partition(|e| e.stamp.dot != incoming.stamp.dot && overrules(&e) && !self.may_not_replace(e));
+            let other = gone.into_iter().filter(|entry| entry.value != incoming.value);
+            superseded.extend(other.map(|entry| self.lost(entry, self.stamp, Why::Seen)));
+            return Ok(stand);
+        }
         let too_late = entries.iter().find(|e| {
-            e.stamp.saw(&incoming.stamp) || (saw(e) && self.may_not_replace(e)) || (!saw(e) && self.is_blind_move())
+            (self.is_comparable(e) && e.stamp.saw(&incoming.stamp))
+                || (saw(e) && self.may_not_replace(e))
+                || (!saw(e) && self.is_blind_move())
         });
         if let Some(standing) = too_late {
             superseded.push(self.lost(incoming.clone(), &standing.stamp, Why::Rule));
             return Ok(entries);
         }
-        // By size, having seen a value is no reason to overrule it: the largest ever written stays the largest.
-        let overrules = |e: &&Entry| saw(e) && (!self.merges_by_size() || self.stamp.settles.is_some());
         let seen: Vec<Dot> = entries.iter().filter(overrules).map(|e| e.stamp.dot).collect();
         for entry in entries.iter().filter(|e| seen.contains(&e.stamp.dot)) {
             if entry.value != incoming.value {
@@ -61,6 +70,10 @@ impl Step<'_> {
             superseded.push(self.lost(entry, &winner, why));
         }
         Ok(current)
+    }
+
+    fn is_comparable(&self, standing: &Entry) -> bool {
+        standing.stamp.dot.origin != self.stamp.dot.origin || !(self.is_stranger)(&standing.stamp)
     }
 
     fn lost(&self, entry: Entry, by: &Arc<crate::record::Stamp>, why: Why) -> Superseded {

@@ -69,9 +69,12 @@ pub(super) fn take(site: &mut Site, is_cut: bool) -> Option<(Status, bool)> {
     site.is_served = false;
     let (head, start) = split_head(&answer).unwrap()?;
     let head = Response::decode(head).unwrap();
-    gateway::integrate_head(&mut site.card, &asked, &head).unwrap();
+    let done = gateway::integrate_head(&mut site.card, &asked, &head).unwrap();
     if is_cut {
         return None;
+    }
+    if done.is_for_another {
+        return Some((head.status, true));
     }
     for payload in payloads(answer.get(start..).unwrap_or_default()) {
         if let Payload::Rows(rows) = payload {

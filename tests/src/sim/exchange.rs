@@ -140,8 +140,10 @@ impl World<'_> {
             return self.take_upgrade(at, &asked.head, &head).map(Some);
         }
         let site = &mut self.sites[at];
-        if room(site.now(|store| gateway::integrate_head(store, &asked.head, &head)), &mut self.tally.full).is_none() {
-            return Ok(None);
+        let done = room(site.now(|store| gateway::integrate_head(store, &asked.head, &head)), &mut self.tally.full);
+        match done {
+            Some(done) if !done.is_for_another => {}
+            done => return Ok(done.map(|_| true)),
         }
         let (frames, is_whole) = wire::frames(&bytes[start..]);
         let mut read = |frame: &Vec<u8>| self.packers.up.unpack(frame).and_then(|bytes| Payload::decode(&bytes)).ok();

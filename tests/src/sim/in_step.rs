@@ -278,8 +278,8 @@ impl hub::Snapshot for AtCentre<'_, '_> {
     fn items(&mut self, scopes: &[Scope]) -> Result<Vec<(u64, RecordKey)>, StoreError> {
         ask!(sorted self, items(scopes))
     }
-    fn is_applied(&mut self, dot: Dot) -> Result<bool, StoreError> {
-        ask!(self, is_applied(dot))
+    fn applied_as(&mut self, dot: Dot) -> Result<Option<HubSeq>, StoreError> {
+        ask!(self, applied_as(dot))
     }
     fn writes_of(&mut self, key: &RecordKey) -> Result<Vec<Op>, StoreError> {
         let memory = by_marker(sure(self.memory.writes_of(key)));

@@ -1,0 +1,52 @@
+//! Writes of another history under numbers of this one: copies of a card give one number to several writes, and what a gateway
+//! shows a hub that was put back may be of any of them.
+
+use std::collections::BTreeSet;
+
+use super::Snapshot;
+use crate::id::{Dot, FieldName};
+use crate::record::{Change, Entry, Op, Record, State};
+
+/// Of the values that stand where an op writes, those that its author cannot know although their numbers are of its origin and
+/// come before its own: under these numbers something else arrived here.
+pub(super) fn strangers<S: Snapshot>(store: &mut S, op: &Op, record: &Record) -> Result<BTreeSet<Dot>, S::Error> {
+    let mut doubted = BTreeSet::new();
+    for (_, entry) in values(record, |field| op.changes.contains_key(field)) {
+        let dot = entry.stamp.dot;
+        // What arrived as an op and was applied stands under the number that this had.
+        if dot.origin == op.stamp.dot.origin && store.applied_as(dot)? != Some(entry.stamp.hseq) {
+            doubted.insert(dot);
+        }
+    }
+    if !doubted.is_empty() {
+        for known in store.writes_of(&op.key)? {
+            if doubted.contains(&known.stamp.dot) && wrote(&known, record) {
+                doubted.remove(&known.stamp.dot);
+            }
+        }
+    }
+    Ok(doubted)
+}
+
+/// Whether it was this op that wrote what stands in a record under its number.
+pub(super) fn wrote(op: &Op, record: &Record) -> bool {
+    let mut own = values(record, |_| true).filter(|(_, entry)| entry.stamp.dot == op.stamp.dot);
+    own.all(|(field, entry)| match op.changes.get(field) {
+        Some(Change::Put { value, .. }) => *value == entry.value,
+        // Written under other rules: what it means as a register cannot be compared.
+        Some(_) => true,
+        None => false,
+    })
+}
+
+/// The values that stand in registers of some fields.
+fn values(record: &Record, is_one: impl Fn(&FieldName) -> bool) -> impl Iterator<Item = (&FieldName, &Entry)> {
+    let cells = record.cells.iter().filter(move |(field, _)| is_one(field));
+    cells.flat_map(|(field, cell)| {
+        let entries = match &cell.state {
+            State::Register(entries) => entries.as_slice(),
+            _ => &[],
+        };
+        entries.iter().map(move |entry| (field, entry))
+    })
+}

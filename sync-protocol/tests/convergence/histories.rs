@@ -1,0 +1,224 @@
+//! Who knew of what, where numbers mean more than one thing: after a hub was put back, and where cards were copied.
+
+use serde_json::{Value, json};
+use sync_protocol::gateway::{self, GatewayState, Store as _};
+use sync_protocol::hub::{self, Snapshot as _, Store as _};
+use sync_protocol::id::{Epoch, Origin, RecordKey, Scope};
+use sync_protocol::loopback::exchange;
+use sync_protocol::memory::MemoryGateway;
+use sync_protocol::payload::{Reach, Row, Rows};
+
+use crate::world::{World, object, rivals};
+
+const RULES: &str = r#"
+version = 1
+[types.visit]
+default = "keep-both"
+scope = "facility"
+[types.visit.fields]
+used = "counter"
+tags = "set"
+"#;
+
+/// A copy of a card in another box, as it is now.
+fn copy_of(gateway: &MemoryGateway, print: u8) -> MemoryGateway {
+    let mut copy = gateway.clone();
+    copy.set_print([print; 8]);
+    let state = copy.state().unwrap();
+    copy.set_state(&GatewayState { told: false, ..state }).unwrap();
+    copy
+}
+
+/// All values of a field at the hub, in a fixed order.
+fn values(w: &mut World, key: &str, field: &str) -> Vec<Value> {
+    let record = w.hub_record(key);
+    let mut all = rivals(&record, field);
+    all.extend(sync_protocol::edit::render(&record).get(field).cloned());
+    all.sort_by_key(Value::to_string);
+    all
+}
+
+fn put_back(w: &mut World, backup: &sync_protocol::memory::MemoryHub, epoch: u32) {
+    w.hub = backup.clone().restored(true, Epoch(epoch), 0);
+}
+
+#[test]
+fn a_blind_write_confirmed_under_an_origin_that_is_over_has_seen_nothing() {
+    let mut w = World::new(RULES, &["mw/a", "mw/b"]);
+    w.put(1, "visit/v1", json!({"note": "theirs"}));
+    w.sync(1);
+    w.sync(0);
+    w.gateways[0].set_print([1; 8]);
+    let copy = copy_of(&w.gateways[0], 2);
+    w.sync(0);
+    w.sync(0);
+    w.gateways.push(copy);
+    w.put(2, "visit/v1", json!({"note": "blind"}));
+    let mut is_new = false;
+    for _ in 0..5 {
+        if !is_new {
+            exchange(&mut w.gateways[2], &mut w.hub, &mut w.link, w.now_ms as u64).unwrap();
+            is_new = w.gateways[2].state().unwrap().origin != Origin(1);
+        }
+    }
+    assert!(is_new);
+    // It has heard that its write arrived, and nothing of what it wrote to.
+    w.put(2, "visit/v1", json!({"note": "blind again"}));
+    w.sync(2);
+    assert!(values(&mut w, "visit/v1", "note").contains(&json!("theirs")));
+}
+
+#[test]
+fn an_answer_for_what_another_copy_wrote_tells_an_older_card_nothing() {
+    let mut w = World::new(RULES, &["mw"]);
+    let image = w.gateways[0].clone();
+    w.put(0, "visit/v1", json!({"note": "of the newer card"}));
+    w.sync(0);
+    w.gateways[0] = image;
+    w.put(0, "visit/v1", json!({"note": "of the older card"}));
+    // Its clock is wrong, so it only asks; its turn is the one that is shown again when an answer was lost.
+    let state = w.gateways[0].state().unwrap();
+    w.gateways[0].set_state(&GatewayState { unsure: true, ..state }).unwrap();
+    exchange(&mut w.gateways[0], &mut w.hub, &mut w.link, w.now_ms as u64).unwrap();
+    w.edit(0, "visit/v1", json!({"note": "later on the older card"}));
+    w.sync_all();
+    assert_eq!(values(&mut w, "visit/v1", "note"), [json!("later on the older card"), json!("of the newer card")]);
+}
+
+#[test]
+fn in_the_middle_of_a_pull_a_write_knows_what_came_beside_an_own_value() {
+    let mut w = World::new(RULES, &["mw", "mw"]);
+    w.put(0, "visit/v1", json!({"note": "own"}));
+    w.put(1, "visit/v1", json!({"note": "theirs"}));
+    w.sync(0);
+    w.sync(1);
+    // The answer breaks off behind the record.
+    let (record, head) = (w.hub_record("visit/v1"), w.hub.head().unwrap());
+    let key = RecordKey::parse("visit/v1").unwrap();
+    let reaches = Reach { cursor: head, ..Reach::default() };
+    let rows = Rows { reaches, rows: vec![Row::Cells { key, record, whole: false }] };
+    gateway::integrate_rows(&mut w.gateways[0], &rows).unwrap();
+    assert!(w.gateways[0].state().unwrap().complete < head);
+    w.edit(0, "visit/v1", json!({"note": "of both"}));
+    w.sync_all();
+    assert_eq!(values(&mut w, "visit/v1", "note"), [json!("of both")]);
+}
+
+#[test]
+fn what_was_written_before_a_restore_claims_no_more_after_the_next_one() {
+    let mut w = World::new(RULES, &["mw", "mw", "mw"]);
+    let empty = w.hub.clone();
+    w.put(0, "visit/v1", json!({"note": "first"}));
+    w.sync(0);
+    w.sync(1);
+    w.edit(1, "visit/v1", json!({"note": "second"}));
+    w.sync(1);
+    put_back(&mut w, &empty, 77);
+    w.put(2, "visit/v1", json!({"note": "apart"}));
+    w.sync(2);
+    let later = w.hub.clone();
+    w.sync(1);
+    put_back(&mut w, &later, 78);
+    w.sync(1);
+    // The number that the second write names was that of the first one, and is now that of a write that nobody had seen.
+    let all = values(&mut w, "visit/v1", "note");
+    assert!(all.contains(&json!("apart")) && all.contains(&json!("second")), "{all:?}");
+}
+
+#[test]
+fn a_lost_value_is_no_later_one_of_another_copy_that_has_its_number() {
+    let mut w = World::new(RULES, &["mw", "mw"]);
+    let (backup, image) = (w.hub.clone(), copy_of(&w.gateways[0], 2));
+    w.put(0, "visit/v1", json!({"note": "a"}));
+    w.edit(0, "visit/v1", json!({"note": "lost"}));
+    w.sync_all();
+    put_back(&mut w, &backup, 77);
+    // The box is gone; one with an older copy of its card goes on, and gives its numbers to other writes.
+    w.gateways[0] = image;
+    w.put(0, "visit/v1", json!({"note": "of the copy"}));
+    w.sync(0);
+    w.sync(1);
+    assert_eq!(values(&mut w, "visit/v1", "note"), [json!("lost"), json!("of the copy")]);
+}
+
+#[test]
+fn a_write_of_a_copy_is_no_later_one_than_a_lost_value_under_a_number_before_it() {
+    let mut w = World::new(RULES, &["mw", "mw"]);
+    let (backup, image) = (w.hub.clone(), copy_of(&w.gateways[0], 2));
+    w.put(0, "visit/v1", json!({"note": "lost"}));
+    w.sync_all();
+    put_back(&mut w, &backup, 77);
+    w.sync(1);
+    w.gateways[0] = image;
+    w.put(0, "visit/v2", json!({"note": "under the number of the lost one"}));
+    w.put(0, "visit/v1", json!({"note": "of the copy"}));
+    w.sync(0);
+    w.sync_all();
+    assert_eq!(values(&mut w, "visit/v1", "note"), [json!("lost"), json!("of the copy")]);
+}
+
+#[test]
+fn an_author_who_shows_his_second_value_after_others_did_overrules_his_first_with_it() {
+    let mut w = World::new(RULES, &["mw", "mw"]);
+    let backup = w.hub.clone();
+    w.put(0, "visit/v1", json!({"note": "first"}));
+    let with_first = w.gateways[0].clone();
+    w.edit(0, "visit/v1", json!({"note": "second"}));
+    let with_both = std::mem::replace(&mut w.gateways[0], with_first);
+    w.gateways.push(with_both);
+    w.sync(2);
+    w.sync(1);
+    put_back(&mut w, &backup, 77);
+    // Its first write arrives again; then somebody else shows the second one, and then it comes itself.
+    w.sync(0);
+    w.sync(1);
+    assert_eq!(values(&mut w, "visit/v1", "note"), [json!("first"), json!("second")]);
+    w.sync(2);
+    assert_eq!(values(&mut w, "visit/v1", "note"), [json!("second")]);
+}
+
+#[test]
+fn own_lost_writes_come_back_to_a_record_that_left_the_view_meanwhile() {
+    let mut w = World::new(RULES, &["mw/a"]);
+    w.put(0, "visit/v1", json!({"facility": "mw/a", "used": 1}));
+    w.sync_all();
+    let (backup, image) = (w.hub.clone(), w.gateways[0].clone());
+    w.edit(0, "visit/v1", json!({"used": 5}));
+    w.sync(0);
+    // A copy of it goes on under another origin, with what the first one had sent.
+    let newer = copy_of(&w.gateways[0], 3);
+    w.gateways[0] = image;
+    w.put(0, "visit/v2", json!({"facility": "mw/a"}));
+    w.sync(0);
+    w.gateways[0] = newer;
+    w.sync(0);
+    assert_ne!(w.gateways[0].state().unwrap().origin, Origin(1));
+    put_back(&mut w, &backup, 77);
+    w.hub_write("visit/v1", gateway::Intent::Put(object(json!({"facility": "mw/c", "used": 1}))));
+    w.sync(0);
+    assert_eq!(w.hub_record("visit/v1").scope(), Scope::new("mw/c").unwrap());
+    assert_eq!(values(&mut w, "visit/v1", "used"), [json!(5)]);
+    w.assert_equal();
+}
+
+#[test]
+fn who_holds_a_part_of_a_record_takes_nothing_out_of_its_sets() {
+    let mut w = World::new(RULES, &["mw", "mw/b"]);
+    w.put(0, "visit/v1", json!({"facility": "mw", "tags": ["x"]}));
+    w.sync(0);
+    let backup = w.hub.clone();
+    let device = w.gateways[0].state().unwrap().device;
+    let mut known = w.hub.gateway(device).unwrap().unwrap();
+    (known.scopes, known.view) = (vec![Scope::new("mw/b").unwrap()], hub::ViewNews::Changed);
+    w.hub.set_gateway(&known).unwrap();
+    w.sync(0);
+    assert!(w.gateways[0].record(&RecordKey::parse("visit/v1").unwrap()).is_none());
+    // While the hub asks for what it lost of others, the write is confirmed.
+    w.put(1, "visit/v2", json!({"note": "of a gateway that is gone"}));
+    w.sync(1);
+    w.sync(0);
+    put_back(&mut w, &backup, 77);
+    w.put(0, "visit/v1", json!({"tags": ["y"]}));
+    w.sync(0);
+    assert_eq!(values(&mut w, "visit/v1", "tags"), [json!(["x", "y"])]);
+}
