@@ -73,6 +73,8 @@ pub const REVOKED_OPS_MAX: usize = 20_000;
 pub const REVOKED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Records that a hub which was put back asks a gateway for at a time.
 pub const WANTED_MAX: usize = 500;
+/// Slices into which digest items are divided at most, where too many differ to be named at once.
+pub const SLICES_MAX: u32 = 4096;
 /// Numbers of the hub's own writes that are left out at least when it begins another epoch: more than it can have written in
 /// the time that it lost, so that none is given twice.
 pub const HUB_NUMBERS_SKIPPED: usize = 1024 * 1024;

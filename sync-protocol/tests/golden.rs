@@ -17,8 +17,8 @@ use sync_protocol::error::DecodeError;
 use sync_protocol::frame::{Effort, Packer, split};
 use sync_protocol::id::{Author, Device, Dot, Epoch, FieldName, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream};
 use sync_protocol::message::{
-    About, Ack, AckRange, Bound, Condition, Plea, Request, Rescue, Rescued, Reserve, Response, Status, StreamHead,
-    View, body, split_head,
+    About, Ack, AckRange, Bound, Condition, Plea, Request, Rescue, Rescued, Reserve, Response, Slice, Status,
+    StreamHead, View, body, split_head,
 };
 use sync_protocol::payload::{News, Notice, Payload, Reach, Row, Rows};
 use sync_protocol::record::{Cell, Change, CounterState, Entry, LogState, Op, Record, SetState, Stamp, State, Touch};
@@ -206,6 +206,7 @@ fn idle() -> Request {
         asks: false,
         rescue: None,
         condition: None,
+        slice: None,
     }
 }
 
@@ -245,7 +246,10 @@ fn requests() -> Vec<(&'static str, Request)> {
                 ..idle()
             },
         ),
-        ("request-recovery", Request { bounds: vec![bound], recovers: Some(HubSeq(39_000)), ..idle() }),
+        (
+            "request-recovery",
+            Request { bounds: vec![bound], recovers: Some(HubSeq(39_000)), slice: Slice::new(64, 5), ..idle() },
+        ),
         ("request-rescue", Request { rescue: Some(Rescue::Apart), ..idle() }),
         ("request-about", Request { about: Some(about), ..idle() }),
         ("request-condition", Request { condition: Some(condition), ..idle() }),
@@ -294,6 +298,7 @@ fn responses() -> Vec<(&'static str, Response)> {
         ("response-want", Response { want: vec![1, 0x0123_4567_89ab_cdef], symbols: Some(208), more: true, ..ok() }),
         ("response-rescued", Response { rescued: Some(rescued), ..ok() }),
         ("response-symbols", Response { symbols: Some(832), ..ok() }),
+        ("response-slice", Response { symbols: Some(208), slice: Slice::new(64, 6), more: true, ..ok() }),
     ]
 }
 

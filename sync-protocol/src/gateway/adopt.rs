@@ -8,7 +8,7 @@ use super::{Fate, Former, GatewayState, Store, UNENROLLED, bounded, bounds};
 use crate::digest::Chain;
 use crate::id::{Dot, FieldName, HubSeq, Origin, RecordKey, Scope, Seq, Stream};
 use crate::limits::SYMBOLS_FIRST;
-use crate::message::{Ack, Bound, Response, Short};
+use crate::message::{Ack, Bound, Response, Short, Slice};
 use crate::record::{Change, Op, State};
 use crate::value::Value;
 
@@ -24,6 +24,7 @@ pub(super) fn rebase<S: Store>(store: &mut S, mut state: GatewayState, response:
     state.recovers = Some(response.cursor);
     state.repair_symbols = Some(SYMBOLS_FIRST as u32);
     state.wanted.clear();
+    state.slice = Slice::default();
     let common = response.cursor;
     for stream in Stream::ALL {
         let upto = state.stream(stream).last;

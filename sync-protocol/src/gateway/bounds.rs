@@ -1,8 +1,10 @@
 //! What own ops may say that they had seen, after the hub's numbers began to mean something else.
 
-use crate::id::Origin;
+use std::sync::Arc;
+
+use crate::id::{HubSeq, Origin};
 use crate::message::Bound;
-use crate::record::{Op, Stamp};
+use crate::record::{Op, Record, Stamp, State};
 
 /// An incarnation that this gateway was before.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,10 +30,25 @@ pub(crate) fn bounded(op: &Op, bounds: &[Bound]) -> Option<Op> {
     Some(Op { stamp: Stamp { seen, ..op.stamp.clone() }, ..op.clone() })
 }
 
+/// The same for all that stands in a record.
+pub(super) fn bound_record(record: &mut Record, common: HubSeq) {
+    for cell in record.cells.values_mut() {
+        let stamps: Vec<&mut Arc<Stamp>> = match &mut cell.state {
+            State::Register(entries) => entries.iter_mut().map(|entry| &mut entry.stamp).collect(),
+            State::Set(set) => vec![&mut set.touch.last],
+            State::Log(log) => vec![&mut log.touch.last],
+            State::Counter(counter) => vec![&mut counter.touch.last],
+        };
+        for stamp in stamps.into_iter().filter(|stamp| stamp.seen > common) {
+            Arc::make_mut(stamp).seen = common;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{HubSeq, Seq, Stream};
+    use crate::id::{Seq, Stream};
 
     fn bound(upto: u64, common: u64) -> Bound {
         Bound { stream: Stream::Normal, upto: Seq(upto), common: HubSeq(common) }

@@ -7,7 +7,7 @@ use crate::difference::{Encoder, pack};
 use crate::frame::Packer;
 use crate::id::{Seq, Stream};
 use crate::limits::{FRAME_BYTES_MAX, FRAME_BYTES_TARGET, FRAME_ITEMS_MAX, FRAME_UNPACKED_BYTES_LIMIT};
-use crate::message::{About, Request, StreamHead};
+use crate::message::{About, Request, Slice, StreamHead};
 use crate::payload::{Payload, Reach, Row, Rows};
 use crate::record::Op;
 
@@ -58,10 +58,12 @@ where
             streams.push(StreamHead { stream, acked: at.acked, chain, last: at.last, age_seconds });
         }
     }
+    let slice = if state.recovers.is_some() { state.slice } else { Slice::default() };
     // What is offered is compared again once it has been joined.
     let repair = match state.repair_symbols.filter(|_| state.wanted.is_empty()) {
         Some(count) => {
-            let items = store.items(&state.scopes)?;
+            let mut items = store.items(&state.scopes)?;
+            items.retain(|item| slice.holds(*item));
             let mut encoder = Encoder::new(u64::from(count), items);
             let symbols = encoder.symbols(count);
             Some(pack(&symbols, 0, encoder.item_count()))
@@ -95,6 +97,7 @@ where
         asks: sends_nothing,
         rescue: None,
         condition: store.condition(!state.told)?,
+        slice: state.recovers.map(|_| slice),
     };
     let (mut frames, mut ops) = (Vec::new(), 0);
     if !sends_nothing {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::adopt::{adopt_origin, rebase};
 use super::restamp::{hear_time, latest};
-use super::{Fate, GatewayState, Held, Store, bounded, show};
+use super::{Fate, GatewayState, Held, Store, bounded, bounds, show};
 use crate::clock::Hlc;
 use crate::id::{Dot, FieldName, HubSeq, RecordKey, Seq};
 use crate::limits::SYMBOLS_FIRST;
 use crate::merge::{self, Superseded, Why};
-use crate::message::{Ack, Bound, Request, Response, Status, View};
+use crate::message::{Ack, Request, Response, Status, View};
 use crate::payload::{News, Notice, Row, Rows};
 use crate::record::{Cell, Record, State};
 use crate::rules::Rules;
@@ -119,8 +119,11 @@ fn take_head<S: Store>(store: &mut S, request: &Request, response: &Response) ->
         }
     }
     state.wanted.clone_from(&response.want);
+    state.slice = response.slice.unwrap_or(state.slice);
     match (response.symbols, request.repair.is_some()) {
-        (Some(more), _) => state.repair_symbols = Some(more),
+        (Some(more), true) => state.repair_symbols = Some(more),
+        // The hub has not compared anything this time; it may have said before how many it will take.
+        (Some(more), false) => state.repair_symbols = Some(state.repair_symbols.unwrap_or(0).max(more)),
         (None, true) => {
             state.repair_symbols = None;
             // What a restored hub makes different is no bug of anybody's.
@@ -286,11 +289,18 @@ fn leave<S: Store>(store: &mut S, key: &RecordKey, state: &GatewayState) -> Resu
 }
 
 fn take_notice<S: Store>(store: &mut S, notice: &Notice, rules: &Rules) -> Result<(), S::Error> {
+    // News of what another copy of this card wrote under the same number comes here as well.
+    if store.own_op(notice.dot)?.is_some_and(|op| op.key != notice.key) {
+        return Ok(());
+    }
     match &notice.news {
-        News::Held(reason) => store.settle_fate(notice.dot, &Fate::Parked(reason.clone())),
+        News::Held(reason) => {
+            store.settle_fate(notice.dot, &Fate::Parked(reason.clone()))?;
+            refresh(store, &notice.key, rules)
+        }
         News::Released(hseq) => {
-            let bounds = store.state()?.bounds;
-            confirm(store, notice.dot, *hseq, rules, &bounds).map(|_| ())
+            let state = store.state()?;
+            confirm(store, &state, notice.dot, *hseq, rules).map(|_| ())
         }
         News::Discarded(reason) => {
             store.settle_fate(notice.dot, &Fate::Discarded(reason.clone()))?;
@@ -311,13 +321,23 @@ pub(super) fn refresh<S: Store>(store: &mut S, key: &RecordKey, rules: &Rules) -
 }
 
 /// The hub has applied an own op: it becomes part of the confirmed record. Gives its stamp.
-fn confirm<S: Store>(store: &mut S, dot: Dot, hseq: HubSeq, rules: &Rules, bounds: &[Bound]) -> Result<Hlc, S::Error> {
+fn confirm<S: Store>(
+    store: &mut S,
+    state: &GatewayState,
+    dot: Dot,
+    hseq: HubSeq,
+    rules: &Rules,
+) -> Result<Hlc, S::Error> {
     let op = store.own_op(dot)?;
     store.settle_fate(dot, &Fate::Confirmed(hseq))?;
     let Some(op) = op.filter(|op| op.stamp.dot == dot) else { return Ok(Hlc::default()) };
-    let op = bounded(&op, bounds).unwrap_or(op);
+    let op = bounded(&op, &state.bounds).unwrap_or(op);
     let held = store.held(&op.key)?.unwrap_or_default();
     let mut confirmed = held.confirmed.unwrap_or_default();
+    if let Some(common) = state.recovers {
+        // What stands here of the lost time names numbers that are given again now.
+        bounds::bound_record(&mut confirmed, common);
+    }
     // The same function on the same input as at the hub; where the input differed, the hub sends its cells.
     let _ = merge::apply(&mut confirmed, &op, hseq, rules.of(&op.key.record_type));
     let pending = store.pending(&op.key)?;
@@ -355,13 +375,15 @@ fn acknowledge<S: Store>(
             let nth = seq.checked_sub(range.first.0).filter(|nth| *nth < range.count)?;
             Some(HubSeq(range.hseq.0.saturating_add(nth)))
         });
-        match number {
-            Some(hseq) => {
-                let stamp = confirm(store, dot, hseq, rules, &state.bounds)?;
-                state.heard = state.heard.observe(stamp.min(latest));
+        let stamp = match number {
+            Some(hseq) => confirm(store, state, dot, hseq, rules)?,
+            None => {
+                store.settle_fate(dot, &Fate::Parked("waiting at the hub".to_owned()))?;
+                store.own_op(dot)?.map(|op| op.stamp.hlc).unwrap_or_default()
             }
-            None => store.settle_fate(dot, &Fate::Parked("waiting at the hub".to_owned()))?,
-        }
+        };
+        // What waits there keeps its place before what is written after it, too.
+        state.heard = state.heard.observe(stamp.min(latest));
         touched.push(seq);
     }
     let stream = state.stream_mut(ack.stream);

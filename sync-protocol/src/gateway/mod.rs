@@ -32,10 +32,10 @@ pub use restamp::leave_times;
 use crate::boot::{Boot, Moment};
 use crate::clock::Hlc;
 use crate::digest::Chain;
-use crate::id::{Device, Dot, Epoch, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream};
+use crate::id::{Device, Dot, Epoch, FieldName, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream};
 use crate::identity::DeviceKey;
 use crate::merge::{self, Superseded, origins};
-use crate::message::{About, Bound, Condition, Plea, Short, ViewHash, view_hash};
+use crate::message::{About, Bound, Condition, Plea, Short, Slice, ViewHash, view_hash};
 use crate::record::{Cell, Op, Record, Stamp, State};
 use crate::rules::Rules;
 
@@ -86,6 +86,8 @@ pub struct GatewayState {
     /// The hub was put back to an older state: what it lost is compared with what is here, before anything is taken. The last
     /// number that both states share.
     pub recovers: Option<HubSeq>,
+    /// Which items are compared at the moment. Not kept over a restart: what agrees already is soon compared again.
+    pub slice: Slice,
     /// Items of records that the hub asked for meanwhile.
     pub wanted: Vec<u64>,
     /// Own ops that were written under the numbers of an epoch that is gone. They stay: the hub may be put back to before it
@@ -137,6 +139,7 @@ impl Default for GatewayState {
             unsure: false,
             told: false,
             recovers: None,
+            slice: Slice::default(),
             wanted: Vec::new(),
             bounds: Vec::new(),
             former: Vec::new(),
@@ -219,8 +222,12 @@ impl Held {
     /// Whether the hub has just confirmed a write to a record that was not here: what else there is of it has yet to come.
     fn may_be_part(&self, state: &GatewayState) -> bool {
         let is_blind = |stamp: &Stamp| stamp.seen == HubSeq::NONE && stamp.hseq > state.complete && state.wrote(stamp);
-        let cells = self.confirmed.iter().flat_map(|confirmed| confirmed.cells.values());
-        cells.flat_map(Cell::stamps).any(|stamp| is_blind(stamp))
+        let is_one = |confirmed: &Record| {
+            // A later write to a record that had left, confirmed once more by a hub that was put back, does not say where it belongs.
+            let is_placed = confirmed.cells.contains_key(FieldName::SCOPE);
+            !is_placed || confirmed.cells.values().flat_map(Cell::stamps).any(|stamp| is_blind(stamp))
+        };
+        self.confirmed.as_ref().is_some_and(is_one)
     }
 
     /// What a hub that was put back is shown of the record.

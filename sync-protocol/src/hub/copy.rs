@@ -97,7 +97,11 @@ pub(super) fn renamed<S: Snapshot>(store: &mut S, op: &Op) -> Result<Option<Op>,
     for change in renamed.changes.values_mut() {
         change.rename(|dot| match own.iter().find(|own| own.stamp.dot == dot) {
             Some(own) => match copies.find(store, own)? {
-                Some(Copy::Applied(first)) => Ok(Some(first)),
+                // What came first counts; the other may be a copy of this one.
+                Some(Copy::Applied(first)) => {
+                    let (there, here) = (store.applied_as(first)?, store.applied_as(dot)?);
+                    Ok(Some(if here.is_some_and(|here| there > Some(here)) { dot } else { first }))
+                }
                 Some(Copy::Waiting) | None => Ok(Some(dot)),
             },
             None => Ok(Some(dot)),

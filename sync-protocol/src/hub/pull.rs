@@ -17,7 +17,7 @@ use crate::frame::Packer;
 use crate::gateway::{cut_frame, next_guess};
 use crate::id::{FieldName, HubSeq, RecordKey, Seq, Stream};
 use crate::limits::{ANSWER_BYTES_MAX, ANSWER_CHANGES_MAX, FRAME_BYTES_MAX, SYMBOLS_FIRST, SYMBOLS_MAX, WANTED_MAX};
-use crate::message::{Request, Response, Status, View};
+use crate::message::{Request, Response, Slice, Status, View};
 use crate::payload::{Notice, Payload, Reach, Row, Rows};
 use crate::record::{Cell, Record, Stamp, State, Touch};
 
@@ -71,7 +71,7 @@ where
     };
     if request.recovers.is_some() && may_offer {
         pull.whole(joined)?;
-        pull.compare(request.repair.as_deref(), &mut head)?;
+        pull.compare(request, &mut head)?;
         let Pull { frames, rows, .. } = pull;
         head.more = true;
         return Ok(Answer { head, frames, rows });
@@ -279,27 +279,38 @@ where
     }
 
     /// Asks a gateway for what it holds and we do not, after this hub was put back; nothing is sent to it before.
-    fn compare(&mut self, packed: Option<&[u8]>, head: &mut Response) -> Result<(), S::Error> {
+    fn compare(&mut self, request: &Request, head: &mut Response) -> Result<(), S::Error> {
+        let (packed, slice) = (request.repair.as_deref(), request.slice.unwrap_or_default());
         let Some(packed) = packed else {
             head.symbols = Some(SYMBOLS_FIRST as u32);
             return Ok(());
         };
-        match self.differences(packed)? {
-            Differences::Found { theirs, ours } if theirs.is_empty() => self.whole(ours)?,
-            Differences::Found { theirs, .. } => {
+        match self.differences(packed, slice)? {
+            Differences::Found { theirs, ours } if theirs.is_empty() => {
+                self.whole(ours)?;
+                head.slice = slice.next();
+                head.symbols = head.slice.map(|_| SYMBOLS_FIRST as u32);
+            }
+            Differences::Found { theirs, ours } => {
+                let left = theirs.len().saturating_sub(WANTED_MAX) + ours.len();
                 head.want = theirs.into_iter().take(WANTED_MAX).collect();
-                head.symbols = Some(SYMBOLS_FIRST as u32);
+                // Two symbols for each item are more than enough.
+                head.symbols = Some((2 * left).clamp(SYMBOLS_FIRST, SYMBOLS_MAX) as u32);
             }
             Differences::Unclear(symbols) => head.symbols = Some(symbols),
-            // What nobody else sends again is lost to this hub; the gateway keeps it in its history.
-            Differences::TooMany | Differences::Unreadable => {}
+            Differences::TooMany => {
+                // One that does not know of slices gives up: what nobody else sends again stays in its history.
+                head.slice = request.slice.and_then(|slice| slice.finer());
+                head.symbols = head.slice.map(|_| SYMBOLS_FIRST as u32);
+            }
+            Differences::Unreadable => {}
         }
         Ok(())
     }
 
     /// Finds what differs between the gateway's view and ours, and mends it.
     fn repair(&mut self, packed: &[u8], head: &mut Response) -> Result<(), S::Error> {
-        match self.differences(packed)? {
+        match self.differences(packed, Slice::default())? {
             Differences::Found { theirs, ours } => {
                 head.drop = theirs;
                 self.whole(ours)?;
@@ -315,10 +326,11 @@ where
         Ok(())
     }
 
-    fn differences(&mut self, packed: &[u8]) -> Result<Differences, S::Error> {
+    fn differences(&mut self, packed: &[u8], slice: Slice) -> Result<Differences, S::Error> {
         let Some(theirs) = unpack(packed, 0, SYMBOLS_MAX as u32) else { return Ok(Differences::Unreadable) };
         let count = theirs.len() as u32;
-        let items = self.store.items(&self.gateway.scopes)?;
+        let mut items = self.store.items(&self.gateway.scopes)?;
+        items.retain(|(item, _)| slice.holds(*item));
         let ours = Encoder::new(u64::from(count), items.iter().map(|(item, _)| *item)).symbols(count);
         let Some(difference) = decode(u64::from(count), &ours, &theirs) else {
             return Ok(match count >= SYMBOLS_MAX as u32 {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::condition::{decode_condition, encode_condition};
 use super::{
-    About, Ack, AckRange, Bound, PROTOCOL, Plea, Request, Rescue, Rescued, Response, Status, StreamHead, View,
+    About, Ack, AckRange, Bound, PROTOCOL, Plea, Request, Rescue, Rescued, Response, Slice, Status, StreamHead, View,
 };
 use crate::cbor::{In, Out};
 use crate::codec::{decode_dot, encode_dot};
@@ -69,6 +69,7 @@ impl Request {
             asks: false,
             rescue: None,
             condition: None,
+            slice: None,
         }
     }
 
@@ -115,6 +116,9 @@ impl Request {
         }
         if let Some(condition) = &self.condition {
             encode_condition(keys.key(11), condition);
+        }
+        if let Some(slice) = self.slice {
+            slice.encode(keys.key(13));
         }
         keys.finish(head)
     }
@@ -169,6 +173,7 @@ impl Request {
                 9 => head.asks = input.bool()?,
                 10 => head.rescue = Some(Rescue::from_number(input.uint()?)?),
                 11 => head.condition = Some(decode_condition(&mut input)?),
+                13 => head.slice = Some(Slice::decode(&mut input)?),
                 _ => input.skip()?,
             }
         }
@@ -317,6 +322,9 @@ impl Response {
         if let Some(rescued) = &self.rescued {
             encode_rescued(keys.key(12), rescued);
         }
+        if let Some(slice) = self.slice {
+            slice.encode(keys.key(14));
+        }
         keys.finish(head)
     }
 
@@ -352,6 +360,7 @@ impl Response {
                 10 => head.device = Some(Device(input.u32()?)),
                 11 => head.want = input.list(|input| exactly(input).map(u64::from_le_bytes))?,
                 12 => head.rescued = Some(decode_rescued(&mut input)?),
+                14 => head.slice = Some(Slice::decode(&mut input)?),
                 _ => input.skip()?,
             }
         }

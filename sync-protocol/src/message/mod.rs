@@ -6,10 +6,12 @@
 
 mod condition;
 mod head;
+mod slice;
 
 use std::sync::Arc;
 
 pub use self::condition::{Condition, Reserve, WORN_PERCENT};
+pub use self::slice::Slice;
 use crate::digest::Chain;
 use crate::error::DecodeError;
 use crate::frame::{read_varint, write_varint};
@@ -72,6 +74,8 @@ pub struct Request {
     pub rescue: Option<Rescue>,
     /// Key 11: how its box is; sent with `about`, and when it changed.
     pub condition: Option<Condition>,
+    /// Key 13: of which items the symbols are; sent while it recovers.
+    pub slice: Option<Slice>,
 }
 
 /// How the ops of a rescue are to be taken.
@@ -204,6 +208,8 @@ pub struct Response {
     pub want: Vec<u64>,
     /// Key 12: what became of the ops of a rescue; only in the answer to one.
     pub rescued: Option<Rescued>,
+    /// Key 14: of which items the next symbols shall be; absent keeps the present ones.
+    pub slice: Option<Slice>,
 }
 
 /// How an exchange ended.
@@ -316,6 +322,7 @@ impl Response {
             device: None,
             want: Vec::new(),
             rescued: None,
+            slice: None,
         }
     }
 }

@@ -96,6 +96,18 @@ fn what_a_box_takes_out_of_a_set_is_out_although_another_copy_of_its_card_brough
 }
 
 #[test]
+fn what_the_box_that_came_first_takes_out_of_a_set_is_out() {
+    let mut w = three_boxes(|w| {
+        w.put(0, "case/c1", json!({"log": ["first"], "tags": ["x", "y"]}));
+    });
+    bring(&mut w, 0);
+    bring(&mut w, 2);
+    w.put(0, "case/c1", json!({"log": ["first"], "tags": ["x"]}));
+    bring(&mut w, 0);
+    assert_eq!(seen_by_all(&mut w, "case/c1")["tags"], json!(["x"]));
+}
+
+#[test]
 fn a_common_write_that_waits_for_its_parent_comes_in_once_when_that_arrives() {
     let mut w = three_boxes(|w| {
         w.put(0, "visit/v1", json!({"patient": "p9", "log": ["seen"]}));

@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 use sync_protocol::gateway::{self, GatewayState, Store as _};
 use sync_protocol::hub::{self, Snapshot as _, Store as _};
-use sync_protocol::id::{Epoch, Origin, RecordKey, Scope};
+use sync_protocol::id::{Epoch, HubSeq, Origin, RecordKey, Scope};
 use sync_protocol::loopback::exchange;
 use sync_protocol::memory::MemoryGateway;
-use sync_protocol::payload::{Reach, Row, Rows};
+use sync_protocol::payload::{News, Notice, Reach, Row, Rows};
 
 use crate::world::{World, object, rivals};
 
@@ -221,4 +221,46 @@ fn who_holds_a_part_of_a_record_takes_nothing_out_of_its_sets() {
     w.put(0, "visit/v1", json!({"tags": ["y"]}));
     w.sync(0);
     assert_eq!(values(&mut w, "visit/v1", "tags"), [json!(["x", "y"])]);
+}
+
+#[test]
+fn what_stands_here_of_a_lost_time_saw_no_number_that_is_given_anew() {
+    let mut w = World::new(RULES, &["mw", "mw"]);
+    w.put(0, "visit/v1", json!({"note": "first"}));
+    w.sync(0);
+    let backup = w.hub.clone();
+    // Of a gateway that is gone: the hub asks for these first.
+    w.put(1, "visit/v2", json!({"note": "other"}));
+    w.put(1, "visit/v3", json!({"note": "other"}));
+    w.sync(1);
+    w.sync(0);
+    w.edit(0, "visit/v1", json!({"note": "second"}));
+    w.sync(0);
+    put_back(&mut w, &backup, 77);
+    w.edit(0, "visit/v1", json!({"note": "third"}));
+    // The hub gives the third the number of one that the second had seen.
+    for _ in 0..2 {
+        exchange(&mut w.gateways[0], &mut w.hub, &mut w.link, w.now_ms as u64).unwrap();
+        assert_eq!(w.body(0, "visit/v1")["note"], json!("third"));
+    }
+}
+
+#[test]
+fn news_of_what_another_copy_wrote_under_a_number_is_none_of_the_own_write() {
+    let mut w = World::new(RULES, &["mw"]);
+    w.put(0, "visit/v1", json!({"note": "own"}));
+    w.sync(0);
+    let (dot, _) = w.gateways[0].own().map(|(op, fate)| (op.stamp.dot, fate)).next().unwrap();
+    let about = |key: &str, news| Notice { dot, key: RecordKey::parse(key).unwrap(), news };
+    for news in [News::Held("waits".to_owned()), News::Released(HubSeq(9)), News::Discarded("no".to_owned())] {
+        let rows = Rows { reaches: Reach::default(), rows: vec![Row::Notice(about("visit/of-the-copy", news))] };
+        gateway::integrate_rows(&mut w.gateways[0], &rows).unwrap();
+    }
+    assert!(w.gateways[0].parked().is_empty());
+    w.sync_all();
+    // About the write itself it counts, and what is shown says so.
+    let rows =
+        Rows { reaches: Reach::default(), rows: vec![Row::Notice(about("visit/v1", News::Held("waits".to_owned())))] };
+    gateway::integrate_rows(&mut w.gateways[0], &rows).unwrap();
+    assert!(w.gateways[0].record(&RecordKey::parse("visit/v1").unwrap()).unwrap().is_pending);
 }

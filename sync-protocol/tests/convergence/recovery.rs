@@ -3,7 +3,7 @@
 use serde_json::json;
 use sync_protocol::edit::render;
 use sync_protocol::gateway::{self, Intent, Store as _};
-use sync_protocol::hub;
+use sync_protocol::hub::{self, Snapshot as _, Store as _};
 use sync_protocol::id::{Epoch, Scope, Source};
 use sync_protocol::identity::DeviceKey;
 use sync_protocol::loopback::{exchange, settle};
@@ -181,4 +181,55 @@ fn a_record_that_a_person_dropped_from_the_quarantine_of_a_restored_hub_is_not_a
     }
     let state = w.gateways[1].state().unwrap();
     assert!(state.recovers.is_none() && state.wanted.is_empty(), "it came to an end");
+}
+
+#[test]
+fn who_has_only_a_later_write_of_a_record_again_has_seen_nothing_of_the_rest() {
+    let mut w = World::new(RULES, &["mw", "mw/c", "mw/b"]);
+    w.put(1, "patient/p1", json!({"name": "Asha"}));
+    w.sync(1);
+    w.sync(0);
+    let backup = w.hub.clone();
+    w.edit(0, "patient/p1", json!({"sex": "female"}));
+    w.sync(0);
+    // The record leaves, and then the hub is put back: of the record the gateway has its own lost write alone.
+    let device = w.gateways[0].state().unwrap().device;
+    let mut known = w.hub.gateway(device).unwrap().unwrap();
+    (known.scopes, known.view) = (vec![Scope::new("mw/b").unwrap()], hub::ViewNews::Changed);
+    w.hub.set_gateway(&known).unwrap();
+    w.put(2, "patient/p2", json!({"name": "lost, too"}));
+    w.sync(2);
+    w.sync(0);
+    w.hub = backup.restored(true, Epoch(77), 0);
+    // While the hub asks for what it lost of others, the write is confirmed, and the rest of its record has yet to come.
+    for _ in 0..2 {
+        exchange(&mut w.gateways[0], &mut w.hub, &mut w.link, w.now_ms as u64).unwrap();
+    }
+    let wish = w.wish("patient/p1", Intent::Delete);
+    let refused = gateway::capture(&mut w.gateways[0], wish).unwrap_err().to_string();
+    assert!(refused.contains("not here"), "{refused}");
+}
+
+#[test]
+fn more_differences_than_can_be_named_at_once_are_compared_in_slices() {
+    const LOST: usize = 14_000;
+    let mut w = World::new(RULES, &["mw", "mw"]);
+    let backup = w.hub.clone();
+    for n in 0..LOST {
+        w.put(1, &format!("note/n{n}"), json!({"n": n}));
+    }
+    (w.link.up_bytes, w.link.down_bytes) = (1 << 22, 1 << 22);
+    w.sync(1);
+    w.sync(0);
+    assert_eq!(w.gateways[0].records().count(), LOST);
+    // Who wrote them is gone.
+    w.gateways.pop();
+    w.hub = backup.restored(true, Epoch(77), 0);
+    for _ in 0..400 {
+        if w.gateways[0].state().unwrap().recovers.is_some() || w.gateways[0].state().unwrap().epoch != Epoch(77) {
+            exchange(&mut w.gateways[0], &mut w.hub, &mut w.link, w.now_ms as u64).unwrap();
+        }
+    }
+    w.sync_all();
+    assert_eq!(w.hub.records().count(), LOST);
 }

@@ -218,3 +218,26 @@ fn a_long_tail_is_corrected_a_part_with_each_answer_and_a_power_cut_in_between_c
     assert_eq!(w.body(0, "patient/n1")["name"], json!("newer"));
     assert_eq!(w.gateways[0].state().unwrap().unsent(), 0);
 }
+
+#[test]
+fn what_follows_a_write_in_quarantine_stays_behind_it() {
+    let mut w = World::new(RULES, &["mw"]);
+    w.sync_all();
+    w.now_ms += 60_000;
+    let (start_ms, now_ms) = (w.now_ms - 30_000, w.now_ms);
+    w.gateways[0].set_boot(Boot { number: 1, floor_ms: now_ms - DAY_MS, start_ms: Some(start_ms) });
+    // Both times are repaired by whole steps: the first to a little after it was, the second to a little before.
+    let years = REPAIR_STEP_MS * 100_000_000;
+    for (mono_ms, off_ms) in [(10_000, 2_000), (10_500, -2_000)] {
+        let moment = Moment { boot: 1, mono_ms };
+        let body = json!({"patient": "nobody", "note": mono_ms});
+        put_at(&mut w, "visit/v1", body, moment, start_ms + mono_ms + years + off_ms);
+        w.now_ms = now_ms;
+        for _ in 0..2 {
+            exchange(&mut w.gateways[0], &mut w.hub, &mut w.link, now_ms as u64).unwrap();
+        }
+    }
+    assert_eq!(w.gateways[0].parked().len(), 2);
+    let stamps: Vec<Hlc> = w.gateways[0].own().map(|(op, _)| op.stamp.hlc).collect();
+    assert!(stamps[0] < stamps[1], "{stamps:?}");
+}
