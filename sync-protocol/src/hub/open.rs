@@ -112,7 +112,8 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
         // Genuine and from the future: this hub was put back to an older state.
         (gateway.turn, gateway.turn_before, gateway.turn_first) = (request.turn, request.turn, request.turn);
         store.set_gateway(&gateway)?;
-        if request.epoch == epoch {
+        // Also if it comes from a later epoch: it may have spoken in this one already, and would have nothing to show then.
+        if request.epoch == epoch || gateway.epoch == epoch {
             epoch = store.new_epoch(now_ms)?;
         }
     }

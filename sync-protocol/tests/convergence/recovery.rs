@@ -211,6 +211,23 @@ fn who_has_only_a_later_write_of_a_record_again_has_seen_nothing_of_the_rest() {
 }
 
 #[test]
+fn a_hub_that_is_put_back_twice_and_told_neither_time_asks_again() {
+    let mut w = World::new("version = 1\n", &["mw", "mw"]);
+    w.sync_all();
+    let backup = w.hub.clone();
+    w.put(1, "patient/p1", json!({"name": "Asha"}));
+    w.sync_all();
+    // Who wrote it is gone; the other gateway alone holds it.
+    w.gateways.pop();
+    for epoch in [77, 78] {
+        w.hub = backup.clone().restored(false, Epoch(epoch), 0);
+        w.sync(0);
+        w.sync(0);
+        assert_eq!(w.hub.records().count(), 1, "epoch {epoch}");
+    }
+}
+
+#[test]
 fn more_differences_than_can_be_named_at_once_are_compared_in_slices() {
     const LOST: usize = 14_000;
     let mut w = World::new(RULES, &["mw", "mw"]);
