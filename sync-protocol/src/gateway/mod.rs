@@ -258,7 +258,9 @@ impl Held {
         let foreign = stamps().filter(|stamp| !state.wrote(stamp)).map(|stamp| stamp.hseq);
         let is_foreign = |cell: &&Cell| cell.stamps().iter().all(|stamp| !state.wrote(stamp));
         let came = confirmed.cells.values().filter(is_foreign).map(|cell| cell.changed).chain(foreign);
-        let here = came.filter(|changed| *changed <= state.cursor).max().unwrap_or_default().max(state.complete);
+        // While it recovers some of it may have numbers of the lost time.
+        let is_known = |changed: &HubSeq| state.recovers.is_none() || *changed <= state.cursor;
+        let here = came.filter(is_known).max().unwrap_or_default().max(state.complete);
         self.leaving.map_or(here, |upto| upto.min(here))
     }
 }

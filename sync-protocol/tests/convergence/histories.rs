@@ -99,6 +99,9 @@ fn in_the_middle_of_a_pull_a_write_knows_what_came_beside_an_own_value() {
     let rows = Rows { reaches, rows: vec![Row::Cells { key, record, whole: false }] };
     gateway::integrate_rows(&mut w.gateways[0], &rows).unwrap();
     assert!(w.gateways[0].state().unwrap().complete < head);
+    // A record that a repair brings whole is known as far as it came, wherever the cursor is.
+    let state = w.gateways[0].state().unwrap();
+    w.gateways[0].set_state(&GatewayState { cursor: state.complete, ..state }).unwrap();
     w.edit(0, "visit/v1", json!({"note": "of both"}));
     w.sync_all();
     assert_eq!(values(&mut w, "visit/v1", "note"), [json!("of both")]);
