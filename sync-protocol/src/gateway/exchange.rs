@@ -166,8 +166,8 @@ where
     }
     let mut rows = Vec::new();
     for key in store.keys_of_items(&state.wanted)? {
-        if let Some(record) = store.held(&key)?.and_then(|held| held.offered(state)) {
-            rows.push(Row::Cells { key, record, whole: true });
+        if let Some((record, whole)) = store.held(&key)?.and_then(|held| held.offered(state)) {
+            rows.push(Row::Cells { key, record, whole });
         }
     }
     let mut guess = 16;

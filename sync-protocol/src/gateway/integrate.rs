@@ -173,6 +173,8 @@ pub fn finish<S: Store>(store: &mut S, request: &Request, response: &Response) -
         agrees = store.digest(&state.scopes)? == digest;
         if !agrees && state.repair_symbols.is_none() {
             state.repair_symbols = Some(SYMBOLS_FIRST as u32);
+            // What differs may be the view: a hub that was put back can have lost one that it gave.
+            state.told = false;
         }
     }
     store.set_state(&state)?;

@@ -36,7 +36,7 @@ use crate::id::{Device, Dot, Epoch, FieldName, HubSeq, Origin, RecordKey, Scope,
 use crate::identity::DeviceKey;
 use crate::merge::{self, Superseded, origins};
 use crate::message::{About, Bound, Condition, Plea, Short, Slice, ViewHash, view_hash};
-use crate::record::{Cell, Op, Record, Stamp, State};
+use crate::record::{Cell, Op, Record, Stamp};
 use crate::rules::Rules;
 
 /// The origin of a gateway that is not enrolled yet. Nothing leaves it; at enrolment its ops are renumbered.
@@ -230,17 +230,12 @@ impl Held {
         self.confirmed.as_ref().is_some_and(is_one)
     }
 
-    /// What a hub that was put back is shown of the record.
-    fn offered(self, state: &GatewayState) -> Option<Record> {
+    /// What a hub that was put back is shown of the record, and whether that is certainly all that was here of it: it may be
+    /// a part that was written here alone.
+    fn offered(self, state: &GatewayState) -> Option<(Record, bool)> {
         let is_own = |origin: &Origin| state.has_been(*origin);
         let is_part = self.may_be_part(state) && self.confirmed.as_ref().is_some_and(|c| origins(c).iter().all(is_own));
-        let mut record = self.confirmed?;
-        if is_part {
-            // What a set does not have counts as taken out of it, and this one may never have had it. The writes to it that
-            // are here go as ops.
-            record.cells.retain(|_, cell| !matches!(cell.state, State::Set(_)));
-        }
-        Some(record)
+        self.confirmed.map(|record| (record, !is_part))
     }
 
     /// The number up to which everything that the hub had of the record is here. A write may say that it had seen that much

@@ -21,7 +21,7 @@ pub fn receive_offers<S: Store>(store: &mut S, with: &mut Conversation, rows: &R
     let Some(common) = with.request.recovers.filter(|_| may_offer) else { return Ok(()) };
     let (rules, earlier) = (store.rules()?, with.joined.len());
     for row in &rows.rows {
-        let Row::Cells { key, record: offered, .. } = row else { continue };
+        let Row::Cells { key, record: offered, whole } = row else { continue };
         let mut record = store.record(key)?.unwrap_or_default();
         // What this hub has is only joined within the gateway's view. What it does not have at all may be from a view that it
         // lost as well; and of a record to which only later writes came, it does not know where it belongs.
@@ -39,7 +39,7 @@ pub fn receive_offers<S: Store>(store: &mut S, with: &mut Conversation, rows: &R
         let type_rules = rules.of(&key.record_type);
         let applied = applied(store, key, offered)?;
         let hseq = store.next()?;
-        let merged = join(&mut record, key, offered, &Joining { hseq, common, applied }, type_rules);
+        let merged = join(&mut record, key, offered, &Joining { hseq, common, applied, is_whole: *whole }, type_rules);
         store.remember(key, &merged.superseded)?;
         if merged.changed {
             let parents = rules.parents(&key.record_type, &render(&record));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Merged, apply_among, collections, fit};
-use crate::id::{Dot, FieldName, HubSeq, RecordKey};
+use crate::id::{Dot, FieldName, HubSeq, RecordKey, Writer};
 use crate::record::{Cell, Change, Op, Record, Stamp, State, Touch};
 use crate::rules::TypeRules;
 
@@ -19,6 +19,8 @@ pub struct Joining {
     /// Writes that came here as ops and were applied. An op says more than the value that is left of it, such as what its
     /// author had not seen, so it is not made again from that value.
     pub applied: BTreeSet<Dot>,
+    /// Whether the other one had all of the record. What a set does not have counts as taken out of it only then.
+    pub is_whole: bool,
 }
 
 /// Joins an offered record into ours. A value of a register takes part as if it was written anew by its author; what merges
@@ -77,7 +79,16 @@ fn unite(ours: Option<&State>, theirs: &State, at: &Joining) -> Option<State> {
     let united = match (ours, theirs) {
         (_, State::Register(_)) => return None,
         (Some(State::Set(ours)), State::Set(theirs)) => {
-            State::Set(collections::united_sets(ours, theirs, touch(&theirs.touch)))
+            let mut theirs = theirs.clone();
+            for (member, writes) in ours.members.iter().filter(|_| !at.is_whole) {
+                let is_told =
+                    |(writer, seq): &(&Writer, &u64)| theirs.clock.get(writer).is_some_and(|told| *seq <= told);
+                let told: Vec<(Writer, u64)> = writes.iter().filter(is_told).map(|(w, seq)| (*w, *seq)).collect();
+                if !told.is_empty() {
+                    theirs.members.entry(member.clone()).or_default().extend(told);
+                }
+            }
+            State::Set(collections::united_sets(ours, &theirs, touch(&theirs.touch)))
         }
         (Some(State::Log(ours)), State::Log(theirs)) => {
             let entries = collections::united_entries(Some(&ours.entries), theirs.entries.clone());

@@ -267,3 +267,20 @@ fn news_of_what_another_copy_wrote_under_a_number_is_none_of_the_own_write() {
     gateway::integrate_rows(&mut w.gateways[0], &rows).unwrap();
     assert!(w.gateways[0].record(&RecordKey::parse("visit/v1").unwrap()).unwrap().is_pending);
 }
+
+#[test]
+fn what_was_put_into_a_set_under_an_origin_that_is_over_comes_back_to_a_hub_that_was_put_back() {
+    let mut w = World::new(RULES, &["mw"]);
+    let (backup, image) = (w.hub.clone(), w.gateways[0].clone());
+    w.sync(0);
+    w.sync(0);
+    // A card that was put back: what it brings is taken, and then it goes on under another origin.
+    w.gateways[0] = image;
+    w.put(0, "visit/v1", json!({"tags": ["x"]}));
+    w.edit(0, "visit/v1", json!({"tags": ["x", "y"]}));
+    w.sync(0);
+    assert_ne!(w.gateways[0].state().unwrap().origin, Origin(1));
+    put_back(&mut w, &backup, 77);
+    w.sync_all();
+    assert_eq!(values(&mut w, "visit/v1", "tags"), [json!(["x", "y"])]);
+}

@@ -228,6 +228,21 @@ fn a_hub_that_is_put_back_twice_and_told_neither_time_asks_again() {
 }
 
 #[test]
+fn a_view_that_the_hub_lost_unnoticed_is_found_by_the_digest() {
+    let mut w = World::new("version = 1\n", &["mw"]);
+    w.put(0, "patient/p1", json!({"name": "Asha"}));
+    w.sync_all();
+    let state = w.gateways[0].state().unwrap();
+    let lost = vec![Scope::new("mw/b").unwrap()];
+    w.gateways[0].set_state(&gateway::GatewayState { scopes: lost, ..state }).unwrap();
+    w.put(0, "patient/p2", json!({"name": "Bina"}));
+    w.sync(0);
+    let state = w.gateways[0].state().unwrap();
+    assert_eq!(state.scopes, [Scope::new("mw").unwrap()]);
+    assert_eq!(w.gateways[0].records().count(), 2);
+}
+
+#[test]
 fn more_differences_than_can_be_named_at_once_are_compared_in_slices() {
     const LOST: usize = 14_000;
     let mut w = World::new(RULES, &["mw", "mw"]);
