@@ -1,10 +1,11 @@
 //! The end of every schedule: links work, programs are of one build, everybody syncs until nobody has news, and then all must be equal.
 
-use sync_protocol::gateway::{Fate, Store as _};
+use sync_protocol::gateway::{Fate, GatewayState, Store as _};
 use sync_protocol::hub::Snapshot as _;
 use sync_protocol::id::{HubSeq, RecordKey};
 
 use super::builds::Build;
+use super::exchange::room;
 use super::oracle;
 use super::world::World;
 use super::{Failure, Fault, Kind};
@@ -22,6 +23,9 @@ impl World<'_> {
             self.leave_pages(at, None);
             self.commit(at);
             self.sites[at].build = Build::This;
+            if self.faults.has(Fault::Restores) {
+                self.tell_anew(at);
+            }
         }
         for _ in 0..ROUNDS_MAX {
             let before = self.standings();
@@ -36,6 +40,15 @@ impl World<'_> {
             }
         }
         Err(Failure::new(Kind::Endless, format!("there is still news after {ROUNDS_MAX} rounds")))
+    }
+
+    /// A gateway says once a day what it is, so that a hub which lost its view unnoticed hears of it.
+    fn tell_anew(&mut self, at: usize) {
+        let told = self.sites[at].now(|store| {
+            let state = store.state()?;
+            store.set_state(&GatewayState { told: false, ..state })
+        });
+        let _ = room(told, &mut self.tally.full);
     }
 
     fn standings(&mut self) -> (HubSeq, Vec<(HubSeq, u64, u64)>) {
