@@ -284,3 +284,22 @@ fn what_was_put_into_a_set_under_an_origin_that_is_over_comes_back_to_a_hub_that
     w.sync_all();
     assert_eq!(values(&mut w, "visit/v1", "tags"), [json!(["x", "y"])]);
 }
+
+#[test]
+fn what_was_counted_in_a_lost_time_counts_again_under_another_origin() {
+    let mut w = World::new(RULES, &["mw", "mw"]);
+    w.put(0, "visit/v1", json!({"used": 1}));
+    w.sync_all();
+    let (backup, copy) = (w.hub.clone(), copy_of(&w.gateways[0], 2));
+    w.edit(0, "visit/v1", json!({"used": 4}));
+    w.sync(0);
+    w.gateways.pop();
+    put_back(&mut w, &backup, 77);
+    // A copy of the card comes first, and its next number is that of what was counted.
+    w.gateways.push(copy);
+    w.put(1, "visit/v2", json!({"note": "of the copy"}));
+    w.sync(1);
+    w.sync(0);
+    w.sync_all();
+    assert_eq!(values(&mut w, "visit/v1", "used"), [json!(4)]);
+}
