@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 
 use super::integrate::refresh;
-use super::{Fate, Former, GatewayState, Store, UNENROLLED, bounded, bounds};
+use super::reopened::take_back;
+use super::{Fate, Former, GatewayState, Held, Store, UNENROLLED, bounded, bounds};
 use crate::digest::Chain;
 use crate::id::{Dot, FieldName, HubSeq, Origin, RecordKey, Scope, Seq, Stream};
 use crate::limits::SYMBOLS_FIRST;
@@ -92,7 +93,7 @@ pub fn adopt_origin<S: Store>(store: &mut S, origin: Origin) -> Result<(), S::Er
     let mut renumbered = Vec::new();
     let mut names = BTreeMap::new();
     let mut totals = Totals::new();
-    let mut keys = BTreeSet::new();
+    let mut bases: BTreeMap<RecordKey, Totals<FieldName>> = BTreeMap::new();
     let (bounds, home) = (std::mem::take(&mut state.bounds), state.home());
     let acked = state.streams.map(|stream| stream.acked);
     for stream_id in Stream::ALL {
@@ -107,6 +108,7 @@ pub fn adopt_origin<S: Store>(store: &mut S, origin: Origin) -> Result<(), S::Er
                 seq = seq.next();
                 let counted =
                     if is_first_count(&op, &totals) { counted(store, &op, old, &acked)? } else { Totals::new() };
+                bases.entry(op.key.clone()).or_default().extend(counted.clone());
                 op = bounded(&op, &bounds).unwrap_or(op);
                 if old == UNENROLLED {
                     settle_in(&mut op, &home);
@@ -115,7 +117,6 @@ pub fn adopt_origin<S: Store>(store: &mut S, origin: Origin) -> Result<(), S::Er
                 names.insert(op.stamp.dot, dot);
                 op.stamp.dot = dot;
                 op.stamp.source = state.source;
-                keys.insert(op.key.clone());
                 rename(&mut op, &names, &counted, &mut totals);
                 chain = chain.extend(&op);
                 renumbered.push((op, chain));
@@ -136,7 +137,13 @@ pub fn adopt_origin<S: Store>(store: &mut S, origin: Origin) -> Result<(), S::Er
     }
     store.set_state(&state)?;
     store.replace_tail(&renumbered)?;
-    for key in keys {
+    for (key, counted) in bases {
+        let held = store.held(&key)?.filter(|held| state.recovers.is_some() && held.confirmed.is_some());
+        if let Some(Held { confirmed: Some(mut confirmed), visible, is_pending, leaving }) = held {
+            take_back(&mut confirmed, old, &acked, &counted);
+            let confirmed = Some(confirmed).filter(|confirmed| !confirmed.cells.is_empty());
+            store.keep(&key, &Held { confirmed, visible, is_pending, leaving })?;
+        }
         refresh(store, &key, &rules)?;
     }
     Ok(())

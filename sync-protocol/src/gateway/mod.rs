@@ -13,6 +13,7 @@ mod bounds;
 mod capture;
 mod exchange;
 mod integrate;
+mod reopened;
 pub mod rescue;
 mod restamp;
 

@@ -286,6 +286,29 @@ fn what_was_put_into_a_set_under_an_origin_that_is_over_comes_back_to_a_hub_that
 }
 
 #[test]
+fn what_goes_again_under_another_origin_is_not_shown_under_the_old_one_as_well() {
+    let mut w = World::new(&RULES.replace("tags =", "log = \"append-only\"\ntags ="), &["mw", "mw"]);
+    w.put(0, "visit/v1", json!({"used": 1, "tags": ["x"], "log": ["a"]}));
+    w.sync_all();
+    let (backup, copy) = (w.hub.clone(), copy_of(&w.gateways[0], 2));
+    w.edit(1, "visit/v1", json!({"note": "of a gateway that is gone"}));
+    w.sync(1);
+    w.edit(0, "visit/v1", json!({"used": 4, "tags": ["x", "y"], "log": ["a", "b"]}));
+    w.sync(0);
+    w.gateways.pop();
+    w.hub = backup.restored(false, Epoch(77), 0);
+    w.gateways.push(copy);
+    w.put(1, "visit/v2", json!({"note": "of the copy"}));
+    w.sync(1);
+    w.sync(0);
+    w.sync_all();
+    assert_eq!(values(&mut w, "visit/v1", "used"), [json!(4)]);
+    assert_eq!(values(&mut w, "visit/v1", "log"), [json!(["a", "b"])]);
+    assert_eq!(values(&mut w, "visit/v1", "tags"), [json!(["x", "y"])]);
+    assert_eq!(values(&mut w, "visit/v1", "note"), [json!("of a gateway that is gone")]);
+}
+
+#[test]
 fn what_was_counted_in_a_lost_time_counts_again_under_another_origin() {
     let mut w = World::new(RULES, &["mw", "mw"]);
     w.put(0, "visit/v1", json!({"used": 1}));
