@@ -4,20 +4,22 @@ fn main() {
     let source = sqlite3mc_src::source_dir();
     let mut build = cc::Build::new();
     build.file(source.join(sqlite3mc_src::SOURCE_FILE)).include(source).warnings(false);
-    // As libsqlite3-sys sets them, less what nobody here calls: full-text search, R-trees and loading of extensions.
+    // As libsqlite3-sys sets them, less what nobody here calls. SQLite's tables of functions name it, so it would be linked in:
+    // full-text search, R-trees, JSON in SQL, statistics for the planner and about pages, and the loading of extensions, which a
+    // program that keeps patients' records must not do anyway. Without memory management each connection has its pages to itself,
+    // and without statistics of memory, which nobody reads, there is no lock on every allocation.
     for define in [
         "SQLITE_CORE",
-        "SQLITE_ENABLE_API_ARMOR",
-        "SQLITE_ENABLE_COLUMN_METADATA",
-        "SQLITE_ENABLE_DBSTAT_VTAB",
-        "SQLITE_ENABLE_MEMORY_MANAGEMENT",
-        "SQLITE_ENABLE_STAT4",
+        "SQLITE_OMIT_DEPRECATED",
+        "SQLITE_OMIT_JSON",
         "SQLITE_OMIT_LOAD_EXTENSION",
+        "SQLITE_OMIT_SHARED_CACHE",
         "SQLITE_USE_URI",
         "HAVE_ISNAN",
     ] {
         build.define(define, None);
     }
+    build.define("SQLITE_DEFAULT_MEMSTATUS", "0");
     build.define("SQLITE_DEFAULT_FOREIGN_KEYS", "1").define("SQLITE_THREADSAFE", "1").define("HAVE_USLEEP", "1");
     // One cipher: ChaCha20-Poly1305, which is fast without instructions for AES. Freed memory can be filled.
     for cipher in ["AES_128_CBC", "AES_256_CBC", "SQLCIPHER", "RC4", "ASCON128", "AEGIS"] {

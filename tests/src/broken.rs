@@ -122,18 +122,9 @@ pub fn applied(breaks: &[Break], root: &Path) -> Result<BTreeMap<PathBuf, String
 pub fn copy(breaks: &[Break], root: &Path, copy: &Path) -> Result<()> {
     let broken = applied(breaks, root)?;
     let mut kept = BTreeSet::new();
-    for part in [
-        "Cargo.toml",
-        "Cargo.lock",
-        ".cargo",
-        "agent",
-        "cross",
-        "docs",
-        "server-stub",
-        "sqlite",
-        "sync-protocol",
-        "tests",
-    ] {
+    for part in
+        ["Cargo.toml", "Cargo.lock", "agent", "cross", "docs", "server-stub", "sqlite", "sync-protocol", "tests"]
+    {
         for file in files(&root.join(part))? {
             let name = file.strip_prefix(root)?;
             let place = copy.join(name);
