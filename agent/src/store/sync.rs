@@ -37,10 +37,6 @@ impl Store for Tx<'_> {
         let is_other_origin = known.origin != state.origin;
         self.cache.are_streams_new |= !same_streams;
         self.cache.is_state_new |= is_new;
-        if is_other_origin {
-            let acked = known.streams.map(|stream| stream.acked);
-            self.cache.left = Some((self.cache.incarnation, acked));
-        }
         self.cache.state = state.clone();
         match is_other_origin {
             true => self.cache.enter_incarnation(self.db),
@@ -154,8 +150,8 @@ impl Store for Tx<'_> {
         }
     }
 
-    fn replace_tail(&mut self, ops: &[(Op, Chain)]) -> Result<(), Error> {
-        self.move_tail(ops)
+    fn renumber(&mut self, ops: &[(Seq, Op, Chain)]) -> Result<(), Error> {
+        self.move_ops(ops)
     }
 
     fn restamp(&mut self, ops: &[Op]) -> Result<(), Error> {

@@ -8,19 +8,15 @@ use sync_protocol::record::Op;
 
 use super::history::{FROM_HUB, HistoryRow, PARKED, PENDING, is_unsettled, read_op};
 use super::number::{HUB_LANE, lane_end, number as number_of, own, seq};
-use super::tx::Tx;
+use super::tx::{Tx, incarnation_or_new};
 use crate::error::Error;
 
 impl Tx<'_> {
-    /// Gives the tail of the origin that was just left the numbers of these ops, in order. A damaged row stays where it is:
-    /// it cannot be sent, but a person may still want to look at it.
-    pub(super) fn move_tail(&mut self, ops: &[(Op, Chain)]) -> Result<(), Error> {
+    /// Gives own ops of the present origin other numbers, and what they became: a few of the tail, under the origin that comes.
+    /// A damaged row stays where it is: it cannot be sent, but a person may still want to look at it.
+    pub(super) fn move_ops(&mut self, ops: &[(Seq, Op, Chain)]) -> Result<(), Error> {
         self.flush()?;
-        let (from, acked) = match self.cache.left {
-            Some(left) => left,
-            None => (self.cache.incarnation, self.cache.state.streams.map(|stream| stream.acked)),
-        };
-        let keys: BTreeSet<RecordKey> = ops.iter().map(|(op, _)| op.key.clone()).collect();
+        let keys: BTreeSet<&RecordKey> = ops.iter().map(|(_, op, _)| &op.key).collect();
         for key in &keys {
             self.open(key)?;
             if self.opened()?.row.is_confirmed {
@@ -30,45 +26,29 @@ impl Tx<'_> {
         }
         self.flush()?;
         let mut renamed = BTreeMap::new();
-        let mut more: BTreeMap<RecordKey, i64> = BTreeMap::new();
-        for (stream, acked) in Stream::ALL.into_iter().zip(acked) {
-            let mut old = self.tail(own(from, stream, acked))?.into_iter();
-            for (op, chain) in ops.iter().filter(|(op, _)| op.stamp.dot.stream == stream) {
-                let number = own(self.cache.incarnation, stream, op.stamp.dot.seq);
-                let was = old.next();
-                let blank = HistoryRow { number, ..HistoryRow::blank() };
-                let row = HistoryRow {
-                    number,
-                    fate: PENDING,
-                    hseq: 0,
-                    chain: chain.short().to_vec(),
-                    op: self.codec.pack_op(op)?,
-                    ..was.clone().unwrap_or(blank)
-                };
-                if let Some(was) = was {
-                    self.remove(was.number)?;
-                    renamed.insert(was.number, number);
-                    *more.entry(op.key.clone()).or_default() += i64::from(!is_unsettled(was.fate));
-                }
-                row.insert(self.db)?;
+        let mut more: BTreeMap<&RecordKey, i64> = BTreeMap::new();
+        for (before, op, chain) in ops {
+            let dot = op.stamp.dot;
+            let number = own(incarnation_or_new(self.db, dot.origin)?, dot.stream, dot.seq);
+            let before = own(self.cache.incarnation, dot.stream, *before);
+            let was = HistoryRow::find(self.db, before)?;
+            let blank = HistoryRow { number, ..HistoryRow::blank() };
+            let row = HistoryRow {
+                number,
+                fate: PENDING,
+                hseq: 0,
+                chain: chain.short().to_vec(),
+                op: self.codec.pack_op(op)?,
+                ..was.clone().unwrap_or(blank)
+            };
+            if let Some(was) = was {
+                self.remove(was.number)?;
+                renamed.insert(was.number, number);
+                *more.entry(&op.key).or_default() += i64::from(!is_unsettled(was.fate));
             }
+            row.insert(self.db)?;
         }
         keys.iter().try_for_each(|key| self.relink(key, &renamed, more.get(key).copied().unwrap_or(0)))
-    }
-
-    /// The readable own ops of a lane after a number.
-    fn tail(&self, after: i64) -> Result<Vec<HistoryRow>, Error> {
-        let mut statement = self.db.prepare_cached(
-            "SELECT number, older, fate, hseq, noted_ms, chain, etag_before, op, before, superseded, boot, mono_ms \
-             FROM history WHERE number > ?1 AND number <= ?2 ORDER BY number",
-        )?;
-        let rows: Vec<HistoryRow> =
-            statement.query_map((after, lane_end(after)), HistoryRow::read)?.collect::<Result<_, _>>()?;
-        let mut whole = Vec::new();
-        for row in rows {
-            whole.extend(read_op(self.db, self.codec, &row.op, row.number)?.map(|_| row));
-        }
-        Ok(whole)
     }
 
     fn remove(&self, number: i64) -> Result<(), Error> {

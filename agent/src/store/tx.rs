@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rusqlite::{Connection, OptionalExtension};
 use sync_protocol::boot::Moment;
 use sync_protocol::gateway::{GatewayState, Held};
-use sync_protocol::id::{Origin, RecordKey, Scope, Seq};
+use sync_protocol::id::{Origin, RecordKey, Scope};
 use sync_protocol::merge::Superseded;
 use sync_protocol::message::Condition;
 use sync_protocol::record::Op;
@@ -32,8 +32,6 @@ pub(super) struct Cache {
     pub(super) are_streams_new: bool,
     /// The present incarnation's number in `incarnations`.
     pub(super) incarnation: i64,
-    /// The incarnation that was left in this closure, and what of each of its streams the hub had.
-    pub(super) left: Option<(i64, [Seq; 3])>,
     pub(super) rules: Arc<Rules>,
     pub(super) scopes: Arc<BTreeMap<Scope, ScopeSum>>,
     /// Last position of the change feed.
@@ -95,7 +93,6 @@ impl Cache {
             is_state_new: false,
             are_streams_new: false,
             incarnation: incarnation.unwrap_or(0),
-            left: None,
             rules: Arc::new(read_rules(db)?),
             scopes: Arc::new(scopes),
             feed: db.query_row("SELECT ifnull(max(feed), 0) FROM records", [], |row| row.get(0))?,
@@ -112,13 +109,7 @@ impl Cache {
 
     /// Goes on under the incarnation of the state's origin, a new one if need be.
     pub(super) fn enter_incarnation(&mut self, db: &Connection) -> Result<(), Error> {
-        self.incarnation = match incarnation_of(db, self.state.origin)? {
-            Some(n) => n,
-            None => {
-                let mut insert = db.prepare_cached("INSERT INTO incarnations (origin) VALUES (?1) RETURNING n")?;
-                insert.query_row([self.state.origin.0], |row| row.get(0))?
-            }
-        };
+        self.incarnation = incarnation_or_new(db, self.state.origin)?;
         self.find_hub_seq(db)
     }
 
@@ -197,6 +188,15 @@ pub(super) fn incarnation_of(db: &Connection, origin: Origin) -> Result<Option<i
     Ok(statement.query_row([origin.0], |row| row.get(0)).optional()?)
 }
 
+/// The same; a new one if need be.
+pub(super) fn incarnation_or_new(db: &Connection, origin: Origin) -> Result<i64, Error> {
+    if let Some(n) = incarnation_of(db, origin)? {
+        return Ok(n);
+    }
+    let mut insert = db.prepare_cached("INSERT INTO incarnations (origin) VALUES (?1) RETURNING n")?;
+    Ok(insert.query_row([origin.0], |row| row.get(0))?)
+}
+
 /// A write transaction. What a closure does with it is undone if the closure returns an error.
 pub struct Tx<'a> {
     pub(super) db: &'a Connection,
@@ -242,7 +242,7 @@ impl<'a> Tx<'a> {
     /// Ends a closure: writes what is open and drops what only this closure knew.
     pub(super) fn end(&mut self) -> Result<(), Error> {
         self.flush()?;
-        (self.cache.op, self.cache.left, self.cache.moment) = (None, None, None);
+        (self.cache.op, self.cache.moment) = (None, None);
         Ok(())
     }
 

@@ -13,8 +13,8 @@ use crate::message::{Ack, Bound, Response, Short, Slice};
 use crate::record::{Change, Op, State};
 use crate::value::Value;
 
-/// Own ops read at a time.
-const OPS_STEP: usize = 1_000;
+/// Own ops that are in memory at a time, however many there are.
+const OPS_STEP: usize = 128;
 
 /// The hub went back in time: what it no longer has is unsent again, what it lost of others is offered to it, and then the
 /// pull begins where both agree.
@@ -64,63 +64,77 @@ fn shared<S: Store>(store: &mut S, ack: &Ack) -> Result<(Seq, Short), S::Error> 
 
 /// Own ops of which the hub knows nothing any more count as such, until it has them again.
 fn reopen<S: Store>(store: &mut S, stream: Stream, after: Seq, upto: Seq) -> Result<(), S::Error> {
-    let rules = store.rules()?;
-    let (mut from, mut keys) = (after, BTreeSet::new());
+    let mut from = after;
     while from < upto {
         let ops = store.own_ops(stream, from, OPS_STEP)?;
         let Some(last) = ops.last() else { break };
         from = last.stamp.dot.seq;
         for op in ops.into_iter().filter(|op| op.stamp.dot.seq <= upto) {
             store.settle_fate(op.stamp.dot, &Fate::Unsent)?;
-            keys.insert(op.key);
         }
     }
-    for key in keys {
-        refresh(store, &key, &rules)?;
+    refresh_all(store, stream, after, upto)
+}
+
+/// Shows the records anew that these own ops wrote to. One that comes again in a later part has not changed since.
+fn refresh_all<S: Store>(store: &mut S, stream: Stream, after: Seq, upto: Seq) -> Result<(), S::Error> {
+    let rules = store.rules()?;
+    let mut from = after;
+    while from < upto {
+        let ops = store.own_ops(stream, from, OPS_STEP)?;
+        let Some(last) = ops.last() else { break };
+        from = last.stamp.dot.seq;
+        let keys: BTreeSet<RecordKey> =
+            ops.into_iter().filter(|op| op.stamp.dot.seq <= upto).map(|op| op.key).collect();
+        for key in keys {
+            refresh(store, &key, &rules)?;
+        }
     }
     Ok(())
 }
 
 /// Goes on under another origin: everything that the hub has not acknowledged is renumbered under it, from 1. Nobody has
-/// seen those ops, so nothing is lost and nothing doubled.
+/// seen those ops, so nothing is lost and nothing doubled. They are taken a few at a time, because a gateway may have worked
+/// for months before it was enrolled.
 ///
 /// # Errors
 /// What the store reports; the caller rolls back then.
 pub fn adopt_origin<S: Store>(store: &mut S, origin: Origin) -> Result<(), S::Error> {
     let mut state = store.state()?;
-    let rules = store.rules()?;
     let old = state.origin;
-    let mut renumbered = Vec::new();
-    let mut names = BTreeMap::new();
+    let mut names = Names::default();
     let mut totals = Totals::new();
     let mut bases: BTreeMap<RecordKey, Totals<FieldName>> = BTreeMap::new();
     let (bounds, home) = (std::mem::take(&mut state.bounds), state.home());
     let acked = state.streams.map(|stream| stream.acked);
     for stream_id in Stream::ALL {
-        let after = state.stream(stream_id).acked;
         let (mut seq, mut chain) = (Seq(0), Chain::default());
-        let mut from = after;
+        let mut from = state.stream(stream_id).acked;
         loop {
             let ops = store.own_ops(stream_id, from, OPS_STEP)?;
             let Some(last) = ops.last() else { break };
             from = last.stamp.dot.seq;
+            let mut renumbered = Vec::with_capacity(ops.len());
             for mut op in ops {
                 seq = seq.next();
                 let counted =
                     if is_first_count(&op, &totals) { counted(store, &op, old, &acked)? } else { Totals::new() };
-                bases.entry(op.key.clone()).or_default().extend(counted.clone());
+                if state.recovers.is_some() {
+                    bases.entry(op.key.clone()).or_default().extend(counted.clone());
+                }
                 op = bounded(&op, &bounds).unwrap_or(op);
                 if old == UNENROLLED {
                     settle_in(&mut op, &home);
                 }
-                let dot = Dot { origin, stream: stream_id, seq };
-                names.insert(op.stamp.dot, dot);
-                op.stamp.dot = dot;
+                let before = op.stamp.dot;
+                op.stamp.dot = Dot { origin, stream: stream_id, seq };
+                names.add(before, op.stamp.dot);
                 op.stamp.source = state.source;
                 rename(&mut op, &names, &counted, &mut totals);
                 chain = chain.extend(&op);
-                renumbered.push((op, chain));
+                renumbered.push((before.seq, op, chain));
             }
+            store.renumber(&renumbered)?;
         }
         let durable = Seq(0);
         *state.stream_mut(stream_id) = super::StreamState {
@@ -136,17 +150,41 @@ pub fn adopt_origin<S: Store>(store: &mut S, origin: Origin) -> Result<(), S::Er
         state.former.push(Former { origin: old, bounds });
     }
     store.set_state(&state)?;
-    store.replace_tail(&renumbered)?;
     for (key, counted) in bases {
-        let held = store.held(&key)?.filter(|held| state.recovers.is_some() && held.confirmed.is_some());
+        let held = store.held(&key)?.filter(|held| held.confirmed.is_some());
         if let Some(Held { confirmed: Some(mut confirmed), visible, is_pending, leaving }) = held {
             take_back(&mut confirmed, old, &acked, &counted);
             let confirmed = Some(confirmed).filter(|confirmed| !confirmed.cells.is_empty());
             store.keep(&key, &Held { confirmed, visible, is_pending, leaving })?;
         }
-        refresh(store, &key, &rules)?;
     }
-    Ok(())
+    Stream::ALL.into_iter().try_for_each(|of| refresh_all(store, of, Seq(0), state.stream(of).last))
+}
+
+/// What renumbered ops are called now. One run is enough for all ops of a stream between which none is damaged.
+#[derive(Debug, Default)]
+struct Names(BTreeMap<Dot, (Dot, u64)>);
+
+impl Names {
+    /// The next op of its stream.
+    fn add(&mut self, before: Dot, now: Dot) {
+        match self.0.range_mut(..before).next_back() {
+            Some((first, (new, count))) if follows(*first, *count, before) && follows(*new, *count, now) => *count += 1,
+            _ => drop(self.0.insert(before, (now, 1))),
+        }
+    }
+
+    fn now(&self, before: Dot) -> Option<Dot> {
+        let (first, (now, count)) = self.0.range(..=before).next_back()?;
+        let nth = before.seq.0.checked_sub(first.seq.0).filter(|nth| nth < count)?;
+        let is_there = (first.origin, first.stream) == (before.origin, before.stream);
+        is_there.then_some(Dot { seq: Seq(now.seq.0 + nth), ..*now })
+    }
+}
+
+/// Whether `next` comes right after so many ops that begin with `first`.
+fn follows(first: Dot, count: u64, next: Dot) -> bool {
+    next == Dot { seq: Seq(first.seq.0.saturating_add(count)), ..first }
 }
 
 /// A record that was written before the gateway knew where it stands belongs to where it stands.
@@ -194,14 +232,9 @@ fn counted<S: Store>(store: &mut S, op: &Op, origin: Origin, acked: &[Seq]) -> R
 type Totals<K> = BTreeMap<K, (u64, u64)>;
 
 /// Moves what an op says in terms of its origin's own numbers over to the new origin.
-fn rename(
-    op: &mut Op,
-    names: &BTreeMap<Dot, Dot>,
-    counted: &Totals<FieldName>,
-    totals: &mut Totals<(RecordKey, FieldName)>,
-) {
+fn rename(op: &mut Op, names: &Names, counted: &Totals<FieldName>, totals: &mut Totals<(RecordKey, FieldName)>) {
     for (name, change) in &mut op.changes {
-        let Ok(()) = change.rename(|dot| Ok::<_, Infallible>(Some(names.get(&dot).copied().unwrap_or(dot))));
+        let Ok(()) = change.rename(|dot| Ok::<_, Infallible>(Some(names.now(dot).unwrap_or(dot))));
         if let Change::Count { plus, minus } = change {
             // Totals count from what the old origin had counted; the new one begins at nothing.
             let base = counted.get(name).copied().unwrap_or_default();
@@ -209,5 +242,26 @@ fn rename(
             *plus = plus.saturating_sub(known.0);
             *minus = minus.saturating_sub(known.1);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_renumbered_op_is_found_under_its_new_name_and_nothing_else_is() {
+        let before = |seq| Dot { origin: Origin(3), stream: Stream::Normal, seq: Seq(seq) };
+        let now = |seq| Dot { origin: Origin(9), stream: Stream::Normal, seq: Seq(seq) };
+        let mut names = Names::default();
+        // 7 is damaged.
+        for (seq, new) in [(5, 1), (6, 2), (8, 3), (9, 4)] {
+            names.add(before(seq), now(new));
+        }
+        let found: Vec<_> = (4..=10).map(|seq| names.now(before(seq)).map(|dot| dot.seq.0)).collect();
+        assert_eq!(found, [None, Some(1), Some(2), None, Some(3), Some(4), None]);
+        assert_eq!(names.0.len(), 2, "runs, not ops");
+        assert_eq!(names.now(Dot { stream: Stream::Bulk, ..before(5) }), None);
+        assert_eq!(names.now(Dot { origin: Origin(4), ..before(5) }), None);
     }
 }

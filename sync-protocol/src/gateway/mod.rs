@@ -307,8 +307,9 @@ pub trait Store {
     fn own_of(&mut self, key: &RecordKey) -> Result<Vec<Op>, Self::Error>;
     /// Notes what became of an own op.
     fn settle_fate(&mut self, dot: Dot, fate: &Fate) -> Result<(), Self::Error>;
-    /// Replaces all own ops after the acknowledged ones by these, with the chain after each; for a new origin.
-    fn replace_tail(&mut self, ops: &[(Op, Chain)]) -> Result<(), Self::Error>;
+    /// Puts these in the place of own ops of the present origin, each of which is named by its number; with the chain after each.
+    /// Their dots are those of the origin that the state will name once all parts are renumbered.
+    fn renumber(&mut self, ops: &[(Seq, Op, Chain)]) -> Result<(), Self::Error>;
     /// Replaces own ops by the same with other times. They have never left the box.
     fn restamp(&mut self, ops: &[Op]) -> Result<(), Self::Error>;
     /// The boots that are known, in order.

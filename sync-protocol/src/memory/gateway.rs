@@ -190,19 +190,10 @@ impl Store for MemoryGateway {
         Ok(())
     }
 
-    fn replace_tail(&mut self, ops: &[(Op, Chain)]) -> Result<(), MemoryError> {
-        // In each stream they come in the order of those that they replace.
-        let of = |own: &Own| own.op.stamp.dot.stream;
-        let mut moments: Vec<(Stream, Moment)> = Vec::new();
-        self.own.retain(|_, own| {
-            if own.fate.is_none() {
-                moments.push((of(own), own.moment));
-            }
-            own.fate.is_some()
-        });
-        for (op, chain) in ops {
-            let at = moments.iter().position(|(stream, _)| *stream == op.stamp.dot.stream);
-            let moment = at.map(|at| moments.remove(at).1).unwrap_or_default();
+    fn renumber(&mut self, ops: &[(Seq, Op, Chain)]) -> Result<(), MemoryError> {
+        for (before, op, chain) in ops {
+            let before = Dot { origin: self.state.origin, stream: op.stamp.dot.stream, seq: *before };
+            let moment = self.own.remove(&before).map(|own| own.moment).unwrap_or_default();
             let own = Own { op: op.clone(), moment, chain: *chain, fate: None, counted: BTreeMap::new() };
             self.own.insert(op.stamp.dot, own);
         }

@@ -1,6 +1,7 @@
 //! Cards that are copied, put back, moved or damaged.
 
 use serde_json::json;
+use sync_protocol::edit::render;
 use sync_protocol::gateway::{self, GatewayState, Store as _};
 use sync_protocol::id::{Scope, Source};
 use sync_protocol::identity::DeviceKey;
@@ -153,4 +154,39 @@ fn what_is_behind_a_lost_op_arrives_all_the_same() {
     assert_eq!(arrived, ["patient/p0", "patient/p1", "patient/p2", "patient/p4", "patient/p5"]);
     assert_ne!(w.gateways[0].state().unwrap().origin, dots[2].origin, "it goes on under another origin");
     assert_eq!(w.body(0, "patient/p1")["log"], json!(["n1"]), "what arrived before the gap is not there twice");
+}
+
+#[test]
+fn months_of_work_before_enrolment_go_on_as_they_were() {
+    let mut w = two();
+    w.gateways.push(MemoryGateway::default());
+    let rules = w.gateways[0].rules().unwrap();
+    w.gateways[2].set_rules(rules).unwrap();
+    let patients = ["patient/p1", "patient/p2", "patient/p3"];
+    // Many more than are renumbered at a time: later ones name earlier ones, and counts go on from them.
+    for n in 0..400 {
+        let key = patients[n % 3];
+        let allergies = json!(["latex", format!("a{}", n % 7)]);
+        match n < 3 {
+            true => drop(w.put(2, key, json!({"visits": 0, "allergies": allergies}))),
+            false => w.edit(2, key, json!({"visits": n / 3, "allergies": allergies, "phone": n.to_string()})),
+        };
+    }
+    let before = patients.map(|key| w.body(2, key));
+    let home = Scope::new("mw").unwrap();
+    let known = w.hub.enroll(vec![home], Source::CLINIC, DeviceKey([9; 32]));
+    let state = w.gateways[2].state().unwrap();
+    assert_eq!(state.unsent(), 400);
+    let state = GatewayState { device: known.device, key: known.key, scopes: known.scopes, ..state };
+    w.gateways[2].set_state(&state).unwrap();
+    gateway::adopt_origin(&mut w.gateways[2], known.origin).unwrap();
+    assert_eq!(patients.map(|key| w.body(2, key)), before);
+    assert_eq!(w.gateways[2].state().unwrap().unsent(), 400);
+    w.sync_all();
+    for (key, before) in patients.iter().zip(&before) {
+        let merged = render(&w.hub_record(key));
+        assert_eq!(merged["visits"], before["visits"]);
+        assert_eq!(merged["allergies"], before["allergies"]);
+        assert_eq!(w.body(2, key), merged);
+    }
 }

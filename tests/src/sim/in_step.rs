@@ -155,8 +155,8 @@ impl gateway::Store for OnCard<'_, '_> {
     fn settle_fate(&mut self, dot: Dot, fate: &Fate) -> Result<(), Error> {
         ask!(self, settle_fate(dot, fate))
     }
-    fn replace_tail(&mut self, ops: &[(Op, Chain)]) -> Result<(), Error> {
-        ask!(self, replace_tail(ops))
+    fn renumber(&mut self, ops: &[(Seq, Op, Chain)]) -> Result<(), Error> {
+        ask!(self, renumber(ops))
     }
     fn chain_at(&mut self, stream: Stream, seq: Seq) -> Result<Option<Short>, Error> {
         ask!(self, chain_at(stream, seq))

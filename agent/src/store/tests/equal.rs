@@ -106,8 +106,8 @@ impl gateway::Store for InStep<'_, '_> {
     fn settle_fate(&mut self, dot: Dot, fate: &Fate) -> Result<(), Error> {
         self.ask("settle_fate", |d| d.settle_fate(dot, fate), |m| m.settle_fate(dot, fate))
     }
-    fn replace_tail(&mut self, ops: &[(Op, Chain)]) -> Result<(), Error> {
-        self.ask("replace_tail", |d| d.replace_tail(ops), |m| m.replace_tail(ops))
+    fn renumber(&mut self, ops: &[(Seq, Op, Chain)]) -> Result<(), Error> {
+        self.ask("renumber", |d| d.renumber(ops), |m| m.renumber(ops))
     }
     fn restamp(&mut self, ops: &[Op]) -> Result<(), Error> {
         self.ask("restamp", |d| d.restamp(ops), |m| m.restamp(ops))
