@@ -62,7 +62,7 @@ impl Inline {
         let mut written = None;
         let (reply, mut answer) = oneshot::channel::<Result<(), E>>();
         let f = |tx: &mut Tx<'_>| f(tx).map(|value| written = Some(value));
-        match self.writer.add(&mut group, Box::new(Work { f, reply, permit: None })) {
+        match self.writer.add(&mut group, Box::new(Work { f, reply, permit: None, is_large: false }), false) {
             Ok(()) => self.group = Some(group),
             // The callers are told; here they are those who ask whether the group is still under way.
             Err(error) => drop(self.writer.end_group(group, Some(error))),

@@ -202,9 +202,31 @@ impl Store {
         T: Send + 'static,
         E: Failure + Send + 'static,
     {
+        self.queue(f, false).await
+    }
+
+    /// [`Store::write`] for what changes as much as there is of something: it takes no more memory for that.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub async fn write_large<T, E, F>(&self, f: F) -> Result<T, E>
+    where
+        F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: Failure + Send + 'static,
+    {
+        self.queue(f, true).await
+    }
+
+    async fn queue<T, E, F>(&self, f: F, is_large: bool) -> Result<T, E>
+    where
+        F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: Failure + Send + 'static,
+    {
         let permit = Arc::clone(&self.inner.room).acquire_owned().await.map_err(|_| Error::Closed)?;
         let (reply, answer) = oneshot::channel();
-        self.send(Box::new(Work { f, reply, permit: Some(permit) }))?;
+        self.send(Box::new(Work { f, reply, permit: Some(permit), is_large }))?;
         answer.await.unwrap_or_else(|_| Err(Error::Closed.into()))
     }
 
@@ -219,7 +241,7 @@ impl Store {
         E: Failure + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        self.send(Box::new(Work { f, reply, permit: None }))?;
+        self.send(Box::new(Work { f, reply, permit: None, is_large: false }))?;
         answer.blocking_recv().unwrap_or_else(|_| Err(Error::Closed.into()))
     }
 

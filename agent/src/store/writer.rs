@@ -3,6 +3,11 @@
 //! A commit costs a sync of the card, 4 ms and more, whatever is in it. So the thread takes everything that waits, runs each
 //! closure under a savepoint, commits once and answers all. If several came last time, it waits up to a millisecond for
 //! as many again; a lone client never waits.
+//!
+//! For a savepoint SQLite keeps every page as it was before it, in memory, because no temporary file may hold what is
+//! encrypted elsewhere. So a closure that is alone has none, and one that changes as much as there is of something, such as
+//! the names of all that is unsent, is always alone: then what is too much for the cache goes to the log, and the box needs no
+//! more memory for it.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -45,6 +50,8 @@ impl Failure for Refusal<Error> {
 pub(super) trait Job: Send {
     /// Runs it.
     fn run(self: Box<Self>, tx: &mut Tx<'_>) -> Outcome;
+    /// Whether it may change so much that it has to have a transaction to itself.
+    fn is_large(&self) -> bool;
     /// Answers it without running it.
     fn refuse(self: Box<Self>, error: Error);
 }
@@ -65,6 +72,8 @@ pub(super) struct Work<F, T, E> {
     pub(super) reply: oneshot::Sender<Result<T, E>>,
     /// Its place in the queue, free again when it was answered.
     pub(super) permit: Option<OwnedSemaphorePermit>,
+    /// It changes as much as there is of something, and not one record or a frame of them.
+    pub(super) is_large: bool,
 }
 
 impl<F, T, E> Job for Work<F, T, E>
@@ -74,7 +83,7 @@ where
     E: Failure + Send + 'static,
 {
     fn run(self: Box<Self>, tx: &mut Tx<'_>) -> Outcome {
-        let Work { f, reply, permit } = *self;
+        let Work { f, reply, permit, .. } = *self;
         let result = f(tx);
         let is_kept = result.is_ok();
         let is_disk_full = result.as_ref().is_err_and(Failure::is_disk_full);
@@ -87,6 +96,10 @@ where
             });
         };
         Outcome { is_kept, is_disk_full, answer: Box::new(answer) }
+    }
+
+    fn is_large(&self) -> bool {
+        self.is_large
     }
 
     fn refuse(self: Box<Self>, error: Error) {
@@ -217,10 +230,12 @@ impl Writer {
                 return;
             }
         };
+        let is_large = |job: Option<&Box<dyn Job>>| job.is_some_and(|job| job.is_large());
+        let is_alone = jobs.len() == 1 || is_large(jobs.front());
         let mut failure = None;
         while let Some(job) = jobs.pop_front() {
-            failure = self.add(&mut group, job).err();
-            if failure.is_some() {
+            failure = self.add(&mut group, job, is_alone).err();
+            if failure.is_some() || is_alone || is_large(jobs.front()) {
                 break;
             }
         }
@@ -240,10 +255,10 @@ impl Writer {
     }
 
     /// Runs one closure in the transaction of a group. An error if the transaction is lost; then the group is to be ended
-    /// with it.
-    pub(super) fn add(&self, group: &mut Group, job: Box<dyn Job + '_>) -> Result<(), Error> {
+    /// with it. Nothing else may come into the transaction of one that `is_alone`.
+    pub(super) fn add(&self, group: &mut Group, job: Box<dyn Job + '_>, is_alone: bool) -> Result<(), Error> {
         let mut failure = None;
-        match self.run_one(job, &mut group.cache) {
+        match self.run_one(job, &mut group.cache, is_alone) {
             Ok(Ran::Kept(answer)) => group.done.push(answer),
             Ok(Ran::Undone) => {}
             Ok(Ran::NoRoom) => group.is_full = true,
@@ -287,11 +302,12 @@ impl Writer {
         result
     }
 
-    /// Runs a closure under a savepoint. An error if the savepoint could not be handled, in which case the closure's caller
-    /// has been told so.
-    fn run_one(&self, job: Box<dyn Job + '_>, cache: &mut Cache) -> Result<Ran, Error> {
+    /// Runs a closure under a savepoint, unless it `is_alone`: then the end of the group undoes it. An error if the savepoint
+    /// could not be handled, in which case the closure's caller has been told so.
+    fn run_one(&self, job: Box<dyn Job + '_>, cache: &mut Cache, is_alone: bool) -> Result<Ran, Error> {
         let before = cache.clone();
-        if let Err(error) = self.sql("SAVEPOINT one") {
+        let savepoint = |sql: &str| if is_alone { Ok(()) } else { self.sql(sql) };
+        if let Err(error) = savepoint("SAVEPOINT one") {
             job.refuse(error.again());
             return Err(error);
         }
@@ -299,7 +315,7 @@ impl Writer {
         let Outcome { is_kept, mut is_disk_full, answer } = job.run(&mut tx);
         let flushed = if is_kept { tx.end() } else { Ok(()) };
         let failure = match (is_kept, flushed) {
-            (true, Ok(())) => match self.sql("RELEASE one") {
+            (true, Ok(())) => match savepoint("RELEASE one") {
                 Ok(()) => return Ok(Ran::Kept(answer)),
                 Err(error) => {
                     answer(Some(error.again()));
@@ -311,7 +327,7 @@ impl Writer {
         *cache = before;
         let undone = match self.db.is_autocommit() {
             true => Ok(()),
-            false => self.sql("ROLLBACK TO one").and_then(|()| self.sql("RELEASE one")),
+            false => savepoint("ROLLBACK TO one").and_then(|()| savepoint("RELEASE one")),
         };
         is_disk_full |= failure.as_ref().is_some_and(Failure::is_disk_full);
         if is_disk_full {

@@ -89,7 +89,7 @@ pub async fn enroll(
         Rules::parse(&granted.rules).map_err(|e| Error::Rejected(format!("its rules cannot be read here: {e}")))?;
     let (name, hub_url) = (granted.name.clone(), hub_url.trim_end_matches('/').to_owned());
     let enrolled_ms = clock.now().now_ms;
-    let write = store.write(move |tx| {
+    let write = store.write_large(move |tx| {
         tx.set_rules(Arc::new(rules))?;
         let mut state = tx.state()?;
         state.device = Device(granted.device);

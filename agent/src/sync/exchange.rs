@@ -223,7 +223,7 @@ impl Courier {
         // With what the end of the exchange writes anyway, so that it takes no sync of its own.
         let noted = if head.status == Status::Ok { report.not_noted() } else { Noted::default() };
         let now_ms = self.clock.now().now_ms;
-        let finish = self.store.write(move |tx| {
+        let finish = self.store.write_large(move |tx| {
             let agrees = gateway::finish(tx, &request, &head)?;
             if noted != Noted::default() {
                 note(tx, noted, now_ms)?;
@@ -265,7 +265,7 @@ impl Courier {
         let noted = Noted { exchanges: 1, bytes_up: report.bytes_up, bytes_down: report.bytes_down };
         let integrate = || {
             let (request, head) = (Arc::clone(request), Arc::clone(head));
-            self.store.write(move |tx| {
+            self.store.write_large(move |tx| {
                 tx.set_moment(now.at, now.now_ms);
                 // Before the answer is integrated: unsent ops get their times with it.
                 tx.set_boot_start(heard.boot, heard.start_ms)?;

@@ -102,3 +102,62 @@ fn waiting_readers_are_woken_by_a_commit() {
     clinic.put("Visit/v1", json!({"n": 1}));
     assert!(!feed.has_changed().unwrap());
 }
+
+#[test]
+fn a_write_that_fails_alone_leaves_nothing_behind() {
+    let mut clinic = Clinic::new();
+    clinic.put("Visit/v1", json!({"n": 1}));
+    let (before, commits) = (clinic.store.blocking_write(|tx| tx.state()).unwrap(), clinic.store.commits());
+    let wish = wish("Visit/v2", Intent::Put(object(json!({"n": 2}))), None, NOW_MS + 5_000);
+    let failed = clinic.store.blocking_write(|tx| -> Result<(), Refusal<Error>> {
+        gateway::capture(tx, wish)?;
+        Err(Error::Closed.into())
+    });
+    assert!(failed.is_err() && clinic.store.commits() == commits);
+    assert_eq!(clinic.store.blocking_write(|tx| tx.state()).unwrap(), before);
+    assert_eq!(clinic.sql::<i64>("SELECT count(*) FROM records"), 1);
+    clinic.put("Visit/v3", json!({"n": 3}));
+    assert_eq!(clinic.reopen().store.blocking_write(|tx| tx.state()).unwrap().unsent(), 2);
+}
+
+#[test]
+fn a_large_write_has_a_commit_to_itself() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let clinic = Clinic::new();
+    let ((gate, open), (begins, begun)) = (std::sync::mpsc::channel::<()>(), std::sync::mpsc::channel::<()>());
+    let store = clinic.store.clone();
+    let first = std::thread::spawn(move || {
+        store.blocking_write(move |tx| {
+            begins.send(()).unwrap();
+            // Until all others wait behind it.
+            let _ = open.recv();
+            tx.state()
+        })
+    });
+    begun.recv().unwrap();
+    let before = clinic.store.commits();
+    runtime.block_on(async {
+        let one = |n: i64, is_large: bool| {
+            let store = clinic.store.clone();
+            let wish = wish(&format!("Visit/v{n}"), Intent::Put(object(json!({"n": n}))), None, NOW_MS + n);
+            let write =
+                move |tx: &mut crate::store::Tx<'_>| -> Result<_, Refusal<Error>> { gateway::capture(tx, wish) };
+            async move {
+                match is_large {
+                    true => store.write_large(write).await.unwrap(),
+                    false => store.write(write).await.unwrap(),
+                };
+            }
+        };
+        let tasks = tokio::task::LocalSet::new();
+        for (n, is_large) in [(1, false), (2, false), (3, true), (4, false), (5, false)] {
+            tasks.spawn_local(one(n, is_large));
+        }
+        tasks.spawn_local(async move { gate.send(()).unwrap() });
+        tasks.await;
+    });
+    first.join().unwrap().unwrap();
+    // The first, the two before the large one, the large one, the two behind it.
+    assert_eq!(clinic.store.commits() - before, 4);
+    assert_eq!(clinic.sql::<i64>("SELECT count(*) FROM records"), 5);
+}
