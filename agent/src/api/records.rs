@@ -21,11 +21,13 @@ use super::view::{HistoryItem, HistoryPage, Page, described};
 use super::write::{Outcome, Receipt, Terms, Wish, perform};
 use crate::apps::Access;
 use crate::id::mint_id;
-use crate::store::{Answer, Filter, Query, Stored, Tx};
+use crate::store::{Answer, Filter, Query, Tx};
 
 /// Most records in one page of a list.
 pub(crate) const LIST_LIMIT_MAX: usize = 1_000;
 const LIST_LIMIT: usize = 100;
+/// A page of a list ends with the record that reaches this, bytes of JSON.
+pub(crate) const LIST_BYTES_MAX: usize = 1024 * 1024;
 /// How long an `Idempotency-Key` is remembered: longer than any outage of an app.
 const KEY_KEPT_MS: i64 = 30 * 24 * 3_600_000;
 const KEY_BYTES_MAX: usize = 255;
@@ -259,7 +261,7 @@ pub(crate) async fn history(
 /// Records of a type, by id. Every other parameter is a filter: `?village=Chingale`, `?address.city=Zomba`.
 #[utoipa::path(get, path = "/v1/records/{type}",
     params(("type" = String, Path),
-        ("limit" = Option<usize>, Query, description = "At most 1,000; 100 unless told"),
+        ("limit" = Option<usize>, Query, description = "At most 1,000; 100 unless told. A page of large records has fewer"),
         ("after" = Option<String>, Query, description = "The `next` of the page before")),
     responses((status = 200, body = Page), (status = 400, body = Problem)))]
 pub(crate) async fn list(
@@ -267,7 +269,7 @@ pub(crate) async fn list(
     caller: Caller,
     Path(name): Path<String>,
     QueryParams(params): QueryParams<Vec<(String, String)>>,
-) -> Result<Json<Page>, Problem> {
+) -> Result<Response, Problem> {
     let mut query = Query {
         record_type: caller.record_type(Access::Read, &name)?,
         filters: Vec::new(),
@@ -290,7 +292,6 @@ pub(crate) async fn list(
                 .push(Filter { path: path.split('.').map(str::to_owned).collect(), value: Value::String(value) }),
         }
     }
-    let limit = query.limit;
-    let stored: Vec<Stored> = app.store.read(move |reader| reader.list(&query)).await.map_err(Problem::from)?;
-    Ok(Json(Page::new(&stored, limit)))
+    let text = app.store.read(move |reader| Page::text(reader, &query)).await.map_err(Problem::from)?;
+    Ok(([(header::CONTENT_TYPE, JSON)], text).into_response())
 }

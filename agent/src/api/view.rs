@@ -1,5 +1,7 @@
 //! How records, their fields and their history look in JSON.
 
+use std::ops::ControlFlow;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -11,9 +13,11 @@ use sync_protocol::record::{Cell, Entry as RegisterEntry, Record, Stamp, State};
 use sync_protocol::rules::Rules;
 use utoipa::ToSchema;
 
-use crate::store::{Entry, Stored};
+use super::records::LIST_BYTES_MAX;
+use crate::error::Error;
+use crate::store::{Entry, Query, Reader, Stored};
 
-/// One page of a list.
+/// One page of a list. It is written as text, record by record: as values a page would take eight times the room.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Page {
     records: Vec<Listed>,
@@ -23,9 +27,26 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    pub(crate) fn new(stored: &[Stored], limit: usize) -> Self {
-        let next = stored.last().filter(|_| stored.len() == limit).map(|s| s.key.id.to_string());
-        Page { records: stored.iter().map(Listed::new).collect(), next }
+    /// The JSON of the page that answers a query: as many records as it asks for, or fewer if they are large.
+    pub(crate) fn text(reader: &Reader<'_>, query: &Query) -> Result<Vec<u8>, Error> {
+        let mut text = br#"{"records":["#.to_vec();
+        let (mut count, mut last) = (0, None);
+        reader.list_each(query, |stored| {
+            if count > 0 {
+                text.push(b',');
+            }
+            text.extend(serde_json::to_vec(&Listed::new(&stored)).unwrap_or_default());
+            count += 1;
+            let is_full = count == query.limit || text.len() >= LIST_BYTES_MAX;
+            last = is_full.then(|| stored.key.id.to_string());
+            if is_full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        text.push(b']');
+        if let Some(next) = last {
+            text.extend(format!(r#","next":{}"#, json!(next)).into_bytes());
+        }
+        text.push(b'}');
+        Ok(text)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Questions about records: what an app reads, and what it missed.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use rusqlite::types::Value as Column;
@@ -25,8 +26,8 @@ use super::row::{GONE, Row, etag_text, presence_of};
 use super::side;
 use crate::error::Error;
 
-/// Rows read at once while a list is filtered.
-const CHUNK: i64 = 256;
+/// Rows of a list that are read at once.
+const CHUNK: i64 = 64;
 
 /// A snapshot of the store. Inside of a [`super::Tx`] it shows what that has written so far.
 pub struct Reader<'a> {
@@ -63,10 +64,23 @@ impl<'a> Reader<'a> {
     /// What SQLite reports.
     pub fn list(&self, query: &Query) -> Result<Vec<Stored>, Error> {
         let mut found = Vec::new();
+        self.list_each(query, |stored| {
+            found.push(stored);
+            ControlFlow::Continue(())
+        })?;
+        Ok(found)
+    }
+
+    /// The same, each handed on as it is read, so that only one is in memory. Whoever takes them may have enough before `limit`.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub fn list_each(&self, query: &Query, mut take: impl FnMut(Stored) -> ControlFlow<()>) -> Result<(), Error> {
+        let mut found = 0;
         let mut after = query.after.as_ref().map_or(Column::Text(String::new()), id_value);
         let limit = query.limit;
         let chunk = if query.filters.is_empty() { (limit as i64).clamp(1, CHUNK) } else { CHUNK };
-        while found.len() < limit {
+        while found < limit {
             let rows = self.rows_after(&query.record_type, &after, chunk)?;
             if rows.is_empty() {
                 break;
@@ -76,13 +90,14 @@ impl<'a> Reader<'a> {
                 let Some(row) = row else { continue };
                 let key = RecordKey { record_type: query.record_type.clone(), id: RecordId::new(id)? };
                 let stored = self.stored(key, row)?.filter(|stored| matches(stored, &query.filters));
-                found.extend(stored);
-                if found.len() == limit {
-                    break;
+                let Some(stored) = stored else { continue };
+                found += 1;
+                if take(stored).is_break() || found == limit {
+                    return Ok(());
                 }
             }
         }
-        Ok(found)
+        Ok(())
     }
 
     fn rows_after(
