@@ -24,7 +24,9 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// Packs and unpacks frames. Holds the prepared dictionary, so make one and keep it.
 pub struct Packer {
-    encoder: Compressor<'static>,
+    level: i32,
+    /// Made when it is first needed: it takes 4 MB, and a gateway without news never packs.
+    encoder: Option<Compressor<'static>>,
     decoder: Decompressor<'static>,
     plain: Decompressor<'static>,
 }
@@ -45,7 +47,7 @@ pub enum Effort {
 }
 
 impl Packer {
-    /// Prepares the dictionary.
+    /// Prepares the dictionary for reading.
     ///
     /// # Errors
     /// What zstd reports if it cannot get memory.
@@ -55,7 +57,8 @@ impl Packer {
             Effort::Quick => 6,
         };
         Ok(Packer {
-            encoder: Compressor::with_dictionary(level, DICTIONARY_1)?,
+            level,
+            encoder: None,
             decoder: Decompressor::with_dictionary(DICTIONARY_1)?,
             plain: Decompressor::new()?,
         })
@@ -68,7 +71,7 @@ impl Packer {
     pub fn pack(&mut self, payload: &[u8]) -> io::Result<Vec<u8>> {
         let packed = match payload.len() < COMPRESS_BYTES_MIN {
             true => Vec::new(),
-            false => self.encoder.compress(payload)?,
+            false => self.encoder()?.compress(payload)?,
         };
         let (flag, body) = match packed.strip_prefix(&ZSTD_MAGIC) {
             Some(packed) if packed.len() < payload.len() => (FLAG_DICTIONARY_1, packed),
@@ -80,6 +83,13 @@ impl Packer {
         frame.extend_from_slice(&checksum(flag, body).to_le_bytes());
         frame.extend_from_slice(body);
         Ok(frame)
+    }
+
+    fn encoder(&mut self) -> io::Result<&mut Compressor<'static>> {
+        match &mut self.encoder {
+            Some(encoder) => Ok(encoder),
+            none => Ok(none.insert(Compressor::with_dictionary(self.level, DICTIONARY_1)?)),
+        }
     }
 
     /// Unpacks the inside of a frame, as [`split`] gave it.

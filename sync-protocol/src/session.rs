@@ -9,7 +9,8 @@ pub const EXCHANGE_SECONDS: u64 = 5;
 /// The first bytes over an unknown link.
 const BYTES_FIRST: u64 = 16 * 1024;
 const BYTES_MIN: u64 = 4 * 1024;
-const BYTES_MAX: u64 = 2 * 1024 * 1024;
+/// More would only take memory: what is packed stands there until it has been sent, and what is acknowledged is one transaction.
+const BYTES_MAX: u64 = 1024 * 1024;
 const BACKOFF_FIRST_MS: u64 = 2_000;
 const BACKOFF_MAX_MS: u64 = 15 * 60_000;
 /// A gateway that was shut out asks again, but rarely.

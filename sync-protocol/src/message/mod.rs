@@ -281,10 +281,12 @@ pub struct View {
 
 /// Puts a head and frames together.
 pub fn body(head: &[u8], frames: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
-    let mut body = Vec::with_capacity(head.len() + 2);
+    let frames: Vec<Vec<u8>> = frames.into_iter().collect();
+    let mut body = Vec::with_capacity(head.len() + 5 + frames.iter().map(Vec::len).sum::<usize>());
     write_varint(&mut body, head.len() as u64);
     body.extend_from_slice(head);
-    body.extend(frames.into_iter().flatten());
+    // Each frame goes when it is there, so that the box does not need room for all of them twice.
+    frames.into_iter().for_each(|frame| body.extend_from_slice(&frame));
     body
 }
 
