@@ -6,6 +6,8 @@ use mdns_sd::{ServiceDaemon, ServiceInfo};
 use super::Entrance;
 
 const SERVICE: &str = "_outpost._tcp.local.";
+/// How often the addresses of the box are looked at, seconds: each look wakes it, and an address seldom changes.
+const ADDRESSES_EVERY_SECONDS: u32 = 60;
 /// The version of what stands in the text record.
 const VERSION: &str = "1";
 
@@ -30,6 +32,7 @@ impl Announcement {
 fn announce(entrance: &Entrance) -> mdns_sd::Result<Announcement> {
     let daemon = ServiceDaemon::new()?;
     let announcement = Announcement(daemon.clone());
+    daemon.set_ip_check_interval(ADDRESSES_EVERY_SECONDS)?;
     daemon.register(service(entrance)?)?;
     Ok(announcement)
 }

@@ -32,8 +32,12 @@ use crate::store::{Enrolment, Store};
 
 /// Several writes in a moment go in one exchange.
 const NEWS_LINGER: Duration = Duration::from_millis(150);
-/// While the hub cannot be reached, the routes are looked at this often: a glance at a file.
+/// While the hub cannot be reached, the routes are looked at this often: a glance at a file. The longer the link is down, the
+/// rarer, because a box that runs on the sun should sleep.
 const LINK_GLANCE: Duration = Duration::from_secs(5);
+const LINK_GLANCE_MAX: Duration = Duration::from_secs(30);
+/// Glances in one wait, at least.
+const LINK_GLANCES: u32 = 30;
 /// Exchanges in one go, so that a loop between two programs that disagree ends.
 const ROUNDS_MAX: usize = 10_000;
 
@@ -222,7 +226,7 @@ async fn wait_for_reason(store: &Store, session: &Session, wait: Duration, left:
         }
         let before = link::routes();
         loop {
-            tokio::time::sleep(LINK_GLANCE).await;
+            tokio::time::sleep(glance_every(wait)).await;
             if link::has_new(&before, &link::routes()) {
                 return;
             }
@@ -235,9 +239,25 @@ async fn wait_for_reason(store: &Store, session: &Session, wait: Duration, left:
     }
 }
 
+/// How often the routes are looked at within a wait for the next attempt.
+fn glance_every(wait: Duration) -> Duration {
+    (wait / LINK_GLANCES).clamp(LINK_GLANCE, LINK_GLANCE_MAX)
+}
+
 fn jitter() -> u16 {
     let mut random = [0; 2];
     // Without randomness there is no jitter, and nothing worse.
     let _ = getrandom::fill(&mut random);
     u16::from_le_bytes(random)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_that_is_down_for_long_is_looked_at_rarely_and_one_that_went_just_now_often() {
+        let every: Vec<u64> = [2, 32, 300, 900, 100_000].map(|s| glance_every(Duration::from_secs(s)).as_secs()).into();
+        assert_eq!(every, [5, 5, 10, 30, 30]);
+    }
 }
