@@ -1,5 +1,7 @@
 //! What Linux knows of a process: memory, bytes written, processor time.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
@@ -11,10 +13,40 @@ fn number_after(text: &str, name: &str) -> Option<u64> {
     line.trim_start_matches(':').split_whitespace().next()?.parse().ok()
 }
 
+/// What a process has in memory, megabytes (10^6).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Memory {
+    /// All of it.
+    pub(crate) resident_mb: f64,
+    /// Without the pages of files, which the system can take back.
+    pub(crate) own_mb: f64,
+}
+
+/// The memory of a process.
+pub(crate) fn memory(pid: u32) -> Result<Memory> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).context("the status of a process")?;
+    let mb = |name: &str| {
+        Ok::<_, anyhow::Error>(number_after(&status, name).context(name.to_owned())? as f64 * 1_024.0 / 1e6)
+    };
+    Ok(Memory { resident_mb: mb("VmRSS")?, own_mb: mb("RssAnon")? })
+}
+
 /// Resident memory, megabytes (10^6).
 pub(crate) fn resident_mb(pid: u32) -> Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).context("the status of a process")?;
-    Ok(number_after(&status, "VmRSS").context("VmRSS")? as f64 * 1_024.0 / 1e6)
+    Ok(memory(pid)?.resident_mb)
+}
+
+/// How often each of its threads has gone to sleep, which is how often it woke.
+pub(crate) fn switches(pid: u32) -> Result<BTreeMap<u32, u64>> {
+    let mut counts = BTreeMap::new();
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task")).context("the threads of a process")? {
+        let thread = thread?;
+        // One that ended meanwhile has no count any more.
+        let Ok(status) = std::fs::read_to_string(thread.path().join("status")) else { continue };
+        let id = thread.file_name().to_string_lossy().parse()?;
+        counts.insert(id, number_after(&status, "voluntary_ctxt_switches").unwrap_or(0));
+    }
+    Ok(counts)
 }
 
 /// The most it ever had resident, megabytes.

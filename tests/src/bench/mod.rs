@@ -10,13 +10,18 @@ mod capture;
 mod card;
 mod client;
 mod disk;
+mod fill;
 mod hub;
+mod idle;
+mod instructions;
 mod machine;
 mod memory;
 mod push;
 mod raw;
 mod sample;
 mod sealed;
+mod size;
+mod start;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -31,13 +36,17 @@ const FOLDER: &str = "target/bench";
 const REPORT: &str = "target/bench.json";
 
 /// The parts that can be run alone, by name.
-const PARTS: [(&str, Part); 7] = [
+const PARTS: [(&str, Part); 11] = [
     ("capture", capture::run),
     ("disk", disk::run),
     ("card", card::run),
     ("apply", apply::run),
     ("hub", hub::run),
+    ("size", size::run),
     ("memory", memory::run),
+    ("start", start::run),
+    ("idle", idle::run),
+    ("instructions", instructions::run),
     ("sealed", sealed::run),
 ];
 

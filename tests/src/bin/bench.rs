@@ -9,7 +9,7 @@ fn main() -> Result<()> {
         return Ok(bench::serve_bare()?);
     }
     if let Some(unknown) = flags.iter().find(|flag| *flag != "--long") {
-        anyhow::bail!("no flag {unknown}: tests/bench [--long] [capture] [disk] [apply] [hub] [memory] [sealed]");
+        anyhow::bail!("no flag {unknown}: tests/bench [--long] [part ...]");
     }
     bench::run(!flags.is_empty(), &parts)
 }
