@@ -17,7 +17,7 @@ use sync_protocol::error::DecodeError;
 use sync_protocol::frame::{Effort, Packer, split};
 use sync_protocol::id::{Author, Device, Dot, Epoch, FieldName, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream};
 use sync_protocol::message::{
-    About, Ack, AckRange, Bound, Condition, Plea, Request, Rescue, Rescued, Reserve, Response, Slice, Status,
+    About, Ack, AckRange, Bound, Condition, Gap, Plea, Request, Rescue, Rescued, Reserve, Response, Slice, Status,
     StreamHead, View, body, split_head,
 };
 use sync_protocol::payload::{News, Notice, Payload, Reach, Row, Rows};
@@ -206,6 +206,7 @@ fn idle() -> Request {
         asks: false,
         rescue: None,
         condition: None,
+        gaps: Vec::new(),
         slice: None,
     }
 }
@@ -218,6 +219,7 @@ fn symbols() -> Vec<u8> {
 fn requests() -> Vec<(&'static str, Request)> {
     let stream = |stream, last, age_seconds| StreamHead { stream, acked: Seq(20), chain: [0xc0; 8], last, age_seconds };
     let bound = Bound { stream: Stream::Normal, upto: Seq(25), common: HubSeq(39_000) };
+    let gap = Gap { stream: Stream::Normal, upto: Seq(22), chain: Chain([0xc3; 32]) };
     let about = About {
         version: "0.1.0".to_owned(),
         disk_free: 12_000_000_000,
@@ -253,6 +255,7 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("request-rescue", Request { rescue: Some(Rescue::Apart), ..idle() }),
         ("request-about", Request { about: Some(about), ..idle() }),
         ("request-condition", Request { condition: Some(condition), ..idle() }),
+        ("request-gaps", Request { bounds: vec![bound], gaps: vec![gap], ..idle() }),
     ]
 }
 
@@ -298,6 +301,7 @@ fn responses() -> Vec<(&'static str, Response)> {
         ("response-want", Response { want: vec![1, 0x0123_4567_89ab_cdef], symbols: Some(208), more: true, ..ok() }),
         ("response-rescued", Response { rescued: Some(rescued), ..ok() }),
         ("response-symbols", Response { symbols: Some(832), ..ok() }),
+        ("response-gaps", Response { turn: Some(301), takes_gaps: true, ..ok() }),
         ("response-slice", Response { symbols: Some(208), slice: Slice::new(64, 6), more: true, ..ok() }),
     ]
 }

@@ -6,8 +6,8 @@ use super::{GatewayState, Store};
 use crate::difference::{Encoder, pack};
 use crate::frame::Packer;
 use crate::id::{Seq, Stream};
-use crate::limits::{FRAME_BYTES_MAX, FRAME_BYTES_TARGET, FRAME_ITEMS_MAX, FRAME_UNPACKED_BYTES_LIMIT};
-use crate::message::{About, Request, Slice, StreamHead};
+use crate::limits::{FRAME_BYTES_MAX, FRAME_BYTES_TARGET, FRAME_ITEMS_MAX, FRAME_UNPACKED_BYTES_LIMIT, GAPS_MAX};
+use crate::message::{About, Gap, Request, Slice, StreamHead};
 use crate::payload::{Payload, Reach, Row, Rows};
 use crate::record::Op;
 
@@ -72,7 +72,7 @@ where
     };
     // Before it sends more it has to hear what arrived, or what time it is, or to show what the hub asked for.
     let sends_nothing = state.unsure || state.awaits_time || !state.wanted.is_empty();
-    let head = Request {
+    let mut head = Request {
         device: state.device,
         origin: state.origin,
         turn: state.turn,
@@ -97,11 +97,12 @@ where
         asks: sends_nothing,
         rescue: None,
         condition: store.condition(!state.told)?,
+        gaps: Vec::new(),
         slice: state.recovers.map(|_| slice),
     };
     let (mut frames, mut ops) = (Vec::new(), 0);
     if !sends_nothing {
-        push_frames(store, packer, &mut state, up_bytes, &mut frames, &mut ops)?;
+        push_frames(store, packer, &mut state, up_bytes, &mut frames, &mut ops, &mut head.gaps)?;
         if ops > 0 {
             store.set_state(&state)?;
         }
@@ -117,6 +118,7 @@ fn push_frames<S: Store>(
     up_bytes: usize,
     frames: &mut Vec<Vec<u8>>,
     ops: &mut usize,
+    gaps: &mut Vec<Gap>,
 ) -> Result<(), S::Error>
 where
     S::Error: From<io::Error>,
@@ -134,8 +136,13 @@ where
             let first = tail.first().map_or(0, |op| op.stamp.dot.seq.0);
             let contiguous = tail.iter().zip(first..).take_while(|(op, seq)| op.stamp.dot.seq.0 == *seq).count();
             tail.truncate(contiguous);
-            if tail.is_empty() {
+            if tail.is_empty() || gaps.len() >= GAPS_MAX {
                 break;
+            }
+            if first > after.next().0 {
+                // What was forgotten on purpose is no loss; the hub goes on behind it.
+                let (upto, chain) = (Seq(first - 1), store.chain_before(stream, Seq(first))?);
+                gaps.extend(chain.map(|chain| Gap { stream, upto, chain }));
             }
             let (frame, taken) = cut(packer, &tail, guess)?;
             guess = next_guess(taken, frame.len());

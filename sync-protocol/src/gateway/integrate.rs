@@ -95,6 +95,9 @@ fn take_head<S: Store>(store: &mut S, request: &Request, response: &Response) ->
     if request.about.is_some() {
         state.told = true;
     }
+    if response.takes_gaps {
+        store.gaps_are_taken()?;
+    }
     if let Some(condition) = request.condition {
         store.condition_told(condition)?;
     }

@@ -16,6 +16,7 @@ mod integrate;
 mod reopened;
 pub mod rescue;
 mod restamp;
+pub mod retention;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -318,6 +319,16 @@ pub trait Store {
     fn moments(&mut self, stream: Stream, after: Seq) -> Result<BTreeMap<Seq, Moment>, Self::Error>;
     /// Short chain after an own op; `None` if it is not known any more.
     fn chain_at(&mut self, stream: Stream, seq: Seq) -> Result<Option<Short>, Self::Error>;
+    /// The whole chain before an own op, if the ops right before it were forgotten ([`retention`]). A store that forgets none
+    /// knows of none.
+    fn chain_before(&mut self, stream: Stream, seq: Seq) -> Result<Option<Chain>, Self::Error> {
+        let _ = (stream, seq);
+        Ok(None)
+    }
+    /// The hub takes a stream over ops that were forgotten.
+    fn gaps_are_taken(&mut self) -> Result<(), Self::Error> {
+        Ok(())
+    }
     /// When the first own op after `after` was captured, milliseconds since 1970.
     fn oldest_ms(&mut self, stream: Stream, after: Seq) -> Result<Option<i64>, Self::Error>;
     /// Sum of the digest items of all confirmed records in these scopes that are not leaving.

@@ -12,7 +12,7 @@ use super::{Arrived, Gateway, Mark, Snapshot, Store};
 use crate::digest::op_hash;
 use crate::gateway::bounded;
 use crate::id::{Dot, HubSeq, Origin, RecordKey, Seq, Stream};
-use crate::message::{Ack, Request, Response, Short, Status, StreamHead};
+use crate::message::{Ack, Gap, Request, Response, Short, Status, StreamHead};
 use crate::record::Op;
 
 /// An exchange under way.
@@ -264,6 +264,16 @@ pub(super) fn ack<S: Snapshot>(
     Ok(Ack { stream, acked, chain, durable: mark.durable.min(acked), ranges })
 }
 
+/// The ops before this one and after `acked` that its gateway has forgotten, if they were written in an epoch that is gone. What
+/// this hub never had and nobody has lost is not left out.
+fn gap_before(with: &Conversation, dot: Dot, acked: Seq) -> Option<Gap> {
+    let bounds = with.request.bounds.iter().filter(|bound| bound.stream == dot.stream);
+    let upto = bounds.map(|bound| bound.upto).max()?;
+    let fits =
+        |gap: &&Gap| gap.stream == dot.stream && gap.upto.next() == dot.seq && acked < gap.upto && dot.seq <= upto;
+    with.request.gaps.iter().find(fits).copied()
+}
+
 /// Up to where a stream is the same at both ends.
 pub(super) fn agreed_upto(with: &Conversation, stream: Stream, acked: Seq) -> Seq {
     with.agreed.get(&stream).copied().unwrap_or(acked)
@@ -273,7 +283,8 @@ pub(super) fn agreed_upto(with: &Conversation, stream: Stream, acked: Seq) -> Se
 ///
 /// An op that came before is compared by content; a difference means two gateways under one identity, and ends the stream
 /// ([`Conversation::forked`]). So does a gap: the gateway has an op no more that it once wrote, and what is behind the gap can
-/// only come under other numbers.
+/// only come under other numbers; unless the ops in it were forgotten because this hub had them safe, before it was put back
+/// ([`crate::message::Gap`]).
 ///
 /// # Errors
 /// What the store reports; the caller rolls back then.
@@ -295,12 +306,16 @@ pub fn receive<S: Store>(store: &mut S, with: &mut Conversation, ops: &[Op]) -> 
         }
         if dot.seq <= mark.acked {
             result.repeated += 1;
-            if store.op_hash(dot)?.is_some_and(|hash| hash != op_hash(op)) {
+            // Of what lies in a gap nobody knows whether it was the same, so it can only come under another number.
+            if store.op_hash(dot)?.is_none_or(|hash| hash != op_hash(op)) {
                 with.forked.insert(stream);
                 break;
             }
             agreed = agreed.max(dot.seq);
             continue;
+        }
+        if let Some(gap) = gap_before(with, dot, mark.acked).filter(|_| agreed == mark.acked) {
+            (mark.acked, mark.chain, agreed) = (gap.upto, gap.chain, gap.upto);
         }
         if dot.seq != mark.acked.next() || agreed != mark.acked {
             with.forked.insert(stream);

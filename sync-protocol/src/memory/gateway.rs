@@ -1,12 +1,13 @@
 //! A gateway's store in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::MemoryError;
 use crate::boot::{Boot, Moment};
 use crate::digest::{Chain, item};
 use crate::gateway::rescue::Old;
+use crate::gateway::retention::{Reach, is_spent};
 use crate::gateway::{Fate, GatewayState, Held, Store};
 use crate::id::{Dot, FieldName, Origin, RecordKey, Scope, Seq, Stream};
 use crate::merge::Superseded;
@@ -33,6 +34,8 @@ pub struct MemoryGateway {
     records: BTreeMap<RecordKey, Held>,
     own: BTreeMap<Dot, Own>,
     replaced: Vec<(RecordKey, Superseded)>,
+    /// Chains after own ops that were forgotten.
+    forgotten: BTreeMap<Dot, Chain>,
     pleas: Vec<Plea>,
     print: Short,
     boots: Vec<Boot>,
@@ -75,6 +78,32 @@ impl MemoryGateway {
         self.own.remove(&dot);
     }
 
+    /// Forgets what may be forgotten of its own ops; `reach` says how far. Gives how many.
+    pub fn compact(&mut self, reach: &Reach) -> usize {
+        let is_within = |dot: Dot| dot.origin == self.state.origin && Some(&dot.seq) < reach.own.get(lane(dot));
+        let mut spent: BTreeSet<Dot> = BTreeSet::new();
+        // The newest first: what contains a count stays.
+        for (dot, own) in self.own.iter().rev().filter(|(dot, _)| is_within(**dot)) {
+            let hseq = match &own.fate {
+                Some(Fate::Confirmed(hseq)) => *hseq,
+                _ => continue,
+            };
+            let later =
+                self.own.values().filter(|later| later.op.key == own.op.key && !spent.contains(&later.op.stamp.dot));
+            let later: Vec<Op> = later.map(|own| own.op.clone()).collect();
+            let held = self.records.get(&own.op.key);
+            if held.is_some_and(|held| is_spent(&own.op, hseq, held, &later)) {
+                spent.insert(*dot);
+            }
+        }
+        for dot in &spent {
+            if let Some(own) = self.own.remove(dot) {
+                self.forgotten.insert(*dot, own.chain);
+            }
+        }
+        spent.len()
+    }
+
     /// Begins a boot, or learns more of one.
     pub fn set_boot(&mut self, boot: Boot) {
         self.boots.retain(|known| known.number != boot.number);
@@ -106,6 +135,10 @@ impl MemoryGateway {
     pub fn plead(&mut self, plea: Plea) {
         self.pleas.push(plea);
     }
+}
+
+fn lane(dot: Dot) -> usize {
+    usize::from(dot.stream.number())
 }
 
 fn in_scopes(scopes: &[Scope], held: &Held) -> bool {
@@ -222,6 +255,11 @@ impl Store for MemoryGateway {
     fn chain_at(&mut self, stream: Stream, seq: Seq) -> Result<Option<Short>, MemoryError> {
         let dot = Dot { origin: self.state.origin, stream, seq };
         Ok(self.own.get(&dot).map(|own| own.chain.short()))
+    }
+
+    fn chain_before(&mut self, stream: Stream, seq: Seq) -> Result<Option<Chain>, MemoryError> {
+        let before = Dot { origin: self.state.origin, stream, seq: Seq(seq.0.saturating_sub(1)) };
+        Ok(self.forgotten.get(&before).copied())
     }
 
     fn oldest_ms(&mut self, stream: Stream, after: Seq) -> Result<Option<i64>, MemoryError> {

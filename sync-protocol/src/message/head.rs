@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use super::condition::{decode_condition, encode_condition};
 use super::{
-    About, Ack, AckRange, Bound, PROTOCOL, Plea, Request, Rescue, Rescued, Response, Slice, Status, StreamHead, View,
+    About, Ack, AckRange, Bound, Gap, PROTOCOL, Plea, Request, Rescue, Rescued, Response, Slice, Status, StreamHead,
+    View,
 };
 use crate::cbor::{In, Out};
 use crate::codec::{decode_dot, encode_dot};
+use crate::digest::Chain;
 use crate::error::DecodeError;
 use crate::id::{Device, Epoch, HubSeq, Origin, Scope, Seq, Source, Stream};
-use crate::limits::{SCOPES_MAX, VERSION_CHARS_MAX};
+use crate::limits::{GAPS_MAX, SCOPES_MAX, VERSION_CHARS_MAX};
 
 /// The map at the end of a head, under construction: entries are counted, so that the absent ones cost nothing.
 struct Keys {
@@ -69,6 +71,7 @@ impl Request {
             asks: false,
             rescue: None,
             condition: None,
+            gaps: Vec::new(),
             slice: None,
         }
     }
@@ -117,6 +120,11 @@ impl Request {
         if let Some(condition) = &self.condition {
             encode_condition(keys.key(11), condition);
         }
+        keys.key_if(!self.gaps.is_empty(), 12, |out| {
+            out.list(self.gaps.iter(), |out, gap| {
+                out.array(3).uint(u64::from(gap.stream.number())).uint(gap.upto.0).bytes(&gap.chain.0);
+            });
+        });
         if let Some(slice) = self.slice {
             slice.encode(keys.key(13));
         }
@@ -173,6 +181,7 @@ impl Request {
                 9 => head.asks = input.bool()?,
                 10 => head.rescue = Some(Rescue::from_number(input.uint()?)?),
                 11 => head.condition = Some(decode_condition(&mut input)?),
+                12 => head.gaps = decode_gaps(&mut input)?,
                 13 => head.slice = Some(Slice::decode(&mut input)?),
                 _ => input.skip()?,
             }
@@ -186,6 +195,18 @@ fn decode_bound(input: &mut In<'_>) -> Result<Bound, DecodeError> {
     input.tuple(3)?;
     let (stream, upto) = (Stream::from_number(input.u8()?)?, Seq(input.uint()?));
     Ok(Bound { stream, upto, common: HubSeq(input.uint()?) })
+}
+
+fn decode_gaps(input: &mut In<'_>) -> Result<Vec<Gap>, DecodeError> {
+    let gaps = input.list(|input| {
+        input.tuple(3)?;
+        let (stream, upto) = (Stream::from_number(input.u8()?)?, Seq(input.uint()?));
+        Ok(Gap { stream, upto, chain: Chain(exactly(input)?) })
+    })?;
+    match gaps.len() <= GAPS_MAX {
+        true => Ok(gaps),
+        false => Err(DecodeError::Shape("too many gaps")),
+    }
 }
 
 fn exactly<const LEN: usize>(input: &mut In<'_>) -> Result<[u8; LEN], DecodeError> {
@@ -322,6 +343,7 @@ impl Response {
         if let Some(rescued) = &self.rescued {
             encode_rescued(keys.key(12), rescued);
         }
+        keys.key_if(self.takes_gaps, 13, |out| out.bool(true).done());
         if let Some(slice) = self.slice {
             slice.encode(keys.key(14));
         }
@@ -360,6 +382,7 @@ impl Response {
                 10 => head.device = Some(Device(input.u32()?)),
                 11 => head.want = input.list(|input| exactly(input).map(u64::from_le_bytes))?,
                 12 => head.rescued = Some(decode_rescued(&mut input)?),
+                13 => head.takes_gaps = input.bool()?,
                 14 => head.slice = Some(Slice::decode(&mut input)?),
                 _ => input.skip()?,
             }

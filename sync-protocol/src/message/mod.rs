@@ -74,8 +74,22 @@ pub struct Request {
     pub rescue: Option<Rescue>,
     /// Key 11: how its box is; sent with `about`, and when it changed.
     pub condition: Option<Condition>,
+    /// Key 12: where ops are missing in the frames because they were forgotten ([`crate::gateway::retention`]).
+    pub gaps: Vec<Gap>,
     /// Key 13: of which items the symbols are; sent while it recovers.
     pub slice: Option<Slice>,
+}
+
+/// Ops that a gateway sent once, that were safe at the hub for long, and of which nothing stood any more: it has forgotten them,
+/// and the hub was put back to before it had them. The stream goes on behind them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    /// The stream.
+    pub stream: Stream,
+    /// The last of these ops.
+    pub upto: Seq,
+    /// Chain there, whole.
+    pub chain: Chain,
 }
 
 /// How the ops of a rescue are to be taken.
@@ -208,6 +222,8 @@ pub struct Response {
     pub want: Vec<u64>,
     /// Key 12: what became of the ops of a rescue; only in the answer to one.
     pub rescued: Option<Rescued>,
+    /// Key 13: this hub reads key 12 of a request; said to who says something about itself. Absent is false.
+    pub takes_gaps: bool,
     /// Key 14: of which items the next symbols shall be; absent keeps the present ones.
     pub slice: Option<Slice>,
 }
@@ -324,6 +340,7 @@ impl Response {
             device: None,
             want: Vec::new(),
             rescued: None,
+            takes_gaps: false,
             slice: None,
         }
     }

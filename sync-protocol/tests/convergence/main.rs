@@ -7,6 +7,7 @@ mod histories;
 mod identity;
 mod recovery;
 mod rescue;
+mod retention;
 mod revoked;
 mod times;
 mod world;
