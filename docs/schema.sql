@@ -93,7 +93,7 @@ CREATE INDEX records_open ON records (type, id) WHERE conflicts > 0 OR presence 
 -- Own ops, the tail of which is the outbox, and what changes from the hub replaced. The entries of a record are a list.
 CREATE TABLE history (
   number INTEGER PRIMARY KEY, -- (incarnation * 4 + lane) * 2^36 + sequence number; lanes 0 to 2 are the streams, 3 is changes from the hub
-  older INTEGER NOT NULL, -- the entry before it of the same record; 0 if it is the first
+  older INTEGER NOT NULL, -- the entry before it of the same record; 0 if it is the first; negative if entries between the two were forgotten, or all before it
   fate INTEGER NOT NULL, -- 0 pending, 1 confirmed, 2 parked in quarantine, 3 discarded, 4 a change from the hub
   hseq INTEGER NOT NULL, -- the hub's number of an own op; 0 if it has none
   noted_ms INTEGER NOT NULL, -- when a change from the hub came; 0 for an own op, which says it itself
@@ -206,3 +206,29 @@ CREATE TABLE apps (
   expires_ms INTEGER NOT NULL, -- when that ends; 0 until the time is known
   used_ms INTEGER NOT NULL -- when it was last here, to the day; 0 if never
 ) STRICT, WITHOUT ROWID;
+
+-- What was safe on a day, by the hub's time; older history goes by that. Those that are older than is needed are removed.
+CREATE TABLE milestones (
+  at_ms INTEGER PRIMARY KEY, -- when
+  epoch INTEGER NOT NULL, -- the hub's lineage then
+  origin INTEGER NOT NULL, -- the incarnation then
+  urgent INTEGER NOT NULL, -- in stream 0 this op and all before it survived the loss of the hub
+  normal INTEGER NOT NULL, -- in stream 1
+  bulk INTEGER NOT NULL, -- in stream 2
+  changes INTEGER NOT NULL -- the last change from the hub: sequence number in lane 3
+) STRICT;
+
+-- Where own ops were forgotten, for a hub that is put back.
+CREATE TABLE gaps (
+  number INTEGER PRIMARY KEY, -- `history.number` of the op that follows on forgotten ones
+  chain BLOB NOT NULL -- chain before it, 32 bytes
+) STRICT;
+
+-- How forgetting goes.
+CREATE TABLE retention (
+  one INTEGER PRIMARY KEY CHECK (one = 1), -- there is one row
+  takes_gaps INTEGER NOT NULL, -- the hub takes a stream over forgotten ops; without that nothing is forgotten
+  passed_ms INTEGER NOT NULL, -- when the history was last gone through to its end; 0 if never
+  ops INTEGER NOT NULL, -- own ops forgotten in all
+  changes INTEGER NOT NULL -- changes from the hub forgotten in all
+) STRICT;

@@ -17,6 +17,10 @@ pub const SAMPLE: &str = include_str!("config.toml");
 const FILE_NAME: &str = "outpost.toml";
 /// Longest life of a token, days.
 pub const TOKEN_DAYS_MAX: u32 = 3_650;
+/// Shortest and longest time that history is kept, days. A hub is not put back to a backup that is older than the shortest.
+pub const HISTORY_DAYS_MIN: u32 = 90;
+/// See [`HISTORY_DAYS_MIN`].
+pub const HISTORY_DAYS_MAX: u32 = 36_500;
 
 /// The configuration in force.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -34,6 +38,8 @@ pub struct Config {
     pub log_level: LogLevel,
     /// Copies of the database on a second medium.
     pub backup: BackupConfig,
+    /// How long history is kept that nobody needs any more.
+    pub retention: RetentionConfig,
     /// Encryption of the database.
     pub encryption: EncryptionConfig,
 }
@@ -147,6 +153,27 @@ impl BackupConfig {
     }
 }
 
+/// How long history is kept that nobody needs any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetentionConfig {
+    /// Days that it has been safe at the hub; 0 keeps it for ever, else [`HISTORY_DAYS_MIN`] to [`HISTORY_DAYS_MAX`].
+    pub history_days: u32,
+}
+
+impl Default for RetentionConfig {
+    fn default() -> Self {
+        RetentionConfig { history_days: 730 }
+    }
+}
+
+impl RetentionConfig {
+    /// How long it is kept, milliseconds; `None` for ever.
+    pub fn age_ms(&self) -> Option<i64> {
+        (self.history_days > 0).then(|| i64::from(self.history_days) * 24 * 3_600 * 1_000)
+    }
+}
+
 /// How much is written to the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -172,6 +199,7 @@ impl Default for Config {
             disk_reserve_megabytes: 64,
             log_level: LogLevel::Info,
             backup: BackupConfig::default(),
+            retention: RetentionConfig::default(),
             encryption: EncryptionConfig::default(),
         }
     }
@@ -192,6 +220,12 @@ impl Config {
         }
         if !(1..=8_760).contains(&config.backup.interval_hours) {
             return Err(Error::Config("backup.interval_hours must be from 1 to 8760".to_owned()));
+        }
+        let days = config.retention.history_days;
+        if days != 0 && !(HISTORY_DAYS_MIN..=HISTORY_DAYS_MAX).contains(&days) {
+            return Err(Error::Config(format!(
+                "retention.history_days must be 0, to keep everything, or from {HISTORY_DAYS_MIN} to {HISTORY_DAYS_MAX}"
+            )));
         }
         let has_file = !config.encryption.key_file.as_os_str().is_empty();
         if has_file != (config.encryption.key == KeySource::File) {
@@ -307,6 +341,8 @@ mod tests {
             ("[encryption]\nkey_file = \"/media/key\"", "encryption.key_file"),
             ("[backup]\nkeep = 0", "backup.keep"),
             ("[backup]\ninterval_hours = 0", "backup.interval_hours"),
+            ("[retention]\nhistory_days = 89", "retention.history_days"),
+            ("[retention]\nhistory_days = 36501", "retention.history_days"),
             ("[network]\ntoken_days = 0", "network.token_days"),
             ("[network]\nname = \"a b\"", "network.name"),
             ("[network]\nname = \"10.0.0.1:8471\"", "network.name"),

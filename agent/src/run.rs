@@ -67,7 +67,8 @@ impl Gateway {
         let (handle, mut sync) = sync_loop(store.clone(), clock.clone(), config.sync_interval());
         sync.keep_at_hub(config.encryption.escrow);
         let disk = Disk::new(data_dir, config.disk_reserve_bytes());
-        let caretaker = Caretaker::new(store.clone(), handle.clone(), clock.clone(), config.backup.clone());
+        let caretaker = Caretaker::new(store.clone(), handle.clone(), clock.clone(), config.backup.clone())
+            .forgetting(config.retention);
         let door = door(&store);
         let app = App { store, clock, disk, sync: handle, door, entrance: None };
         Ok(Gateway { app, sync, caretaker, network: None })

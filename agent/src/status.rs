@@ -71,6 +71,12 @@ pub struct Status {
     pub rules_version: u32,
     /// Size of the database.
     pub database_bytes: u64,
+    /// What of that is free for what comes next.
+    pub database_reusable_bytes: u64,
+    /// Entries of the history that were forgotten in all, because the hub has them safe and nothing of them stands any more.
+    pub forgotten_entries: u64,
+    /// When the history was last gone through for that, milliseconds since 1970.
+    pub last_forgotten_ms: Option<i64>,
     /// Free space on the card.
     pub disk_free_bytes: Option<u64>,
     /// Nothing new is taken, because the card is nearly full.
@@ -138,6 +144,9 @@ impl Status {
             repairs: facts.state.repairs,
             rules_version: facts.rules_version,
             database_bytes: facts.database_bytes,
+            database_reusable_bytes: facts.reusable_bytes,
+            forgotten_entries: facts.retention.ops + facts.retention.changes,
+            last_forgotten_ms: Some(facts.retention.passed_ms).filter(|ms| *ms != 0),
             disk_free_bytes: disk.free_bytes(),
             disk_nearly_full: disk.is_nearly_full() || facts.is_full,
             board: board::here(),
@@ -227,6 +236,15 @@ impl Status {
         }
         let free = self.disk_free_bytes.map_or("unknown".to_owned(), bytes);
         let _ = writeln!(out, "database   {}, {free} free", bytes(self.database_bytes));
+        if let Some(passed_ms) = self.last_forgotten_ms.filter(|_| self.forgotten_entries > 0) {
+            let _ = writeln!(
+                out,
+                "history    {} old entries forgotten, last {}; {} of the database to be used again",
+                self.forgotten_entries,
+                ago(passed_ms),
+                bytes(self.database_reusable_bytes)
+            );
+        }
         if let Some(print) = &self.box_print {
             let _ = writeln!(out, "box        {print}");
         }

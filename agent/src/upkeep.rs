@@ -1,5 +1,5 @@
 //! Looking after the database beside serving: SQLite's own check at every start, a scrub of every row once a month, mending what
-//! was met damaged, and copies on a second medium.
+//! was met damaged, copies on a second medium, and forgetting old history.
 //!
 //! Nobody waits for it: what takes long runs on a thread for blocking work, on a connection of its own, and ends when the
 //! program stops. What it finds is kept in the database, for status and doctor.
@@ -11,9 +11,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
-use crate::config::BackupConfig;
+use crate::config::{BackupConfig, RetentionConfig};
 use crate::error::Error;
-use crate::store::{BackupOutcome, Medium, ScanAt, Store, Upkeep, Verdict};
+use crate::store::{BackupOutcome, Forgotten, Medium, PassAt, ScanAt, Store, Upkeep, Verdict};
 use crate::sync::SyncHandle;
 
 /// How often every row is read again.
@@ -21,6 +21,8 @@ const SCRUB_EVERY: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// Rows that are read at once, and the pause after them: 100,000 records take some minutes, and nobody notices.
 const SCRUB_ROWS: usize = 256;
 const SCRUB_PAUSE: Duration = Duration::from_millis(200);
+/// How often the history is gone through for what may be forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// How often it is looked what is due.
 const LOOK_EVERY: Duration = Duration::from_secs(600);
 /// Damage seldom comes alone: what is met in a moment is mended together.
@@ -33,6 +35,7 @@ pub struct Caretaker {
     sync: SyncHandle,
     clock: Clock,
     backup: BackupConfig,
+    retention: RetentionConfig,
     /// Set when long work has to end.
     stop: Arc<AtomicBool>,
 }
@@ -49,7 +52,14 @@ pub enum Ending {
 impl Caretaker {
     /// A caretaker for an open store.
     pub fn new(store: Store, sync: SyncHandle, clock: Clock, backup: BackupConfig) -> Caretaker {
-        Caretaker { store, sync, clock, backup, stop: Arc::default() }
+        let retention = RetentionConfig { history_days: 0 };
+        Caretaker { store, sync, clock, backup, retention, stop: Arc::default() }
+    }
+
+    /// The same, that forgets old history.
+    #[must_use]
+    pub fn forgetting(self, retention: RetentionConfig) -> Caretaker {
+        Caretaker { retention, ..self }
     }
 
     /// Works until told to stop, or until the database must not be used any more.
@@ -81,6 +91,9 @@ impl Caretaker {
             }
             if let Err(error) = self.mend().await {
                 complain("the mending of damaged rows", &error);
+            }
+            if let Err(error) = self.forget_if_due().await {
+                complain("forgetting old history", &error);
             }
             tokio::select! {
                 () = self.store.damage_met() => tokio::time::sleep(MEND_LINGER).await,
@@ -124,6 +137,51 @@ impl Caretaker {
         tracing::info!(scrub.damaged = damage.rows, "every row of the database has been read");
         let scrubbed_ms = self.clock.now().now_ms;
         self.note(move |upkeep| Upkeep { scrubbed_ms, ..upkeep }).await
+    }
+
+    /// Notes once a day what is safe at the hub, and once a week goes through the history for what may be forgotten.
+    async fn forget_if_due(&self) -> Result<(), Error> {
+        let Some(age_ms) = self.retention.age_ms() else { return Ok(()) };
+        let now_ms = self.clock.now().now_ms;
+        if self.store.read(move |reader| reader.is_milestone_due(now_ms)).await? {
+            self.store.write(move |tx| tx.note_milestone(now_ms, age_ms)).await?;
+        }
+        let before = self.store.read(|reader| reader.retention()).await?;
+        let is_idle = self.store.read(move |reader| reader.retention_reach(now_ms, age_ms)).await?.is_none();
+        if is_idle || !is_due(before.passed_ms, now_ms, FORGET_EVERY) {
+            return Ok(());
+        }
+        let mut sum = Forgotten::default();
+        let mut at = Some(PassAt::default());
+        while let Some(from) = at {
+            let found = self.store.read(move |reader| match reader.retention_reach(now_ms, age_ms)? {
+                Some(reach) => reader.forgettable(from, &reach, SCRUB_ROWS),
+                // The hub was put back meanwhile: nothing is safe any more.
+                None => Ok((Vec::new(), None)),
+            });
+            let (old, next) = found.await?;
+            for old in old {
+                let old = Arc::new(old);
+                loop {
+                    let one = Arc::clone(&old);
+                    let gone = self.store.write(move |tx| tx.forget_old(now_ms, age_ms, &one)).await?;
+                    sum = sum.and(gone);
+                    if !gone.is_part() {
+                        break;
+                    }
+                }
+            }
+            at = next;
+            tokio::time::sleep(SCRUB_PAUSE).await;
+        }
+        if sum != Forgotten::default() {
+            tracing::info!(
+                retention.ops = sum.ops,
+                retention.changes = sum.changes,
+                "old history was forgotten that the hub has safe"
+            );
+        }
+        self.store.write(move |tx| tx.note_pass(now_ms)).await
     }
 
     /// Copies the database to the second medium. That it is absent or fails is a warning: nothing here depends on it.

@@ -130,6 +130,7 @@ async fn database(folder: &Path, config: &Config, exam: &mut Examination<'_>) ->
     set_aside(folder, exam)?;
     scrub(&facts, exam)?;
     backup(&facts, config, exam)?;
+    history(&facts, config, exam)?;
     let oldest = facts.streams.iter().filter(|s| s.unsent > 0).filter_map(|s| s.oldest_ms).min();
     let age = oldest.map(|ms| u64::try_from(unix_ms().saturating_sub(ms) / 1000).unwrap_or(0));
     let unsent: u64 = facts.streams.iter().map(|s| s.unsent).sum();
@@ -179,6 +180,23 @@ fn backup(facts: &store::Status, config: &Config, exam: &mut Examination<'_>) ->
         None if is_late => exam.warn("backup", &age, "One is made beside `outpost run`."),
         None => exam.good("backup", &format!("{age}, in {}", folder.display())),
     }
+}
+
+/// What is forgotten of the history, and why nothing is.
+fn history(facts: &store::Status, config: &Config, exam: &mut Examination<'_>) -> Result<(), Error> {
+    let store::Retention { takes_gaps, passed_ms, ops, changes } = facts.retention;
+    let days = config.retention.history_days;
+    let told = match (days, takes_gaps, passed_ms) {
+        (0, ..) => "all of it is kept".to_owned(),
+        (_, false, _) => "all of it is kept: the hub has not said yet that it can do without".to_owned(),
+        (_, true, 0) => format!("all of it is kept: nothing has been safe at the hub for {days} days"),
+        (_, true, at) => {
+            let age = u64::try_from(unix_ms().saturating_sub(at) / 1000).unwrap_or(0);
+            let free = bytes(facts.reusable_bytes);
+            format!("{} old entries forgotten, last {} ago; {free} to be used again", ops + changes, duration(age))
+        }
+    };
+    exam.good("history", &told)
 }
 
 fn set_aside(folder: &Path, exam: &mut Examination<'_>) -> Result<(), Error> {

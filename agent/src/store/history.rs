@@ -40,6 +40,7 @@ pub(super) fn is_unsettled(fate: i64) -> bool {
 #[derive(Debug, Clone)]
 pub(super) struct HistoryRow {
     pub(super) number: i64,
+    /// Negative if rows between the two were forgotten.
     pub(super) older: i64,
     pub(super) fate: i64,
     pub(super) hseq: i64,
@@ -134,7 +135,7 @@ impl<'a> Walk<'a> {
         Walk { db, next: newest, left: 1_000_000, is_whole: true }
     }
 
-    /// Whether the oldest row was reached, and not one that is missing.
+    /// Whether the oldest row was reached, and none on the way is missing.
     pub(super) fn is_at_end(&self) -> bool {
         self.is_whole && self.next == 0
     }
@@ -144,8 +145,8 @@ impl<'a> Walk<'a> {
             return Ok(None);
         }
         let row = HistoryRow::find(self.db, self.next)?;
-        self.is_whole &= row.is_some();
-        self.next = row.as_ref().map_or(0, |row| row.older);
+        self.is_whole &= row.as_ref().is_some_and(|row| row.older >= 0);
+        self.next = row.as_ref().map_or(0, |row| row.older.saturating_abs());
         self.left -= 1;
         Ok(row)
     }

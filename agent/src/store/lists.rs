@@ -83,6 +83,10 @@ impl Reader<'_> {
             if row.etag_before == wanted {
                 return Ok(Some(record));
             }
+            if row.older < 0 {
+                // What changed in the rows that were forgotten cannot be put back.
+                break;
+            }
         }
         Ok(None)
     }
@@ -196,8 +200,10 @@ impl Reader<'_> {
             parked: count("SELECT count(*) FROM notes WHERE fate = 2")?,
             conflicts: count("SELECT count(*) FROM records WHERE conflicts > 0 OR presence = 1")?,
             database_bytes: self.database_bytes(),
+            reusable_bytes: count("SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size")?,
             damage: self.damage()?,
             upkeep: self.upkeep()?,
+            retention: self.retention()?,
             aside: files_aside(self.dir),
             is_full: self.codec.health().is_full(),
             captured: state.streams.iter().map(|stream| stream.last.0).sum(),

@@ -10,6 +10,7 @@ use sync_protocol::record::{self, Op, Record};
 use zeroize::Zeroizing;
 
 use super::check::Damage;
+use super::retention::Retention;
 use super::upkeep::Upkeep;
 
 /// A record as it is stored.
@@ -261,12 +262,16 @@ pub struct Status {
     pub conflicts: u64,
     /// Size of the database and its log.
     pub database_bytes: u64,
+    /// What of the database is free, to be used before it grows.
+    pub reusable_bytes: u64,
     /// Rows that cannot be read.
     pub damage: Damage,
     /// There was no room for what was written last; always `false` for a program that does not write.
     pub is_full: bool,
     /// How the last checks and the last backup went.
     pub upkeep: Upkeep,
+    /// What was forgotten of the history.
+    pub retention: Retention,
     /// Databases that were broken and set aside.
     pub aside: Vec<PathBuf>,
     /// Ops captured in all under the present origin.

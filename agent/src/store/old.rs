@@ -20,6 +20,7 @@ use super::model::Identity;
 use super::number::{incarnation, lane_end, own, seq};
 use super::open;
 use super::reader::{names, read_identity, read_streams};
+use super::retention::chain_before;
 use super::side::identity;
 use super::tx::incarnation_of;
 use crate::error::Error;
@@ -116,7 +117,7 @@ impl OldDatabase {
         Ok((OldDatabase { db, codec, incarnation, origin: origin.unwrap_or(UNENROLLED) }, left))
     }
 
-    /// Ops after `after` up to `last` that cannot be read.
+    /// Ops after `after` up to `last` that cannot be read. Those that the gateway had forgotten are none of them.
     ///
     /// # Errors
     /// What SQLite reports, other than damage.
@@ -131,7 +132,9 @@ impl OldDatabase {
             }
             for op in ops {
                 let at = op.stamp.dot.seq;
-                note(known.next(), Seq(at.0.saturating_sub(1)));
+                if whole(chain_before(&self.db, own(self.incarnation, stream, at)))?.flatten().is_none() {
+                    note(known.next(), Seq(at.0.saturating_sub(1)));
+                }
                 known = at;
             }
         }

@@ -16,7 +16,7 @@ use sync_protocol::rules::Rules;
 use super::history::{CONFIRMED, DISCARDED, FROM_HUB, PARKED, PENDING, Walk, is_unsettled, read_op};
 use super::number::{is_hub, lane_end, own, seq};
 use super::tx::{Tx, incarnation_of};
-use super::{reader, side};
+use super::{reader, retention, side};
 use crate::board;
 use crate::error::Error;
 use crate::hardware;
@@ -171,6 +171,14 @@ impl Store for Tx<'_> {
         let mut statement = self.db.prepare_cached("SELECT chain FROM history WHERE number = ?1")?;
         let chain: Option<Vec<u8>> = statement.query_row([number], |row| row.get(0)).optional()?;
         Ok(chain.and_then(|chain| chain.try_into().ok()))
+    }
+
+    fn chain_before(&mut self, stream: Stream, seq: Seq) -> Result<Option<Chain>, Error> {
+        retention::chain_before(self.db, own(self.cache.incarnation, stream, seq))
+    }
+
+    fn gaps_are_taken(&mut self) -> Result<(), Error> {
+        self.note_gaps_are_taken()
     }
 
     fn oldest_ms(&mut self, stream: Stream, after: Seq) -> Result<Option<i64>, Error> {

@@ -34,7 +34,7 @@ pub struct Milestone {
 pub struct Reach {
     /// In each stream: up to this op, and not this one itself.
     pub own: [Seq; 3],
-    /// Changes from the hub up to this number, this one as well.
+    /// Changes from the hub before this number, and not this one itself.
     pub changes: u64,
     /// Whether anything at all of the present origin was safe. What was written under an earlier one is so, too, then: the hub
     /// had it before.

@@ -1,7 +1,6 @@
 //! Going back: what an app had read can be rebuilt, whoever changed the record since.
 
 use serde_json::json;
-use sync_protocol::gateway::Store as _;
 
 use super::*;
 use crate::store::{Entry, OpState};
@@ -72,30 +71,6 @@ fn a_stale_edit_meets_what_it_had_not_seen() {
     let rival = clinic.write("Visit/a", Intent::Put(object(json!({"n": 7, "m": 1}))), base);
     assert_eq!(rival.conflicts.len(), 1);
     assert_eq!(clinic.store.blocking_read(|reader| reader.conflicts(10)).unwrap().len(), 1);
-}
-
-#[test]
-fn pruning_keeps_records_and_what_is_not_durable() {
-    let mut hub = MemoryHub::default();
-    let mut clinic = Clinic::enrolled(&mut hub, "mw");
-    for n in 0..6 {
-        clinic.put(&format!("Visit/v{n}"), json!({"n": n}));
-    }
-    clinic.sync(&mut hub);
-    clinic.put("Visit/v9", json!({"n": 9}));
-    let durable = |tx: &mut crate::store::Tx<'_>| -> Result<u64, Error> {
-        let mut state = tx.state()?;
-        state.streams[1].durable = state.streams[1].acked;
-        tx.set_state(&state)?;
-        tx.prune(3)
-    };
-    assert_eq!(clinic.store.blocking_write(durable).unwrap(), 4);
-    let clinic = clinic.reopen();
-    for n in [0, 1, 2, 3, 4, 5, 9] {
-        assert_eq!(clinic.body(&format!("Visit/v{n}")), json!({"n": n}));
-    }
-    assert_eq!(clinic.sql::<i64>("SELECT count(*) FROM history"), 3);
-    assert!(clinic.store.blocking_read(|reader| reader.quick_check()).unwrap().is_empty());
 }
 
 #[test]

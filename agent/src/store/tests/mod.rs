@@ -12,6 +12,7 @@ mod inline;
 mod log;
 mod old;
 mod reading;
+mod retention;
 mod schema;
 mod sealed;
 mod time;

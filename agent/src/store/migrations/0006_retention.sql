@@ -1,0 +1,22 @@
+CREATE TABLE milestones (
+  at_ms INTEGER PRIMARY KEY,
+  epoch INTEGER NOT NULL,
+  origin INTEGER NOT NULL,
+  urgent INTEGER NOT NULL,
+  normal INTEGER NOT NULL,
+  bulk INTEGER NOT NULL,
+  changes INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE gaps (
+  number INTEGER PRIMARY KEY,
+  chain BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE retention (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  takes_gaps INTEGER NOT NULL,
+  passed_ms INTEGER NOT NULL,
+  ops INTEGER NOT NULL,
+  changes INTEGER NOT NULL
+) STRICT;
