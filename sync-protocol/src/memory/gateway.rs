@@ -36,6 +36,7 @@ pub struct MemoryGateway {
     replaced: Vec<(RecordKey, Superseded)>,
     /// Chains after own ops that were forgotten.
     forgotten: BTreeMap<Dot, Chain>,
+    takes_gaps: bool,
     pleas: Vec<Plea>,
     print: Short,
     boots: Vec<Boot>,
@@ -78,9 +79,22 @@ impl MemoryGateway {
         self.own.remove(&dot);
     }
 
+    /// Own ops that it has forgotten.
+    pub fn forgotten(&self) -> impl Iterator<Item = Dot> {
+        self.forgotten.keys().copied()
+    }
+
+    /// Whether its hub has said that it takes a stream over ops that were forgotten.
+    pub fn may_forget(&self) -> bool {
+        self.takes_gaps
+    }
+
     /// Forgets what may be forgotten of its own ops; `reach` says how far. Gives how many.
     pub fn compact(&mut self, reach: &Reach) -> usize {
-        let is_within = |dot: Dot| dot.origin == self.state.origin && Some(&dot.seq) < reach.own.get(lane(dot));
+        let is_within = |dot: Dot| match dot.origin == self.state.origin {
+            true => Some(&dot.seq) < reach.own.get(lane(dot)),
+            false => reach.earlier,
+        };
         let mut spent: BTreeSet<Dot> = BTreeSet::new();
         // The newest first: what contains a count stays.
         for (dot, own) in self.own.iter().rev().filter(|(dot, _)| is_within(**dot)) {
@@ -91,15 +105,18 @@ impl MemoryGateway {
             let later =
                 self.own.values().filter(|later| later.op.key == own.op.key && !spent.contains(&later.op.stamp.dot));
             let later: Vec<Op> = later.map(|own| own.op.clone()).collect();
+            if later.iter().all(|later| later.stamp.marker() <= own.op.stamp.marker()) {
+                // The newest of a record stays.
+                continue;
+            }
             let held = self.records.get(&own.op.key);
             if held.is_some_and(|held| is_spent(&own.op, hseq, held, &later)) {
                 spent.insert(*dot);
             }
         }
         for dot in &spent {
-            if let Some(own) = self.own.remove(dot) {
-                self.forgotten.insert(*dot, own.chain);
-            }
+            let own = self.own.remove(dot).filter(|_| dot.origin == self.state.origin);
+            self.forgotten.extend(own.map(|own| (*dot, own.chain)));
         }
         spent.len()
     }
@@ -200,7 +217,15 @@ impl Store for MemoryGateway {
     fn own_ops(&mut self, stream: Stream, after: Seq, limit: usize) -> Result<Vec<Op>, MemoryError> {
         let from = Dot { origin: self.state.origin, stream, seq: after.next() };
         let to = Dot { seq: Seq(u64::MAX), ..from };
-        Ok(self.own.range(from..=to).take(limit).map(|(_, own)| own.op.clone()).collect())
+        // As far as nothing is missing; behind that it goes on with the next call.
+        let mut ops: Vec<Op> = Vec::new();
+        for (dot, own) in self.own.range(from..=to).take(limit) {
+            if ops.last().is_some_and(|last| last.stamp.dot.seq.next() != dot.seq) {
+                break;
+            }
+            ops.push(own.op.clone());
+        }
+        Ok(ops)
     }
 
     fn pending(&mut self, key: &RecordKey) -> Result<Vec<Op>, MemoryError> {
@@ -260,6 +285,11 @@ impl Store for MemoryGateway {
     fn chain_before(&mut self, stream: Stream, seq: Seq) -> Result<Option<Chain>, MemoryError> {
         let before = Dot { origin: self.state.origin, stream, seq: Seq(seq.0.saturating_sub(1)) };
         Ok(self.forgotten.get(&before).copied())
+    }
+
+    fn gaps_are_taken(&mut self) -> Result<(), MemoryError> {
+        self.takes_gaps = true;
+        Ok(())
     }
 
     fn oldest_ms(&mut self, stream: Stream, after: Seq) -> Result<Option<i64>, MemoryError> {

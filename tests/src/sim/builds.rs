@@ -43,7 +43,7 @@ impl Build {
 
 /// Keys that an older build may lack, in both directions.
 const REQUEST_KEYS_OLDER: [u64; 3] = [0, 1, 6];
-const RESPONSE_KEYS_OLDER: [u64; 2] = [2, 9];
+const RESPONSE_KEYS_OLDER: [u64; 3] = [2, 9, 13];
 /// The key of a response in which rules are.
 const RULES_KEY: u64 = 4;
 /// What the keys of a newer build begin with: far above those that this one has.

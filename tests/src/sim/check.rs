@@ -35,7 +35,10 @@ impl World<'_> {
             let dot = op.stamp.dot;
             dot.origin == state.origin && dot.seq > state.stream(dot.stream).acked
         });
-        if tail.count() as u64 != state.unsent() {
+        // What the hub lost and was forgotten here counts until the hub has gone on over it.
+        let gone =
+            memory.forgotten().filter(|dot| dot.origin == state.origin && dot.seq > state.stream(dot.stream).acked);
+        if (tail.count() + gone.count()) as u64 != state.unsent() {
             return says(format!("{} count as unsent", state.unsent()));
         }
         match site.card.as_mut().and_then(|card| same::status_differs(card, &memory)) {

@@ -158,6 +158,13 @@ pub enum Event {
         /// Whose.
         at: usize,
     },
+    /// The gateway forgets of its own ops what may be forgotten.
+    Forget {
+        /// Where.
+        at: usize,
+        /// All that the hub has, and not only what is in a backup: as if the backup were as old as what is forgotten.
+        is_early: bool,
+    },
     /// The hub is backed up.
     Backup,
     /// The hub is restored from its last backup.
@@ -231,7 +238,8 @@ impl Event {
             | Event::Assign { at, .. }
             | Event::Image { at }
             | Event::PutBack { at }
-            | Event::Clone { at } => Some(at),
+            | Event::Clone { at }
+            | Event::Forget { at, .. } => Some(at),
             Event::HubWrite { .. }
             | Event::HubPowerCut
             | Event::HubTorn { .. }
@@ -323,6 +331,10 @@ impl fmt::Display for Event {
             Event::Image { at } => write!(f, "gateway {at}: an image of the card is made"),
             Event::PutBack { at } => write!(f, "gateway {at}: the image is put back"),
             Event::Clone { at } => write!(f, "gateway {at}: the image is started in another box"),
+            Event::Forget { at, is_early } => {
+                let whose = if *is_early { "the hub has" } else { "a backup of the hub has" };
+                write!(f, "gateway {at}: forgets old history that {whose}")
+            }
             Event::Backup => f.write_str("hub: is backed up"),
             Event::Restore { is_told: true } => f.write_str("hub: restored from the backup, in a new epoch"),
             Event::Restore { is_told: false } => f.write_str("hub: restored from the backup, and nobody says so"),

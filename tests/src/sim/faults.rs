@@ -50,6 +50,8 @@ pub enum Fault {
     Rollback,
     /// An image of a card runs in a second box, beside the first.
     Clones,
+    /// Gateways forget of their own ops what stands nowhere any more.
+    Forget,
     /// The hub is restored from a backup, and its epoch is counted up.
     Restores,
     /// As [`Fault::Restores`], but nobody counts the epoch up.
@@ -58,7 +60,7 @@ pub enum Fault {
 
 /// All of them with their names; the last says whether a run has them if it is not told otherwise. Those that it does not have
 /// find defects that are known and open; `tests/simulate --faults usual,+late` tells their stories.
-const NAMES: [(Fault, &str, bool); 24] = [
+const NAMES: [(Fault, &str, bool); 25] = [
     (Fault::Loss, "loss", true),
     (Fault::Late, "late", true),
     (Fault::Beside, "beside", true),
@@ -81,6 +83,7 @@ const NAMES: [(Fault, &str, bool); 24] = [
     (Fault::Freed, "freed", true),
     (Fault::Rollback, "rollback", true),
     (Fault::Clones, "clones", true),
+    (Fault::Forget, "forget", true),
     (Fault::Restores, "restores", false),
     (Fault::Forgotten, "forgotten", false),
 ];

@@ -8,8 +8,10 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use agent::error::Error;
+use agent::store::PassAt;
 use sync_protocol::boot::{Boot, Moment};
 use sync_protocol::digest::Chain;
+use sync_protocol::gateway::retention::Reach;
 use sync_protocol::gateway::{self, Fate, GatewayState, Held};
 use sync_protocol::hub::{self, Arrived, Gateway, HeldOp, LogLine, Mark};
 use sync_protocol::id::{Device, Dot, Epoch, HubSeq, Origin, RecordKey, Scope, Seq, Stream};
@@ -161,6 +163,12 @@ impl gateway::Store for OnCard<'_, '_> {
     fn chain_at(&mut self, stream: Stream, seq: Seq) -> Result<Option<Short>, Error> {
         ask!(self, chain_at(stream, seq))
     }
+    fn chain_before(&mut self, stream: Stream, seq: Seq) -> Result<Option<Chain>, Error> {
+        ask!(self, chain_before(stream, seq))
+    }
+    fn gaps_are_taken(&mut self) -> Result<(), Error> {
+        ask!(self, gaps_are_taken())
+    }
     fn oldest_ms(&mut self, stream: Stream, after: Seq) -> Result<Option<i64>, Error> {
         ask!(self, oldest_ms(stream, after))
     }
@@ -190,6 +198,39 @@ impl gateway::Store for OnCard<'_, '_> {
         Ok(sure(self.memory.about()))
     }
 }
+
+impl OnCard<'_, '_> {
+    /// Forgets what may be forgotten of own ops, and of what changes from the hub replaced.
+    pub(super) fn compact(&mut self, is_early: bool) -> Result<(), Error> {
+        let state = gateway::Store::state(self)?;
+        if state.recovers.is_some() || !state.bounds.is_empty() {
+            return Ok(());
+        }
+        let own = state.streams.map(|at| if is_early { at.acked } else { at.durable.min(at.acked) });
+        let reach = Reach { own, changes: u64::MAX, earlier: is_early };
+        let mut forgotten = 0;
+        if let Some(disk) = &mut self.disk {
+            let reach = Reach { changes: disk.reader()?.last_change()?, ..reach };
+            let mut at = Some(PassAt::default());
+            while let Some(from) = at {
+                let (old, next) = disk.reader()?.forgettable(from, &reach, STEP)?;
+                for old in old {
+                    forgotten += disk.forget_history(&reach, &old)?.ops;
+                }
+                at = next;
+            }
+            disk.note_pass(state.floor_ms)?;
+        }
+        let expected = self.memory.compact(&reach) as u64;
+        if self.disk.is_some() {
+            same("forgotten", forgotten, expected);
+        }
+        Ok(())
+    }
+}
+
+/// Rows that are looked at together when something is forgotten: few, so that lists end in the middle of a step.
+const STEP: usize = 3;
 
 /// Lines of one number have no order of their own.
 fn lines(mut lines: Vec<LogLine>) -> Vec<LogLine> {

@@ -22,6 +22,7 @@ impl Plan {
         }
         let events = with_disks(events, seed, dice.sites, faults);
         let events = with_builds(events, seed, dice.sites, faults);
+        let events = with_forgetting(events, seed, dice.sites, faults);
         Plan { views, events, faults }
     }
 }
@@ -75,6 +76,22 @@ fn with_builds(events: Vec<Event>, seed: u64, sites: usize, faults: Faults) -> V
             4 => all.push(Event::HubBuild { build }),
             _ => {}
         }
+        all.push(event);
+    }
+    all
+}
+
+/// Adds that gateways forget. Its dice are its own, too.
+fn with_forgetting(events: Vec<Event>, seed: u64, sites: usize, faults: Faults) -> Vec<Event> {
+    if !faults.has(Fault::Forget) {
+        return events;
+    }
+    let mut random = Random::of_text(&format!("forget {seed}"));
+    let mut all = Vec::with_capacity(events.len() + 8);
+    for event in events {
+        let at = random.between(0, sites as i64 - 1) as usize;
+        let (is_due, is_early) = (random.chance(10), random.chance(60));
+        all.extend(is_due.then_some(Event::Forget { at, is_early }));
         all.push(event);
     }
     all

@@ -139,6 +139,7 @@ impl<'a> World<'a> {
             }
             Event::PutBack { at } => self.put_back(of(at))?,
             Event::Clone { at } => self.clone_card(of(at)),
+            Event::Forget { at, is_early } => self.forget(of(at), *is_early),
             Event::Backup => self.back_up(),
             Event::Restore { is_told } => self.restore(*is_told)?,
         }
@@ -327,6 +328,15 @@ impl<'a> World<'a> {
         known.backfill |= scopes.iter().any(|scope| !known.scopes.iter().any(|old| old.covers(scope)));
         (known.view, known.scopes) = (ViewNews::Changed, scopes);
         self.hub.now(self.now_ms as u64, |store| store.set_gateway(&known)).unwrap();
+    }
+
+    /// As the gateway's caretaker does it, with no age.
+    fn forget(&mut self, at: usize, is_early: bool) {
+        self.commit(at);
+        let site = &mut self.sites[at];
+        if site.store.may_forget() {
+            room(site.now(|store| store.compact(is_early)), &mut self.tally.full);
+        }
     }
 
     fn put_back(&mut self, at: usize) -> Result<(), Failure> {
