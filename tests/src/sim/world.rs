@@ -337,6 +337,10 @@ impl<'a> World<'a> {
         if site.store.may_forget() {
             room(site.now(|store| store.compact(is_early)), &mut self.tally.full);
         }
+        if self.was_restored {
+            // It was overruled when the hub had it, and may be in no backup.
+            self.forgive();
+        }
     }
 
     fn put_back(&mut self, at: usize) -> Result<(), Failure> {
