@@ -227,8 +227,8 @@ fn changes_of_others_are_forgotten_and_what_an_app_had_read_before_is_told_to_be
     assert_eq!(here.body("Visit/a"), json!({"n": 8}));
     assert_eq!(at(&tags[5]), Some(json!({"n": 5})));
     assert_eq!(at(&tags[4]), Some(json!({"n": 4})), "as far as the rows go");
-    for n in 0..4 {
-        assert_eq!(at(&tags[n]), None, "nothing wrong is made up for {n}");
+    for (n, tag) in tags.iter().enumerate().take(4) {
+        assert_eq!(at(tag), None, "nothing wrong is made up for {n}");
     }
     let history = here.store.blocking_read(|reader| reader.history(&key_of("Visit/a"), 100)).unwrap();
     let is_own = |entry: &Entry| matches!(entry, Entry::Own(own) if own.fate == OpState::Confirmed);
