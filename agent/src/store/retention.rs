@@ -197,7 +197,8 @@ impl Reader<'_> {
         reach: &Reach,
         limit: usize,
     ) -> Result<(Vec<Forgettable>, Option<PassAt>), Error> {
-        let present = incarnation_of(self.db, self.state()?.origin)?.unwrap_or(0);
+        let state = self.state()?;
+        let present = incarnation_of(self.db, state.origin)?.unwrap_or(0);
         let last = Seq(own_reach(reach, stream).0.saturating_sub(1));
         let mut found = BTreeMap::new();
         let mut statement = self.db.prepare_cached(
@@ -220,7 +221,7 @@ impl Reader<'_> {
                 break;
             }
             (after, looked) = (Seq(seq(number)), looked + 1);
-            if fate == CONFIRMED && self.seems_spent(&op, hseq, number)? {
+            if fate == CONFIRMED && self.seems_spent(&state, &op, hseq, number)? {
                 found.entry(op.key).or_insert_with(BTreeMap::new).insert(number, Some(chain));
             }
         }
@@ -235,12 +236,12 @@ impl Reader<'_> {
     }
 
     /// Whether an own op may be of no use, its counts aside: whether a later op contains them is seen in the list of its record.
-    fn seems_spent(&self, op: &Op, hseq: i64, number: i64) -> Result<bool, Error> {
+    fn seems_spent(&self, state: &GatewayState, op: &Op, hseq: i64, number: i64) -> Result<bool, Error> {
         let Some(row) = Row::find(self.db, &op.key)?.filter(|row| row.newest != number) else { return Ok(false) };
         let Some(held) = row.held(self.db, self.codec)? else { return Ok(false) };
         let mut later = op.clone();
         later.stamp.dot.seq = later.stamp.dot.seq.next();
-        Ok(is_spent(op, HubSeq(hseq as u64), &held, &[later]))
+        Ok(is_spent(op, HubSeq(hseq as u64), &held, state, &[later]))
     }
 
     fn old_changes(
@@ -249,7 +250,8 @@ impl Reader<'_> {
         reach: &Reach,
         limit: usize,
     ) -> Result<(Vec<Forgettable>, Option<PassAt>), Error> {
-        let present = incarnation_of(self.db, self.state()?.origin)?.unwrap_or(0);
+        let state = self.state()?;
+        let present = incarnation_of(self.db, state.origin)?.unwrap_or(0);
         let mut statement = self.db.prepare_cached(
             "SELECT (SELECT name FROM types WHERE n = type), id, feed, newest FROM records \
              WHERE feed > ?1 AND newest <> 0 ORDER BY feed LIMIT ?2",
@@ -267,7 +269,7 @@ impl Reader<'_> {
                 true => Row::find(self.db, &key)?.map_or(Ok(None), |row| row.held(self.db, self.codec))?,
                 false => None,
             };
-            let sieve = Sieve { db: self.db, codec: self.codec, present, reach, held };
+            let sieve = Sieve { db: self.db, codec: self.codec, state: &state, present, reach, held };
             let rows: BTreeMap<i64, Option<Chain>> =
                 sieve.sift(&links, is_one, LIST_MAX)?.gone.iter().map(|link| (link.number, None)).collect();
             if !rows.is_empty() {
@@ -328,7 +330,7 @@ impl Tx<'_> {
         let (newest, held) = (self.opened()?.row.newest, self.opened_held()?);
         let Some(links) = links(self.db, newest)? else { return Ok(Forgotten::default()) };
         let present = self.cache.incarnation;
-        let sieve = Sieve { db: self.db, codec: self.codec, present, reach, held };
+        let sieve = Sieve { db: self.db, codec: self.codec, state: &self.cache.state, present, reach, held };
         let Sifted { gone: rows, stays, places } =
             sieve.sift(&links, |link| old.rows.contains_key(&link.number), TOGETHER_MAX)?;
         let mut gone = Forgotten::default();
@@ -391,6 +393,7 @@ impl Tx<'_> {
 struct Sieve<'a> {
     db: &'a Connection,
     codec: &'a Codec,
+    state: &'a GatewayState,
     /// The present incarnation.
     present: i64,
     reach: &'a Reach,
@@ -445,7 +448,7 @@ impl Sieve<'_> {
                 newer.extend(self.own_op(number)?);
             }
         }
-        Ok(is_spent(&op, HubSeq(link.hseq as u64), held, newer))
+        Ok(is_spent(&op, HubSeq(link.hseq as u64), held, self.state, newer))
     }
 
     fn own_op(&self, number: i64) -> Result<Option<Op>, Error> {

@@ -77,8 +77,12 @@ pub fn reach(milestones: &[Milestone], state: &GatewayState, now_ms: i64, age_ms
 /// contained in one of `newer`, which are later own ops of the same record that stay. `hseq` is the hub's number of the op.
 ///
 /// What was added to lists and to sets stays, and what was taken out of a set: others may bring it back.
-pub fn is_spent(op: &Op, hseq: HubSeq, held: &Held, newer: &[Op]) -> bool {
-    let Some(confirmed) = held.confirmed.as_ref().filter(|_| held.leaving.is_none()) else { return false };
+///
+/// The record has to be here whole. Of one that was not held, and to which an own write was just confirmed, the rest has yet to come:
+/// what stands at the hub is not seen, and an own write that is to be named as unseen has to be known.
+pub fn is_spent(op: &Op, hseq: HubSeq, held: &Held, state: &GatewayState, newer: &[Op]) -> bool {
+    let is_whole = held.leaving.is_none() && held.seen(state) != HubSeq::NONE;
+    let Some(confirmed) = held.confirmed.as_ref().filter(|_| is_whole) else { return false };
     let stamp = Stamp { hseq, ..op.stamp.clone() };
     op.changes.iter().all(|(field, change)| match change {
         Change::Put { .. } => {

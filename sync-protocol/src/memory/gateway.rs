@@ -110,7 +110,7 @@ impl MemoryGateway {
                 continue;
             }
             let held = self.records.get(&own.op.key);
-            if held.is_some_and(|held| is_spent(&own.op, hseq, held, &later)) {
+            if held.is_some_and(|held| is_spent(&own.op, hseq, held, &self.state, &later)) {
                 spent.insert(*dot);
             }
         }

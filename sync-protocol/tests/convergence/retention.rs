@@ -1,13 +1,15 @@
 //! What a gateway may forget, and that a hub which goes back behind that gets everything all the same.
 
 use serde_json::json;
+use sync_protocol::frame::{Effort, Packer, split};
 use sync_protocol::gateway::retention::{Milestone, Reach, is_worth_noting, milestone, reach};
 use sync_protocol::gateway::{self, GatewayState, Store as _, StreamState};
-use sync_protocol::hub::{Mark, Snapshot as _, Store as _};
-use sync_protocol::id::{Dot, Epoch, HubSeq, Origin, Seq, Stream};
+use sync_protocol::hub::{self, Mark, Snapshot as _, Store as _};
+use sync_protocol::id::{Dot, Epoch, FieldName, HubSeq, Origin, RecordKey, Seq, Stream};
 use sync_protocol::loopback::exchange;
 use sync_protocol::memory::MemoryGateway;
 use sync_protocol::message::Bound;
+use sync_protocol::payload::Payload;
 
 use crate::world::{World, object, rivals};
 
@@ -75,8 +77,51 @@ fn what_lost_without_being_seen_and_what_waits_is_not_forgotten() {
     // A person who has seen both decides.
     w.edit(1, "patient/p1", json!({"phone": "4"}));
     w.sync_all();
+    assert_eq!(compact(&mut w.gateways[0]), 0, "the newest of a record stays");
+    w.edit(0, "patient/p1", json!({"name": "Asha"}));
+    w.sync_all();
     assert_eq!(compact(&mut w.gateways[0]), 1);
     assert_eq!(w.gateways[0].parked().len(), 2);
+}
+
+#[test]
+fn nothing_is_forgotten_of_a_record_of_which_only_a_part_is_here() {
+    let mut w = World::new(COUNTED, &["mw/a", "mw/b"]);
+    w.put(0, "patient/p1", json!({"phone": "1"}));
+    w.sync(0);
+    // The other one does not hold it: it is elsewhere.
+    w.put(1, "patient/p1", json!({"phone": "2"}));
+    w.sync(1);
+    w.put(1, "patient/p1", json!({"phone": "3"}));
+    let held = hear_only_the_head(&mut w, 1);
+    assert_eq!(held, Some(1), "of the phones that stand at the hub only the last is seen");
+    assert_eq!(compact(&mut w.gateways[1]), 0);
+    w.put(1, "patient/p1", json!({"phone": "4"}));
+    w.sync(1);
+    w.sync(0);
+    let phones = rivals(&w.record(0, "patient/p1"), "phone").len() + 1;
+    assert_eq!(phones, 3, "the last overrules what was shown, and neither of those that were not");
+}
+
+/// Exchanges, and the link breaks behind the head of the answer. Gives how many phones are then confirmed.
+fn hear_only_the_head(w: &mut World, at: usize) -> Option<usize> {
+    let clock = gateway::WallClock { now_ms: w.now_ms as u64, ahead_seconds: None };
+    let mut packer = Packer::new(Effort::Quick).unwrap();
+    let asked = gateway::request(&mut w.gateways[at], &mut packer, clock, 10_000, 10_000).unwrap();
+    let hub::Opened::Ready(mut with) = hub::open(&mut w.hub, asked.head.clone(), w.now_ms as u64).unwrap() else {
+        panic!("refused")
+    };
+    for frame in &asked.frames {
+        let (inside, _) = split(frame).unwrap().unwrap();
+        let Payload::Ops(ops) = Payload::decode(&packer.unpack(inside).unwrap()).unwrap() else { panic!("rows") };
+        hub::receive(&mut w.hub, &mut with, &ops).unwrap();
+    }
+    let grant = hub::grant(&mut w.hub, &with, w.now_ms as u64).unwrap();
+    let answer = hub::pull(&mut w.hub, &mut packer, &with.request, grant).unwrap();
+    gateway::integrate_head(&mut w.gateways[at], &asked.head, &answer.head).unwrap();
+    let key = RecordKey::parse("patient/p1").unwrap();
+    let confirmed = w.gateways[at].record(&key)?.confirmed.clone()?;
+    Some(confirmed.cells[&FieldName::new("phone").unwrap()].stamps().len())
 }
 
 #[test]
