@@ -190,6 +190,8 @@ pub(crate) struct Account {
     pub(crate) has_totp: bool,
     pub(crate) code_until_ms: i64,
     pub(crate) login_ms: i64,
+    /// Who its owner is at a login provider: issuer and subject.
+    pub(crate) identity: Option<(String, String)>,
 }
 
 #[cfg(test)]

@@ -52,6 +52,8 @@ pub(crate) enum What {
     SetAddress,
     AddAccount,
     ChangeAccount,
+    LinkAccount,
+    UnlinkAccount,
     GivePasswordCode,
     SetPassword,
     SetSecondFactor,

@@ -113,9 +113,14 @@ pub(crate) fn cookie(tls: Tls, value: &str) -> String {
 }
 
 fn cookie_of(headers: &HeaderMap, tls: Tls) -> Option<&str> {
+    cookie_named(headers, cookie_name(tls))
+}
+
+/// The value of a cookie.
+pub(crate) fn cookie_named<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
     let values = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = values.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(name, _)| *name == cookie_name(tls)).map(|(_, value)| value)
+    pairs.find(|(name, _)| *name == wanted).map(|(_, value)| value)
 }
 
 /// Why somebody is not let in.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::error::HubError;
+use crate::oidc::Oidc;
 
 /// The sample file; a test holds it equal to the defaults.
 pub const SAMPLE: &str = include_str!("sample.toml");
@@ -51,6 +52,8 @@ pub struct Config {
     pub exchanges_max: usize,
     /// How long a sender may let the hub wait, beyond what it earned by sending.
     pub read_timeout_seconds: u64,
+    /// Login at a provider.
+    pub oidc: Oidc,
 }
 
 /// What the listener speaks.
@@ -85,6 +88,7 @@ impl Default for Config {
             connections_of_one_max: 64,
             exchanges_max: 64,
             read_timeout_seconds: 60,
+            oidc: Oidc::default(),
         }
     }
 }
@@ -106,7 +110,7 @@ impl Config {
             [config.code_hours_valid, config.certificate_days, config.session_idle_minutes, config.session_hours];
         match limits.contains(&0) || times.contains(&0) {
             true => Err(HubError::Config("no limit and no time can be 0".to_owned())),
-            false => config.fits().map(|()| config),
+            false => config.fits().and_then(|()| config.oidc.check()).map(|()| config),
         }
     }
 

@@ -13,6 +13,8 @@ use sync_protocol::gateway::Refusal;
 use sync_protocol::rules::RulesError;
 use thiserror::Error;
 
+use crate::oidc::Refused;
+
 /// What the database reports.
 #[derive(Debug, Clone, Error)]
 pub enum StoreError {
@@ -156,6 +158,12 @@ pub enum HubError {
     /// A name, password or code that is wrong, or an account that is closed: which of them is not told.
     #[error("the name, the password or the code is wrong")]
     NotLoggedIn,
+    /// A login at the provider that is refused.
+    #[error(transparent)]
+    Login(#[from] Refused),
+    /// The login provider does not do what it should.
+    #[error("{0}")]
+    Provider(&'static str),
     /// Something that the role or the scopes of an account do not allow.
     #[error("{0}")]
     NotAllowed(String),
@@ -218,13 +226,15 @@ impl HubError {
     pub fn class(&self) -> Class {
         match self {
             HubError::Config(_) | HubError::Listen { .. } | HubError::File { .. } | HubError::NoHub(_) => Class::Config,
-            HubError::Store(StoreError::Closed | StoreError::Locked(_)) | HubError::Busy | HubError::TooManyTries => {
-                Class::Offline
-            }
+            HubError::Store(StoreError::Closed | StoreError::Locked(_))
+            | HubError::Busy
+            | HubError::TooManyTries
+            | HubError::Provider(_) => Class::Offline,
             HubError::Store(StoreError::Newer { .. }) => Class::Outdated,
             HubError::Store(_) | HubError::Random(_) | HubError::Certificate(_) | HubError::Audit(_) => Class::Broken,
             HubError::Code(_)
             | HubError::NotLoggedIn
+            | HubError::Login(_)
             | HubError::NotAllowed(_)
             | HubError::NoCertificate
             | HubError::ForeignCertificate
@@ -248,6 +258,8 @@ impl HubError {
             HubError::Store(StoreError::Closed | StoreError::Locked(_)) | HubError::Busy => "try again in a moment",
             HubError::TooManyTries => "wait a quarter of an hour, then try again",
             HubError::NotLoggedIn => "try again; at the hub's machine: outpost-hub admin password NAME",
+            HubError::Login(refusal) => refusal.hint(),
+            HubError::Provider(_) => "try again in a moment; accounts with a password can be opened by it",
             HubError::NotAllowed(_) => "ask somebody whose account may",
             HubError::Store(_) => "check the disk, then restore the newest backup of hub.db if it is damaged",
             HubError::Random(_) => "the operating system is broken; nothing was changed",

@@ -12,6 +12,7 @@ use crate::error::HubError;
 use crate::factor::{self, Wanted};
 use crate::hub::Hub;
 use crate::login::{self, NewPassword, Typed};
+use crate::oidc;
 use crate::page::{escape, html};
 use crate::peer::Peer;
 use crate::problem::Problem;
@@ -23,6 +24,11 @@ const LOGIN: &str = "<h1>Outpost hub</h1><form method=post action=/login>
 <p><label>Code of the second factor, if you have one <input name=code inputmode=numeric autocomplete=one-time-code></label>
 <p><button>Log in</button></form>
 <p><a href=/password>Set a password</a>, by a code that you were given or the one before.";
+
+/// The page on which people come in.
+pub(crate) fn login_page(hub: &Hub) -> String {
+    format!("{LOGIN}{}", oidc::button(hub))
+}
 
 fn password_form() -> String {
     format!(
@@ -36,13 +42,13 @@ fn password_form() -> String {
 }
 
 /// What went wrong, over the form in which it can be tried again.
-fn refused(error: HubError, form: &str) -> Response {
+pub(crate) fn refused(error: HubError, form: &str) -> Response {
     let told = format!("<p class=bad>{}: {}.", escape(&error.to_string()), escape(error.hint()));
     let status = Problem::from(error).into_response().status();
     html(status, &format!("{told}{form}"))
 }
 
-fn foreign(form: &str) -> Response {
+pub(crate) fn foreign(form: &str) -> Response {
     let told = "<p class=bad>This came from another page than the hub's own. Type it here.";
     html(StatusCode::FORBIDDEN, &format!("{told}{form}"))
 }
@@ -58,8 +64,8 @@ fn moved(hub: &Hub, to: &str, value: &str) -> Response {
 }
 
 /// `GET /login`.
-pub(crate) async fn login_form() -> Response {
-    html(StatusCode::OK, LOGIN)
+pub(crate) async fn login_form(State(hub): State<Hub>) -> Response {
+    html(StatusCode::OK, &login_page(&hub))
 }
 
 /// `POST /login`.
@@ -70,11 +76,11 @@ pub(crate) async fn log_in(
     Form(typed): Form<Typed>,
 ) -> Response {
     if page_of(&headers) != Page::Own {
-        return foreign(LOGIN);
+        return foreign(&login_page(&hub));
     }
     match login::log_in(&hub, peer.address, typed).await {
         Ok((pass, _)) => moved(&hub, "/", &pass),
-        Err(error) => refused(error, LOGIN),
+        Err(error) => refused(error, &login_page(&hub)),
     }
 }
 
@@ -151,11 +157,11 @@ pub(crate) async fn set_factor(
 /// `POST /logout`.
 pub(crate) async fn log_out(State(hub): State<Hub>, Extension(peer): Extension<Peer>, headers: HeaderMap) -> Response {
     if page_of(&headers) != Page::Own {
-        return foreign(LOGIN);
+        return foreign(&login_page(&hub));
     }
     if let Ok(caller) = caller::caller(&hub, peer.address, &Method::POST, &headers, true).await {
         if let Err(error) = login::log_out(&hub, &caller).await {
-            return refused(error, LOGIN);
+            return refused(error, &login_page(&hub));
         }
     }
     moved(&hub, "/login", "")

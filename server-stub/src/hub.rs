@@ -18,6 +18,7 @@ use crate::clock::now_ms;
 use crate::config::{Config, Tls};
 use crate::error::{HubError, StoreError};
 use crate::given;
+use crate::oidc;
 use crate::password::Mill;
 use crate::pki::{self, Authority};
 use crate::secret;
@@ -53,6 +54,7 @@ struct Inner {
     mill: Mill,
     tries: Mutex<Tries>,
     authority: Option<Arc<Authority>>,
+    oidc: Option<oidc::Client>,
 }
 
 impl Hub {
@@ -74,6 +76,7 @@ impl Hub {
             Tls::Own | Tls::Proxy => Some(Arc::new(authority_of(&mut database, &config)?)),
             Tls::Off => None,
         };
+        let oidc = oidc::Client::open(&config.oidc)?;
         Ok(Hub(Arc::new(Inner {
             data_dir: data_dir.to_owned(),
             writer: Writer::start(database)?,
@@ -86,6 +89,7 @@ impl Hub {
             mill: Mill::new(),
             tries: Mutex::default(),
             authority,
+            oidc,
             config,
         })))
     }
@@ -103,6 +107,11 @@ impl Hub {
     /// What its certificates come from, if it speaks TLS.
     pub(crate) fn authority(&self) -> Option<&Arc<Authority>> {
         self.0.authority.as_ref()
+    }
+
+    /// The provider at which people may log in, if one is configured.
+    pub(crate) fn oidc(&self) -> Option<&oidc::Client> {
+        self.0.oidc.as_ref()
     }
 
     /// What opens the admin API for programs on this machine.

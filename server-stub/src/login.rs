@@ -10,8 +10,8 @@ use crate::account::{Account, AccountName, PASSWORD_BYTES_MAX, check_password};
 use crate::audit::{Actor, What};
 use crate::error::HubError;
 use crate::hub::Hub;
-use crate::secret::{self, sha256};
-use crate::store::{Locks, Tx};
+use crate::secret::{self, Sha256, sha256};
+use crate::store::{Lasting, Locks, Tx};
 use crate::totp;
 
 /// What somebody types to get in.
@@ -40,15 +40,45 @@ pub(crate) struct NewPassword {
 /// An account, and what it is opened with.
 type Found = Option<(Account, Locks)>;
 
-fn find(tx: &mut Tx<'_>, name: Option<&AccountName>) -> Result<Found, HubError> {
+fn find(tx: &mut Tx<'_>, name: Option<&AccountName>, doors: &Doors) -> Result<Found, HubError> {
     let account = name.map(|name| tx.find_account(name)).transpose()?.flatten();
     let Some(account) = account.filter(|account| !account.is_disabled) else { return Ok(None) };
+    if doors.is_closed_to(&account) {
+        return Ok(None);
+    }
     let locks = tx.locks_of(account.number)?;
     Ok(Some((account, locks)))
 }
 
+/// Which accounts have no door here: those that are linked to the provider, if it is the only way in for them.
+struct Doors(Option<String>);
+
+impl Doors {
+    fn of(hub: &Hub) -> Doors {
+        let oidc = &hub.config().oidc;
+        Doors((oidc.is_on() && !oidc.password_of_linked).then(|| oidc.issuer.clone()))
+    }
+
+    fn is_closed_to(&self, account: &Account) -> bool {
+        self.0.is_some() && account.identity.as_ref().map(|(issuer, _)| issuer) == self.0.as_ref()
+    }
+}
+
+/// Opens a session for who has proved who he is, and writes that down. The same for all ways in.
+pub(crate) fn admit(
+    tx: &mut Tx<'_>,
+    account: &Account,
+    (hash, lasting): (&Sha256, Lasting),
+    from: Option<IpAddr>,
+    target: &Json,
+) -> Result<(), HubError> {
+    tx.open_session(hash, account.number, lasting)?;
+    let actor = Actor::at(format!("account:{}", account.name), from);
+    Ok(tx.audit(&actor, What::Login, target)?)
+}
+
 /// Whether the second factor is shown, if there is one; the step of its code is taken then.
-fn second_factor(tx: &mut Tx<'_>, account: &Account, locks: &Locks, code: &str) -> Result<(), HubError> {
+pub(crate) fn second_factor(tx: &mut Tx<'_>, account: &Account, locks: &Locks, code: &str) -> Result<(), HubError> {
     if locks.totp_key.is_empty() {
         return Ok(());
     }
@@ -103,8 +133,8 @@ async fn open_session(
     if typed.password.len() > PASSWORD_BYTES_MAX {
         return Err(HubError::NotLoggedIn);
     }
-    let asked = name.clone();
-    let found = hub.read::<_, HubError, _>(move |tx| find(tx, asked.as_ref())).await?;
+    let (asked, doors, later) = (name.clone(), Doors::of(hub), Doors::of(hub));
+    let found = hub.read::<_, HubError, _>(move |tx| find(tx, asked.as_ref(), &doors)).await?;
     let kept = found.map(|(_, locks)| locks.password).unwrap_or_default();
     if !hub.mill().verify(typed.password, kept.clone()).await? {
         return Err(HubError::NotLoggedIn);
@@ -113,12 +143,10 @@ async fn open_session(
     let (hash, lasting) = (sha256(pass.as_bytes()), hub.lasting());
     let open = move |tx: &mut Tx<'_>| {
         // Again, because it may have been closed or changed while the password was looked at.
-        let found = find(tx, name.as_ref())?.filter(|(_, locks)| locks.password == kept);
+        let found = find(tx, name.as_ref(), &later)?.filter(|(_, locks)| locks.password == kept);
         let (account, locks) = found.ok_or(HubError::NotLoggedIn)?;
         second_factor(tx, &account, &locks, &typed.code)?;
-        tx.open_session(&hash, account.number, lasting)?;
-        let actor = Actor::at(format!("account:{}", account.name), from);
-        tx.audit(&actor, What::Login, &json!({ "account": account.name.as_str() }))?;
+        admit(tx, &account, (&hash, lasting), from, &json!({ "account": account.name.as_str() }))?;
         Ok::<_, HubError>(json!({
             "account": account.name.as_str(), "role": account.role, "scopes": account.sight.names(),
         }))
@@ -145,8 +173,8 @@ async fn exchange_password(
     if typed.present.len() > PASSWORD_BYTES_MAX || typed.new.len() > PASSWORD_BYTES_MAX {
         return Err(HubError::NotLoggedIn);
     }
-    let asked = name.clone();
-    let found = hub.read::<_, HubError, _>(move |tx| find(tx, asked.as_ref())).await?;
+    let (asked, doors, later) = (name.clone(), Doors::of(hub), Doors::of(hub));
+    let found = hub.read::<_, HubError, _>(move |tx| find(tx, asked.as_ref(), &doors)).await?;
     let locks = found.map(|(_, locks)| locks).unwrap_or_default();
     let by_code = locks.opens(&typed.present);
     // Looked at in any case, so that all take as long.
@@ -156,7 +184,7 @@ async fn exchange_password(
     }
     let phc = hub.mill().hash(typed.new).await?;
     let set = move |tx: &mut Tx<'_>| {
-        let found = find(tx, name.as_ref())?;
+        let found = find(tx, name.as_ref(), &later)?;
         let (account, now) = found.ok_or(HubError::NotLoggedIn)?;
         match by_code {
             // The one who gave the code knows whom he gave it to; the second factor is asked for at the login.

@@ -30,7 +30,7 @@ use crate::patience::{PatientStream, TAKE_SECONDS, patiently};
 use crate::peer::{self, Peer};
 use crate::problem::Problem;
 use crate::sources::Connections;
-use crate::{api, enroll, escrow, exchange, gate, page, proxy};
+use crate::{api, enroll, escrow, exchange, gate, oidc, page, proxy};
 
 /// How long a handshake may take.
 const HANDSHAKE_SECONDS: u64 = 15;
@@ -46,6 +46,9 @@ fn router(hub: Hub) -> Router {
     Router::new()
         .route("/", get(page::page))
         .route("/login", get(gate::login_form).post(gate::log_in))
+        .route("/login/oidc", post(oidc::start))
+        .route("/login/oidc/code", post(oidc::code))
+        .route(oidc::BACK, get(oidc::back))
         .route("/logout", post(gate::log_out))
         .route("/second-factor", get(gate::show_factor_form).post(gate::set_factor))
         .route("/password", get(gate::show_password_form).post(gate::set_password))

@@ -13,6 +13,8 @@ use crate::store::{Token, Tx};
 
 const HOUR_MS: i64 = 3_600_000;
 const LABEL_BYTES_MAX: usize = 64;
+/// How long a name at a login provider is (OpenID Connect Core, 2).
+pub(crate) const SUBJECT_BYTES_MAX: usize = 255;
 /// Accounts of a hub, closed ones included.
 const ACCOUNTS_MAX: usize = 1_000;
 /// Tokens of an account that were not revoked.
@@ -51,10 +53,11 @@ pub(crate) struct Wish {
 pub(crate) fn view(account: &Account, now_ms: i64) -> Json {
     let state = match account {
         Account { is_disabled: true, .. } => "disabled",
-        Account { has_password: true, .. } => "open",
+        Account { has_password: true, .. } | Account { identity: Some(_), .. } => "open",
         Account { code_until_ms, .. } if *code_until_ms > now_ms => "waiting for a password",
         _ => "needs a new code",
     };
+    let (issuer, subject) = account.identity.clone().unwrap_or_default();
     json!({
         "name": account.name.as_str(),
         "role": account.role,
@@ -63,6 +66,8 @@ pub(crate) fn view(account: &Account, now_ms: i64) -> Json {
         "state": state,
         "second_factor": account.has_totp,
         "last_login_at": rfc3339(account.login_ms),
+        "issuer": issuer,
+        "subject": subject,
     })
 }
 
@@ -102,6 +107,12 @@ pub(crate) fn add(
     (name, role, sight): (&AccountName, Role, &Sight),
     hours: u32,
 ) -> Result<String, HubError> {
+    add_closed(tx, boss, (name, role, sight))?;
+    give_code(tx, boss, name, hours)
+}
+
+/// Adds an account that nobody can open yet.
+fn add_closed(tx: &mut Tx<'_>, boss: &Boss, (name, role, sight): (&AccountName, Role, &Sight)) -> Result<(), HubError> {
     check_within(boss, sight)?;
     if tx.accounts()?.len() >= ACCOUNTS_MAX {
         return Err(HubError::Conflict(format!(
@@ -110,8 +121,53 @@ pub(crate) fn add(
     }
     tx.add_account(name, role, sight)?;
     let target = json!({ "account": name.as_str(), "role": role, "scopes": sight.names() });
-    tx.audit(&boss.actor, What::AddAccount, &target)?;
-    give_code(tx, boss, name, hours)
+    Ok(tx.audit(&boss.actor, What::AddAccount, &target)?)
+}
+
+/// Adds an account for somebody whom a login provider knows.
+pub(crate) fn add_linked(
+    tx: &mut Tx<'_>,
+    boss: &Boss,
+    new: (&AccountName, Role, &Sight),
+    identity: (&str, &str),
+) -> Result<Account, HubError> {
+    add_closed(tx, boss, new)?;
+    link(tx, boss, new.0, identity)
+}
+
+/// Says who the owner of an account is at a login provider.
+pub(crate) fn link(
+    tx: &mut Tx<'_>,
+    boss: &Boss,
+    name: &AccountName,
+    (issuer, subject): (&str, &str),
+) -> Result<Account, HubError> {
+    let account = within(tx, boss, name)?;
+    let is_fine = |c: char| c.is_ascii_graphic() || c == ' ';
+    if subject.is_empty() || subject.len() > SUBJECT_BYTES_MAX || !subject.chars().all(is_fine) {
+        let told = format!("a subject has 1 to {SUBJECT_BYTES_MAX} characters of ASCII; it is no e-mail address");
+        return Err(HubError::Invalid(told));
+    }
+    if account.identity.is_some() {
+        return Err(HubError::Conflict(format!("{name} is linked to somebody; unlink it first")));
+    }
+    if tx.account_of_identity(issuer, subject)?.is_some() {
+        return Err(HubError::Conflict("another account is linked to that subject".to_owned()));
+    }
+    tx.link(account.number, issuer, subject)?;
+    let target = json!({ "account": name.as_str(), "issuer": issuer, "subject": subject });
+    tx.audit(&boss.actor, What::LinkAccount, &target)?;
+    tx.account_named(name)
+}
+
+/// Forgets who that is. The sessions of the account end.
+pub(crate) fn unlink(tx: &mut Tx<'_>, boss: &Boss, name: &AccountName) -> Result<(), HubError> {
+    let account = within(tx, boss, name)?;
+    let told = || HubError::Missing(format!("login provider that {name} is linked to"));
+    let (issuer, subject) = account.identity.ok_or_else(told)?;
+    tx.unlink(account.number)?;
+    let target = json!({ "account": name.as_str(), "issuer": issuer, "subject": subject });
+    Ok(tx.audit(&boss.actor, What::UnlinkAccount, &target)?)
 }
 
 /// Gives an account a new code, for who forgot the password. The password before stays until the code is used.

@@ -26,6 +26,7 @@ mod cut;
 mod every_byte;
 mod full;
 mod kill;
+mod oidc;
 mod outreach;
 mod pairing;
 mod quiet;

@@ -11,6 +11,7 @@ pub mod log;
 #[cfg(test)]
 mod model;
 pub mod process;
+pub mod provider;
 pub mod proxy;
 pub mod sim;
 pub mod tls_proxy;

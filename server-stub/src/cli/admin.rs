@@ -77,6 +77,18 @@ pub(super) enum Command {
         #[arg(long)]
         off: bool,
     },
+    /// Say who an account's owner is at the login provider (OpenID Connect)
+    Link {
+        /// Its name
+        name: AccountName,
+        /// What the provider calls the person in its claim `sub`; the audit has it of who was refused because nobody linked him
+        subject: String,
+    },
+    /// Forget who an account's owner is at the login provider; it is logged out
+    Unlink {
+        /// Its name
+        name: AccountName,
+    },
     /// Tokens for programs
     #[command(subcommand)]
     Token(TokenCommand),
@@ -138,7 +150,7 @@ pub(super) fn run(place: &mut Place<'_>, command: Command) -> Result<(), HubErro
                 let now_ms = tx.now_ms;
                 Ok(tx.accounts()?.iter().map(|account| staff::view(account, now_ms)).collect::<Vec<_>>())
             })?;
-            say_list(place, &told, json, &["name", "role", "scopes", "state", "last_login_at"]);
+            say_list(place, &told, json, &["name", "role", "scopes", "state", "last_login_at", "subject"]);
         }
         Command::Role { name, role, scopes, everything } => {
             let is_sight = everything || !scopes.is_empty();
@@ -170,6 +182,18 @@ pub(super) fn run(place: &mut Place<'_>, command: Command) -> Result<(), HubErro
             let picture = QrCode::new(totp::url(name.as_str(), &secret));
             place.say(picture.map(|picture| picture.render::<Dense1x2>().build()).unwrap_or_default());
             place.say("shown once; put it into an app for one-time codes now. Telephone lost: admin totp NAME --off");
+        }
+        Command::Link { name, subject } => {
+            let issuer = place.config.oidc.issuer.clone();
+            if issuer.is_empty() {
+                return Err(HubError::Config("no login provider is configured: [oidc] issuer".to_owned()));
+            }
+            place.decide(|tx, boss| staff::link(tx, boss, &name, (&issuer, &subject)))?;
+            place.say(format!("{name} can log in at {issuer}"));
+        }
+        Command::Unlink { name } => {
+            place.decide(|tx, boss| staff::unlink(tx, boss, &name))?;
+            place.say(format!("{name} is logged out, and cannot log in by the login provider any more"));
         }
         Command::Token(command) => run_token(place, command)?,
     }

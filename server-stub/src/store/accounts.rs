@@ -9,7 +9,8 @@ use crate::account::{Account, AccountName, Role, Sight};
 use crate::error::{HubError, StoreError};
 use crate::secret::{Sha256, normal_code, sha256};
 
-const COLUMNS: &str = "SELECT account, name, role, scopes, is_disabled, password <> '', totp_key <> x'', code_until_ms, login_ms FROM accounts";
+const COLUMNS: &str = "SELECT account, name, role, scopes, is_disabled, password <> '', totp_key <> x'', code_until_ms, login_ms, i.issuer, i.subject
+    FROM accounts LEFT JOIN identities i USING (account)";
 
 /// What an account is opened with.
 #[derive(Debug, Default)]
@@ -36,6 +37,11 @@ fn account(row: &Row<'_>) -> Result<Account, HubError> {
         let (name, scopes): (String, String) = (row.get(1)?, row.get(3)?);
         Ok((row.get(0)?, name, row.get(2)?, scopes, row.get(4)?, row.get(5)?, row.get(6)?, row.get(7)?, row.get(8)?))
     };
+    let identity = || -> rusqlite::Result<_> {
+        let (issuer, subject): (Option<String>, Option<String>) = (row.get(9)?, row.get(10)?);
+        Ok(issuer.zip(subject))
+    };
+    let identity = identity().map_err(StoreError::from)?;
     let (number, name, role, scopes, is_disabled, has_password, has_totp, code_until_ms, login_ms) =
         get().map_err(StoreError::from)?;
     Ok(Account {
@@ -48,6 +54,7 @@ fn account(row: &Row<'_>) -> Result<Account, HubError> {
         has_totp,
         code_until_ms,
         login_ms,
+        identity,
     })
 }
 

@@ -50,10 +50,11 @@ impl Tx<'_> {
     /// Opens a session, and removes those that have ended.
     pub(crate) fn open_session(&mut self, hash: &Sha256, account: i64, lasting: Lasting) -> Result<(), StoreError> {
         let now_ms = self.now_ms;
-        self.sql("DELETE FROM sessions WHERE seen_ms <= ?1 OR began_ms <= ?2")?
-            .execute([now_ms - lasting.idle_ms, now_ms - lasting.all_ms])?;
-        self.sql("INSERT INTO sessions (hash, account, began_ms, seen_ms) VALUES (?1, ?2, ?3, ?3)")?
-            .execute(params![hash, account, now_ms])?;
+        self.sql("DELETE FROM sessions WHERE seen_ms <= ?1 OR until_ms <= ?2")?
+            .execute([now_ms - lasting.idle_ms, now_ms])?;
+        let until_ms = now_ms.saturating_add(lasting.all_ms);
+        self.sql("INSERT INTO sessions (hash, account, began_ms, seen_ms, until_ms) VALUES (?1, ?2, ?3, ?3, ?4)")?
+            .execute(params![hash, account, now_ms, until_ms])?;
         self.sql("UPDATE accounts SET login_ms = ?2 WHERE account = ?1")?.execute([account, now_ms])?;
         Ok(())
     }
@@ -62,10 +63,10 @@ impl Tx<'_> {
     pub(crate) fn session(&mut self, hash: &Sha256, lasting: Lasting) -> Result<Option<(i64, bool)>, StoreError> {
         let mut select = self.sql(
             "SELECT account, seen_ms <= ?4 FROM sessions
-             WHERE hash = ?1 AND seen_ms > ?2 AND began_ms > ?3",
+             WHERE hash = ?1 AND seen_ms > ?2 AND began_ms > ?3 AND until_ms > ?5",
         )?;
         let now_ms = self.now_ms;
-        let ends = params![hash, now_ms - lasting.idle_ms, now_ms - lasting.all_ms, now_ms - SEEN_EVERY_MS];
+        let ends = params![hash, now_ms - lasting.idle_ms, now_ms - lasting.all_ms, now_ms - SEEN_EVERY_MS, now_ms];
         Ok(select.query_row(ends, |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
     }
 

@@ -1,0 +1,257 @@
+//! Login at a provider: OpenID Connect, the code flow with PKCE.
+//!
+//! A person is sent to the provider, comes back with a code, and the hub changes that for a token which proves who he is. What
+//! belongs together is bound to one browser by a cookie, and is good once. The person becomes the owner of an account that somebody
+//! linked; sessions, roles and scopes are those of any other login. The provider is never asked about anything later.
+
+mod begun;
+mod entry;
+mod keys;
+mod pages;
+mod provider;
+mod refusal;
+mod settings;
+mod token;
+
+use std::fs;
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+pub(crate) use self::pages::{back, button, code, start};
+pub use self::refusal::Refused;
+pub use self::settings::Oidc;
+
+use self::begun::{Begun, Stage, derived};
+use self::entry::{Decision, Visit};
+use self::provider::Provider;
+use self::token::{Doubt, Person};
+use crate::clock::now_ms;
+use crate::config::Tls;
+use crate::error::HubError;
+use crate::hub::Hub;
+use crate::login;
+use crate::secret::{self, is_same, sha256};
+use crate::store::{Lasting, Tx};
+
+/// Where the provider sends people back to.
+pub(crate) const BACK: &str = "/login/oidc/return";
+/// A longer code is none.
+const CODE_BYTES_MAX: usize = 4 * 1024;
+const SECRET_BYTES_MAX: usize = 4 * 1024;
+const HOUR_MS: i64 = 3_600_000;
+
+/// The hub, as the provider knows it.
+#[derive(Debug)]
+pub(crate) struct Client {
+    settings: Oidc,
+    secret: Zeroizing<String>,
+    provider: Provider,
+    begun: Mutex<Begun>,
+}
+
+/// With what a person comes back.
+#[derive(Deserialize)]
+pub(crate) struct Answer {
+    code: Option<Zeroizing<String>>,
+    state: Option<String>,
+    error: Option<String>,
+    iss: Option<String>,
+}
+
+/// How it goes on.
+pub(crate) enum Next {
+    /// This opens the session.
+    In(Zeroizing<String>),
+    /// A code of the second factor is asked for; this is of the login that waits for it.
+    Code(Zeroizing<String>),
+}
+
+impl Client {
+    /// Opens the login of a configuration; `None` if there is none.
+    pub(crate) fn open(settings: &Oidc) -> Result<Option<Client>, HubError> {
+        if !settings.is_on() {
+            return Ok(None);
+        }
+        let path = &settings.client_secret_file;
+        let unreadable = |source| HubError::File { path: path.clone(), source };
+        let file = fs::metadata(path).map_err(unreadable)?;
+        let unusable = |why: &str| HubError::Config(format!("{} {why}", path.display()));
+        if file.mode() & 0o007 != 0 {
+            return Err(unusable("can be read by everybody; chmod 0600, or 0640 with a group for it"));
+        }
+        let text = Zeroizing::new(fs::read_to_string(path).map_err(unreadable)?);
+        let secret = Zeroizing::new(text.trim().to_owned());
+        if secret.is_empty() || secret.len() > SECRET_BYTES_MAX {
+            return Err(unusable("holds no secret"));
+        }
+        token::install();
+        let provider = Provider::open(settings)?;
+        Ok(Some(Client { settings: settings.clone(), secret, provider, begun: Mutex::default() }))
+    }
+
+    /// What the button says.
+    pub(crate) fn label(&self) -> &str {
+        &self.settings.label
+    }
+
+    fn begin(&self, from: Option<IpAddr>, stage: Stage) -> Result<Zeroizing<String>, HubError> {
+        let pass = secret::pass()?;
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.add(sha256(pass.as_bytes()), from, stage, Instant::now());
+        Ok(pass)
+    }
+
+    fn take(&self, pass: Option<&str>) -> Option<Stage> {
+        let hash = sha256(pass?.as_bytes());
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner).take(&hash, Instant::now())
+    }
+
+    /// How long a session lasts that is opened by the provider's word.
+    fn lasting(&self, hub: &Hub) -> Lasting {
+        let usual = hub.lasting();
+        Lasting { all_ms: usual.all_ms.min(i64::from(self.settings.session_hours) * HOUR_MS), ..usual }
+    }
+
+    /// Changes a code for a token, and judges that.
+    async fn prove(&self, code: &str, redirect: &str, pass: &str) -> Result<Person, HubError> {
+        let (proof, nonce) = (Zeroizing::new(derived(pass, "proof")), derived(pass, "nonce"));
+        let endpoints = self.provider.endpoints().await?;
+        let known_as = (self.settings.client_id.as_str(), self.secret.as_str());
+        let token = self.provider.token(&endpoints, known_as, (code, redirect, &proof)).await?;
+        for is_unknown in [false, true] {
+            let keys = self.provider.keys(&endpoints, is_unknown).await?;
+            match token::person(&token, &keys, &self.settings, &nonce, now_ms() / 1_000) {
+                Ok(person) => return Ok(person),
+                Err(Doubt::Key) => {}
+                Err(Doubt::Of(in_what)) => return Err(Refused::Unproven(in_what).into()),
+            }
+        }
+        Err(Refused::Unproven("key").into())
+    }
+}
+
+/// The client, where one is configured.
+pub(crate) fn client(hub: &Hub) -> Result<&Client, HubError> {
+    hub.oidc().ok_or_else(|| HubError::Missing("login at a provider here".to_owned()))
+}
+
+/// Where the provider sends people back to. Never by what a request says of the hub's name.
+async fn redirect(hub: &Hub) -> Result<String, HubError> {
+    let address = hub.read(|tx| tx.authority()).await?.map(|kept| kept.address).unwrap_or_default();
+    let scheme = if hub.config().tls == Tls::Off { "http" } else { "https" };
+    let host = if scheme == "https" { address.strip_suffix(":443").unwrap_or(&address) } else { &address };
+    match host.is_empty() {
+        true => Err(HubError::Config("nobody said how people reach this hub: outpost-hub init --name".to_owned())),
+        false => Ok(format!("{scheme}://{host}{BACK}")),
+    }
+}
+
+/// Begins a login: what the browser keeps, and where it goes.
+pub(crate) async fn begin(hub: &Hub, from: Option<IpAddr>) -> Result<(Zeroizing<String>, String), HubError> {
+    let client = client(hub)?;
+    let redirect = redirect(hub).await?;
+    let endpoints = client.provider.endpoints().await?;
+    let pass = client.begin(from, Stage::Away)?;
+    let challenge = URL_SAFE_NO_PAD.encode(sha256(derived(&pass, "proof").as_bytes()));
+    let mut url = endpoints.authorization.clone();
+    url.query_pairs_mut()
+        .append_pair("response_type", "code")
+        .append_pair("client_id", &client.settings.client_id)
+        .append_pair("redirect_uri", &redirect)
+        .append_pair("scope", &client.settings.scopes.join(" "))
+        .append_pair("state", &derived(&pass, "state"))
+        .append_pair("nonce", &derived(&pass, "nonce"))
+        .append_pair("code_challenge", &challenge)
+        .append_pair("code_challenge_method", "S256");
+    Ok((pass, url.into()))
+}
+
+/// Ends a login by what a person comes back with. `pass` is what his browser kept.
+pub(crate) async fn finish(
+    hub: &Hub,
+    from: Option<IpAddr>,
+    pass: Option<&str>,
+    answer: Answer,
+) -> Result<Next, HubError> {
+    let client = client(hub)?;
+    // Counted by where it comes from; there is no name yet.
+    let counted = secret::pass()?;
+    if !hub.begin_try(from, &counted) {
+        return Err(HubError::TooManyTries);
+    }
+    let done = match proved(hub, client, pass, answer).await {
+        Ok(person) => enter(hub, client, from, person).await,
+        Err(HubError::Login(refusal)) => {
+            hub.write(move |tx: &mut Tx<'_>| entry::note_refused(tx, from, refusal, None)).await?;
+            Err(refusal.into())
+        }
+        Err(error) => Err(error),
+    };
+    match &done {
+        Err(HubError::Login(refusal)) => tracing::warn!(why = refusal.why(), "login refused"),
+        _ => hub.forgive_try(from, &counted),
+    }
+    done
+}
+
+/// Who it is, if this is the end of the login that was begun in this browser.
+async fn proved(hub: &Hub, client: &Client, pass: Option<&str>, answer: Answer) -> Result<Person, HubError> {
+    let (Some(pass), Some(Stage::Away)) = (pass, client.take(pass)) else { return Err(Refused::NotBegun.into()) };
+    let Answer { code, state, error, iss } = answer;
+    if !state.is_some_and(|state| is_same(&state, &derived(pass, "state"))) {
+        return Err(Refused::NotBegun.into());
+    }
+    // Of another provider, who may want its code to be shown to this one (RFC 9207).
+    if iss.is_some_and(|iss| iss != client.settings.issuer) {
+        return Err(Refused::Unproven("issuer").into());
+    }
+    match code.filter(|code| !code.is_empty() && code.len() <= CODE_BYTES_MAX) {
+        Some(code) if error.is_none() => client.prove(&code, &redirect(hub).await?, pass).await,
+        _ => Err(Refused::NotLetIn.into()),
+    }
+}
+
+async fn enter(hub: &Hub, client: &Client, from: Option<IpAddr>, person: Person) -> Result<Next, HubError> {
+    let pass = secret::pass()?;
+    let visit = Visit { from, hash: sha256(pass.as_bytes()), lasting: client.lasting(hub) };
+    let (settings, subject) = (client.settings.clone(), person.subject.clone());
+    match hub.write(move |tx| entry::decide(tx, &settings, &person, &visit)).await? {
+        Decision::In => Ok(Next::In(pass)),
+        Decision::Code { account } => Ok(Next::Code(client.begin(from, Stage::Code { account, subject })?)),
+        Decision::Refused(refusal) => Err(refusal.into()),
+    }
+}
+
+/// Ends a login whose account has a second factor, by a code of it. A wrong one ends it as well: it is begun anew then.
+pub(crate) async fn confirm(
+    hub: &Hub,
+    from: Option<IpAddr>,
+    pass: Option<&str>,
+    typed: String,
+) -> Result<Zeroizing<String>, HubError> {
+    let client = client(hub)?;
+    let Some(Stage::Code { account, subject }) = client.take(pass) else { return Err(Refused::NotBegun.into()) };
+    let found = hub.read::<_, HubError, _>(move |tx| tx.account_numbered(account)).await?;
+    let name = found.ok_or(Refused::NotBegun)?.name;
+    let pass = secret::pass()?;
+    let visit = Visit { from, hash: sha256(pass.as_bytes()), lasting: client.lasting(hub) };
+    let issuer = client.settings.issuer.clone();
+    let open = move |tx: &mut Tx<'_>| {
+        // Again, because it may have been closed or unlinked while he typed.
+        let still = tx.account_of_identity(&issuer, &subject)? == Some(account);
+        let found = tx.account_numbered(account)?.filter(|account| still && !account.is_disabled);
+        let found = found.ok_or(HubError::NotLoggedIn)?;
+        let locks = tx.locks_of(account)?;
+        login::second_factor(tx, &found, &locks, &typed)?;
+        entry::open(tx, &found, &visit)
+    };
+    login::tried(hub, from, Some(name), hub.write(open)).await?;
+    Ok(pass)
+}

@@ -1,0 +1,125 @@
+//! The pages of a login at the provider.
+//!
+//! A browser is sent on by pages, not by redirects: a form may lead to the hub only, and a cookie that is kept from other sites would
+//! not be sent with a request that another site led to. Where it is sent is the provider's endpoint or the hub's own page, and
+//! nothing that a request says.
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Extension, Form, Query, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+
+use super::{Answer, Next};
+use crate::caller::{self, Page, cookie_named, page_of};
+use crate::config::Tls;
+use crate::gate::{foreign, login_page, refused};
+use crate::hub::Hub;
+use crate::page::{escape, html};
+use crate::peer::Peer;
+use crate::problem::Problem;
+
+const CODE_FORM: &str = "<h1>Outpost hub</h1><form method=post action=/login/oidc/code>
+<p><label>Code of the second factor <input name=code inputmode=numeric autocomplete=one-time-code required autofocus></label>
+<p><button>Log in</button></form><p><a href=/login>Begin again</a>";
+
+/// What is added to the page of the login.
+pub(crate) fn button(hub: &Hub) -> String {
+    let form = |label: &str| {
+        let label = escape(label);
+        format!("<form method=post action=/login/oidc><p><button>Log in with {label}</button></form>")
+    };
+    hub.oidc().map(|client| form(client.label())).unwrap_or_default()
+}
+
+fn cookie_name(tls: Tls) -> &'static str {
+    match tls {
+        Tls::Own | Tls::Proxy => "__Host-outpost-login",
+        Tls::Off => "outpost-login",
+    }
+}
+
+/// What sets the cookie of a login; an empty value takes it away. `Lax`, because the provider's page leads back here.
+fn cookie(tls: Tls, value: &str) -> String {
+    let secure = if tls == Tls::Off { "" } else { "; Secure" };
+    let seconds = if value.is_empty() { 0 } else { super::begun::LASTS.as_secs() };
+    format!("{}={value}; Path=/; HttpOnly; SameSite=Lax{secure}; Max-Age={seconds}", cookie_name(tls))
+}
+
+fn with_cookies(mut response: Response, cookies: &[String]) -> Response {
+    let headers = response.headers_mut();
+    for cookie in cookies.iter().filter_map(|cookie| HeaderValue::from_str(cookie).ok()) {
+        headers.append(header::SET_COOKIE, cookie);
+    }
+    // The address of this page may hold a code.
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}
+
+/// A page that goes on by itself to another.
+fn onward(url: &str, told: &str) -> Response {
+    let (url, told) = (escape(url), escape(told));
+    html(StatusCode::OK, &format!("<meta http-equiv=refresh content='0;url={url}'><p><a href='{url}'>{told}</a>"))
+}
+
+/// `POST /login/oidc`: to the provider. Only by a page of the hub: another site logs nobody in.
+pub(crate) async fn start(State(hub): State<Hub>, Extension(peer): Extension<Peer>, headers: HeaderMap) -> Response {
+    if page_of(&headers) != Page::Own {
+        return foreign(&login_page(&hub));
+    }
+    match super::begin(&hub, peer.address).await {
+        Ok((pass, url)) => with_cookies(onward(&url, "Go on to log in"), &[cookie(hub.config().tls, &pass)]),
+        Err(error) => refused(error, &login_page(&hub)),
+    }
+}
+
+/// `GET /login/oidc/return`: back from the provider.
+pub(crate) async fn back(
+    State(hub): State<Hub>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    query: Result<Query<Answer>, QueryRejection>,
+) -> Response {
+    let tls = hub.config().tls;
+    let gone = cookie(tls, "");
+    let Ok(Query(answer)) = query else {
+        // What it says of the query is not repeated.
+        return Problem::bad_request("the answer of the login provider").into_response();
+    };
+    match super::finish(&hub, peer.address, cookie_named(&headers, cookie_name(tls)), answer).await {
+        Ok(Next::In(pass)) => with_cookies(onward("/", "Go on"), &[gone, caller::cookie(tls, &pass)]),
+        Ok(Next::Code(pass)) => {
+            let mut page = with_cookies(html(StatusCode::OK, CODE_FORM), &[cookie(tls, &pass)]);
+            // With `no-referrer` a form would not say from which page it comes. The code in the address is used by now.
+            page.headers_mut()
+                .insert(HeaderName::from_static("referrer-policy"), HeaderValue::from_static("same-origin"));
+            page
+        }
+        Err(error) => with_cookies(refused(error, &login_page(&hub)), &[gone]),
+    }
+}
+
+/// What somebody types for the second factor.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Typed {
+    code: String,
+}
+
+/// `POST /login/oidc/code`.
+pub(crate) async fn code(
+    State(hub): State<Hub>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    Form(typed): Form<Typed>,
+) -> Response {
+    let tls = hub.config().tls;
+    if page_of(&headers) != Page::Own {
+        return foreign(&login_page(&hub));
+    }
+    let pass = cookie_named(&headers, cookie_name(tls));
+    match super::confirm(&hub, peer.address, pass, typed.code).await {
+        Ok(pass) => with_cookies(onward("/", "Go on"), &[cookie(tls, ""), caller::cookie(tls, &pass)]),
+        Err(error) => with_cookies(refused(error, &login_page(&hub)), &[cookie(tls, "")]),
+    }
+}
