@@ -190,6 +190,12 @@ fn a_person_comes_in_by_the_provider_once_an_admin_linked_the_account() {
     let bina = told.as_array().unwrap().iter().find(|one| one["name"] == "bina").unwrap();
     assert_eq!((bina["subject"].as_str(), bina["state"].as_str()), (Some("s-new"), Some("open")));
 
+    let db = rusqlite::Connection::open(Path::new(&hub.data_dir()).join("hub.db")).unwrap();
+    let longest = "SELECT max(until_ms - began_ms) FROM sessions";
+    assert_eq!(db.query_row(longest, [], |row| row.get::<_, i64>(0)).unwrap(), 8 * 3_600_000);
+    db.execute("UPDATE sessions SET until_ms = 1", []).unwrap();
+    assert_eq!(browser.is_in(), None, "it ends, also of who goes on asking");
+    browser.log_in(&provider);
     assert_eq!(browser.post("/logout", &[]).status, 303);
     assert_eq!(browser.is_in(), None);
     for (act, words) in [("disable", "the account of this login is closed"), ("unlink", "no account here belongs")] {
