@@ -37,3 +37,4 @@ mod secure;
 mod service;
 mod tidy;
 mod upgrade;
+mod walkthrough;
