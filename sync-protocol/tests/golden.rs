@@ -208,6 +208,7 @@ fn idle() -> Request {
         condition: None,
         gaps: Vec::new(),
         slice: None,
+        complete: None,
     }
 }
 
@@ -253,6 +254,7 @@ fn requests() -> Vec<(&'static str, Request)> {
             Request { bounds: vec![bound], recovers: Some(HubSeq(39_000)), slice: Slice::new(64, 5), ..idle() },
         ),
         ("request-rescue", Request { rescue: Some(Rescue::Apart), ..idle() }),
+        ("request-broken-off", Request { complete: Some(HubSeq(39_000)), ..idle() }),
         ("request-about", Request { about: Some(about), ..idle() }),
         ("request-condition", Request { condition: Some(condition), ..idle() }),
         ("request-gaps", Request { bounds: vec![bound], gaps: vec![gap], ..idle() }),

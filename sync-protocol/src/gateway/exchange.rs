@@ -91,14 +91,14 @@ where
             false => Some(About { view: state.view_hash(), ..store.about()? }),
         },
         repairs: state.repairs,
-        // Of what the hub has acknowledged it knows already how much counts.
-        bounds: state.bounds.iter().filter(|bound| state.stream(bound.stream).acked < bound.upto).copied().collect(),
+        bounds: state.open_bounds().copied().collect(),
         recovers: state.recovers,
         asks: sends_nothing,
         rescue: None,
         condition: store.condition(!state.told)?,
         gaps: Vec::new(),
         slice: state.recovers.map(|_| slice),
+        complete: Some(state.complete).filter(|complete| *complete < state.cursor),
     };
     let (mut frames, mut ops) = (Vec::new(), 0);
     if !sends_nothing {

@@ -200,6 +200,11 @@ impl GatewayState {
         (self.clock, self.heard) = (self.clock.observe(stamp), self.heard.observe(stamp));
     }
 
+    /// The bounds under which ops have yet to arrive once more; of all others the hub knows how much counts.
+    pub fn open_bounds(&self) -> impl Iterator<Item = &Bound> {
+        self.bounds.iter().filter(|bound| self.stream(bound.stream).acked < bound.upto)
+    }
+
     /// Ops that the hub does not have yet.
     pub fn unsent(&self) -> u64 {
         self.streams.iter().map(|s| s.last.0.saturating_sub(s.acked.0)).sum()

@@ -44,7 +44,7 @@ pub struct Reach {
 /// What the gateway would note now; `None` while it says nothing that would hold: before the enrolment, and until it has made
 /// good what a hub that was put back had lost.
 pub fn milestone(state: &GatewayState, changes: u64, now_ms: i64) -> Option<Milestone> {
-    let is_settled = state.origin != UNENROLLED && state.recovers.is_none() && state.bounds.is_empty();
+    let is_settled = state.origin != UNENROLLED && state.recovers.is_none() && state.open_bounds().next().is_none();
     let (epoch, origin) = (state.epoch, state.origin);
     let durable = state.streams.map(|stream| stream.durable.min(stream.acked));
     is_settled.then_some(Milestone { at_ms: now_ms, epoch, origin, durable, changes })

@@ -64,6 +64,7 @@ where
         packer,
         gateway: &gateway,
         fills: request.backfill.is_some() || head.view.as_ref().is_some_and(|view| view.backfill),
+        since: request.complete.unwrap_or(request.cursor).min(request.cursor),
         frames: Vec::new(),
         bytes: 0,
         rows: 0,
@@ -110,6 +111,9 @@ struct Pull<'a, S> {
     gateway: &'a Gateway,
     /// It may not have what is older than its cursor, because a back-fill has yet to bring it.
     fills: bool,
+    /// It has all that changed until here. Of a record it may lack what changed between this and its cursor: a record comes once,
+    /// at its last change, and the pull broke off before.
+    since: HubSeq,
     frames: Vec<Vec<u8>>,
     bytes: u64,
     rows: usize,
@@ -216,7 +220,7 @@ where
             }
             Logged::Changed(_) => {
                 let Some(record) = self.store.record(&line.key)? else { return Ok(None) };
-                let cells = if whole { record.cells } else { self.news_for(record, cursor) };
+                let cells = if whole { record.cells } else { self.news_for(record, self.since) };
                 let row = Row::Cells { key: line.key.clone(), record: Record { cells }, whole: false };
                 Ok(match &row {
                     Row::Cells { record, .. } if record.cells.is_empty() => None,
@@ -233,7 +237,7 @@ where
         Ok(scope.is_some_and(|scope| self.gateway.is_in_view(&scope)))
     }
 
-    /// The cells that this gateway does not have: changed after its cursor, and not by itself alone. A part of a record that
+    /// The cells that this gateway may not have: changed after `cursor`, and not by itself alone. A part of a record that
     /// it does not hold would look like the whole of it, and what an app writes then could move the record.
     fn news_for(&self, record: Record, cursor: HubSeq) -> BTreeMap<FieldName, Cell> {
         let entered = self.fills

@@ -73,6 +73,7 @@ impl Request {
             condition: None,
             gaps: Vec::new(),
             slice: None,
+            complete: None,
         }
     }
 
@@ -127,6 +128,9 @@ impl Request {
         });
         if let Some(slice) = self.slice {
             slice.encode(keys.key(13));
+        }
+        if let Some(complete) = self.complete {
+            keys.key(14).uint(complete.0);
         }
         keys.finish(head)
     }
@@ -183,6 +187,7 @@ impl Request {
                 11 => head.condition = Some(decode_condition(&mut input)?),
                 12 => head.gaps = decode_gaps(&mut input)?,
                 13 => head.slice = Some(Slice::decode(&mut input)?),
+                14 => head.complete = Some(HubSeq(input.uint()?)),
                 _ => input.skip()?,
             }
         }

@@ -78,6 +78,8 @@ pub struct Request {
     pub gaps: Vec<Gap>,
     /// Key 13: of which items the symbols are; sent while it recovers.
     pub slice: Option<Slice>,
+    /// Key 14: the cursor when a pull last reached the head, if a later one broke off since.
+    pub complete: Option<HubSeq>,
 }
 
 /// Ops that a gateway sent once, that were safe at the hub for long, and of which nothing stood any more: it has forgotten them,

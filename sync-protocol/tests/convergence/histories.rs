@@ -326,3 +326,23 @@ fn what_was_counted_in_a_lost_time_counts_again_under_another_origin() {
     w.sync_all();
     assert_eq!(values(&mut w, "visit/v1", "used"), [json!(4)]);
 }
+
+#[test]
+fn a_pull_that_broke_off_brings_the_next_time_what_had_changed_before_it_did() {
+    let mut w = World::new(RULES, &["mw", "mw"]);
+    w.put(1, "visit/v1", json!({"note": "first"}));
+    w.sync_all();
+    w.edit(1, "visit/v1", json!({"note": "second"}));
+    w.put(1, "visit/v2", json!({"note": "in between"}));
+    w.edit(1, "visit/v1", json!({"place": "ward"}));
+    w.sync(1);
+    // All that arrives of the answer is the frame with the record in between.
+    let (key, head) = (RecordKey::parse("visit/v2").unwrap(), w.hub.head().unwrap());
+    let (record, cursor) = (w.hub_record("visit/v2"), HubSeq(head.0 - 1));
+    let rows =
+        Rows { reaches: Reach { cursor, ..Reach::default() }, rows: vec![Row::Cells { key, record, whole: false }] };
+    gateway::integrate_rows(&mut w.gateways[0], &rows).unwrap();
+    exchange(&mut w.gateways[0], &mut w.hub, &mut w.link, w.now_ms as u64).unwrap();
+    assert_eq!(w.body(0, "visit/v1"), object(json!({"note": "second", "place": "ward"})));
+    w.sync_all();
+}

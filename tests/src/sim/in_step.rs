@@ -203,7 +203,7 @@ impl OnCard<'_, '_> {
     /// Forgets what may be forgotten of own ops, and of what changes from the hub replaced.
     pub(super) fn compact(&mut self, is_early: bool) -> Result<(), Error> {
         let state = gateway::Store::state(self)?;
-        if state.recovers.is_some() || !state.bounds.is_empty() {
+        if state.recovers.is_some() || state.open_bounds().next().is_some() {
             return Ok(());
         }
         let own = state.streams.map(|at| if is_early { at.acked } else { at.durable.min(at.acked) });
