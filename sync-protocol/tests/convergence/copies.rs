@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 use sync_protocol::gateway::Store as _;
 use sync_protocol::hub;
 use sync_protocol::loopback::settle;
-use sync_protocol::memory::MemoryGateway;
 
 use crate::world::World;
 
@@ -26,21 +25,13 @@ fn three_boxes(common: impl FnOnce(&mut World)) -> World {
     w.put(0, "stock/s1", json!({"used": 5}));
     w.put(0, "case/c1", json!({"log": ["first"], "tags": ["x"]}));
     w.sync_all();
-    let older = in_another_box(&w, 1);
+    let older = w.copy_of(0, 1);
     common(&mut w);
-    let newer = in_another_box(&w, 2);
+    let newer = w.copy_of(0, 2);
     w.gateways.extend([older, newer]);
     w.put(1, "patient/of-1", json!({"name": "Asha"}));
     w.sync(1);
     w
-}
-
-fn in_another_box(w: &World, nth: u8) -> MemoryGateway {
-    let mut copy = w.gateways[0].clone();
-    copy.set_print([nth; 8]);
-    let state = copy.state().unwrap();
-    copy.set_state(&sync_protocol::gateway::GatewayState { told: false, ..state }).unwrap();
-    copy
 }
 
 fn bring(w: &mut World, at: usize) {

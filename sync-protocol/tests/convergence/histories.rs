@@ -2,10 +2,9 @@
 
 use serde_json::{Value, json};
 use sync_protocol::gateway::{self, GatewayState, Store as _};
-use sync_protocol::hub::{self, Snapshot as _, Store as _};
+use sync_protocol::hub::Snapshot as _;
 use sync_protocol::id::{Epoch, HubSeq, Origin, RecordKey, Scope};
 use sync_protocol::loopback::exchange;
-use sync_protocol::memory::MemoryGateway;
 use sync_protocol::payload::{News, Notice, Reach, Row, Rows};
 
 use crate::world::{World, object, rivals};
@@ -19,15 +18,6 @@ scope = "facility"
 used = "counter"
 tags = "set"
 "#;
-
-/// A copy of a card in another box, as it is now.
-fn copy_of(gateway: &MemoryGateway, print: u8) -> MemoryGateway {
-    let mut copy = gateway.clone();
-    copy.set_print([print; 8]);
-    let state = copy.state().unwrap();
-    copy.set_state(&GatewayState { told: false, ..state }).unwrap();
-    copy
-}
 
 /// All values of a field at the hub, in a fixed order.
 fn values(w: &mut World, key: &str, field: &str) -> Vec<Value> {
@@ -49,7 +39,7 @@ fn a_blind_write_confirmed_under_an_origin_that_is_over_has_seen_nothing() {
     w.sync(1);
     w.sync(0);
     w.gateways[0].set_print([1; 8]);
-    let copy = copy_of(&w.gateways[0], 2);
+    let copy = w.copy_of(0, 2);
     w.sync(0);
     w.sync(0);
     w.gateways.push(copy);
@@ -131,7 +121,7 @@ fn what_was_written_before_a_restore_claims_no_more_after_the_next_one() {
 #[test]
 fn a_lost_value_is_no_later_one_of_another_copy_that_has_its_number() {
     let mut w = World::new(RULES, &["mw", "mw"]);
-    let (backup, image) = (w.hub.clone(), copy_of(&w.gateways[0], 2));
+    let (backup, image) = (w.hub.clone(), w.copy_of(0, 2));
     w.put(0, "visit/v1", json!({"note": "a"}));
     w.edit(0, "visit/v1", json!({"note": "lost"}));
     w.sync_all();
@@ -147,7 +137,7 @@ fn a_lost_value_is_no_later_one_of_another_copy_that_has_its_number() {
 #[test]
 fn a_write_of_a_copy_is_no_later_one_than_a_lost_value_under_a_number_before_it() {
     let mut w = World::new(RULES, &["mw", "mw"]);
-    let (backup, image) = (w.hub.clone(), copy_of(&w.gateways[0], 2));
+    let (backup, image) = (w.hub.clone(), w.copy_of(0, 2));
     w.put(0, "visit/v1", json!({"note": "lost"}));
     w.sync_all();
     put_back(&mut w, &backup, 77);
@@ -189,7 +179,7 @@ fn own_lost_writes_come_back_to_a_record_that_left_the_view_meanwhile() {
     w.edit(0, "visit/v1", json!({"used": 5}));
     w.sync(0);
     // A copy of it goes on under another origin, with what the first one had sent.
-    let newer = copy_of(&w.gateways[0], 3);
+    let newer = w.copy_of(0, 3);
     w.gateways[0] = image;
     w.put(0, "visit/v2", json!({"facility": "mw/a"}));
     w.sync(0);
@@ -210,10 +200,7 @@ fn who_holds_a_part_of_a_record_takes_nothing_out_of_its_sets() {
     w.put(0, "visit/v1", json!({"facility": "mw", "tags": ["x"]}));
     w.sync(0);
     let backup = w.hub.clone();
-    let device = w.gateways[0].state().unwrap().device;
-    let mut known = w.hub.gateway(device).unwrap().unwrap();
-    (known.scopes, known.view) = (vec![Scope::new("mw/b").unwrap()], hub::ViewNews::Changed);
-    w.hub.set_gateway(&known).unwrap();
+    w.assign(0, &["mw/b"], false);
     w.sync(0);
     assert!(w.gateways[0].record(&RecordKey::parse("visit/v1").unwrap()).is_none());
     // While the hub asks for what it lost of others, the write is confirmed.
@@ -290,7 +277,7 @@ fn what_goes_again_under_another_origin_is_not_shown_under_the_old_one_as_well()
     let mut w = World::new(&RULES.replace("tags =", "log = \"append-only\"\ntags ="), &["mw", "mw"]);
     w.put(0, "visit/v1", json!({"used": 1, "tags": ["x"], "log": ["a"]}));
     w.sync_all();
-    let (backup, copy) = (w.hub.clone(), copy_of(&w.gateways[0], 2));
+    let (backup, copy) = (w.hub.clone(), w.copy_of(0, 2));
     w.edit(1, "visit/v1", json!({"note": "of a gateway that is gone"}));
     w.sync(1);
     w.edit(0, "visit/v1", json!({"used": 4, "tags": ["x", "y"], "log": ["a", "b"]}));
@@ -313,7 +300,7 @@ fn what_was_counted_in_a_lost_time_counts_again_under_another_origin() {
     let mut w = World::new(RULES, &["mw", "mw"]);
     w.put(0, "visit/v1", json!({"used": 1}));
     w.sync_all();
-    let (backup, copy) = (w.hub.clone(), copy_of(&w.gateways[0], 2));
+    let (backup, copy) = (w.hub.clone(), w.copy_of(0, 2));
     w.edit(0, "visit/v1", json!({"used": 4}));
     w.sync(0);
     w.gateways.pop();

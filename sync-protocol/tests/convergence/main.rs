@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use sync_protocol::digest::etag;
 use sync_protocol::gateway::{self, Intent, Store as _};
-use sync_protocol::hub::{self, Snapshot as _, Store as _};
+use sync_protocol::hub;
 use sync_protocol::id::{FieldName, RecordKey, Scope, Source};
 use sync_protocol::loopback::exchange;
 use sync_protocol::memory::MemoryGateway;
@@ -370,14 +370,7 @@ fn a_gateway_that_gets_another_catchment_loads_it_and_one_that_loses_it_lets_go(
     }
     w.sync_all();
     assert_eq!(w.gateways[0].records().count(), 300);
-    let assign = |w: &mut World, scopes: &[&str]| {
-        let device = w.gateways[0].state().unwrap().device;
-        let mut known = w.hub.gateway(device).unwrap().unwrap();
-        known.scopes = scopes.iter().map(|s| Scope::new(s).unwrap()).collect();
-        (known.view, known.backfill) = (hub::ViewNews::Changed, true);
-        w.hub.set_gateway(&known).unwrap();
-    };
-    assign(&mut w, &["mw/a", "mw/b"]);
+    w.assign(0, &["mw/a", "mw/b"], true);
     // In small steps, and with a change in the middle: nothing may be missed between the two lanes.
     w.link.down_bytes = 1_000;
     for _ in 0..4 {
@@ -389,7 +382,7 @@ fn a_gateway_that_gets_another_catchment_loads_it_and_one_that_loses_it_lets_go(
     w.sync_all();
     assert_eq!(w.gateways[0].records().count(), 600);
     assert_eq!(w.gateways[0].state().unwrap().backfill, None);
-    assign(&mut w, &["mw/b"]);
+    w.assign(0, &["mw/b"], true);
     w.sync_all();
     assert_eq!(w.gateways[0].records().count(), 300);
 }

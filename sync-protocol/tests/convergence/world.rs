@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sync_protocol::clock::TimeQuality;
 use sync_protocol::edit::render;
 use sync_protocol::gateway::{self, Capture, Intent, Store as _};
-use sync_protocol::hub::{self, Snapshot as _};
+use sync_protocol::hub::{self, Snapshot as _, Store as _};
 use sync_protocol::id::{Author, FieldName, RecordKey, Scope, Source};
 use sync_protocol::identity::DeviceKey;
 use sync_protocol::loopback::{Link, Traffic, settle};
@@ -79,6 +79,24 @@ impl World {
             }
         }
         self.assert_equal();
+    }
+
+    /// An admin gives a gateway these scopes.
+    pub(crate) fn assign(&mut self, at: usize, scopes: &[&str], backfill: bool) {
+        let device = self.gateways[at].state().unwrap().device;
+        let mut known = self.hub.gateway(device).unwrap().unwrap();
+        known.scopes = scopes.iter().map(|s| Scope::new(s).unwrap()).collect();
+        (known.view, known.backfill) = (hub::ViewNews::Changed, backfill);
+        self.hub.set_gateway(&known).unwrap();
+    }
+
+    /// A copy of a gateway's card in another box, as it is now.
+    pub(crate) fn copy_of(&mut self, at: usize, print: u8) -> MemoryGateway {
+        let mut copy = self.gateways[at].clone();
+        copy.set_print([print; 8]);
+        let state = copy.state().unwrap();
+        copy.set_state(&gateway::GatewayState { told: false, ..state }).unwrap();
+        copy
     }
 
     pub(crate) fn assert_equal(&mut self) {
