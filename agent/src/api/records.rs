@@ -261,7 +261,7 @@ pub(crate) async fn history(
 /// Records of a type, by id. Every other parameter is a filter: `?village=Chingale`, `?address.city=Zomba`.
 #[utoipa::path(get, path = "/v1/records/{type}",
     params(("type" = String, Path),
-        ("limit" = Option<usize>, Query, description = "At most 1,000; 100 unless told. A page of large records has fewer"),
+        ("limit" = Option<usize>, Query, description = "At most 1,000; 100 unless told. A page of large records has fewer: only one without `next` is the last"),
         ("after" = Option<String>, Query, description = "The `next` of the page before")),
     responses((status = 200, body = Page), (status = 400, body = Problem)))]
 pub(crate) async fn list(

@@ -30,17 +30,18 @@ impl Page {
     /// The JSON of the page that answers a query: as many records as it asks for, or fewer if they are large.
     pub(crate) fn text(reader: &Reader<'_>, query: &Query) -> Result<Vec<u8>, Error> {
         let mut text = br#"{"records":["#.to_vec();
-        let (mut count, mut last) = (0, None);
+        let (mut count, mut last, mut written) = (0, None, Ok(()));
         reader.list_each(query, |stored| {
             if count > 0 {
                 text.push(b',');
             }
-            text.extend(serde_json::to_vec(&Listed::new(&stored)).unwrap_or_default());
+            written = serde_json::to_writer(&mut text, &Listed::new(&stored));
             count += 1;
             let is_full = count == query.limit || text.len() >= LIST_BYTES_MAX;
             last = is_full.then(|| stored.key.id.to_string());
-            if is_full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if is_full || written.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
+        written.map_err(std::io::Error::from)?;
         text.push(b']');
         if let Some(next) = last {
             text.extend(format!(r#","next":{}"#, json!(next)).into_bytes());

@@ -26,9 +26,6 @@ use super::row::{GONE, Row, etag_text, presence_of};
 use super::side;
 use crate::error::Error;
 
-/// Rows of a list that are read at once.
-const CHUNK: i64 = 64;
-
 /// A snapshot of the store. Inside of a [`super::Tx`] it shows what that has written so far.
 pub struct Reader<'a> {
     pub(super) db: &'a Connection,
@@ -58,62 +55,33 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Records of a type by id (those that are UUIDs last), without deleted ones. With filters, all records of the type are read until `limit` are found.
-    ///
-    /// # Errors
-    /// What SQLite reports.
-    pub fn list(&self, query: &Query) -> Result<Vec<Stored>, Error> {
-        let mut found = Vec::new();
-        self.list_each(query, |stored| {
-            found.push(stored);
-            ControlFlow::Continue(())
-        })?;
-        Ok(found)
-    }
-
-    /// The same, each handed on as it is read, so that only one is in memory. Whoever takes them may have enough before `limit`.
+    /// Records of a type by id (those that are UUIDs last), without deleted ones, each handed on as it is read, so that only one is in
+    /// memory. With filters, all records of the type are read until `limit` are found. Whoever takes them may have enough before that.
     ///
     /// # Errors
     /// What SQLite reports.
     pub fn list_each(&self, query: &Query, mut take: impl FnMut(Stored) -> ControlFlow<()>) -> Result<(), Error> {
-        let mut found = 0;
-        let mut after = query.after.as_ref().map_or(Column::Text(String::new()), id_value);
-        let limit = query.limit;
-        let chunk = if query.filters.is_empty() { (limit as i64).clamp(1, CHUNK) } else { CHUNK };
-        while found < limit {
-            let rows = self.rows_after(&query.record_type, &after, chunk)?;
-            if rows.is_empty() {
+        let after = query.after.as_ref().map_or(Column::Text(String::new()), id_value);
+        let mut statement = self.db.prepare_cached(
+            "SELECT feed, scope, etag, presence, conflicts, is_confirmed, item, changed, is_pending, unsettled, newest, \
+             body, confirmed, id FROM records WHERE type = (SELECT n FROM types WHERE name = ?1) AND id > ?2 AND presence < 2 ORDER BY id",
+        )?;
+        let mut rows = statement.query((query.record_type.as_str(), after))?;
+        let mut left = query.limit;
+        while left > 0 {
+            let Some(row) = rows.next()? else { break };
+            let IdText(id) = row.get(13)?;
+            // A row that is not what its columns say is left out, and not a reason to list nothing.
+            let Ok(row) = Row::read(row) else { continue };
+            let key = RecordKey { record_type: query.record_type.clone(), id: RecordId::new(&id)? };
+            let stored = self.stored(key, &row)?.filter(|stored| matches(stored, &query.filters));
+            let Some(stored) = stored else { continue };
+            left -= 1;
+            if take(stored).is_break() {
                 break;
-            }
-            for (IdText(id), row) in &rows {
-                after = id_value(&RecordId::new(id)?);
-                let Some(row) = row else { continue };
-                let key = RecordKey { record_type: query.record_type.clone(), id: RecordId::new(id)? };
-                let stored = self.stored(key, row)?.filter(|stored| matches(stored, &query.filters));
-                let Some(stored) = stored else { continue };
-                found += 1;
-                if take(stored).is_break() || found == limit {
-                    return Ok(());
-                }
             }
         }
         Ok(())
-    }
-
-    fn rows_after(
-        &self,
-        record_type: &RecordType,
-        after: &Column,
-        limit: i64,
-    ) -> Result<Vec<(IdText, Option<Row>)>, Error> {
-        let mut statement = self.db.prepare_cached(
-            "SELECT feed, scope, etag, presence, conflicts, is_confirmed, item, changed, is_pending, unsettled, newest, \
-             body, confirmed, id FROM records WHERE type = (SELECT n FROM types WHERE name = ?1) AND id > ?2 AND presence < 2 ORDER BY id LIMIT ?3",
-        )?;
-        // A row that is not what its columns say is left out, and not a reason to list nothing.
-        let rows =
-            statement.query_map((record_type.as_str(), after, limit), |row| Ok((row.get(13)?, Row::read(row).ok())))?;
-        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     fn stored(&self, key: RecordKey, row: &Row) -> Result<Option<Stored>, Error> {

@@ -1,5 +1,7 @@
 //! What apps ask: records, lists, the change feed, receipts, conflicts, parked ops.
 
+use std::ops::ControlFlow;
+
 use serde_json::json;
 use sync_protocol::gateway::{Fate, Store as _};
 use sync_protocol::id::{Dot, HubSeq, RecordId, RecordType};
@@ -22,8 +24,13 @@ fn query(filters: &[(&str, Json)], after: Option<&str>, limit: usize) -> Query {
 }
 
 fn ids(clinic: &Clinic, query: Query) -> Vec<String> {
-    let found = clinic.store.blocking_read(|reader| reader.list(&query)).unwrap();
-    found.iter().map(|stored| stored.key.id.to_string()).collect()
+    let mut found = Vec::new();
+    let take = |stored: Stored| {
+        found.push(stored.key.id.to_string());
+        ControlFlow::Continue(())
+    };
+    clinic.store.blocking_read(|reader| reader.list_each(&query, take)).unwrap();
+    found
 }
 
 #[test]
