@@ -208,6 +208,7 @@ impl Courier {
                 if self.take_head(&request, &decoded, began, report).await? {
                     // Where nothing could be shown, nothing can be shown the next time either.
                     report.again = request.asks || report.sent > 0;
+                    (report.agrees, report.unsent) = (false, *self.store.outbox().borrow());
                     return Ok(());
                 }
                 head = Some(decoded);

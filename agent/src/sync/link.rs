@@ -26,9 +26,20 @@ fn default_v6(line: &str) -> Option<String> {
     is_default.then(|| format!("{interface} {router}"))
 }
 
-/// Whether a route is there that was not.
-pub(crate) fn has_new(before: &BTreeSet<String>, now: &BTreeSet<String>) -> bool {
-    !now.is_subset(before)
+/// The ways out that there were when it was looked last.
+pub(crate) struct Routes(BTreeSet<String>);
+
+impl Routes {
+    pub(crate) fn new(now: BTreeSet<String>) -> Routes {
+        Routes(now)
+    }
+
+    /// Whether a way out is there that was not at the last look. One that went and came back in between is not seen.
+    pub(crate) fn has_new(&mut self, now: BTreeSet<String>) -> bool {
+        let is_new = !now.is_subset(&self.0);
+        self.0 = now;
+        is_new
+    }
 }
 
 #[cfg(test)]
@@ -45,8 +56,11 @@ mod tests {
     #[test]
     fn only_a_route_that_was_not_there_wakes() {
         let set = |names: &[&str]| names.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
-        assert!(has_new(&set(&[]), &set(&["wwan0 1"])));
-        assert!(has_new(&set(&["wwan0 1"]), &set(&["eth0 2"])));
-        assert!(!has_new(&set(&["wwan0 1"]), &set(&[])));
+        let mut routes = Routes::new(set(&[]));
+        assert!(routes.has_new(set(&["wwan0 1"])));
+        assert!(!routes.has_new(set(&["wwan0 1"])));
+        assert!(routes.has_new(set(&["wwan0 1", "eth0 2"])));
+        assert!(!routes.has_new(set(&[])));
+        assert!(routes.has_new(set(&["wwan0 1"])), "a modem that came back");
     }
 }

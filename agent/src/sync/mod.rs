@@ -25,6 +25,7 @@ pub(crate) use pulse::Pulse;
 pub use rescue::{Rescue, hand_in};
 pub use transport::{Transport, Trust, ask_daemon};
 
+use self::link::Routes;
 use crate::clock::Clock;
 use crate::error::{Class, Error};
 use crate::keys::Keeper;
@@ -36,7 +37,7 @@ const NEWS_LINGER: Duration = Duration::from_millis(150);
 /// rarer, because a box that runs on the sun should sleep.
 const LINK_GLANCE: Duration = Duration::from_secs(5);
 const LINK_GLANCE_MAX: Duration = Duration::from_secs(30);
-/// Glances in one wait, at least.
+/// Glances in one wait, as far as these bounds allow.
 const LINK_GLANCES: u32 = 30;
 /// Exchanges in one go, so that a loop between two programs that disagree ends.
 const ROUNDS_MAX: usize = 10_000;
@@ -224,10 +225,10 @@ async fn wait_for_reason(store: &Store, session: &Session, wait: Duration, left:
         if !session.is_failing() || !session.may_go(Wake::LinkUp) {
             return std::future::pending().await;
         }
-        let before = link::routes();
+        let mut routes = Routes::new(link::routes());
         loop {
             tokio::time::sleep(glance_every(wait)).await;
-            if link::has_new(&before, &link::routes()) {
+            if routes.has_new(link::routes()) {
                 return;
             }
         }
