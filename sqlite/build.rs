@@ -1,4 +1,4 @@
-//! Compiles SQLite with SQLite3 Multiple Ciphers around it, with the options that rusqlite's own bundled SQLite has.
+//! Compiles SQLite with SQLite3 Multiple Ciphers around it, with what is used here of the options that rusqlite's own bundled SQLite has.
 
 fn main() {
     let source = sqlite3mc_src::source_dir();
