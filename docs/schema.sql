@@ -30,6 +30,7 @@ CREATE TABLE sync_state (
   awaits_time INTEGER NOT NULL DEFAULT 0, -- unsent ops have a time of which nobody knows how good it is; nothing is sent until the hub's time is heard
   complete INTEGER NOT NULL DEFAULT 0 -- the cursor when a pull last reached the head of the hub
   , is_revoked INTEGER NOT NULL DEFAULT 0 -- the hub has shut this gateway out: it shows no records
+  , erased INTEGER NOT NULL DEFAULT 0 -- every erasure up to this number was carried out
 ) STRICT;
 
 -- Where the gateway stands with each stream; written in every commit that captures something.
@@ -231,4 +232,16 @@ CREATE TABLE retention (
   passed_ms INTEGER NOT NULL, -- when the history was last gone through to its end; 0 if never
   ops INTEGER NOT NULL, -- own ops forgotten in all
   changes INTEGER NOT NULL -- changes from the hub forgotten in all
+) STRICT;
+
+-- Records that the hub has erased. What is written of them knows of it, or is dropped.
+CREATE TABLE erasures (
+  name BLOB PRIMARY KEY, -- a hash of type and id
+  number INTEGER NOT NULL -- of the last erasure: milliseconds since 1970, about
+) STRICT, WITHOUT ROWID;
+
+-- Free pages of the file may hold what was erased, until it is written anew; no row when they do not.
+CREATE TABLE sweep (
+  one INTEGER PRIMARY KEY CHECK (one = 1), -- there is one row
+  due_ms INTEGER NOT NULL -- since when
 ) STRICT;

@@ -66,6 +66,10 @@ pub(crate) enum What {
     Restore,
     RestoreByHand,
     ReadAudit,
+    AskErasure,
+    WithdrawErasure,
+    Erase,
+    EraseAgain,
 }
 
 impl What {

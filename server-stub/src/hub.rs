@@ -72,6 +72,7 @@ impl Hub {
     /// As [`Hub::open`].
     pub fn open_with(data_dir: &Path, config: Config) -> Result<Hub, HubError> {
         let mut database = open_database(data_dir)?;
+        database.erase_again()?;
         let authority = match config.tls {
             Tls::Own | Tls::Proxy => Some(Arc::new(authority_of(&mut database, &config)?)),
             Tls::Off => None,

@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::account::{Account, AccountName, PASSWORD_BYTES_MAX, check_password};
 use crate::audit::{Actor, What};
+use crate::config::Config;
 use crate::error::HubError;
 use crate::hub::Hub;
 use crate::secret::{self, Sha256, sha256};
@@ -38,9 +39,10 @@ pub(crate) struct NewPassword {
 }
 
 /// An account, and what it is opened with.
-type Found = Option<(Account, Locks)>;
+pub(crate) type Found = Option<(Account, Locks)>;
 
-fn find(tx: &mut Tx<'_>, name: Option<&AccountName>, doors: &Doors) -> Result<Found, HubError> {
+/// The account of a name, if there is one that is open.
+pub(crate) fn find(tx: &mut Tx<'_>, name: Option<&AccountName>, doors: &Doors) -> Result<Found, HubError> {
     let account = name.map(|name| tx.find_account(name)).transpose()?.flatten();
     let Some(account) = account.filter(|account| !account.is_disabled) else { return Ok(None) };
     if doors.is_closed_to(&account) {
@@ -51,11 +53,11 @@ fn find(tx: &mut Tx<'_>, name: Option<&AccountName>, doors: &Doors) -> Result<Fo
 }
 
 /// Which accounts have no door here: those that are linked to the provider, if it is the only way in for them.
-struct Doors(Option<String>);
+pub(crate) struct Doors(Option<String>);
 
 impl Doors {
-    fn of(hub: &Hub) -> Doors {
-        let oidc = &hub.config().oidc;
+    pub(crate) fn of(config: &Config) -> Doors {
+        let oidc = &config.oidc;
         Doors((oidc.is_on() && !oidc.password_of_linked).then(|| oidc.issuer.clone()))
     }
 
@@ -133,7 +135,7 @@ async fn open_session(
     if typed.password.len() > PASSWORD_BYTES_MAX {
         return Err(HubError::NotLoggedIn);
     }
-    let (asked, doors, later) = (name.clone(), Doors::of(hub), Doors::of(hub));
+    let (asked, doors, later) = (name.clone(), Doors::of(hub.config()), Doors::of(hub.config()));
     let found = hub.read::<_, HubError, _>(move |tx| find(tx, asked.as_ref(), &doors)).await?;
     let kept = found.map(|(_, locks)| locks.password).unwrap_or_default();
     if !hub.mill().verify(typed.password, kept.clone()).await? {
@@ -173,7 +175,7 @@ async fn exchange_password(
     if typed.present.len() > PASSWORD_BYTES_MAX || typed.new.len() > PASSWORD_BYTES_MAX {
         return Err(HubError::NotLoggedIn);
     }
-    let (asked, doors, later) = (name.clone(), Doors::of(hub), Doors::of(hub));
+    let (asked, doors, later) = (name.clone(), Doors::of(hub.config()), Doors::of(hub.config()));
     let found = hub.read::<_, HubError, _>(move |tx| find(tx, asked.as_ref(), &doors)).await?;
     let locks = found.map(|(_, locks)| locks).unwrap_or_default();
     let by_code = locks.opens(&typed.present);

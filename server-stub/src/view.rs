@@ -133,6 +133,7 @@ pub(crate) fn history(tx: &mut Tx<'_>, key: &RecordKey) -> Result<Vec<Json>, Sto
     for past in tx.history_of(key)?.into_iter().rev() {
         let mut one = stamp(tx, &past.op.stamp)?;
         let state = match (past.applied.0, tx.held_at(past.op.stamp.dot)?) {
+            _ if past.op.is_erased() => "erased",
             (0, Some(_)) => "in quarantine",
             (0, None) => "dropped",
             (_, _) => "applied",

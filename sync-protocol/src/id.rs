@@ -248,7 +248,7 @@ name_type!(
 
 name_type!(
     /// A cell's name: the path of a field, segments joined by `.`; a literal `.`, `\` or leading `@` is written with a `\` before it.
-    /// Names that begin with a bare `@` are ours: [`FieldName::deleted`] and [`FieldName::scope`].
+    /// Names that begin with a bare `@` are ours: [`FieldName::deleted`], [`FieldName::scope`] and [`FieldName::erased`].
     FieldName, "field name (at most 256 bytes, not empty)", |s| {
         !s.is_empty() && s.len() <= limits::FIELD_BYTES_MAX
     }
@@ -273,6 +273,9 @@ impl FieldName {
     /// The cell that holds the record's scope, to look it up by.
     pub const SCOPE: &str = "@scope";
 
+    /// The cell that says which erasure its author knew of ([`crate::erase`]), to look it up by.
+    pub const ERASED: &str = "@erased";
+
     /// The tombstone cell.
     pub fn deleted() -> FieldName {
         FieldName(Arc::from(FieldName::DELETED))
@@ -281,6 +284,11 @@ impl FieldName {
     /// The cell that holds the record's scope.
     pub fn scope() -> FieldName {
         FieldName(Arc::from(FieldName::SCOPE))
+    }
+
+    /// The cell that says which erasure its author knew of.
+    pub fn erased() -> FieldName {
+        FieldName(Arc::from(FieldName::ERASED))
     }
 
     /// Whether this is one of ours, not a field of the record.

@@ -23,6 +23,7 @@
 //! | [`id`], [`clock`], [`value`], [`record`] | the words: names, stamps, values, cells, ops |
 //! | [`boot`] | when a write really was, if the clock of its box was wrong |
 //! | [`rules`], [`merge`], [`edit`] | deciding: what a document says, what two writes become, what an app changed |
+//! | [`erase`] | what is known of a record whose values were erased, and which writes knew of it |
 //! | [`codec`], [`payload`], [`frame`], [`message`], [`limits`], [`error`] | bytes: canonical forms, what travels, how much, what can be wrong |
 //! | [`digest`], [`difference`] | proof that both sides hold the same, and finding what they do not |
 //! | [`gateway`], [`hub`], [`session`] | the two halves of an exchange, and when to begin one |
@@ -92,6 +93,7 @@ pub mod codec;
 pub mod difference;
 pub mod digest;
 pub mod edit;
+pub mod erase;
 pub mod error;
 pub mod frame;
 pub mod gateway;

@@ -73,6 +73,8 @@ pub const REVOKED_OPS_MAX: usize = 20_000;
 pub const REVOKED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Gaps in what one request sends. What lies behind more of them goes with the next.
 pub const GAPS_MAX: usize = 256;
+/// Erasures that a gateway hears of in one response.
+pub const ERASURES_MAX: usize = 1_000;
 /// Records that a hub which was put back asks a gateway for at a time.
 pub const WANTED_MAX: usize = 500;
 /// Slices into which digest items are divided at most, where too many differ to be named at once.

@@ -114,6 +114,7 @@ where
         status => {
             head.more
                 || status != Status::Ok
+                || !head.erased.is_empty()
                 || state.unsent() > 0
                 || state.repair_symbols.is_some()
                 || !state.wanted.is_empty()

@@ -4,7 +4,7 @@
 //! value that nobody has overruled yet still in it), or one of the types that merge by themselves. A conflict is
 //! therefore data in the record, replicated like everything else, not an event that only one side saw.
 //!
-//! Two reserved cells exist: the tombstone and the scope (see [`FieldName`]).
+//! Three reserved cells exist: the tombstone, the scope, and the number of an erasure (see [`FieldName`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

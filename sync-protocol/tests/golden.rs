@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use sync_protocol::clock::{Hlc, TimeQuality};
 use sync_protocol::difference::{Encoder, pack, unpack};
 use sync_protocol::digest::{Chain, item, op_hash};
+use sync_protocol::erase::Erased;
 use sync_protocol::error::DecodeError;
 use sync_protocol::frame::{Effort, Packer, split};
 use sync_protocol::id::{Author, Device, Dot, Epoch, FieldName, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream};
@@ -209,6 +210,7 @@ fn idle() -> Request {
         gaps: Vec::new(),
         slice: None,
         complete: None,
+        erased: None,
     }
 }
 
@@ -256,6 +258,7 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("request-rescue", Request { rescue: Some(Rescue::Apart), ..idle() }),
         ("request-broken-off", Request { complete: Some(HubSeq(39_000)), ..idle() }),
         ("request-about", Request { about: Some(about), ..idle() }),
+        ("request-erased", Request { erased: Some(T), ..idle() }),
         ("request-condition", Request { condition: Some(condition), ..idle() }),
         ("request-gaps", Request { bounds: vec![bound], gaps: vec![gap], ..idle() }),
     ]
@@ -302,6 +305,7 @@ fn responses() -> Vec<(&'static str, Response)> {
         ("response-drop", Response { drop: vec![1, 0x0123_4567_89ab_cdef], ..ok() }),
         ("response-want", Response { want: vec![1, 0x0123_4567_89ab_cdef], symbols: Some(208), more: true, ..ok() }),
         ("response-rescued", Response { rescued: Some(rescued), ..ok() }),
+        ("response-erased", Response { erased: vec![Erased { number: T, name: [0xf0; 16] }], ..ok() }),
         ("response-symbols", Response { symbols: Some(832), ..ok() }),
         ("response-gaps", Response { turn: Some(301), takes_gaps: true, ..ok() }),
         ("response-slice", Response { symbols: Some(208), slice: Slice::new(64, 6), more: true, ..ok() }),

@@ -129,6 +129,7 @@ async fn database(folder: &Path, config: &Config, exam: &mut Examination<'_>) ->
     }
     set_aside(folder, exam)?;
     scrub(&facts, exam)?;
+    erased(&facts, config, exam)?;
     backup(&facts, config, exam)?;
     history(&facts, config, exam)?;
     let oldest = facts.streams.iter().filter(|s| s.unsent > 0).filter_map(|s| s.oldest_ms).min();
@@ -160,6 +161,35 @@ fn scrub(facts: &store::Status, exam: &mut Examination<'_>) -> Result<(), Error>
             exam.good("scrub", &format!("every row was read {} ago", duration(age)))
         }
     }
+}
+
+/// Where it may still be what the hub has erased. What was set aside is told of elsewhere, whatever it holds.
+fn erased(facts: &store::Status, config: &Config, exam: &mut Examination<'_>) -> Result<(), Error> {
+    if facts.state.erased == 0 {
+        return Ok(());
+    }
+    let copies = config.backup.folder().map(|folder| store::copies_before(folder, facts.state.erased));
+    let copies = copies.unwrap_or_default();
+    if facts.sweep_due_ms.is_some() {
+        let advice =
+            "It is written anew in a quiet moment, and when the gateway is started again. If this stays, free space.";
+        exam.warn("erased", "free pages of the database may still hold records that were erased", advice)?;
+    } else if copies.is_empty() && facts.aside.is_empty() {
+        exam.good("erased", "nothing here is known to hold what the hub has erased")?;
+    }
+    for copy in copies {
+        let told = format!("{} is older than the last erasure and may hold what was erased", copy.display());
+        exam.warn(
+            "erased",
+            &told,
+            "Newer copies replace it. If that takes too long, delete it once there is a newer one.",
+        )?;
+    }
+    for file in &facts.aside {
+        let told = format!("{} may hold what was erased", file.display());
+        exam.warn("erased", &told, "Nothing in it is erased. Hand it in with `outpost rescue`, then destroy it.")?;
+    }
+    Ok(())
 }
 
 /// A second medium that is absent is worth a warning, and no failure: records are safe without it.

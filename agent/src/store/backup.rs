@@ -11,7 +11,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
@@ -128,6 +128,22 @@ fn verify(part: &Path, home: &Home) -> Result<(), Error> {
         true => Ok(()),
         false => Err(Error::unsound_copy()),
     }
+}
+
+/// Copies in a folder that were made before a time, milliseconds since 1970.
+pub fn copies_before(folder: &Path, ms: u64) -> Vec<PathBuf> {
+    let is_copy = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name.starts_with("outpost-backup-") && name.ends_with(".db")
+    };
+    let is_older = |path: &PathBuf| {
+        let made = fs::metadata(path).and_then(|facts| facts.modified()).ok();
+        made.and_then(|made| made.duration_since(UNIX_EPOCH).ok()).is_none_or(|made| made.as_millis() < u128::from(ms))
+    };
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut older: Vec<PathBuf> = entries.filter(|path| is_copy(path) && is_older(path)).collect();
+    older.sort();
+    older
 }
 
 /// The new copy stays whatever its name says: the clock may have been anywhere.

@@ -204,6 +204,7 @@ impl Reader<'_> {
             damage: self.damage()?,
             upkeep: self.upkeep()?,
             retention: self.retention()?,
+            sweep_due_ms: self.sweep_due_ms()?,
             aside: files_aside(self.dir),
             is_full: self.codec.health().is_full(),
             captured: state.streams.iter().map(|stream| stream.last.0).sum(),

@@ -17,6 +17,7 @@ mod boots;
 mod check;
 mod codec;
 mod convert;
+mod erase;
 mod health;
 mod history;
 mod inline;
@@ -58,7 +59,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 pub(crate) use self::aside::with_suffix;
 pub use self::aside::{files_aside, set_aside};
-pub use self::backup::{Medium, Outcome as BackupOutcome};
+pub use self::backup::{Medium, Outcome as BackupOutcome, copies_before};
 pub use self::check::{Damage, ScanAt};
 use self::codec::Codec;
 pub use self::convert::{Step, convert};
@@ -154,7 +155,7 @@ impl Store {
     }
 
     fn open_as_it_is(home: &Home, options: Options) -> Result<Store, Error> {
-        let mut db = open::for_writing(home)?;
+        let mut db = erase::swept(home, open::for_writing(home)?)?;
         let boot = boots::begin(&mut db, Machine::this().boot_id(), RELEASED_MS)?;
         let health = Arc::new(Health::default());
         let commits = Arc::new(AtomicU64::new(0));

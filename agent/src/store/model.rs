@@ -272,6 +272,8 @@ pub struct Status {
     pub upkeep: Upkeep,
     /// What was forgotten of the history.
     pub retention: Retention,
+    /// Since when free pages of the file may hold what was erased, milliseconds since 1970.
+    pub sweep_due_ms: Option<i64>,
     /// Databases that were broken and set aside.
     pub aside: Vec<PathBuf>,
     /// Ops captured in all under the present origin.

@@ -187,7 +187,8 @@ impl Old for OldDatabase {
             number = next;
             let dot = Dot { origin: self.origin, stream, seq: Seq(seq(number)) };
             let blob = self.column("op", number)?;
-            ops.extend(blob.and_then(|blob| self.codec.op(&blob, Some(dot), number)));
+            let op = blob.and_then(|blob| self.codec.op(&blob, Some(dot), number));
+            ops.extend(op.filter(|op| !op.is_erased()));
         }
         Ok(ops)
     }

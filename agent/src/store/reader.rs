@@ -204,7 +204,7 @@ pub(super) fn oldest_ms(db: &Connection, codec: &Codec, after: i64) -> Result<Op
     let mut rows = statement.query((after, lane_end(after)))?;
     while let Some(row) = rows.next()? {
         let op = read_op(db, codec, row.get_ref(1)?.as_blob().unwrap_or_default(), row.get(0)?)?;
-        if let Some(op) = op {
+        if let Some(op) = op.filter(|op| !op.is_erased()) {
             return Ok(Some(op.stamp.captured_ms));
         }
     }
@@ -238,7 +238,7 @@ pub(super) fn read_identity(db: &Connection) -> Result<GatewayState, Error> {
     let mut state = GatewayState::default();
     let mut statement = db.prepare_cached(
         "SELECT device, origin, key, epoch, cursor, backfill, scopes, source, repair_symbols, repairs, is_unsure, \
-         is_told, turn, recovers, wanted, bounds, heard, floor_ms, awaits_time, complete, is_revoked \
+         is_told, turn, recovers, wanted, bounds, heard, floor_ms, awaits_time, complete, is_revoked, erased \
          FROM sync_state",
     )?;
     let mut rows = statement.query([])?;
@@ -267,6 +267,7 @@ pub(super) fn read_identity(db: &Connection) -> Result<GatewayState, Error> {
         state.complete = HubSeq(row.get::<_, i64>(19)? as u64);
         state.is_revoked = row.get(20)?;
         state.bounds = side::read_bounds(&bounds);
+        state.erased = row.get::<_, i64>(21)? as u64;
     }
     Ok(state)
 }

@@ -19,8 +19,8 @@ pub(super) fn write_state(db: &Connection, state: &GatewayState) -> Result<(), E
     let mut insert = db.prepare_cached(
         "INSERT OR REPLACE INTO sync_state (one, device, origin, key, turn, epoch, cursor, backfill, scopes, source, \
          repair_symbols, repairs, is_unsure, is_told, recovers, wanted, bounds, heard, floor_ms, awaits_time, \
-         complete, is_revoked) \
-         VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)",
+         complete, is_revoked, erased) \
+         VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)",
     )?;
     let scopes: Vec<&str> = state.scopes.iter().map(Scope::as_str).collect();
     insert.execute(rusqlite::params![
@@ -45,6 +45,7 @@ pub(super) fn write_state(db: &Connection, state: &GatewayState) -> Result<(), E
         state.awaits_time,
         state.complete.0 as i64,
         state.is_revoked,
+        state.erased as i64,
     ])?;
     Ok(())
 }

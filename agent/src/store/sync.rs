@@ -1,11 +1,12 @@
 //! The gateway's memory as the protocol asks for it: [`sync_protocol::gateway::Store`] for a write transaction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rusqlite::OptionalExtension;
 use sync_protocol::boot::{Boot, Moment};
 use sync_protocol::digest::Chain;
+use sync_protocol::erase::{Erased, ErasedName};
 use sync_protocol::gateway::{Fate, GatewayState, Held, Store};
 use sync_protocol::id::{Dot, Origin, RecordKey, Scope, Seq, Stream};
 use sync_protocol::merge::Superseded;
@@ -91,7 +92,7 @@ impl Store for Tx<'_> {
         Ok(self.op_of_number(own(incarnation, dot.stream, dot.seq))?.map(|op| (*op).clone()))
     }
 
-    /// Stops before a row that is missing or damaged; begins behind it if it is the first. So what is returned is
+    /// Stops before a row that is missing, damaged or erased; begins behind it if it is the first. So what is returned is
     /// contiguous, and a caller who goes on from the last op gets everything that can be read.
     fn own_ops(&mut self, stream: Stream, after: Seq, limit: usize) -> Result<Vec<Op>, Error> {
         let from = own(self.cache.incarnation, stream, after);
@@ -104,7 +105,8 @@ impl Store for Tx<'_> {
             let Some(row) = rows.next()? else { break };
             let number: i64 = row.get(0)?;
             let is_next = ops.last().is_none_or(|last| last.stamp.dot.seq.next().0 == seq(number));
-            match read_op(self.db, self.codec, row.get_ref(1)?.as_blob().unwrap_or_default(), number)? {
+            let op = read_op(self.db, self.codec, row.get_ref(1)?.as_blob().unwrap_or_default(), number)?;
+            match op.filter(|op| !op.is_erased()) {
                 Some(op) if is_next => ops.push(op),
                 None if ops.is_empty() => {}
                 _ => break,
@@ -125,6 +127,7 @@ impl Store for Tx<'_> {
                 ops.extend(read_op(self.db, self.codec, &row.op, row.number)?);
             }
         }
+        ops.retain(|op| self.is_to_be_shown(op));
         ops.sort_by_key(|op| op.stamp.marker());
         Ok(ops)
     }
@@ -210,7 +213,7 @@ impl Store for Tx<'_> {
     /// would cost a page in every commit.
     fn keys_of_items(&mut self, items: &[u64]) -> Result<Vec<RecordKey>, Error> {
         self.flush()?;
-        let wanted: std::collections::BTreeSet<i64> = items.iter().map(|item| *item as i64).collect();
+        let wanted: BTreeSet<i64> = items.iter().map(|item| *item as i64).collect();
         let mut statement = self.db.prepare_cached(
             "SELECT (SELECT name FROM types WHERE n = type), id, item FROM records WHERE is_confirmed = 1",
         )?;
@@ -243,6 +246,22 @@ impl Store for Tx<'_> {
             }
         }
         Ok(keys)
+    }
+
+    fn erasure(&mut self, key: &RecordKey) -> Result<Option<u64>, Error> {
+        Ok(self.erasure_of(key))
+    }
+
+    fn note_erasures(&mut self, erased: &[Erased]) -> Result<(), Error> {
+        self.keep_erasures(erased)
+    }
+
+    fn keys_named(&mut self, names: &BTreeSet<ErasedName>) -> Result<Vec<RecordKey>, Error> {
+        self.named(names)
+    }
+
+    fn erase(&mut self, key: &RecordKey) -> Result<(), Error> {
+        self.erase_history(key)
     }
 
     fn pleas(&mut self) -> Result<Vec<Plea>, Error> {

@@ -18,6 +18,7 @@ use sync_protocol::record::Op;
 use sync_protocol::rules::Rules;
 
 use super::codec::Codec;
+use super::erase;
 use super::number::{HUB_LANE, lane_end, number, seq};
 use super::reader::{Reader, read_rules, read_state};
 use super::row::Row;
@@ -48,6 +49,10 @@ pub(super) struct Cache {
     pub(super) remembered: Option<(RecordKey, Vec<Superseded>)>,
     /// How the box is, as the hub has heard since the program was started.
     pub(super) condition: Option<Condition>,
+    /// Erasures, by the names of their records.
+    pub(super) erasures: Arc<erase::Known>,
+    /// Free pages may hold what was erased.
+    pub(super) is_sweep_due: bool,
 }
 
 /// Digest of a scope.
@@ -102,6 +107,8 @@ impl Cache {
             moment: None,
             remembered: None,
             condition: None,
+            erasures: Arc::new(erase::known(db)?),
+            is_sweep_due: erase::is_due(db)?,
         };
         cache.find_hub_seq(db)?;
         Ok(cache)

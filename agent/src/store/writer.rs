@@ -13,8 +13,8 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::Receiver;
-use std::time::Instant;
+use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use sync_protocol::gateway::Refusal;
@@ -24,6 +24,7 @@ use tracing::error;
 
 use super::Options;
 use super::codec::Codec;
+use super::erase;
 use super::soundness::try_writing;
 use super::tx::{Cache, Tx};
 use crate::error::Error;
@@ -170,7 +171,12 @@ pub(super) struct Writer {
     cache: Option<Cache>,
     /// SQLite's sign that another program has written.
     data_version: i64,
+    /// The file was not found too large or the disk too full for a sweep.
+    may_sweep: bool,
 }
+
+/// How long nobody may have written before the file is swept.
+const QUIET: Duration = Duration::from_secs(2);
 
 impl Writer {
     /// Takes over the connection and reads what it keeps in memory.
@@ -182,8 +188,17 @@ impl Writer {
         news: News,
         commits: Arc<AtomicU64>,
     ) -> Result<Writer, Error> {
-        let mut writer =
-            Writer { db, codec, dir: dir.to_owned(), options, news, commits, cache: None, data_version: 0 };
+        let mut writer = Writer {
+            db,
+            codec,
+            dir: dir.to_owned(),
+            options,
+            news,
+            commits,
+            cache: None,
+            data_version: 0,
+            may_sweep: true,
+        };
         let cache = writer.fresh_cache()?;
         try_writing(&writer.db, &cache)?;
         writer.news.publish(&cache);
@@ -194,11 +209,40 @@ impl Writer {
     /// Works until the queue is closed and empty.
     pub(super) fn run(mut self, jobs: &Receiver<Box<dyn Job>>) {
         let mut expected = 1;
-        while let Ok(first) = jobs.recv() {
+        while let Ok(first) = self.next(jobs) {
             let mut group = self.gather(jobs, first, expected);
             expected = group.len();
             while !group.is_empty() {
                 self.commit(&mut group);
+            }
+        }
+    }
+
+    /// The next closure. In a quiet moment before it the file is swept, if that is due.
+    fn next(&mut self, jobs: &Receiver<Box<dyn Job>>) -> Result<Box<dyn Job>, RecvError> {
+        if self.may_sweep && self.cache.as_ref().is_some_and(|cache| cache.is_sweep_due) {
+            match jobs.recv_timeout(QUIET) {
+                Ok(job) => return Ok(job),
+                Err(RecvTimeoutError::Timeout) => self.sweep(),
+                Err(RecvTimeoutError::Disconnected) => {}
+            }
+        }
+        jobs.recv()
+    }
+
+    fn sweep(&mut self) {
+        match erase::sweep(&self.db) {
+            Ok(true) => {
+                tracing::info!("the database was written anew, without what was erased");
+                if let Some(cache) = &mut self.cache {
+                    cache.is_sweep_due = false;
+                }
+            }
+            // Somebody read meanwhile; the next quiet moment comes.
+            Ok(false) | Err(Error::Locked(_)) => {}
+            Err(error) => {
+                self.may_sweep = false;
+                tracing::warn!("the database could not be written anew after an erasure: {error}. See: outpost doctor");
             }
         }
     }

@@ -97,6 +97,8 @@ pub async fn enroll(
         if state.origin == UNENROLLED || !is_same_hub {
             // What is confirmed here is compared with another hub from the beginning.
             (state.epoch, state.cursor, state.complete) = (Epoch(granted.epoch), HubSeq::NONE, HubSeq::NONE);
+            // Another hub has erasures of its own, and tells all of them.
+            state.erased = 0;
         } else if state.scopes != scopes {
             state.backfill = Some(HubSeq::NONE);
         }

@@ -234,7 +234,8 @@ impl Courier {
             let again = match head.status {
                 // It hands nothing down, whatever is missing here.
                 Status::Revoked => head.more,
-                status => head.more || status != Status::Ok || goes_on,
+                // The hub hears that erasures were carried out.
+                status => head.more || status != Status::Ok || goes_on || !head.erased.is_empty(),
             };
             Ok::<_, Error>((agrees, again, state.unsent(), state.is_revoked))
         });

@@ -18,8 +18,14 @@ pub(super) fn back_up(place: &mut Place<'_>, to: &Path) -> Result<(), HubError> 
         tx.audit(actor, What::Backup, &json!({ "file": to.display().to_string() }))?;
         Ok(tx.audit_head()?)
     });
-    place.database()?.back_up(to, now_ms())?;
+    let mut database = place.database()?;
+    // A copy has the free pages as well.
+    let is_clean = database.sweep_if_due()?;
+    database.back_up(to, now_ms())?;
     place.say(format!("{} holds the hub as it was a moment ago, and was checked", to.display()));
+    if !is_clean {
+        place.say("its free pages may hold what was erased: there was no room to write the database anew; make another copy when there is");
+    }
     place.say(format!("head of its audit, to be kept elsewhere: {}", head?));
     Ok(())
 }
@@ -30,12 +36,18 @@ pub(super) fn restore(place: &mut Place<'_>, from: &Path) -> Result<(), HubError
     let _lock = Lock::take(&place.data_dir)?;
     let replaced = head_beside(&place.data_dir);
     let before = put_back(&place.data_dir, from, now_ms())?;
-    let head = place.database()?.write(now_ms(), |tx| {
+    let mut database = place.database()?;
+    let head = database.write(now_ms(), |tx| {
         tx.note_start()?;
         tx.begin_epoch(u64::try_from(tx.now_ms).unwrap_or(0))?;
         tx.audit_restore(&Actor::at_the_keyboard(), replaced)?;
         Ok::<_, HubError>(sync_protocol::hub::Snapshot::head(tx)?)
     })?;
+    // Gateways that were away would bring it back.
+    let again = database.erase_again()?;
+    if again > 0 {
+        place.say(format!("{again} records that had been erased since the backup were erased again"));
+    }
     if let Some(before) = before {
         place.say(format!("what was here is kept as {}", before.display()));
     }

@@ -4,6 +4,7 @@ mod admin;
 mod audit;
 mod backup;
 mod conflicts;
+mod erase;
 mod gateway;
 mod quarantine;
 mod records;
@@ -97,6 +98,9 @@ enum Command {
     /// Changes that the rules hold back
     #[command(subcommand)]
     Quarantine(quarantine::Command),
+    /// Erase what is known of a person, everywhere and for good: ask, agree, status
+    #[command(subcommand)]
+    Erase(erase::Command),
     /// Copy the database, also while the hub is running
     Backup {
         /// Where to; a good copy replaces one that is there
@@ -206,6 +210,7 @@ pub fn run(cli: Cli, out: &mut dyn Write) -> Result<(), HubError> {
         Command::Records(command) => records::run(&mut place, command),
         Command::Conflicts(command) => conflicts::run(&mut place, command),
         Command::Quarantine(command) => quarantine::run(&mut place, &command),
+        Command::Erase(command) => erase::run(&mut place, command),
         Command::Backup { file } => backup::back_up(&mut place, &file),
         Command::Restore { file } => backup::restore(&mut place, &file),
         Command::Config(_) => Ok(()),

@@ -138,6 +138,7 @@ impl Tx<'_> {
             // A gateway that was enrolled before may hold what this hub lost when it was put back.
             epoch: Epoch(0),
             offered: None,
+            erased: None,
         };
         self.set_gateway(&gateway)?;
         let mut update = self.sql(
@@ -206,7 +207,7 @@ impl Tx<'_> {
     pub(super) fn gateway_state(&mut self, device: Device) -> Result<Option<Gateway>, StoreError> {
         let mut select = self.sql(
             "SELECT origin, key, turn, scopes, source, is_revoked, view, backfill, echo_until, turn_before, print, offered, turn_first,
-                    epoch, twin_of
+                    epoch, twin_of, erased
              FROM gateways WHERE device = ?1 AND origin > 0",
         )?;
         let mut rows = select.query([device.0])?;
@@ -233,6 +234,7 @@ impl Tx<'_> {
             turn_first: super::tx::number(row.get(12)?),
             epoch: Epoch(row.get(13)?),
             twin_of: Some(Device(row.get(14)?)).filter(|of| of.0 > 0),
+            erased: row.get::<_, Option<i64>>(15)?.map(super::tx::number),
         }))
     }
 
@@ -245,7 +247,7 @@ impl Tx<'_> {
         let mut update = self.sql(
             "UPDATE gateways SET origin = ?2, key = ?3, turn = ?4, scopes = ?5, source = ?6, is_revoked = ?7,
              view = ?8, backfill = ?9, echo_until = ?10, turn_before = ?11, print = ?12, offered = ?13, turn_first = ?14,
-             epoch = ?15 WHERE device = ?1",
+             epoch = ?15, erased = ?16 WHERE device = ?1",
         )?;
         update.execute(params![
             gateway.device.0,
@@ -263,6 +265,7 @@ impl Tx<'_> {
             gateway.offered.map(|origin| origin.0),
             bits(gateway.turn_first),
             gateway.epoch.0,
+            gateway.erased.map(bits),
         ])?;
         Ok(())
     }
@@ -287,6 +290,7 @@ impl Tx<'_> {
             turn_first: 0,
             print,
             offered: None,
+            erased: None,
             twin_of: Some(of.device),
             ..of.clone()
         };

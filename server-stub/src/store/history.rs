@@ -80,6 +80,9 @@ impl Tx<'_> {
 
     /// Computed when it is asked for: few ops ever come twice.
     pub(super) fn hash_at(&mut self, at: Dot) -> Result<Option<Short>, StoreError> {
+        if let Some(hash) = self.hash_before_erasure(at)? {
+            return Ok(Some(hash));
+        }
         let mut select = self.sql("SELECT op FROM history WHERE origin = ?1 AND stream = ?2 AND seq = ?3")?;
         let op: Option<Vec<u8>> = select.query_row(columns(at), |row| row.get(0)).optional()?;
         op.map(|canonical| Ok(op_hash(&Op::from_canonical(&canonical)?))).transpose()

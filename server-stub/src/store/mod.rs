@@ -11,6 +11,7 @@ mod backup;
 mod conditions;
 mod enrolment;
 mod epoch;
+mod erasures;
 mod escrow;
 mod fleet;
 mod history;
@@ -40,6 +41,7 @@ pub(crate) use accounts::Locks;
 pub(crate) use audit::head_beside;
 pub(crate) use backup::put_back;
 pub(crate) use enrolment::NewGateway;
+pub(crate) use erasures::{Progress, Wish};
 pub(crate) use escrow::KeyName;
 pub(crate) use fleet::{Contact, FleetRow};
 pub(crate) use quarantine::HeldRow;
@@ -51,7 +53,7 @@ pub(crate) use writer::Writer;
 use self::audit::Audited;
 use crate::error::StoreError;
 
-const SCHEMA: [&str; 7] = [
+const SCHEMA: [&str; 8] = [
     include_str!("schema-1.sql"),
     include_str!("schema-2.sql"),
     include_str!("schema-3.sql"),
@@ -59,6 +61,7 @@ const SCHEMA: [&str; 7] = [
     include_str!("schema-5.sql"),
     include_str!("schema-6.sql"),
     include_str!("schema-7.sql"),
+    include_str!("schema-8.sql"),
 ];
 const BUSY_SECONDS: u64 = 20;
 const STATEMENTS_CACHED: usize = 96;
@@ -113,9 +116,10 @@ impl Database {
         let mut tx = Tx::new(&transaction, &mut self.rules, now_ms);
         let result = act(&mut tx)?;
         tx.finish()?;
-        let audited = tx.audited;
+        let (audited, is_list_new) = (tx.audited, tx.is_list_new);
         transaction.commit().map_err(StoreError::from)?;
         self.tell_head(audited);
+        self.tell_list(is_list_new);
         Ok(result)
     }
 

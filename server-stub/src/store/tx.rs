@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use sync_protocol::digest::Chain;
+use sync_protocol::erase::Erasure;
 use sync_protocol::hub::{Arrived, Gateway, HeldOp, LogLine, Mark, Snapshot, Store};
 use sync_protocol::id::{Device, Dot, Epoch, HubSeq, Origin, RecordKey, Scope, Seq, Stream};
 use sync_protocol::identity::DeviceKey;
@@ -39,6 +40,8 @@ pub struct Tx<'a> {
     pub(super) review_only: Option<(RecordKey, Origin)>,
     /// Whether the audit was written to.
     pub(super) audited: Audited,
+    /// Whether the list of erasures has to be written beside the database.
+    pub(super) is_list_new: bool,
 }
 
 impl<'a> Tx<'a> {
@@ -54,6 +57,7 @@ impl<'a> Tx<'a> {
             may_hold: None,
             review_only: None,
             audited: Audited::No,
+            is_list_new: false,
         }
     }
 
@@ -238,6 +242,22 @@ impl Snapshot for Tx<'_> {
         self.names_of(dot)
     }
 
+    fn erasure(&mut self, key: &RecordKey) -> Result<Option<u64>, StoreError> {
+        self.erasure_of(key)
+    }
+
+    fn erasures_after(&mut self, after: u64, limit: usize) -> Result<Vec<Erasure>, StoreError> {
+        self.erasures_later(after, limit)
+    }
+
+    fn last_erasure(&mut self) -> Result<u64, StoreError> {
+        self.newest_erasure()
+    }
+
+    fn dependants(&mut self, parent: &RecordKey) -> Result<Vec<RecordKey>, StoreError> {
+        self.records_under(parent)
+    }
+
     fn is_for_rescue(&mut self, origin: Origin) -> Result<bool, StoreError> {
         self.is_rescue_origin(origin)
     }
@@ -327,5 +347,17 @@ impl Store for Tx<'_> {
 
     fn unhold(&mut self, dot: Dot) -> Result<Option<HeldOp>, StoreError> {
         self.take_held(dot)
+    }
+
+    fn note_erasure(&mut self, erasure: &Erasure) -> Result<(), StoreError> {
+        self.keep_erasure(erasure)
+    }
+
+    fn erase_op(&mut self, erased: &Op, hash: Short) -> Result<(), StoreError> {
+        self.put_erased(erased, hash)
+    }
+
+    fn forget_replaced(&mut self, key: &RecordKey) -> Result<(), StoreError> {
+        self.drop_replaced(key)
     }
 }

@@ -25,6 +25,7 @@ struct Outcome {
     is_kept: bool,
     tell: Told,
     audited: Audited,
+    is_list_new: bool,
 }
 
 type Job = Box<dyn FnOnce(Result<&mut Tx<'_>, StoreError>) -> Outcome + Send>;
@@ -52,11 +53,11 @@ impl Writer {
     {
         let (tell, told) = oneshot::channel();
         let job: Job = Box::new(move |tx| {
-            let mut audited = Audited::No;
+            let (mut audited, mut is_list_new) = (Audited::No, false);
             let result = tx.map_err(E::from).and_then(|tx| {
                 let result = act(tx)?;
                 tx.finish()?;
-                audited = tx.audited;
+                (audited, is_list_new) = (tx.audited, tx.is_list_new);
                 Ok(result)
             });
             let is_kept = result.is_ok();
@@ -67,7 +68,7 @@ impl Writer {
                     Some(error) => Err(E::from(error)),
                 });
             });
-            Outcome { is_kept, tell, audited }
+            Outcome { is_kept, tell, audited, is_list_new }
         });
         self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
         told.await.map_err(|_| StoreError::Closed)?
@@ -93,7 +94,7 @@ fn run(mut database: Database, mut queue: mpsc::Receiver<Job>) {
 
 fn commit_all(database: &mut Database, jobs: &mut Vec<Job>, outcomes: &mut Vec<Outcome>) -> Result<(), StoreError> {
     let Database { conn, rules, .. } = database;
-    let mut audited = Audited::No;
+    let (mut audited, mut is_list_new) = (Audited::No, false);
     let mut transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for job in jobs.drain(..) {
         let savepoint = transaction.savepoint()?;
@@ -101,6 +102,7 @@ fn commit_all(database: &mut Database, jobs: &mut Vec<Job>, outcomes: &mut Vec<O
         let outcome = job(Ok(&mut tx));
         let is_kept = outcome.is_kept;
         audited = audited.max(outcome.audited);
+        is_list_new |= outcome.is_list_new;
         outcomes.push(outcome);
         if is_kept {
             savepoint.commit()?;
@@ -110,5 +112,6 @@ fn commit_all(database: &mut Database, jobs: &mut Vec<Job>, outcomes: &mut Vec<O
     }
     transaction.commit()?;
     database.tell_head(audited);
+    database.tell_list(is_list_new);
     Ok(())
 }

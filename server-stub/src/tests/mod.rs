@@ -4,6 +4,7 @@ mod admin;
 mod audit;
 mod beside;
 mod commands;
+mod erase;
 mod escrow;
 mod exchange;
 mod given;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 use sync_protocol::clock::TimeQuality;
 use sync_protocol::gateway::{self, Capture, Intent};
-use sync_protocol::hub::{Gateway, LogLine, Snapshot};
+use sync_protocol::hub::{Gateway, LogLine, Snapshot, erase};
 use sync_protocol::id::{HubSeq, RecordKey, Scope, Source};
 use sync_protocol::identity::DeviceKey;
 use sync_protocol::loopback::{Link, exchange};
@@ -97,6 +97,12 @@ impl Walk {
     }
 
     fn step(&mut self, disk: &mut Database, dice: &mut Dice, now_ms: i64) {
+        if dice.roll(20) == 0 {
+            let key = RecordKey::parse(&format!("patient/p{}", dice.roll(4))).unwrap();
+            let plain = erase(&mut self.plain, &key, now_ms as u64).unwrap();
+            let same = disk.write(now_ms, |tx| erase(tx, &key, now_ms as u64));
+            assert_eq!(same.unwrap(), plain);
+        }
         let (one, two) = &mut self.gateways[dice.roll(3) as usize];
         if dice.roll(3) == 0 {
             let at = now_ms as u64;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
-use super::{Held, Store};
+use super::{Held, Store, changes_name};
 use crate::clock::TimeQuality;
 use crate::digest::etag;
 use crate::edit::{Changes, Desk, EditError};
 use crate::id::{Author, Dot, FieldName, HubSeq, Origin, RecordKey};
-use crate::limits::RECORD_KEPT_BYTES_MAX;
+use crate::limits::{FIELDS_MAX, RECORD_KEPT_BYTES_MAX};
 use crate::merge::{self, Presence, presence};
 use crate::record::{Cell, Change, Op, Record, Stamp, State};
 
@@ -140,10 +140,19 @@ pub fn capture<S: Store>(store: &mut S, wish: Capture) -> Result<Captured, Refus
         author: wish.author,
         settles,
     };
+    if state.erased > 0 {
+        let erasure = |key: &RecordKey| store.erasure(key);
+        changes_name(&wish.key, Some(&visible), &mut changes, &stamp, &rules, erasure).map_err(Refusal::Store)?;
+    }
     let op = Op { stamp, key: wish.key, changes };
     let chain = chain.extend(&op);
     state.stream_mut(stream_id).chain = chain;
     let merged = merge::apply(&mut visible, &op, HubSeq::NONE, type_rules)?;
+    if visible.cells.len() > FIELDS_MAX || op.changes.len() > FIELDS_MAX {
+        return Err(
+            EditError::Limit(format!("a record has at most {FIELDS_MAX} fields, three of which are ours")).into()
+        );
+    }
     if visible.size() > RECORD_KEPT_BYTES_MAX {
         return Err(EditError::Limit(format!("a record takes at most {RECORD_KEPT_BYTES_MAX} bytes")).into());
     }

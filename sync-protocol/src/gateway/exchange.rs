@@ -99,6 +99,7 @@ where
         gaps: Vec::new(),
         slice: state.recovers.map(|_| slice),
         complete: Some(state.complete).filter(|complete| *complete < state.cursor),
+        erased: Some(state.erased).filter(|erased| !state.told || *erased > 0),
     };
     let (mut frames, mut ops) = (Vec::new(), 0);
     if !sends_nothing {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::adopt::{adopt_origin, rebase};
+use super::erase;
 use super::restamp::{hear_time, latest};
 use super::{Fate, GatewayState, Held, Store, bounded, bounds, show};
 use crate::clock::Hlc;
@@ -113,6 +114,7 @@ fn take_head<S: Store>(store: &mut S, request: &Request, response: &Response) ->
     for ack in &response.acks {
         result.acknowledged += acknowledge(store, &mut state, ack, &rules, latest(response.hub_ms))?;
     }
+    result.evicted += erase::carry_out(store, &mut state, &response.erased)?;
     if let Some(view) = &response.view {
         take_view(store, &mut state, view, &mut result)?;
     }
@@ -301,6 +303,7 @@ fn take_notice<S: Store>(store: &mut S, notice: &Notice, rules: &Rules) -> Resul
     match &notice.news {
         News::Held(reason) => {
             store.settle_fate(notice.dot, &Fate::Parked(reason.clone()))?;
+            erase::settled_at(store, notice.dot)?;
             refresh(store, &notice.key, rules)
         }
         News::Released(hseq) => {
@@ -308,7 +311,11 @@ fn take_notice<S: Store>(store: &mut S, notice: &Notice, rules: &Rules) -> Resul
             confirm(store, &state, notice.dot, *hseq, rules).map(|_| ())
         }
         News::Discarded(reason) => {
-            store.settle_fate(notice.dot, &Fate::Discarded(reason.clone()))?;
+            let fate = Fate::Discarded(reason.clone());
+            store.settle_fate(notice.dot, &fate)?;
+            erase::settled_at(store, notice.dot)?;
+            // Erasing it took the reasons along that were there before.
+            store.settle_fate(notice.dot, &fate)?;
             refresh(store, &notice.key, rules)
         }
     }
@@ -336,6 +343,9 @@ fn confirm<S: Store>(
     let op = store.own_op(dot)?;
     store.settle_fate(dot, &Fate::Confirmed(hseq))?;
     let Some(op) = op.filter(|op| op.stamp.dot == dot) else { return Ok(Hlc::default()) };
+    if erase::settled(store, Some(&op))? {
+        return Ok(op.stamp.hlc);
+    }
     let op = bounded(&op, &state.bounds).unwrap_or(op);
     let held = store.held(&op.key)?.unwrap_or_default();
     let mut confirmed = held.confirmed.unwrap_or_default();
@@ -384,7 +394,9 @@ fn acknowledge<S: Store>(
             Some(hseq) => confirm(store, state, dot, hseq, rules)?,
             None => {
                 store.settle_fate(dot, &Fate::Parked("waiting at the hub".to_owned()))?;
-                store.own_op(dot)?.map(|op| op.stamp.hlc).unwrap_or_default()
+                let op = store.own_op(dot)?;
+                erase::settled(store, op.as_ref())?;
+                op.map(|op| op.stamp.hlc).unwrap_or_default()
             }
         };
         // What waits there keeps its place before what is written after it, too.

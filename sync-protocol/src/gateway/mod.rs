@@ -11,6 +11,7 @@
 mod adopt;
 mod bounds;
 mod capture;
+mod erase;
 mod exchange;
 mod integrate;
 mod reopened;
@@ -18,7 +19,7 @@ pub mod rescue;
 mod restamp;
 pub mod retention;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use adopt::adopt_origin;
@@ -26,6 +27,7 @@ pub use bounds::Former;
 pub(crate) use bounds::bounded;
 pub use capture::{Capture, Captured, Intent, Refusal, capture};
 pub(crate) use capture::{changes_of, is_delete, own_up};
+pub(crate) use erase::changes_name;
 pub use exchange::{Outgoing, WallClock, request};
 pub(crate) use exchange::{cut_frame, next_guess};
 pub use integrate::{Integrated, finish, integrate_head, integrate_rows};
@@ -34,6 +36,7 @@ pub use restamp::leave_times;
 use crate::boot::{Boot, Moment};
 use crate::clock::Hlc;
 use crate::digest::Chain;
+use crate::erase::{Erased, ErasedName};
 use crate::id::{Device, Dot, Epoch, FieldName, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream};
 use crate::identity::DeviceKey;
 use crate::merge::{self, Superseded, origins};
@@ -97,6 +100,8 @@ pub struct GatewayState {
     pub bounds: Vec<Bound>,
     /// The incarnations that it was before, oldest first. What it wrote as one of them is in its history.
     pub former: Vec<Former>,
+    /// Every erasure up to this number was carried out here.
+    pub erased: u64,
     /// The hub has shut this gateway out. It shows its records to nobody until it is let in or enrolled again.
     pub is_revoked: bool,
 }
@@ -145,6 +150,7 @@ impl Default for GatewayState {
             wanted: Vec::new(),
             bounds: Vec::new(),
             former: Vec::new(),
+            erased: 0,
             is_revoked: false,
         }
     }
@@ -305,9 +311,11 @@ pub trait Store {
     fn remember(&mut self, key: &RecordKey, replaced: &[Superseded]) -> Result<(), Self::Error>;
     /// An own op, of the present origin or one before it; `None` if it is not there or damaged.
     fn own_op(&mut self, dot: Dot) -> Result<Option<Op>, Self::Error>;
-    /// Own ops of the present origin after `after`, in order, at most `limit`.
+    /// Own ops of the present origin after `after`, in order, at most `limit`. One that was erased is as one that is not there: under
+    /// its number the hub would take it for another write.
     fn own_ops(&mut self, stream: Stream, after: Seq, limit: usize) -> Result<Vec<Op>, Self::Error>;
-    /// Own ops of one record that are neither confirmed nor discarded, in the order of their stamps.
+    /// Own ops of one record that are neither confirmed nor discarded, in the order of their stamps; without those that did not know
+    /// of an erasure of it, which the hub will drop.
     fn pending(&mut self, key: &RecordKey) -> Result<Vec<Op>, Self::Error>;
     /// All own ops of the present origin on one record that are still known, whatever became of them.
     fn own_of(&mut self, key: &RecordKey) -> Result<Vec<Op>, Self::Error>;
@@ -344,6 +352,15 @@ pub trait Store {
     fn keys_of_items(&mut self, items: &[u64]) -> Result<Vec<RecordKey>, Self::Error>;
     /// Confirmed records outside of these scopes that are not leaving, at most `limit`.
     fn outside(&mut self, scopes: &[Scope], limit: usize) -> Result<Vec<RecordKey>, Self::Error>;
+    /// The number of the last erasure of a record, as far as the hub has told.
+    fn erasure(&mut self, key: &RecordKey) -> Result<Option<u64>, Self::Error>;
+    /// Remembers erasures, for ever.
+    fn note_erasures(&mut self, erased: &[Erased]) -> Result<(), Self::Error>;
+    /// The records of these names of which anything is here, and be it their history.
+    fn keys_named(&mut self, names: &BTreeSet<ErasedName>) -> Result<Vec<RecordKey>, Self::Error>;
+    /// Erases the history of a record: own ops that did not know of its erasure, as far as the hub has heard of them, and what
+    /// changes from the hub replaced; whatever else is kept of it as well.
+    fn erase(&mut self, key: &RecordKey) -> Result<(), Self::Error>;
     /// Wishes about parked ops that the hub has not been told.
     fn pleas(&mut self) -> Result<Vec<Plea>, Self::Error>;
     /// The wishes were told.

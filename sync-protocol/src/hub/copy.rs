@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use super::judge::{claimed_scope, keep, log_news, try_on};
 use super::own::write_as_hub;
 use super::{Arrived, LogLine, Logged, Snapshot, Store};
+use crate::digest::op_hash;
 use crate::id::{Device, Dot, FieldName, HubSeq, Origin, Seq, Stream};
 use crate::payload::News;
 use crate::record::{Change, Op, Record, State};
@@ -214,6 +215,12 @@ fn taken_back(op: &Op, before: &Record, after: &Record) -> BTreeMap<FieldName, C
 
 /// Where an op is that says the same, under whatever number; its own number if it is there, too.
 pub(super) fn find<S: Snapshot>(store: &mut S, op: &Op) -> Result<Option<Dot>, S::Error> {
+    // Of what was erased since only the hash is here; and who hands in what an op alone counted shows another.
+    let is_erased =
+        |known: &Op| known.is_erased() && (known.stamp.dot, known.stamp.hlc) == (op.stamp.dot, op.stamp.hlc);
+    if store.op_hash(op.stamp.dot)? == Some(op_hash(op)) || store.writes_of(&op.key)?.iter().any(is_erased) {
+        return Ok(Some(op.stamp.dot));
+    }
     let dots = same_writes(store, op)?;
     Ok(dots.iter().find(|dot| **dot == op.stamp.dot).or(dots.first()).copied())
 }

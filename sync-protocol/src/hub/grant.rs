@@ -51,6 +51,9 @@ pub fn grant<S: Store>(store: &mut S, with: &Conversation, now_ms: u64) -> Resul
         gateway.epoch = head.epoch;
     }
     note_view(&mut gateway, request, is_newest);
+    if request.erased.is_some() || request.about.is_some() {
+        gateway.erased = request.erased;
+    }
     let rules = store.rules()?;
     if request.rules != rules.hash() {
         head.rules = Some(rules.text().into());

@@ -10,8 +10,9 @@ use serde_json::{Map, Value as Json};
 
 use super::stranger::strangers;
 use super::{Arrived, HeldOp, LogLine, Logged, Snapshot, Store};
-use super::{copy, own, revoked};
+use super::{copy, erase, own, revoked};
 use crate::edit::render;
+use crate::erase::unnamed_parent;
 use crate::id::{Device, Dot, FieldName, HubSeq, Origin, RecordKey, Scope, Source};
 use crate::limits::RECORD_KEPT_BYTES_MAX;
 use crate::merge::{self, Merged, Presence, presence};
@@ -34,7 +35,7 @@ pub(super) struct Applied {
     pub(super) merged: Merged,
     /// As an app sees it; empty if the rules of its type do not look at that.
     body: Map<String, Json>,
-    parents: Vec<RecordKey>,
+    pub(super) parents: Vec<RecordKey>,
 }
 
 /// Takes one new op in: applies it, or puts it into quarantine. Tells whether it is held.
@@ -43,12 +44,20 @@ pub(super) struct Applied {
 /// What the store reports.
 pub fn admit<S: Store>(store: &mut S, device: Option<Device>, arrived: &Arrived<'_>) -> Result<bool, S::Error> {
     let op = arrived.op;
-    let hseq = store.next()?;
+    if erase::takes(store, device, arrived)? {
+        return Ok(false);
+    }
     let rules = store.rules()?;
     let mut held = store.held_of(&op.key, op.stamp.dot.origin)?;
     if held.is_empty() {
-        let trial = [(op, hseq)];
+        let trial = [(op, store.head()?.next())];
         let applied = try_on(store, &trial, &rules)?;
+        if let Some(Applied { was: None, record, parents, .. }) = &applied {
+            if erase::takes_child(store, device, arrived, record, parents)? {
+                return Ok(false);
+            }
+        }
+        let hseq = store.next()?;
         let objection = objection(store, &trial, applied.as_ref(), &rules)?;
         store.append(arrived, hseq, objection.is_some())?;
         if let Some(Objection { reason, waits_for }) = objection {
@@ -61,6 +70,7 @@ pub fn admit<S: Store>(store: &mut S, device: Option<Device>, arrived: &Arrived<
         free_waiting(store, &op.key)?;
         return Ok(false);
     }
+    let hseq = store.next()?;
     store.append(arrived, hseq, true)?;
     let reason = "waits for an earlier change of this record".to_owned();
     let waiting = HeldOp { op: op.clone(), hseq, device, reason: reason.clone(), for_person: false };
@@ -73,8 +83,11 @@ pub fn admit<S: Store>(store: &mut S, device: Option<Device>, arrived: &Arrived<
     Ok(!store.held_of(&op.key, op.stamp.dot.origin)?.is_empty())
 }
 
-/// Puts one new op into quarantine for a person, whatever it says. Tells that it is held.
+/// Puts one new op into quarantine for a person, whatever it says. Tells whether it is held: what was erased is dropped.
 pub(super) fn put_aside<S: Store>(store: &mut S, device: Device, arrived: &Arrived<'_>) -> Result<bool, S::Error> {
+    if erase::takes(store, Some(device), arrived)? {
+        return Ok(false);
+    }
     let hseq = store.next()?;
     store.append(arrived, hseq, true)?;
     let (op, reason) = (arrived.op.clone(), revoked::REASON.to_owned());
@@ -124,6 +137,9 @@ fn objection<S: Snapshot>(
         if claims_another_source(store, &op.stamp)? {
             return against("claims to come from another kind of place than its gateway is");
         }
+        if erase::claims_too_much(store, op)? {
+            return against("names an erasure that this hub does not know; is its list of erasures missing?");
+        }
     }
     let Some(Applied { record, body, parents, .. }) = applied else {
         return against("this number was used twice: two gateways share one identity");
@@ -138,6 +154,9 @@ fn objection<S: Snapshot>(
     if !violations.is_empty() {
         let told: Vec<_> = violations.iter().map(|v| format!("{} {}", v.field, v.message)).collect();
         return against(&told.join("; "));
+    }
+    if unnamed_parent(record, parents, |parent| store.erasure(parent))?.is_some() {
+        return against("says that it belongs to a record that was erased");
     }
     let mut missing = Vec::new();
     for parent in parents {

@@ -51,6 +51,7 @@ pub(super) fn twin<S: Store>(store: &mut S, request: &Request) -> Result<Option<
         twin_of: Some(parent.device),
         epoch: Epoch(0),
         offered: None,
+        erased: None,
         ..parent
     };
     store.claim_twin(&twin)?;

@@ -12,6 +12,7 @@
 
 mod clamp;
 mod copy;
+mod erase;
 mod grant;
 mod judge;
 mod lost;
@@ -28,6 +29,7 @@ mod write;
 use std::sync::Arc;
 
 pub use clamp::clamped;
+pub use erase::{Wiped, carry_out, erase, family};
 pub use grant::{Grant, grant};
 pub use judge::{admit, discard, release, review_all};
 pub use lost::first_number;
@@ -40,6 +42,7 @@ pub use upgrade::upgrade;
 pub use write::{Written, write};
 
 use crate::digest::Chain;
+use crate::erase::Erasure;
 use crate::id::{Device, Dot, Epoch, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream};
 use crate::identity::DeviceKey;
 use crate::merge::Superseded;
@@ -83,6 +86,8 @@ pub struct Gateway {
     pub epoch: Epoch,
     /// The origin that was offered to who spoke under an older one. It becomes the present one when it is used.
     pub offered: Option<Origin>,
+    /// It has carried out every erasure up to this number; `None` if its program cannot.
+    pub erased: Option<u64>,
 }
 
 /// Whether a gateway knows its view.
@@ -243,6 +248,14 @@ pub trait Snapshot {
     fn revoked_keys(&mut self, device: Device) -> Result<Vec<DeviceKey>, Self::Error>;
     /// The numbers under which ops are here that a rescued file has under this one.
     fn rescued_as(&mut self, dot: Dot) -> Result<Vec<Dot>, Self::Error>;
+    /// The number of the last erasure of a record.
+    fn erasure(&mut self, key: &RecordKey) -> Result<Option<u64>, Self::Error>;
+    /// Erasures after a number, in order, at most `limit`.
+    fn erasures_after(&mut self, after: u64, limit: usize) -> Result<Vec<Erasure>, Self::Error>;
+    /// The highest number that an erasure has; 0 if there was none.
+    fn last_erasure(&mut self) -> Result<u64, Self::Error>;
+    /// Records that name this one as a parent.
+    fn dependants(&mut self, parent: &RecordKey) -> Result<Vec<RecordKey>, Self::Error>;
     /// Whether an origin was made for rescued ops.
     fn is_for_rescue(&mut self, origin: Origin) -> Result<bool, Self::Error>;
 }
@@ -283,4 +296,11 @@ pub trait Store: Snapshot {
     fn hold(&mut self, held: &HeldOp, waits_for: &[RecordKey]) -> Result<(), Self::Error>;
     /// Takes an op out of quarantine.
     fn unhold(&mut self, dot: Dot) -> Result<Option<HeldOp>, Self::Error>;
+    /// Remembers an erasure, for ever.
+    fn note_erasure(&mut self, erasure: &Erasure) -> Result<(), Self::Error>;
+    /// Puts an op that was erased in the place of what the history has under its number. Chain and number stay, and
+    /// [`Snapshot::op_hash`] goes on telling this hash of what was written.
+    fn erase_op(&mut self, erased: &Op, hash: Short) -> Result<(), Self::Error>;
+    /// Forgets which values of a record were replaced, and why its ops were held.
+    fn forget_replaced(&mut self, key: &RecordKey) -> Result<(), Self::Error>;
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::erase;
 use super::judge::{free_waiting, reconsider};
 use super::stranger::wrote;
 use super::{Conversation, HeldOp, Snapshot, Standing, Store};
@@ -22,17 +23,22 @@ pub fn receive_offers<S: Store>(store: &mut S, with: &mut Conversation, rows: &R
     let (rules, earlier) = (store.rules()?, with.joined.len());
     for row in &rows.rows {
         let Row::Cells { key, record: offered, whole } = row else { continue };
+        with.joined.push(key.clone());
+        // Judged as a whole: that its authors knew of an erasure may be said by another one's write.
+        let parents = rules.parents(&key.record_type, &render(offered));
+        if !erase::may_join(store, key, offered, &parents)? {
+            continue;
+        }
         let mut record = store.record(key)?.unwrap_or_default();
         // What this hub has is only joined within the gateway's view. What it does not have at all may be from a view that it
         // lost as well; and of a record to which only later writes came, it does not know where it belongs.
         let is_placed = record.cells.contains_key(FieldName::SCOPE);
         let own = match is_placed && !with.gateway.is_in_view(&record.scope()) {
             // Wherever the record went since: as ops these writes would be taken, too.
-            true => Some(part(offered, &own_origins(store, with, offered)?)),
+            true => Some(part_of(offered, &own_origins(store, with, offered)?)),
             false => None,
         };
         let offered = own.as_ref().unwrap_or(offered);
-        with.joined.push(key.clone());
         if offered.cells.is_empty() {
             continue;
         }
@@ -55,6 +61,16 @@ pub fn receive_offers<S: Store>(store: &mut S, with: &mut Conversation, rows: &R
         }
     }
     Ok(())
+}
+
+/// What these origins wrote of a record, with the erasure that they knew of, whoever named it.
+fn part_of(offered: &Record, own: &BTreeSet<Origin>) -> Record {
+    let mut part = part(offered, own);
+    if !part.cells.is_empty() {
+        let named = offered.cells.get_key_value(FieldName::ERASED);
+        part.cells.extend(named.map(|(name, cell)| (name.clone(), cell.clone())));
+    }
+    part
 }
 
 /// The origins of a record that are the gateway's own, or were before its card was copied; those as well that nobody knows,

@@ -7,7 +7,7 @@ use super::judge::apply;
 use super::{Arrived, Store};
 use crate::clock::TimeQuality;
 use crate::id::{Dot, FieldName, HubSeq, Origin, RecordKey, Scope, Source};
-use crate::record::{Cell, Change, Op, Stamp};
+use crate::record::{Cell, Change, Op, Record, Stamp};
 use crate::rules::Rules;
 use crate::value::Value;
 
@@ -36,8 +36,22 @@ pub(super) fn write_as_hub<S: Store>(
     why: &str,
     rules: &Rules,
 ) -> Result<(), S::Error> {
-    let record = store.record(key)?.unwrap_or_default();
-    let clock = record.cells.values().filter_map(Cell::stamp).map(|s| s.hlc).max().unwrap_or_default();
+    let record = store.record(key)?;
+    let (op, hseq) = hub_op(store, key, record.as_ref(), changes, why, rules)?;
+    apply(store, &op, hseq, rules)
+}
+
+/// Puts an op of the hub into the history: later than all that stands in its record. It has yet to be applied.
+pub(super) fn hub_op<S: Store>(
+    store: &mut S,
+    key: &RecordKey,
+    record: Option<&Record>,
+    changes: BTreeMap<FieldName, Change>,
+    why: &str,
+    rules: &Rules,
+) -> Result<(Op, HubSeq), S::Error> {
+    let cells = record.into_iter().flat_map(|record| record.cells.values());
+    let clock = cells.filter_map(Cell::stamp).map(|s| s.hlc).max().unwrap_or_default();
     let seen = store.head()?;
     let stream = rules.of(&key.record_type).stream;
     let mut mark = store.mark(Origin::HUB, stream)?;
@@ -59,5 +73,5 @@ pub(super) fn write_as_hub<S: Store>(
     store.set_mark(Origin::HUB, stream, &mark)?;
     let hseq = store.next()?;
     store.append(&arrived, hseq, false)?;
-    apply(store, &op, hseq, rules)
+    Ok((op, hseq))
 }

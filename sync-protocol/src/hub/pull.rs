@@ -13,10 +13,13 @@ use super::open::ack;
 use super::{Gateway, Grant, LogLine, Logged, Snapshot};
 use crate::clock::TimeQuality;
 use crate::difference::{Encoder, decode, unpack};
+use crate::erase::{Erased, name_of};
 use crate::frame::Packer;
 use crate::gateway::{cut_frame, next_guess};
 use crate::id::{FieldName, HubSeq, RecordKey, Seq, Stream};
-use crate::limits::{ANSWER_BYTES_MAX, ANSWER_CHANGES_MAX, FRAME_BYTES_MAX, SYMBOLS_FIRST, SYMBOLS_MAX, WANTED_MAX};
+use crate::limits::{
+    ANSWER_BYTES_MAX, ANSWER_CHANGES_MAX, ERASURES_MAX, FRAME_BYTES_MAX, SYMBOLS_FIRST, SYMBOLS_MAX, WANTED_MAX,
+};
 use crate::message::{Request, Response, Slice, Status, View};
 use crate::payload::{Notice, Payload, Reach, Row, Rows};
 use crate::record::{Cell, Record, Stamp, State, Touch};
@@ -57,6 +60,11 @@ where
         if news.acked > known {
             head.acks.push(news);
         }
+    }
+    if let Some(upto) = request.erased.or(gateway.erased) {
+        let erasures = store.erasures_after(upto, ERASURES_MAX)?;
+        head.more |= erasures.len() == ERASURES_MAX;
+        head.erased = erasures.iter().map(|e| Erased { number: e.number, name: name_of(&e.key) }).collect();
     }
     let (head_seq, may_offer) = (store.head()?, gateway.epoch != store.epoch()?);
     let mut pull = Pull {
@@ -220,8 +228,10 @@ where
             }
             Logged::Changed(_) => {
                 let Some(record) = self.store.record(&line.key)? else { return Ok(None) };
-                let cells = if whole { record.cells } else { self.news_for(record, self.since) };
-                let row = Row::Cells { key: line.key.clone(), record: Record { cells }, whole: false };
+                // What it has of a record from before an erasure, no cell overwrites.
+                let is_erased = record.cells.get(FieldName::ERASED).is_some_and(|cell| cell.changed > self.since);
+                let cells = if whole || is_erased { record.cells } else { self.news_for(record, self.since) };
+                let row = Row::Cells { key: line.key.clone(), record: Record { cells }, whole: is_erased };
                 Ok(match &row {
                     Row::Cells { record, .. } if record.cells.is_empty() => None,
                     _ => Some(row),

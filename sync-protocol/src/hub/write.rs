@@ -5,8 +5,8 @@ use super::{Arrived, Mark, Store};
 use crate::clock::{Hlc, TimeQuality};
 use crate::digest::etag;
 use crate::edit::{Changes, Desk, EditError};
-use crate::gateway::{Capture, Captured, Refusal};
-use crate::id::{Dot, HubSeq, Origin, Scope, Source};
+use crate::gateway::{Capture, Captured, Refusal, changes_name};
+use crate::id::{Dot, HubSeq, Origin, RecordKey, Scope, Source};
 use crate::merge::{Presence, presence};
 use crate::record::{Cell, Op, Record, Stamp};
 
@@ -65,6 +65,8 @@ pub fn write<S: Store>(store: &mut S, wish: Capture, home: &Scope) -> Result<Wri
         author: wish.author,
         settles,
     };
+    let erasure = |key: &RecordKey| store.erasure(key);
+    changes_name(&wish.key, before.as_ref(), &mut changes, &stamp, &rules, erasure).map_err(Refusal::Store)?;
     let op = Op { stamp, key: wish.key, changes };
     let arrived = Arrived::after(mark.chain, &op);
     let mark = Mark { acked: op.stamp.dot.seq, chain: arrived.chain, ..mark };

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::MemoryError;
 use crate::boot::{Boot, Moment};
 use crate::digest::{Chain, item};
+use crate::erase::{Erased, ErasedName, knows, name_of};
 use crate::gateway::rescue::Old;
 use crate::gateway::retention::{Reach, is_spent};
 use crate::gateway::{Fate, GatewayState, Held, Store};
@@ -38,6 +39,7 @@ pub struct MemoryGateway {
     forgotten: BTreeMap<Dot, Chain>,
     takes_gaps: bool,
     pleas: Vec<Plea>,
+    erasures: BTreeMap<ErasedName, u64>,
     print: Short,
     boots: Vec<Boot>,
     /// Where in the life of the box it writes now.
@@ -219,7 +221,7 @@ impl Store for MemoryGateway {
         let to = Dot { seq: Seq(u64::MAX), ..from };
         // As far as nothing is missing; behind that it goes on with the next call.
         let mut ops: Vec<Op> = Vec::new();
-        for (dot, own) in self.own.range(from..=to).take(limit) {
+        for (dot, own) in self.own.range(from..=to).filter(|(_, own)| !own.op.is_erased()).take(limit) {
             if ops.last().is_some_and(|last| last.stamp.dot.seq.next() != dot.seq) {
                 break;
             }
@@ -230,7 +232,9 @@ impl Store for MemoryGateway {
 
     fn pending(&mut self, key: &RecordKey) -> Result<Vec<Op>, MemoryError> {
         let is_pending = |own: &&Own| matches!(own.fate, None | Some(Fate::Parked(_))) && own.op.key == *key;
+        let number = self.erasure(key)?.unwrap_or(0);
         let mut ops: Vec<Op> = self.own.values().filter(is_pending).map(|own| own.op.clone()).collect();
+        ops.retain(|op| !op.is_erased() && (number == 0 || knows(op, number)));
         ops.sort_by_key(|op| op.stamp.marker());
         Ok(ops)
     }
@@ -320,6 +324,37 @@ impl Store for MemoryGateway {
         Ok(outside.take(limit).map(|(key, _)| key.clone()).collect())
     }
 
+    fn erasure(&mut self, key: &RecordKey) -> Result<Option<u64>, MemoryError> {
+        Ok(self.erasures.get(&name_of(key)).copied())
+    }
+
+    fn note_erasures(&mut self, erased: &[Erased]) -> Result<(), MemoryError> {
+        for Erased { number, name } in erased {
+            let known = self.erasures.entry(*name).or_default();
+            *known = (*number).max(*known);
+        }
+        Ok(())
+    }
+
+    fn keys_named(&mut self, names: &BTreeSet<ErasedName>) -> Result<Vec<RecordKey>, MemoryError> {
+        let written = self.own.values().map(|own| &own.op.key);
+        let all = written.chain(self.records.keys()).chain(self.replaced.iter().map(|(key, _)| key));
+        let keys: BTreeSet<&RecordKey> = all.collect();
+        Ok(keys.into_iter().filter(|key| names.contains(&name_of(key))).cloned().collect())
+    }
+
+    fn erase(&mut self, key: &RecordKey) -> Result<(), MemoryError> {
+        let number = self.erasure(key)?.unwrap_or(0);
+        for own in self.own.values_mut().filter(|own| own.op.key == *key && own.fate.is_some()) {
+            if !knows(&own.op, number) {
+                own.op = own.op.erased();
+                own.counted.clear();
+            }
+        }
+        self.replaced.retain(|(of, _)| of != key);
+        Ok(())
+    }
+
     fn pleas(&mut self) -> Result<Vec<Plea>, MemoryError> {
         Ok(self.pleas.clone())
     }
@@ -346,7 +381,7 @@ impl Old for MemoryGateway {
     fn ops(&mut self, stream: Stream, after: Seq, limit: usize) -> Result<Vec<Op>, MemoryError> {
         let dot = |seq| Dot { origin: self.state.origin, stream, seq };
         let own = self.own.range(dot(after.next())..=dot(Seq(u64::MAX)));
-        Ok(own.take(limit).map(|(_, own)| own.op.clone()).collect())
+        Ok(own.map(|(_, own)| &own.op).filter(|op| !op.is_erased()).take(limit).cloned().collect())
     }
 
     fn chain_at(&mut self, stream: Stream, seq: Seq) -> Result<Option<Short>, MemoryError> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::MemoryError;
 use crate::digest::{Chain, item, op_hash};
+use crate::erase::Erasure;
 use crate::hub::{Arrived, Gateway, HeldOp, LogLine, Logged, Mark, Snapshot, Store, ViewNews, first_number};
 use crate::id::{Device, Dot, Epoch, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream};
 use crate::identity::DeviceKey;
@@ -55,6 +56,9 @@ pub struct MemoryHub {
     /// Origins for rescued ops.
     rescues: BTreeSet<Origin>,
     rescued: BTreeMap<Dot, Vec<Dot>>,
+    erasures: Vec<Erasure>,
+    /// Hashes of ops that lost their values.
+    hashes: BTreeMap<Dot, Short>,
 }
 
 impl MemoryHub {
@@ -82,6 +86,7 @@ impl MemoryHub {
             twin_of: None,
             epoch: Epoch(0),
             offered: None,
+            erased: None,
         };
         self.gateways.insert(device, gateway.clone());
         gateway
@@ -222,7 +227,8 @@ impl Snapshot for MemoryHub {
     }
 
     fn op_hash(&mut self, dot: Dot) -> Result<Option<Short>, MemoryError> {
-        Ok(self.history.get(&dot).map(|kept| op_hash(&kept.written)))
+        let written = self.history.get(&dot).map(|kept| op_hash(&kept.written));
+        Ok(self.hashes.get(&dot).copied().or(written))
     }
 
     fn ranges(&mut self, origin: Origin, stream: Stream, after: Seq, upto: Seq) -> Result<Vec<AckRange>, MemoryError> {
@@ -326,6 +332,26 @@ impl Snapshot for MemoryHub {
         Ok(self.rescued.get(&dot).cloned().unwrap_or_default())
     }
 
+    fn erasure(&mut self, key: &RecordKey) -> Result<Option<u64>, MemoryError> {
+        Ok(self.erasures.iter().filter(|erasure| erasure.key == *key).map(|erasure| erasure.number).max())
+    }
+
+    fn erasures_after(&mut self, after: u64, limit: usize) -> Result<Vec<Erasure>, MemoryError> {
+        let mut later: Vec<_> = self.erasures.iter().filter(|erasure| erasure.number > after).cloned().collect();
+        later.sort_by_key(|erasure| erasure.number);
+        later.truncate(limit);
+        Ok(later)
+    }
+
+    fn last_erasure(&mut self) -> Result<u64, MemoryError> {
+        Ok(self.erasures.iter().map(|erasure| erasure.number).max().unwrap_or(0))
+    }
+
+    fn dependants(&mut self, parent: &RecordKey) -> Result<Vec<RecordKey>, MemoryError> {
+        let children = self.records.iter().filter(|(_, (_, parents))| parents.contains(parent));
+        Ok(children.map(|(key, _)| key.clone()).collect())
+    }
+
     fn is_for_rescue(&mut self, origin: Origin) -> Result<bool, MemoryError> {
         Ok(self.rescues.contains(&origin))
     }
@@ -386,6 +412,7 @@ impl Store for MemoryHub {
             turn_first: 0,
             print,
             offered: None,
+            erased: None,
             twin_of: Some(gateway.device),
             ..gateway.clone()
         };
@@ -437,5 +464,29 @@ impl Store for MemoryHub {
     fn unhold(&mut self, dot: Dot) -> Result<Option<HeldOp>, MemoryError> {
         let at = self.quarantine.iter().position(|w| w.held.op.stamp.dot == dot);
         Ok(at.map(|at| self.quarantine.remove(at).held))
+    }
+
+    fn note_erasure(&mut self, erasure: &Erasure) -> Result<(), MemoryError> {
+        self.erasures.push(erasure.clone());
+        Ok(())
+    }
+
+    fn erase_op(&mut self, erased: &Op, hash: Short) -> Result<(), MemoryError> {
+        let dot = erased.stamp.dot;
+        self.hashes.insert(dot, hash);
+        if let Some(kept) = self.history.get_mut(&dot) {
+            (kept.op, kept.written) = (erased.clone(), erased.clone());
+        }
+        Ok(())
+    }
+
+    fn forget_replaced(&mut self, key: &RecordKey) -> Result<(), MemoryError> {
+        self.replaced.retain(|(of, _)| of != key);
+        for line in self.log.iter_mut().filter(|line| line.key == *key) {
+            if let Logged::News(_, _, News::Held(reason) | News::Discarded(reason)) = &mut line.what {
+                reason.clear();
+            }
+        }
+        Ok(())
     }
 }

@@ -17,11 +17,13 @@ mod join;
 mod part;
 mod register;
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 pub use join::{Joining, join};
 pub use part::{origins, part};
 
+use crate::erase;
 use crate::error::MergeError;
 use crate::id::{FieldName, HubSeq};
 use crate::record::{Cell, Change, Entry, Op, Record, Stamp, State, Touch};
@@ -86,6 +88,12 @@ pub fn apply_among(
     // Put into the record only at the end, when nothing can go wrong any more.
     let mut cells = Vec::with_capacity(op.changes.len());
     for (field, change) in &op.changes {
+        if field.as_str() == FieldName::ERASED {
+            let named = name_erasure(record, &stamp, change);
+            merged.changed |= named.is_some();
+            cells.extend(named.map(|cell| (field.clone(), cell)));
+            continue;
+        }
         let rule = rules.rule(field);
         let before = record.cells.get(field);
         let changed_before = before.map(|c| c.changed).unwrap_or_default();
@@ -99,6 +107,18 @@ pub fn apply_among(
     }
     record.cells.extend(cells);
     Ok(merged)
+}
+
+/// The cell that says which erasure the authors of a record knew of, if this write changes it: the highest number stands, and of
+/// those who named it the one with the least marker, so that not every later write changes the cell.
+fn name_erasure(record: &Record, stamp: &Arc<Stamp>, change: &Change) -> Option<Cell> {
+    let Change::Put { value, .. } = change else { return None };
+    let entry = Entry { stamp: Arc::clone(stamp), value: value.clone() };
+    let before = record.cells.get(FieldName::ERASED);
+    let changed = stamp.hseq.max(before.map(|cell| cell.changed).unwrap_or_default());
+    let cell = Cell { changed, state: State::Register(vec![entry]) };
+    let order = |cell: &Cell| (erase::said(cell), Reverse(cell.stamp().map(|stamp| stamp.marker())));
+    before.is_none_or(|known| order(&cell) > order(known)).then_some(cell)
 }
 
 /// One field of one op.

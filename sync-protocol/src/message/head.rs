@@ -10,6 +10,7 @@ use super::{
 use crate::cbor::{In, Out};
 use crate::codec::{decode_dot, encode_dot};
 use crate::digest::Chain;
+use crate::erase::Erased;
 use crate::error::DecodeError;
 use crate::id::{Device, Epoch, HubSeq, Origin, Scope, Seq, Source, Stream};
 use crate::limits::{GAPS_MAX, SCOPES_MAX, VERSION_CHARS_MAX};
@@ -74,6 +75,7 @@ impl Request {
             gaps: Vec::new(),
             slice: None,
             complete: None,
+            erased: None,
         }
     }
 
@@ -132,6 +134,9 @@ impl Request {
         if let Some(complete) = self.complete {
             keys.key(14).uint(complete.0);
         }
+        if let Some(number) = self.erased {
+            keys.key(15).uint(number);
+        }
         keys.finish(head)
     }
 
@@ -188,6 +193,7 @@ impl Request {
                 12 => head.gaps = decode_gaps(&mut input)?,
                 13 => head.slice = Some(Slice::decode(&mut input)?),
                 14 => head.complete = Some(HubSeq(input.uint()?)),
+                15 => head.erased = Some(input.uint()?),
                 _ => input.skip()?,
             }
         }
@@ -352,6 +358,9 @@ impl Response {
         if let Some(slice) = self.slice {
             slice.encode(keys.key(14));
         }
+        keys.key_if(!self.erased.is_empty(), 15, |out| {
+            out.list(self.erased.iter(), |out, erased| out.array(2).uint(erased.number).bytes(&erased.name).done());
+        });
         keys.finish(head)
     }
 
@@ -389,12 +398,18 @@ impl Response {
                 12 => head.rescued = Some(decode_rescued(&mut input)?),
                 13 => head.takes_gaps = input.bool()?,
                 14 => head.slice = Some(Slice::decode(&mut input)?),
+                15 => head.erased = input.list(decode_erased)?,
                 _ => input.skip()?,
             }
         }
         input.end()?;
         Ok(head)
     }
+}
+
+fn decode_erased(input: &mut In<'_>) -> Result<Erased, DecodeError> {
+    input.tuple(2)?;
+    Ok(Erased { number: input.uint()?, name: exactly(input)? })
 }
 
 fn encode_items(out: &mut Out, items: &[u64]) {

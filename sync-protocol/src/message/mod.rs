@@ -13,6 +13,7 @@ use std::sync::Arc;
 pub use self::condition::{Condition, Reserve, WORN_PERCENT};
 pub use self::slice::Slice;
 use crate::digest::Chain;
+use crate::erase::Erased;
 use crate::error::DecodeError;
 use crate::frame::{read_varint, write_varint};
 use crate::id::{Device, Dot, Epoch, HubSeq, Origin, Scope, Seq, Source, Stream};
@@ -80,6 +81,9 @@ pub struct Request {
     pub slice: Option<Slice>,
     /// Key 14: the cursor when a pull last reached the head, if a later one broke off since.
     pub complete: Option<HubSeq>,
+    /// Key 15: it has carried out every erasure up to this number; sent with `about`, and always once there was one. A program that
+    /// cannot carry any out says nothing.
+    pub erased: Option<u64>,
 }
 
 /// Ops that a gateway sent once, that were safe at the hub for long, and of which nothing stood any more: it has forgotten them,
@@ -228,6 +232,8 @@ pub struct Response {
     pub takes_gaps: bool,
     /// Key 14: of which items the next symbols shall be; absent keeps the present ones.
     pub slice: Option<Slice>,
+    /// Key 15: erasures that it has yet to carry out, in order.
+    pub erased: Vec<Erased>,
 }
 
 /// How an exchange ended.
@@ -344,6 +350,7 @@ impl Response {
             rescued: None,
             takes_gaps: false,
             slice: None,
+            erased: Vec::new(),
         }
     }
 }

@@ -26,7 +26,7 @@ default = "keep-both"
 const DAY_MS: i64 = 86_400_000;
 
 /// Forgets all that may be forgotten as soon as it is acknowledged.
-fn compact(gateway: &mut MemoryGateway) -> usize {
+pub(crate) fn compact(gateway: &mut MemoryGateway) -> usize {
     let own = gateway.state().unwrap().streams.map(|stream| stream.acked);
     gateway.compact(&Reach { own, changes: 0, earlier: true })
 }

@@ -3,7 +3,7 @@
 //! The witness is what the oracle looks into. It is a fair one, because after every power cut and in the end the disk is compared
 //! with it as a whole (`same`), and because no answer of the disk ever differed from it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use agent::error::Error;
 use agent::store::PassAt;
 use sync_protocol::boot::{Boot, Moment};
 use sync_protocol::digest::Chain;
+use sync_protocol::erase::{Erased, ErasedName, Erasure};
 use sync_protocol::gateway::retention::Reach;
 use sync_protocol::gateway::{self, Fate, GatewayState, Held};
 use sync_protocol::hub::{self, Arrived, Gateway, HeldOp, LogLine, Mark};
@@ -184,6 +185,18 @@ impl gateway::Store for OnCard<'_, '_> {
     fn outside(&mut self, scopes: &[Scope], limit: usize) -> Result<Vec<RecordKey>, Error> {
         ask!(sorted self, outside(scopes, limit))
     }
+    fn erasure(&mut self, key: &RecordKey) -> Result<Option<u64>, Error> {
+        ask!(self, erasure(key))
+    }
+    fn note_erasures(&mut self, erased: &[Erased]) -> Result<(), Error> {
+        ask!(self, note_erasures(erased))
+    }
+    fn keys_named(&mut self, names: &BTreeSet<ErasedName>) -> Result<Vec<RecordKey>, Error> {
+        ask!(sorted self, keys_named(names))
+    }
+    fn erase(&mut self, key: &RecordKey) -> Result<(), Error> {
+        ask!(self, erase(key))
+    }
     fn pleas(&mut self) -> Result<Vec<Plea>, Error> {
         ask!(self, pleas())
     }
@@ -339,6 +352,18 @@ impl hub::Snapshot for AtCentre<'_, '_> {
     fn rescued_as(&mut self, dot: Dot) -> Result<Vec<Dot>, StoreError> {
         ask!(self, rescued_as(dot))
     }
+    fn erasure(&mut self, key: &RecordKey) -> Result<Option<u64>, StoreError> {
+        ask!(self, erasure(key))
+    }
+    fn erasures_after(&mut self, after: u64, limit: usize) -> Result<Vec<Erasure>, StoreError> {
+        ask!(self, erasures_after(after, limit))
+    }
+    fn last_erasure(&mut self) -> Result<u64, StoreError> {
+        ask!(self, last_erasure())
+    }
+    fn dependants(&mut self, parent: &RecordKey) -> Result<Vec<RecordKey>, StoreError> {
+        ask!(sorted self, dependants(parent))
+    }
     fn is_for_rescue(&mut self, origin: Origin) -> Result<bool, StoreError> {
         ask!(self, is_for_rescue(origin))
     }
@@ -394,6 +419,15 @@ impl hub::Store for AtCentre<'_, '_> {
     }
     fn hold(&mut self, held: &HeldOp, waits_for: &[RecordKey]) -> Result<(), StoreError> {
         ask!(self, hold(held, waits_for))
+    }
+    fn note_erasure(&mut self, erasure: &Erasure) -> Result<(), StoreError> {
+        ask!(self, note_erasure(erasure))
+    }
+    fn erase_op(&mut self, erased: &Op, hash: Short) -> Result<(), StoreError> {
+        ask!(self, erase_op(erased, hash))
+    }
+    fn forget_replaced(&mut self, key: &RecordKey) -> Result<(), StoreError> {
+        ask!(self, forget_replaced(key))
     }
     fn unhold(&mut self, dot: Dot) -> Result<Option<HeldOp>, StoreError> {
         ask!(self, unhold(dot))

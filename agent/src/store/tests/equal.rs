@@ -1,13 +1,14 @@
 //! The store in step with the one in memory: whatever the protocol asks, both must answer the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::json;
 use sync_protocol::boot::{Boot, Moment};
 use sync_protocol::digest::{Chain, item};
+use sync_protocol::erase::{Erased, ErasedName};
 use sync_protocol::gateway::{Fate, GatewayState, Held};
-use sync_protocol::hub::Gateway as Enrolled;
+use sync_protocol::hub::{self, Gateway as Enrolled};
 use sync_protocol::id::{Dot, Seq, Source, Stream};
 use sync_protocol::identity::DeviceKey;
 use sync_protocol::memory::MemoryGateway;
@@ -145,6 +146,18 @@ impl gateway::Store for InStep<'_, '_> {
     fn outside(&mut self, scopes: &[Scope], limit: usize) -> Result<Vec<RecordKey>, Error> {
         self.ask("outside", |d| sorted(d.outside(scopes, limit)), |m| sorted(m.outside(scopes, limit)))
     }
+    fn erasure(&mut self, key: &RecordKey) -> Result<Option<u64>, Error> {
+        self.ask("erasure", |d| d.erasure(key), |m| m.erasure(key))
+    }
+    fn note_erasures(&mut self, erased: &[Erased]) -> Result<(), Error> {
+        self.ask("note_erasures", |d| d.note_erasures(erased), |m| m.note_erasures(erased))
+    }
+    fn keys_named(&mut self, names: &BTreeSet<ErasedName>) -> Result<Vec<RecordKey>, Error> {
+        self.ask("keys_named", |d| sorted(d.keys_named(names)), |m| sorted(m.keys_named(names)))
+    }
+    fn erase(&mut self, key: &RecordKey) -> Result<(), Error> {
+        self.ask("erase", |d| d.erase(key), |m| m.erase(key))
+    }
     fn pleas(&mut self) -> Result<Vec<Plea>, Error> {
         self.ask("pleas", |d| d.pleas(), |m| m.pleas())
     }
@@ -204,6 +217,10 @@ impl World {
         let (mut memory, mut other) = (std::mem::take(&mut self.memory), std::mem::take(&mut self.other));
         let mut here = InStep { disk: tx, memory: &mut memory };
         let mut link = Link::new().unwrap();
+        if self.pick(20) == 0 {
+            let key = key_of(&format!("Visit/v{}", self.pick(6)));
+            hub::erase(&mut self.hub, &key, self.now_ms as u64).unwrap();
+        }
         match self.pick(8) {
             0 => drop(settle(&mut here, &mut self.hub, &mut link, self.now_ms as u64, 40).unwrap()),
             1 => drop(settle(&mut other, &mut self.hub, &mut link, self.now_ms as u64, 40).unwrap()),

@@ -9,7 +9,7 @@ use sync_protocol::hub::{Mark, Snapshot as _, Store as _};
 use sync_protocol::id::{Epoch, Seq, Stream};
 
 use super::*;
-use crate::store::{Entry, Forgotten, OpState, PassAt};
+use crate::store::{Answer, Entry, Forgotten, OpState, PassAt};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -316,4 +316,63 @@ fn a_year_of_ordinary_use_takes_no_more_room_than_its_records() {
     let state = here.store.blocking_read(|reader| reader.state()).unwrap();
     assert_eq!(state.repairs, 0);
     assert!(state.streams[1].durable > Seq(300));
+}
+
+#[test]
+fn nothing_is_forgotten_behind_an_op_that_was_erased() {
+    let mut hub = MemoryHub::default();
+    let mut clinic = Clinic::enrolled(&mut hub, "mw");
+    clinic.put("Patient/p", json!({"name": "Asha", "phone": "0"}));
+    for n in 1..=9 {
+        clinic.edit("Patient/p", json!({"phone": n.to_string()}));
+        if n == 4 {
+            clinic.put("Patient/e", json!({"name": "secret"}));
+        }
+    }
+    clinic.sync(&mut hub);
+    back_up(&mut hub);
+    clinic.put("Patient/q", json!({}));
+    clinic.next_day(&mut hub);
+    clinic.note(0);
+    let erased = RecordKey::parse("Patient/e").unwrap();
+    sync_protocol::hub::erase(&mut hub, &erased, clinic.now_ms as u64).unwrap();
+    clinic.sync(&mut hub);
+    assert_eq!(
+        clinic.forget(0).ops,
+        4,
+        "its chain is known no more, and the hub could not be told what is missing behind it"
+    );
+    assert_eq!(clinic.forget(0), Forgotten::default());
+    clinic.assert_sound();
+    assert_eq!(clinic.store.mend(clinic.now_ms).unwrap(), []);
+}
+
+#[test]
+fn what_requests_were_compared_by_goes_with_the_record_that_they_wrote() {
+    let mut hub = MemoryHub::default();
+    let mut clinic = Clinic::enrolled(&mut hub, "mw");
+    let answer = |hash: u8, body: &str| Answer { hash: vec![hash], body: body.as_bytes().to_vec() };
+    let kept = [
+        ("a", answer(1, r#"{"type":"Patient","id":"e","etag":"1"}"#)),
+        ("b", answer(2, r#"{"type":"Visit","id":"e","etag":"1"}"#)),
+        ("c", answer(3, r#"{"type":"Patient","id":"ee","of":"e"}"#)),
+        ("d", answer(4, "\"e\" and no JSON")),
+    ];
+    let all = kept.clone();
+    let keep = move |tx: &mut super::super::Tx<'_>| {
+        all.iter().try_for_each(|(key, one)| tx.idempotent_put(key, one, 0, i64::MAX))
+    };
+    clinic.store.blocking_write(keep).unwrap();
+    clinic.put("Patient/e", json!({"name": "secret"}));
+    clinic.sync(&mut hub);
+    let erased = RecordKey::parse("Patient/e").unwrap();
+    sync_protocol::hub::erase(&mut hub, &erased, clinic.now_ms as u64).unwrap();
+    clinic.sync(&mut hub);
+    for (key, mut expected) in kept {
+        if key == "a" {
+            expected.hash.clear();
+        }
+        let found = clinic.store.blocking_read(|reader| reader.idempotent(key, 0)).unwrap();
+        assert_eq!(found, Some(expected), "{key}");
+    }
 }
