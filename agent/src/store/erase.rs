@@ -113,7 +113,7 @@ impl Tx<'_> {
         let op = match row.fate {
             FROM_HUB => Vec::new(),
             _ => match read_op(self.db, self.codec, &row.op, row.number)? {
-                Some(op) if knows(&op, number) => return Ok(()),
+                Some(op) if op.is_erased() || knows(&op, number) => return Ok(()),
                 // What the hub has yet to hear of leaves as it was written, and is shown to nobody.
                 Some(_) if row.fate == PENDING => row.op.clone(),
                 Some(op) => self.codec.pack_op(&op.erased())?,
