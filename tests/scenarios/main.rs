@@ -23,6 +23,7 @@ mod clinical;
 mod clock;
 mod conflicts;
 mod cut;
+mod erase;
 mod every_byte;
 mod full;
 mod kill;
