@@ -4,7 +4,7 @@
 //! - Numbers, chains and what has been acknowledged stay as they are; of what was written the hash is kept, so that a repeat is known.
 //! - An op that did not know of the erasure has lost its values before it is stored, and its sender is told that it was dropped.
 //! - What belongs to an erased record and was not here yet goes with it when it comes. A record that was here on its own is never erased
-//!   because somebody says now that it belongs to one: that waits for a person.
+//!   because somebody says now that it belongs to one: that waits for a person. So it is if a write of it waits in quarantine.
 
 use std::collections::BTreeMap;
 
@@ -152,6 +152,10 @@ pub(super) fn takes_child<S: Store>(
     parents: &[RecordKey],
 ) -> Result<bool, S::Error> {
     let Some(cause) = unnamed_parent(record, parents, |parent| store.erasure(parent))? else { return Ok(false) };
+    if store.all_held()?.iter().any(|(key, _)| *key == arrived.op.key) {
+        // What waits of it may have known. Then this waits, too.
+        return Ok(false);
+    }
     let number = store.last_erasure()?.saturating_add(1);
     store.note_erasure(&Erasure { number, key: arrived.op.key.clone(), cause })?;
     drop_op(store, device, arrived)?;

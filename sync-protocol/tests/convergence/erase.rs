@@ -175,6 +175,23 @@ fn a_record_that_was_here_on_its_own_is_not_erased_because_somebody_moves_it() {
 }
 
 #[test]
+fn a_child_of_which_a_write_waits_that_knew_is_not_erased_because_of_one_that_did_not() {
+    let mut w = two();
+    w.sync_all();
+    erase(&mut w, "patient/p1");
+    // Its parent has yet to come.
+    w.hub_write("visit/v1", Intent::Put(object(json!({"patient": "p1", "note": "knowingly"}))));
+    assert_eq!(w.hub.quarantine().len(), 1);
+    w.put(0, "visit/v1", json!({"patient": "p1", "note": "not knowing"}));
+    w.sync(0);
+    assert_eq!(w.hub.erasure(&key("visit/v1")).unwrap(), None);
+    assert_eq!(w.hub.quarantine().len(), 2, "both wait for a person");
+    w.put(1, "visit/v2", json!({"patient": "p1", "note": "secret"}));
+    w.sync_all();
+    assert!(w.hub.erasure(&key("visit/v2")).unwrap().is_some() && !is_anywhere(&w, "secret"));
+}
+
+#[test]
 fn a_gateway_that_never_held_the_record_forgets_what_it_wrote_of_it() {
     let mut w = World::new("version = 1\n[types.patient]\nscope = \"facility\"\n", &["mw/a", "mw/b"]);
     w.put(0, "patient/p1", json!({"facility": "mw/a", "name": "secret-1"}));
