@@ -14,7 +14,7 @@ use crate::clock::{Hlc, TimeQuality};
 use crate::error::DecodeError;
 use crate::id::{Author, Dot, FieldName, HubSeq, Origin, RecordKey, Seq, Source, Stream, Writer};
 use crate::limits;
-use crate::record::{Cell, Change, CounterState, Entry, LogState, Op, Record, SetState, Stamp, State, Touch};
+use crate::record::{Cell, Change, CounterState, Entry, LogState, Members, Op, Record, SetState, Stamp, State, Touch};
 use crate::value::Value;
 
 impl Op {
@@ -249,13 +249,14 @@ fn encode_cell(out: &mut Out, cell: &Cell, table: &mut StampTable) {
             }
         },
         State::Set(set) => {
-            out.array(6).uint(1).uint(cell.changed.0);
+            let has_ahead = !set.ahead.is_empty();
+            out.array(if has_ahead { 7 } else { 6 }).uint(1).uint(cell.changed.0);
             encode_touch(out, &set.touch, table);
             encode_writers(out, &set.clock);
-            out.list(set.members.iter(), |out, (member, dots)| {
-                member.encode(out.array(2));
-                encode_writers(out, dots);
-            });
+            encode_members(out, &set.members);
+            if has_ahead {
+                encode_members(out, &set.ahead);
+            }
         }
         State::Log(log) => {
             out.array(5).uint(2).uint(cell.changed.0);
@@ -289,13 +290,11 @@ fn decode_cell(input: &mut In<'_>, stamps: &[Arc<Stamp>]) -> Result<Cell, Decode
             input.tuple(2)?;
             decode_entry(input, stamps)
         })?),
-        (1, 6) => State::Set(SetState {
+        (1, 6 | 7) => State::Set(SetState {
             touch: decode_touch(input, stamps)?,
             clock: decode_writers(input)?,
-            members: collect(input, |input| {
-                input.tuple(2)?;
-                Ok((Value::decode(input)?, decode_writers(input)?))
-            })?,
+            members: decode_members(input)?,
+            ahead: if len == 7 { decode_members(input)? } else { BTreeMap::new() },
         }),
         (2, 5) => {
             let touch = decode_touch(input, stamps)?;
@@ -346,6 +345,20 @@ fn decode_writers(input: &mut In<'_>) -> Result<BTreeMap<Writer, u64>, DecodeErr
     collect(input, |input| {
         input.tuple(3)?;
         Ok(((Origin(input.u32()?), Stream::from_number(input.u8()?)?.number()), input.uint()?))
+    })
+}
+
+fn encode_members(out: &mut Out, members: &Members) {
+    out.list(members.iter(), |out, (member, dots)| {
+        member.encode(out.array(2));
+        encode_writers(out, dots);
+    });
+}
+
+fn decode_members(input: &mut In<'_>) -> Result<Members, DecodeError> {
+    collect(input, |input| {
+        input.tuple(2)?;
+        Ok((Value::decode(input)?, decode_writers(input)?))
     })
 }
 

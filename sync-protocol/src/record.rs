@@ -102,6 +102,9 @@ pub struct Touch {
     pub basis: HubSeq,
 }
 
+/// Members of a set with the writes that added them: of each writer the last.
+pub type Members = BTreeMap<Value, BTreeMap<Writer, u64>>;
+
 /// State of an observed-remove set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetState {
@@ -110,7 +113,9 @@ pub struct SetState {
     /// The highest sequence number of each writer that is contained.
     pub clock: BTreeMap<Writer, u64>,
     /// Each member with the writes that added it.
-    pub members: BTreeMap<Value, BTreeMap<Writer, u64>>,
+    pub members: Members,
+    /// What was taken out before it came: a hub that was put back may hear of that first. It goes when the adding comes.
+    pub ahead: Members,
 }
 
 /// State of an append-only list.
@@ -223,7 +228,8 @@ impl State {
                 entries.iter().map(|entry| DOT_BYTES + entry.value.as_ref().map_or(1, Value::size)).sum()
             }
             State::Set(set) => {
-                let members = set.members.iter().map(|(member, dots)| member.size() + DOT_BYTES * dots.len());
+                let members =
+                    set.members.iter().chain(&set.ahead).map(|(member, dots)| member.size() + DOT_BYTES * dots.len());
                 DOT_BYTES * set.clock.len() + members.sum::<usize>()
             }
             State::Log(log) => log.entries.iter().map(|(_, _, _, value)| 2 * DOT_BYTES + value.size()).sum(),

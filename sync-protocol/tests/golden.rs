@@ -158,6 +158,7 @@ fn collections() -> Record {
             (text("dust"), BTreeMap::from([((Origin(7), 1), 1)])),
             (text("latex"), BTreeMap::from([((Origin(4), 1), 2)])),
         ]),
+        ahead: BTreeMap::new(),
     };
     let entries = [(one.hlc, one.dot, 0, text("a")), (two.hlc, two.dot, 0, text("b"))];
     let log = LogState { touch: touch(&two, 4), entries: BTreeSet::from(entries) };
@@ -168,6 +169,18 @@ fn collections() -> Record {
         ("notes", Cell { changed: HubSeq(5), state: State::Log(log) }),
         ("visits", Cell { changed: HubSeq(4), state: State::Counter(counter) }),
     ])
+}
+
+/// Of a writer more was taken out of a set than has come of him.
+fn ahead() -> Record {
+    let one = at(bare(7, 1), 4);
+    let set = SetState {
+        touch: touch(&one, 0),
+        clock: BTreeMap::from([((Origin(7), 1), 1)]),
+        members: BTreeMap::new(),
+        ahead: BTreeMap::from([(text("latex"), BTreeMap::from([((Origin(4), 1), 2)]))]),
+    };
+    record([("allergies", Cell { changed: HubSeq(4), state: State::Set(set) })])
 }
 
 fn records() -> Vec<(&'static str, Record)> {
@@ -182,7 +195,12 @@ fn records() -> Vec<(&'static str, Record)> {
         ("alive", register(5, [(two, Some(text("dead"))), (Arc::clone(&one), Some(text("alive")))])),
         ("name", register(6, [(one, Some(text("Asha")))])),
     ]);
-    vec![("record-plain", plain), ("record-rivals", rivals), ("record-collections", collections())]
+    vec![
+        ("record-plain", plain),
+        ("record-rivals", rivals),
+        ("record-collections", collections()),
+        ("record-ahead", ahead()),
+    ]
 }
 
 fn idle() -> Request {
@@ -345,7 +363,7 @@ fn payloads() -> Vec<(&'static str, Payload)> {
     plain.push(op(bare(7, 3), "patient/9", [("name", put("Asha"))]));
     let [_, _, _, (_, odd)] = &ops()[..] else { panic!("four ops") };
     let odd = vec![visit(1, "visit/1", "2026-05-17"), odd.clone(), visit(3, "visit/3", "2026-05-17")];
-    let [(_, first), (_, rivals), (_, collections)] = &records()[..] else { panic!("three records") };
+    let [(_, first), (_, rivals), (_, collections), ..] = &records()[..] else { panic!("the first three records") };
     let cells = |id: &str, record: &Record, whole| Row::Cells { key: key(id), record: record.clone(), whole };
     let second = record([
         ("@scope", register(9, [(at(bare(4, 8), 9), Some(text("mw/zomba")))])),

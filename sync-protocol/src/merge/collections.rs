@@ -11,7 +11,7 @@ use crdts::{CmRDT, CvRDT, GSet, VClock};
 use super::Step;
 use crate::clock::Hlc;
 use crate::id::{Dot, HubSeq, Origin, Writer};
-use crate::record::{Change, CounterState, Entry, LogState, SetState, State, Touch};
+use crate::record::{Change, CounterState, Entry, LogState, Members, SetState, State, Touch};
 use crate::rules::Rule;
 use crate::value::Value;
 
@@ -22,17 +22,18 @@ impl Step<'_> {
             _ => None,
         };
         let mut set = before.as_ref().map(to_orswot).unwrap_or_default();
+        let mut removed = before.as_ref().map(|set| set.ahead.clone()).unwrap_or_default();
         let (add, remove) = match change {
             Change::Members { add, remove } => (add.clone(), remove.as_slice()),
             other => (listed(other), [].as_slice()),
         };
         for (member, dots) in remove {
-            let clock = dots.iter().map(|(writer, seq)| crdts::Dot::new(*writer, *seq)).collect();
-            set.apply(SetOp::Rm { clock, members: vec![member.clone()] });
+            set.apply(removal(member, dots));
+            remember(&mut removed, member, dots);
         }
         let dot = crdts::Dot::new(self.stamp.dot.writer(), self.stamp.dot.seq.0);
         set.apply(SetOp::Add { dot, members: add });
-        from_orswot(&set, self.touch(before.as_ref().map(|s| &s.touch)))
+        from_orswot(&set, self.touch(before.as_ref().map(|s| &s.touch)), removed)
     }
 
     pub(super) fn apply_log(&self, state: Option<State>, change: &Change) -> LogState {
@@ -153,18 +154,45 @@ fn to_orswot(state: &SetState) -> Orswot<Value, Writer> {
     for ((writer, seq), members) in by_dot {
         set.apply(SetOp::Add { dot: crdts::Dot::new(writer, seq), members });
     }
+    for (member, dots) in &state.ahead {
+        set.apply(removal(member, dots));
+    }
     set
+}
+
+/// It waits within the set for what has not been added yet.
+fn removal(member: &Value, dots: &BTreeMap<Writer, u64>) -> SetOp<Value, Writer> {
+    let clock = dots.iter().map(|(writer, seq)| crdts::Dot::new(*writer, *seq)).collect();
+    SetOp::Rm { clock, members: vec![member.clone()] }
+}
+
+fn remember(removed: &mut Members, member: &Value, dots: &BTreeMap<Writer, u64>) {
+    let known = removed.entry(member.clone()).or_default();
+    for (writer, seq) in dots {
+        let upto = known.entry(*writer).or_default();
+        *upto = (*upto).max(*seq);
+    }
 }
 
 /// A set that has seen what both have seen.
 pub(super) fn united_sets(ours: &SetState, theirs: &SetState, touch: Touch) -> SetState {
     let mut set = to_orswot(ours);
     set.merge(to_orswot(theirs));
-    from_orswot(&set, touch)
+    let mut removed = ours.ahead.clone();
+    for (member, dots) in &theirs.ahead {
+        remember(&mut removed, member, dots);
+    }
+    from_orswot(&set, touch, removed)
 }
 
-fn from_orswot(set: &Orswot<Value, Writer>, touch: Touch) -> SetState {
+/// Of what was `removed` ahead, that is kept which has not come.
+fn from_orswot(set: &Orswot<Value, Writer>, touch: Touch, mut removed: Members) -> SetState {
     let dots = |clock: &VClock<Writer>| clock.iter().map(|dot| (*dot.actor, dot.counter)).collect::<BTreeMap<_, _>>();
     let members = set.iter().map(|ctx| (ctx.val.clone(), dots(&ctx.rm_clock))).collect();
-    SetState { touch, clock: dots(&set.clock()), members }
+    let clock = dots(&set.clock());
+    for dots in removed.values_mut() {
+        dots.retain(|writer, seq| clock.get(writer).is_none_or(|known| known < seq));
+    }
+    removed.retain(|_, dots| !dots.is_empty());
+    SetState { touch, clock, members, ahead: removed }
 }

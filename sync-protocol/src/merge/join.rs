@@ -107,7 +107,7 @@ fn unite(ours: Option<&State>, theirs: &State, at: &Joining) -> Option<State> {
         (Some(_), _) => return None,
     };
     let is_more = match (ours, &united) {
-        (Some(State::Set(a)), State::Set(b)) => (&a.clock, &a.members) != (&b.clock, &b.members),
+        (Some(State::Set(a)), State::Set(b)) => (&a.clock, &a.members, &a.ahead) != (&b.clock, &b.members, &b.ahead),
         (Some(State::Log(a)), State::Log(b)) => a.entries != b.entries,
         (Some(State::Counter(a)), State::Counter(b)) => a.totals != b.totals,
         _ => true,

@@ -38,6 +38,7 @@ fn part_of_cell(cell: &Cell, of: &BTreeSet<Origin>) -> Option<Cell> {
                 writers.retain(|(origin, _), _| of.contains(origin));
             }
             set.members.retain(|_, writers| !writers.is_empty());
+            set.ahead.clear();
             set.clock.is_empty()
         }
         State::Log(log) => {

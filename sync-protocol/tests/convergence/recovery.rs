@@ -8,6 +8,7 @@ use sync_protocol::id::{Epoch, Scope, Source};
 use sync_protocol::identity::DeviceKey;
 use sync_protocol::loopback::{exchange, settle};
 use sync_protocol::memory::MemoryHub;
+use sync_protocol::record::State;
 
 use crate::world::{RULES, World, object};
 
@@ -261,4 +262,31 @@ fn more_differences_than_can_be_named_at_once_are_compared_in_slices() {
     }
     w.sync_all();
     assert_eq!(w.hub.records().count(), LOST);
+}
+
+#[test]
+fn what_was_taken_out_stays_out_although_the_lost_adding_comes_later() {
+    for said in [true, false] {
+        let mut w = World::new(RECOVERY, &["mw", "mw", "mw"]);
+        w.put(2, "case/c1", json!({"log": ["a"], "tags": ["z"]}));
+        w.sync_all();
+        let backup = w.hub.clone();
+        w.edit(1, "case/c1", json!({"tags": ["x", "y", "z"]}));
+        w.sync(1);
+        w.sync(0);
+        w.edit(0, "case/c1", json!({"tags": ["y", "z"]}));
+        w.hub = backup.restored(said, Epoch(77), w.now_ms as u64);
+        w.sync(0);
+        w.sync(1);
+        w.sync_all();
+        for at in 0..3 {
+            assert_eq!(w.body(at, "case/c1")["tags"], json!(["y", "z"]), "said: {said}, gateway {at}");
+        }
+        let record = w.hub_record("case/c1");
+        let ahead = record.cells.values().filter_map(|cell| match &cell.state {
+            State::Set(set) => Some(set.ahead.len()),
+            _ => None,
+        });
+        assert_eq!(ahead.sum::<usize>(), 0, "it goes when the adding has come");
+    }
 }
