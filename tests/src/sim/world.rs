@@ -2,6 +2,8 @@
 //!
 //! No runtime, no clock, no randomness: the same events give the same world. Time passes by a second with each event.
 
+use std::collections::BTreeSet;
+
 use agent::error::Error;
 use rusqlite::ErrorCode;
 use server_stub::{HubError, StoreError};
@@ -230,7 +232,11 @@ impl<'a> World<'a> {
         let Some(read) = read else { return Saw::new() };
         let store = &self.sites[at].store;
         let ops = self.hub.store.history().chain(store.own().map(|(op, _)| op));
-        let ops: Vec<&Op> = ops.filter(|op| op.key == *key).collect();
+        let mut ops: Vec<&Op> = ops.filter(|op| op.key == *key).collect();
+        // What a hub lost that was put back only its author has, and who read it before has seen it nevertheless.
+        let known: BTreeSet<Dot> = ops.iter().map(|op| op.stamp.dot).collect();
+        let elsewhere = self.sites.iter().flat_map(|site| site.store.own()).map(|(op, _)| op);
+        ops.extend(elsewhere.filter(|op| op.key == *key && !known.contains(&op.stamp.dot)));
         let mut saw = self.oracle.contained(read, &ops);
         self.with_losers(&mut saw, key, store.replaced());
         self.with_losers(&mut saw, key, self.hub.store.replaced());
