@@ -80,6 +80,33 @@ impl Copies {
         }
         Ok(waiting)
     }
+
+    /// The op without items of lists that stand here already, because somebody who had read them showed them to a hub that had
+    /// lost the op; `None` if there are none.
+    ///
+    /// # Errors
+    /// What the store reports.
+    pub(super) fn without_shown<S: Snapshot>(&self, store: &mut S, op: &Op) -> Result<Option<Op>, S::Error> {
+        if !op.changes.values().any(|change| matches!(change, Change::Append(_))) {
+            return Ok(None);
+        }
+        let Some(record) = store.record(&op.key)? else { return Ok(None) };
+        let came: Vec<Dot> = store.writes_of(&op.key)?.iter().map(|op| op.stamp.dot).collect();
+        let mut rest = op.clone();
+        for (name, change) in &mut rest.changes {
+            let Some(State::Log(log)) = record.cells.get(name).map(|cell| &cell.state) else { continue };
+            let Change::Append(values) = change else { continue };
+            let mut shown = Vec::new();
+            for (hlc, dot, _, value) in &log.entries {
+                let is_shown = *hlc == op.stamp.hlc && dot.origin != op.stamp.dot.origin && !came.contains(dot);
+                if is_shown && first_of(store, dot.origin)? == self.first {
+                    shown.push(value);
+                }
+            }
+            values.retain(|value| !shown.contains(&value));
+        }
+        Ok(Some(rest).filter(|rest| rest != op))
+    }
 }
 
 /// The op with what it says of other writes of its own origin moved over to where these count; `None` if all of them count where
@@ -139,6 +166,11 @@ fn first_of<S: Snapshot>(store: &mut S, origin: Origin) -> Result<Origin, S::Err
         first = before;
     }
     Ok(first)
+}
+
+/// Whether two origins go back to the same one.
+pub(super) fn are_of_one_card<S: Snapshot>(store: &mut S, one: Origin, other: Origin) -> Result<bool, S::Error> {
+    Ok(first_of(store, one)? == first_of(store, other)?)
 }
 
 /// Takes in an op of which the hub has another copy.

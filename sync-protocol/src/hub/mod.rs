@@ -16,6 +16,7 @@ mod erase;
 mod grant;
 mod judge;
 mod lost;
+mod names;
 mod offer;
 mod open;
 mod own;

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use super::erase;
 use super::judge::{free_waiting, reconsider};
-use super::stranger::wrote;
-use super::{Conversation, HeldOp, Snapshot, Standing, Store};
+use super::names::{self, Names};
+use super::{Conversation, Snapshot, Standing, Store};
 use crate::edit::render;
-use crate::id::{Dot, FieldName, Origin, RecordKey};
+use crate::id::{FieldName, Origin, RecordKey};
 use crate::merge::{Joining, join, origins, part};
 use crate::payload::{Row, Rows};
-use crate::record::{Cell, Record};
+use crate::record::Record;
 
 /// Takes one frame of records that this hub asked for after it was put back: what the gateway holds of the time that was lost
 /// is joined with what is here. Others may have written since, and whose it is may never come back.
@@ -38,14 +38,15 @@ pub fn receive_offers<S: Store>(store: &mut S, with: &mut Conversation, rows: &R
             true => Some(part_of(offered, &own_origins(store, with, offered)?)),
             false => None,
         };
-        let offered = own.as_ref().unwrap_or(offered);
+        let mut offered = own.unwrap_or_else(|| offered.clone());
         if offered.cells.is_empty() {
             continue;
         }
         let type_rules = rules.of(&key.record_type);
-        let applied = applied(store, key, offered)?;
+        let Names { applied, forked } = names::settle(store, key, &mut offered)?;
         let hseq = store.next()?;
-        let merged = join(&mut record, key, offered, &Joining { hseq, common, applied, is_whole: *whole }, type_rules);
+        let at = Joining { hseq, common, applied, forked, is_whole: *whole };
+        let merged = join(&mut record, key, &offered, &at, type_rules);
         store.remember(key, &merged.superseded)?;
         if merged.changed {
             let parents = rules.parents(&key.record_type, &render(&record));
@@ -89,18 +90,4 @@ fn own_origins<S: Snapshot>(
     }
     own.remove(&Origin::HUB);
     Ok(own)
-}
-
-/// Which of the writes that stand in an offered record came here as ops and were applied.
-fn applied<S: Snapshot>(store: &mut S, key: &RecordKey, offered: &Record) -> Result<BTreeSet<Dot>, S::Error> {
-    let ops = store.writes_of(key)?;
-    let mut applied = BTreeSet::new();
-    for dot in offered.cells.values().flat_map(Cell::stamps).map(|stamp| stamp.dot).collect::<BTreeSet<_>>() {
-        let is_held = |held: &HeldOp| held.op.stamp.dot == dot;
-        let is_here = ops.iter().any(|op| op.stamp.dot == dot && wrote(op, offered));
-        if is_here && !store.held_of(key, dot.origin)?.iter().any(is_held) {
-            applied.insert(dot);
-        }
-    }
-    Ok(applied)
 }

@@ -29,7 +29,7 @@ pub(super) fn strangers<S: Snapshot>(store: &mut S, op: &Op, record: &Record) ->
 }
 
 /// Whether it was this op that wrote what stands in a record under its number.
-pub(super) fn wrote(op: &Op, record: &Record) -> bool {
+fn wrote(op: &Op, record: &Record) -> bool {
     let mut own = values(record, |_| true).filter(|(_, entry)| entry.stamp.dot == op.stamp.dot);
     own.all(|(field, entry)| match op.changes.get(field) {
         Some(Change::Put { value, .. }) => *value == entry.value,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Merged, apply_among, collections, fit};
-use crate::id::{Dot, FieldName, HubSeq, RecordKey, Writer};
+use crate::id::{Dot, FieldName, HubSeq, Origin, RecordKey, Writer};
 use crate::record::{Cell, Change, Op, Record, Stamp, State, Touch};
 use crate::rules::TypeRules;
 
@@ -19,6 +19,8 @@ pub struct Joining {
     /// Writes that came here as ops and were applied. An op says more than the value that is left of it, such as what its
     /// author had not seen, so it is not made again from that value.
     pub applied: BTreeSet<Dot>,
+    /// Origins of which one number means different writes here and there. That the other one contains a number says nothing of ours then.
+    pub forked: BTreeSet<Origin>,
     /// Whether the other one had all of the record. What a set does not have counts as taken out of it only then.
     pub is_whole: bool,
 }
@@ -80,9 +82,11 @@ fn unite(ours: Option<&State>, theirs: &State, at: &Joining) -> Option<State> {
         (_, State::Register(_)) => return None,
         (Some(State::Set(ours)), State::Set(theirs)) => {
             let mut theirs = theirs.clone();
-            for (member, writes) in ours.members.iter().filter(|_| !at.is_whole) {
-                let is_told =
-                    |(writer, seq): &(&Writer, &u64)| theirs.clock.get(writer).is_some_and(|told| *seq <= told);
+            for (member, writes) in &ours.members {
+                let is_told = |(writer, seq): &(&Writer, &u64)| {
+                    let is_kept = !at.is_whole || at.forked.contains(&writer.0);
+                    is_kept && theirs.clock.get(writer).is_some_and(|told| *seq <= told)
+                };
                 let told: Vec<(Writer, u64)> = writes.iter().filter(is_told).map(|(w, seq)| (*w, *seq)).collect();
                 if !told.is_empty() {
                     theirs.members.entry(member.clone()).or_default().extend(told);
@@ -91,7 +95,9 @@ fn unite(ours: Option<&State>, theirs: &State, at: &Joining) -> Option<State> {
             State::Set(collections::united_sets(ours, &theirs, touch(&theirs.touch)))
         }
         (Some(State::Log(ours)), State::Log(theirs)) => {
-            let entries = collections::united_entries(Some(&ours.entries), theirs.entries.clone());
+            let theirs_alone =
+                theirs.entries.iter().filter(|(_, dot, ..)| !at.applied.contains(dot)).cloned().collect();
+            let entries = collections::united_entries(Some(&ours.entries), theirs_alone);
             State::Log(crate::record::LogState { touch: touch(&theirs.touch), entries })
         }
         (Some(State::Counter(ours)), State::Counter(theirs)) => {

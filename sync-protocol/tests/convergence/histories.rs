@@ -17,6 +17,7 @@ scope = "facility"
 [types.visit.fields]
 used = "counter"
 tags = "set"
+log = "append-only"
 "#;
 
 /// All values of a field at the hub, in a fixed order.
@@ -274,7 +275,7 @@ fn what_was_put_into_a_set_under_an_origin_that_is_over_comes_back_to_a_hub_that
 
 #[test]
 fn what_goes_again_under_another_origin_is_not_shown_under_the_old_one_as_well() {
-    let mut w = World::new(&RULES.replace("tags =", "log = \"append-only\"\ntags ="), &["mw", "mw"]);
+    let mut w = World::new(RULES, &["mw", "mw"]);
     w.put(0, "visit/v1", json!({"used": 1, "tags": ["x"], "log": ["a"]}));
     w.sync_all();
     let (backup, copy) = (w.hub.clone(), w.copy_of(0, 2));
@@ -332,4 +333,49 @@ fn a_pull_that_broke_off_brings_the_next_time_what_had_changed_before_it_did() {
     exchange(&mut w.gateways[0], &mut w.hub, &mut w.link, w.now_ms as u64).unwrap();
     assert_eq!(w.body(0, "visit/v1"), object(json!({"note": "second", "place": "ward"})));
     w.sync_all();
+}
+
+#[test]
+fn what_was_lost_under_a_number_that_a_copy_gave_away_gets_another_one() {
+    let mut w = World::new(RULES, &["mw", "mw", "mw"]);
+    let (backup, image) = (w.hub.clone(), w.copy_of(0, 2));
+    w.put(0, "visit/v1", json!({"note": "lost", "tags": ["lost"], "log": ["lost"]}));
+    w.sync_all();
+    put_back(&mut w, &backup, 77);
+    // The box is gone; an older copy of its card writes to the same record, under the same number.
+    w.gateways[0] = image;
+    w.put(0, "visit/v1", json!({"note": "copy", "tags": ["copy"], "log": ["copy"]}));
+    w.sync(0);
+    // Two have read what was lost.
+    w.sync(1);
+    w.sync(2);
+    w.sync_all();
+    assert_eq!(values(&mut w, "visit/v1", "note"), [json!("copy"), json!("lost")]);
+    assert_eq!(values(&mut w, "visit/v1", "tags"), [json!(["copy", "lost"])]);
+    let log = w.body(0, "visit/v1")["log"].clone();
+    assert_eq!(log.as_array().map(Vec::len), Some(2), "{log}");
+}
+
+#[test]
+fn what_its_author_sends_under_a_new_number_is_no_second_one_of_what_others_show() {
+    for shown_first in [false, true] {
+        let mut w = World::new(RULES, &["mw", "mw"]);
+        let (backup, image) = (w.hub.clone(), w.copy_of(0, 2));
+        w.put(0, "visit/v1", json!({"note": "lost", "tags": ["lost"], "log": ["lost", "too"]}));
+        w.sync_all();
+        put_back(&mut w, &backup, 77);
+        if shown_first {
+            w.sync(1);
+        }
+        // A copy of the card uses the number, so that the box has to go on under another origin.
+        w.gateways.push(image);
+        w.put(2, "visit/v2", json!({"note": "copy"}));
+        w.sync(2);
+        w.sync(0);
+        assert_ne!(w.gateways[0].state().unwrap().origin, Origin(1));
+        w.sync_all();
+        let body = w.body(1, "visit/v1");
+        assert_eq!((&body["log"], &body["tags"]), (&json!(["lost", "too"]), &json!(["lost"])), "{shown_first}");
+        assert_eq!(values(&mut w, "visit/v1", "note"), [json!("lost")]);
+    }
 }
