@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value as Json};
 
 use super::stranger::strangers;
-use super::{Arrived, HeldOp, LogLine, Logged, Snapshot, Store};
-use super::{copy, erase, own, revoked};
+use super::{Arrived, Gateway, HeldOp, LogLine, Logged, Snapshot, Store};
+use super::{claims, copy, erase, own};
 use crate::edit::render;
 use crate::erase::unnamed_parent;
 use crate::id::{Device, Dot, FieldName, HubSeq, Origin, RecordKey, Scope, Source};
@@ -38,12 +38,12 @@ pub(super) struct Applied {
     pub(super) parents: Vec<RecordKey>,
 }
 
-/// Takes one new op in: applies it, or puts it into quarantine. Tells whether it is held.
+/// Takes one new op in: applies it, or puts it into quarantine. Tells whether it is held. `by` is whose it is; the hub's own is nobody's.
 ///
 /// # Errors
 /// What the store reports.
-pub fn admit<S: Store>(store: &mut S, device: Option<Device>, arrived: &Arrived<'_>) -> Result<bool, S::Error> {
-    let op = arrived.op;
+pub fn admit<S: Store>(store: &mut S, by: Option<&Gateway>, arrived: &Arrived<'_>) -> Result<bool, S::Error> {
+    let (op, device) = (arrived.op, by.map(|gateway| gateway.device));
     if erase::takes(store, device, arrived)? {
         return Ok(false);
     }
@@ -52,6 +52,12 @@ pub fn admit<S: Store>(store: &mut S, device: Option<Device>, arrived: &Arrived<
     if held.is_empty() {
         let trial = [(op, store.head()?.next())];
         let applied = try_on(store, &trial, &rules)?;
+        let place = applied.as_ref().and_then(|applied| applied.was.as_ref());
+        if let Some((by, place)) = by.zip(place) {
+            if claims::is_unfounded(store, by, op, place)? {
+                return admit_unfounded(store, by, arrived);
+            }
+        }
         if let Some(Applied { was: None, record, parents, .. }) = &applied {
             if erase::takes_child(store, device, arrived, record, parents)? {
                 return Ok(false);
@@ -70,6 +76,11 @@ pub fn admit<S: Store>(store: &mut S, device: Option<Device>, arrived: &Arrived<
         free_waiting(store, &op.key)?;
         return Ok(false);
     }
+    if let Some((by, record)) = by.zip(store.record(&op.key)?) {
+        if claims::is_unfounded(store, by, op, &record.scope())? {
+            return admit_unfounded(store, by, arrived);
+        }
+    }
     let hseq = store.next()?;
     store.append(arrived, hseq, true)?;
     let reason = "waits for an earlier change of this record".to_owned();
@@ -83,14 +94,27 @@ pub fn admit<S: Store>(store: &mut S, device: Option<Device>, arrived: &Arrived<
     Ok(!store.held_of(&op.key, op.stamp.dot.origin)?.is_empty())
 }
 
+/// Takes in an op that says that it knew what its gateway cannot know.
+fn admit_unfounded<S: Store>(store: &mut S, by: &Gateway, arrived: &Arrived<'_>) -> Result<bool, S::Error> {
+    match claims::takes_away(store, by, arrived.op)? {
+        true => put_aside(store, by.device, arrived, claims::REASON),
+        false => admit(store, Some(by), &Arrived { op: &claims::blind(arrived.op), ..arrived.clone() }),
+    }
+}
+
 /// Puts one new op into quarantine for a person, whatever it says. Tells whether it is held: what was erased is dropped.
-pub(super) fn put_aside<S: Store>(store: &mut S, device: Device, arrived: &Arrived<'_>) -> Result<bool, S::Error> {
+pub(super) fn put_aside<S: Store>(
+    store: &mut S,
+    device: Device,
+    arrived: &Arrived<'_>,
+    reason: &str,
+) -> Result<bool, S::Error> {
     if erase::takes(store, Some(device), arrived)? {
         return Ok(false);
     }
     let hseq = store.next()?;
     store.append(arrived, hseq, true)?;
-    let (op, reason) = (arrived.op.clone(), revoked::REASON.to_owned());
+    let (op, reason) = (arrived.op.clone(), reason.to_owned());
     hold(store, &HeldOp { op, hseq, device: Some(device), reason, for_person: true }, &[], hseq)?;
     Ok(true)
 }

@@ -10,6 +10,7 @@
 //!
 //! Nothing here touches a disk, a clock or a network: a [`Store`] remembers, the caller passes the time.
 
+mod claims;
 mod clamp;
 mod copy;
 mod erase;

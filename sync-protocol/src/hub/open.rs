@@ -333,7 +333,7 @@ pub fn receive<S: Store>(store: &mut S, with: &mut Conversation, ops: &[Op]) -> 
         (mark.acked, mark.chain, agreed) = (dot.seq, arrived.chain, dot.seq);
         result.new += 1;
         let is_held = match with.standing {
-            Standing::ShutOut => put_aside(store, with.gateway.device, &arrived)?,
+            Standing::ShutOut => put_aside(store, with.gateway.device, &arrived, revoked::REASON)?,
             Standing::Member | Standing::Guest => {
                 let device = with.gateway.device;
                 match copies.as_ref().map(|copies| copies.find(store, op)).transpose()?.flatten() {
@@ -341,7 +341,11 @@ pub fn receive<S: Store>(store: &mut S, with: &mut Conversation, ops: &[Op]) -> 
                     None => {
                         let rest = copies.as_ref().map(|copies| copies.without_shown(store, arrived.op)).transpose()?;
                         let rest = rest.flatten();
-                        admit(store, Some(device), &Arrived { op: rest.as_ref().unwrap_or(arrived.op), ..arrived })?
+                        admit(
+                            store,
+                            Some(&with.gateway),
+                            &Arrived { op: rest.as_ref().unwrap_or(arrived.op), ..arrived },
+                        )?
                     }
                 }
             }

@@ -226,7 +226,7 @@ fn take<S: Store>(store: &mut S, with: &Rescuing, op: &Op, mark: Mark) -> Result
     let dot = op.stamp.dot;
     store.set_mark(dot.origin, dot.stream, &Mark { acked: dot.seq, chain: written.chain, ..mark })?;
     let arrived = Arrived { op: counted.as_ref().unwrap_or(op), ..written };
-    admit(store, Some(with.gateway.device), &arrived)
+    admit(store, Some(&with.gateway), &arrived)
 }
 
 /// The op as it counts, if its numbers are of another epoch. One that was moved was bounded under its own number.

@@ -5,6 +5,7 @@
 mod copies;
 mod erase;
 mod histories;
+mod hostile;
 mod identity;
 mod recovery;
 mod rescue;

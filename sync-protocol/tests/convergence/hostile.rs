@@ -1,0 +1,112 @@
+//! A gateway that says of its writes what is not true.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use sync_protocol::clock::{Hlc, TimeQuality};
+use sync_protocol::gateway::{Intent, Store as _};
+use sync_protocol::id::{Dot, FieldName, HubSeq, Origin, RecordKey, Scope, Source, Stream};
+use sync_protocol::record::{Change, Op, Stamp};
+use sync_protocol::value::Value;
+
+use crate::world::{World, object, rivals};
+
+const RULES: &str = r#"
+version = 1
+[types.patient]
+scope = "facility"
+delete = "delete-wins"
+[types.patient.fields]
+allergies = "set"
+"#;
+
+/// A write of a gateway that says that it had seen everything, with a clock that is ahead of all.
+fn claim(w: &mut World, at: usize, key: &str, changes: &[(&str, Change)]) {
+    let gateway = &mut w.gateways[at];
+    let mut state = gateway.state().unwrap();
+    let (origin, stream) = (state.origin, Stream::Normal);
+    let seq = state.stream(stream).last.next();
+    let stamp = Stamp {
+        dot: Dot { origin, stream, seq },
+        hlc: Hlc::at(w.now_ms as u64 + 30_000),
+        seen: HubSeq(1_000),
+        hseq: HubSeq::NONE,
+        captured_ms: w.now_ms,
+        quality: TimeQuality::Good,
+        source: Source::default(),
+        author: None,
+        settles: None,
+    };
+    let changes: BTreeMap<FieldName, Change> =
+        changes.iter().map(|(name, change)| (FieldName::new(name).unwrap(), change.clone())).collect();
+    let op = Op { stamp, key: RecordKey::parse(key).unwrap(), changes };
+    let chain = state.stream(stream).chain.extend(&op);
+    (state.stream_mut(stream).last, state.stream_mut(stream).chain) = (seq, chain);
+    gateway.set_state(&state).unwrap();
+    gateway.append(&op, chain, &[]).unwrap();
+}
+
+fn text(value: &str) -> Value {
+    Value::Text(value.to_owned())
+}
+
+fn patient_elsewhere() -> World {
+    let mut w = World::new(RULES, &["mw/a", "mw/b"]);
+    w.put(0, "patient/p1", json!({"facility": "mw/a", "name": "Asha", "allergies": ["penicillin"]}));
+    w.sync_all();
+    w
+}
+
+#[test]
+fn what_a_gateway_cannot_have_read_it_does_not_overrule() {
+    let mut w = patient_elsewhere();
+    let changes = [
+        ("name", Change::put(text("somebody else"))),
+        ("@scope", Change::put(text("mw/b"))),
+        ("facility", Change::put(text("mw/b"))),
+    ];
+    claim(&mut w, 1, "patient/p1", &changes);
+    w.sync_all();
+    let record = w.hub_record("patient/p1");
+    assert_eq!(record.scope(), Scope::new("mw/a").unwrap(), "it is not moved to where the writer can read it");
+    // The value that was there stands beside the other one, and people see that.
+    let mut names = rivals(&record, "name");
+    names.push(w.body(0, "patient/p1")["name"].clone());
+    assert!(names.contains(&json!("Asha")) && names.len() == 2, "{names:?}");
+    assert!(w.gateways[1].record(&RecordKey::parse("patient/p1").unwrap()).is_none());
+}
+
+#[test]
+fn what_takes_something_away_there_waits_for_a_person() {
+    let delete = [("@deleted", Change::put(Value::Bool(true)))];
+    let writes = BTreeMap::from([((Origin(1), Stream::Normal.number()), 9)]);
+    let remove = [("allergies", Change::Members { add: Vec::new(), remove: vec![(text("penicillin"), writes)] })];
+    for changes in [delete, remove] {
+        let mut w = patient_elsewhere();
+        claim(&mut w, 1, "patient/p1", &changes);
+        w.sync(1);
+        w.sync(0);
+        assert_eq!(w.body(0, "patient/p1")["allergies"], json!(["penicillin"]));
+        let [held] = w.hub.quarantine()[..] else { panic!("one waits") };
+        assert!(held.for_person && held.reason.contains("never was in the view"), "{held:?}");
+        assert_eq!(w.gateways[1].parked().len(), 1, "its author is told");
+    }
+}
+
+#[test]
+fn who_had_a_record_in_view_has_read_it_although_it_left() {
+    let mut w = patient_elsewhere();
+    for place in ["mw/b", "mw/a"] {
+        let body = json!({"facility": place, "name": "Bina", "allergies": ["latex", "dust"]});
+        w.hub_write("patient/p2", Intent::Put(object(body)));
+        if place == "mw/b" {
+            w.sync_all();
+        }
+    }
+    // It has not heard of the move.
+    w.edit(1, "patient/p2", json!({"name": "Bina Phiri", "allergies": ["latex"]}));
+    w.sync_all();
+    assert_eq!(w.body(0, "patient/p2")["name"], json!("Bina Phiri"));
+    assert_eq!(w.body(0, "patient/p2")["allergies"], json!(["latex"]));
+    assert!(rivals(&w.hub_record("patient/p2"), "name").is_empty() && w.hub.quarantine().is_empty());
+}
