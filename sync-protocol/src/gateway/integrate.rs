@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use super::adopt::{adopt_origin, rebase};
 use super::erase;
+use super::heard::{acknowledge, is_for_another, take_notice};
 use super::restamp::{hear_time, latest};
-use super::{Fate, GatewayState, Held, Store, bounded, bounds, show};
-use crate::clock::Hlc;
-use crate::id::{Dot, FieldName, HubSeq, RecordKey, Seq};
+use super::{GatewayState, Held, Store, show};
+use crate::id::{Dot, FieldName, HubSeq, RecordKey};
 use crate::limits::SYMBOLS_FIRST;
-use crate::merge::{self, Superseded, Why};
-use crate::message::{Ack, Request, Response, Status, View};
-use crate::payload::{News, Notice, Row, Rows};
+use crate::merge::{Superseded, Why};
+use crate::message::{Request, Response, Status, View};
+use crate::payload::{Row, Rows};
 use crate::record::{Cell, Record, State};
 use crate::rules::Rules;
 
@@ -139,18 +139,6 @@ fn take_head<S: Store>(store: &mut S, request: &Request, response: &Response) ->
     }
     store.set_state(&state)?;
     Ok(result)
-}
-
-/// Whether the hub has other ops than those here under the numbers that it acknowledges: then it took this gateway, with its
-/// old turn, for one that another copy of the card has become.
-fn is_for_another<S: Store>(store: &mut S, state: &GatewayState, acks: &[Ack]) -> Result<bool, S::Error> {
-    for ack in acks {
-        let acked = ack.acked.min(state.stream(ack.stream).last);
-        if store.chain_at(ack.stream, acked)?.is_some_and(|chain| chain != ack.chain) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// Ends a response whose frames have all been applied: the cursor moves to where the head said, and the digests are compared.
@@ -287,37 +275,11 @@ fn evict<S: Store>(store: &mut S, key: &RecordKey, state: &GatewayState) -> Resu
 
 /// A record leaves because it is outside of the view, if that is known: a part of a record, of which the rest has yet to come,
 /// does not say where it belongs.
-fn leave<S: Store>(store: &mut S, key: &RecordKey, state: &GatewayState) -> Result<bool, S::Error> {
+pub(super) fn leave<S: Store>(store: &mut S, key: &RecordKey, state: &GatewayState) -> Result<bool, S::Error> {
     let confirmed = store.held(key)?.and_then(|held| held.confirmed);
     match confirmed.is_some_and(|record| record.cells.contains_key(FieldName::SCOPE)) {
         true => evict(store, key, state),
         false => Ok(false),
-    }
-}
-
-fn take_notice<S: Store>(store: &mut S, notice: &Notice, rules: &Rules) -> Result<(), S::Error> {
-    // News of what another copy of this card wrote under the same number comes here as well.
-    if store.own_op(notice.dot)?.is_some_and(|op| op.key != notice.key) {
-        return Ok(());
-    }
-    match &notice.news {
-        News::Held(reason) => {
-            store.settle_fate(notice.dot, &Fate::Parked(reason.clone()))?;
-            erase::settled_at(store, notice.dot)?;
-            refresh(store, &notice.key, rules)
-        }
-        News::Released(hseq) => {
-            let state = store.state()?;
-            confirm(store, &state, notice.dot, *hseq, rules).map(|_| ())
-        }
-        News::Discarded(reason) => {
-            let fate = Fate::Discarded(reason.clone());
-            store.settle_fate(notice.dot, &fate)?;
-            erase::settled_at(store, notice.dot)?;
-            // Erasing it took the reasons along that were there before.
-            store.settle_fate(notice.dot, &fate)?;
-            refresh(store, &notice.key, rules)
-        }
     }
 }
 
@@ -330,92 +292,6 @@ pub(super) fn refresh<S: Store>(store: &mut S, key: &RecordKey, rules: &Rules) -
     }
     let (visible, _) = show(held.confirmed.as_ref(), &pending, rules);
     store.keep(key, &Held { visible, is_pending: !pending.is_empty(), ..held })
-}
-
-/// The hub has applied an own op: it becomes part of the confirmed record. Gives its stamp.
-fn confirm<S: Store>(
-    store: &mut S,
-    state: &GatewayState,
-    dot: Dot,
-    hseq: HubSeq,
-    rules: &Rules,
-) -> Result<Hlc, S::Error> {
-    let op = store.own_op(dot)?;
-    store.settle_fate(dot, &Fate::Confirmed(hseq))?;
-    let Some(op) = op.filter(|op| op.stamp.dot == dot) else { return Ok(Hlc::default()) };
-    if erase::settled(store, Some(&op))? {
-        return Ok(op.stamp.hlc);
-    }
-    let op = bounded(&op, &state.bounds).unwrap_or(op);
-    let held = store.held(&op.key)?.unwrap_or_default();
-    let mut confirmed = held.confirmed.unwrap_or_default();
-    if let Some(common) = state.recovers {
-        // What stands here of the lost time names numbers that are given again now.
-        bounds::bound_record(&mut confirmed, common);
-    }
-    // The same function on the same input as at the hub; where the input differed, the hub sends its cells.
-    let _ = merge::apply(&mut confirmed, &op, hseq, rules.of(&op.key.record_type));
-    let pending = store.pending(&op.key)?;
-    if pending.is_empty() && held.leaving.is_some() {
-        store.forget(&op.key)?;
-        return Ok(op.stamp.hlc);
-    }
-    let (visible, _) = show(Some(&confirmed), &pending, rules);
-    let (is_pending, leaving) = (!pending.is_empty(), held.leaving);
-    store.keep(&op.key, &Held { confirmed: Some(confirmed), visible, is_pending, leaving })?;
-    Ok(op.stamp.hlc)
-}
-
-/// `latest` is the highest stamp that the hub leaves as it is.
-fn acknowledge<S: Store>(
-    store: &mut S,
-    state: &mut GatewayState,
-    ack: &Ack,
-    rules: &Rules,
-    latest: Hlc,
-) -> Result<u64, S::Error> {
-    let before = state.stream(ack.stream).acked;
-    let last = state.stream(ack.stream).last;
-    let acked = ack.acked.min(last);
-    let chain = store.chain_at(ack.stream, acked)?;
-    if chain.is_some_and(|chain| chain != ack.chain) {
-        // Another card with this identity wrote these. Ours are sent all the same, and the hub sees the difference.
-        return Ok(0);
-    }
-    let chain = chain.unwrap_or(ack.chain);
-    let mut touched = Vec::new();
-    for seq in before.0 + 1..=acked.0 {
-        let dot = Dot { origin: state.origin, stream: ack.stream, seq: Seq(seq) };
-        let number = ack.ranges.iter().find_map(|range| {
-            let nth = seq.checked_sub(range.first.0).filter(|nth| *nth < range.count)?;
-            Some(HubSeq(range.hseq.0.saturating_add(nth)))
-        });
-        let stamp = match number {
-            Some(hseq) => confirm(store, state, dot, hseq, rules)?,
-            None => {
-                store.settle_fate(dot, &Fate::Parked("waiting at the hub".to_owned()))?;
-                let op = store.own_op(dot)?;
-                erase::settled(store, op.as_ref())?;
-                op.map(|op| op.stamp.hlc).unwrap_or_default()
-            }
-        };
-        // What waits there keeps its place before what is written after it, too.
-        state.heard = state.heard.observe(stamp.min(latest));
-        touched.push(seq);
-    }
-    let stream = state.stream_mut(ack.stream);
-    stream.durable = stream.durable.max(ack.durable);
-    if acked > stream.acked {
-        stream.acked = acked;
-        stream.acked_chain = chain;
-    }
-    let scopes = state.scopes.clone();
-    if !touched.is_empty() {
-        for key in store.outside(&scopes, touched.len() + 64)? {
-            leave(store, &key, state)?;
-        }
-    }
-    Ok(touched.len() as u64)
 }
 
 fn take_view<S: Store>(

@@ -13,6 +13,7 @@ mod bounds;
 mod capture;
 mod erase;
 mod exchange;
+mod heard;
 mod integrate;
 mod reopened;
 pub mod rescue;

@@ -206,7 +206,7 @@ pub(super) fn admit<S: Store>(
     if let Some(claimed) = claimed_scope(op).filter(|claimed| *claimed != applied.record.scope()) {
         store.log(&LogLine { hseq, key: op.key.clone(), what: Logged::Left(claimed) })?;
     }
-    let back = taken_back(&counts, &before, &applied.record);
+    let back = compensation(&counts, &before, &applied.record);
     keep(store, &counts, hseq, applied, &rules)?;
     match back.is_empty() {
         true => Ok(()),
@@ -226,7 +226,7 @@ fn counts(op: &Op, record: &Record, rules: &TypeRules) -> BTreeMap<FieldName, Ch
 }
 
 /// What the hub has to count so that the counters show again what they showed before the op.
-fn taken_back(op: &Op, before: &Record, after: &Record) -> BTreeMap<FieldName, Change> {
+fn compensation(op: &Op, before: &Record, after: &Record) -> BTreeMap<FieldName, Change> {
     let total = |record: &Record, name: &FieldName, origin: Origin| match record.cells.get(name).map(|cell| &cell.state)
     {
         Some(State::Counter(counter)) => counter.totals.get(&origin).copied().unwrap_or_default(),
