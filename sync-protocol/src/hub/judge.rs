@@ -10,7 +10,7 @@ use serde_json::{Map, Value as Json};
 
 use super::stranger::strangers;
 use super::{Arrived, Gateway, HeldOp, LogLine, Logged, Snapshot, Store};
-use super::{claims, copy, erase, own};
+use super::{claims, copy, erase, names, own};
 use crate::edit::render;
 use crate::erase::unnamed_parent;
 use crate::id::{Device, Dot, FieldName, HubSeq, Origin, RecordKey, Scope, Source};
@@ -51,7 +51,11 @@ pub fn admit<S: Store>(store: &mut S, by: Option<&Gateway>, arrived: &Arrived<'_
     let mut held = store.held_of(&op.key, op.stamp.dot.origin)?;
     if held.is_empty() {
         let trial = [(op, store.head()?.next())];
-        let applied = try_on(store, &trial, &rules)?;
+        let mut before = store.record(&op.key)?;
+        if let Some(record) = &mut before {
+            names::make_way(store, op, record)?;
+        }
+        let applied = try_on_record(store, before, &trial, &rules)?;
         let place = applied.as_ref().and_then(|applied| applied.was.as_ref());
         if let Some((by, place)) = by.zip(place) {
             if claims::is_unfounded(store, by, op, place)? {
@@ -126,8 +130,19 @@ pub(super) fn try_on<S: Snapshot>(
     rules: &Rules,
 ) -> Result<Option<Applied>, S::Error> {
     let Some((first, _)) = ops.first() else { return Ok(None) };
-    let (key, type_rules) = (&first.key, rules.of(&first.key.record_type));
-    let before = store.record(key)?;
+    let before = store.record(&first.key)?;
+    try_on_record(store, before, ops, rules)
+}
+
+/// The same, given their record as it is.
+fn try_on_record<S: Snapshot>(
+    store: &mut S,
+    before: Option<Record>,
+    ops: &[(&Op, HubSeq)],
+    rules: &Rules,
+) -> Result<Option<Applied>, S::Error> {
+    let Some((first, _)) = ops.first() else { return Ok(None) };
+    let type_rules = rules.of(&first.key.record_type);
     let was = before.as_ref().map(Record::scope);
     let mut record = before.unwrap_or_default();
     let mut merged = Merged::default();
@@ -143,7 +158,7 @@ pub(super) fn try_on<S: Snapshot>(
         merged.superseded.extend(one.superseded);
     }
     let body = if type_rules.asks_for_body() { render(&record) } else { Map::new() };
-    let parents = rules.parents(&key.record_type, &body);
+    let parents = rules.parents(&first.key.record_type, &body);
     Ok(Some(Applied { was, record, merged, body, parents }))
 }
 

@@ -64,6 +64,33 @@ pub(super) fn settle<S: Store>(store: &mut S, key: &RecordKey, offered: &mut Rec
     Ok(names)
 }
 
+/// Gives what stands where an op writes, and under its number, another number, if it is not from this op: it was lost, others showed
+/// it, and a copy of the card has given the number to something else since.
+///
+/// # Errors
+/// What the store reports.
+pub(super) fn make_way<S: Store>(store: &mut S, op: &Op, record: &mut Record) -> Result<(), S::Error> {
+    let dot = op.stamp.dot;
+    let written = || record.cells.iter().filter(|(name, _)| op.changes.contains_key(*name));
+    if !written().any(|(_, cell)| names(&cell.state, dot)) {
+        return Ok(());
+    }
+    let mut part = Record { cells: written().map(|(name, cell)| (name.clone(), cell.clone())).collect() };
+    if said(&part).get(&dot).is_none_or(|said| wrote(op, said)) {
+        return Ok(());
+    }
+    let Some(origin) = lost_origin(store, dot)? else { return Ok(()) };
+    rename(&mut part, &BTreeMap::from([(dot, Dot { origin, ..dot })]));
+    for cell in part.cells.values_mut() {
+        if let State::Set(set) = &mut cell.state {
+            set.clock.entry(dot.writer()).and_modify(|seq| *seq = (*seq).min(dot.seq.0.saturating_sub(1)));
+            set.clock.retain(|_, seq| *seq > 0);
+        }
+    }
+    record.cells.extend(part.cells);
+    Ok(())
+}
+
 /// Whether a write came under another number: its author had gone on under another origin before it could send it again.
 fn came_otherwise<S: Snapshot>(store: &mut S, ops: &[Op], dot: Dot, said: &Said) -> Result<bool, S::Error> {
     for op in ops.iter().filter(|op| op.stamp.dot != dot) {
@@ -89,6 +116,16 @@ fn lost_origin<S: Store>(store: &mut S, dot: Dot) -> Result<Option<Origin>, S::E
     let origin = store.rescue_origin(device, dot.origin)?;
     store.note_rescued(mark, Dot { origin, ..mark })?;
     Ok(Some(origin))
+}
+
+/// Whether a value stands under this number.
+fn names(state: &State, dot: Dot) -> bool {
+    match state {
+        State::Register(entries) => entries.iter().any(|entry| entry.stamp.dot == dot),
+        State::Set(set) => set.members.values().any(|writes| writes.get(&dot.writer()) == Some(&dot.seq.0)),
+        State::Log(log) => log.entries.iter().any(|(_, known, ..)| *known == dot),
+        State::Counter(_) => false,
+    }
 }
 
 fn said(record: &Record) -> BTreeMap<Dot, Said> {

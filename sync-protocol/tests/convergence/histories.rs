@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use sync_protocol::gateway::{self, GatewayState, Store as _};
 use sync_protocol::hub::Snapshot as _;
 use sync_protocol::id::{Epoch, HubSeq, Origin, RecordKey, Scope};
-use sync_protocol::loopback::exchange;
+use sync_protocol::loopback::{Link, exchange};
 use sync_protocol::payload::{News, Notice, Reach, Row, Rows};
 
 use crate::world::{World, object, rivals};
@@ -377,5 +377,42 @@ fn what_its_author_sends_under_a_new_number_is_no_second_one_of_what_others_show
         let body = w.body(1, "visit/v1");
         assert_eq!((&body["log"], &body["tags"]), (&json!(["lost", "too"]), &json!(["lost"])), "{shown_first}");
         assert_eq!(values(&mut w, "visit/v1", "note"), [json!("lost")]);
+    }
+}
+
+#[test]
+fn what_others_showed_under_a_number_makes_way_for_what_a_copy_writes_under_it() {
+    let mut w = World::new(RULES, &["mw", "mw"]);
+    w.put(0, "visit/v1", json!({"note": "first", "tags": ["first"], "log": ["first"]}));
+    w.sync_all();
+    for field in ["note", "tags", "log"] {
+        let (mut w, image) = {
+            let mut w = World {
+                hub: w.hub.clone(),
+                gateways: w.gateways.clone(),
+                link: Link::new().unwrap(),
+                now_ms: w.now_ms,
+            };
+            let image = w.copy_of(0, 2);
+            (w, image)
+        };
+        let backup = w.hub.clone();
+        let edit = |value: &str| match field {
+            "note" => json!({"note": value}),
+            _ => json!({field: ["first", value]}),
+        };
+        w.edit(0, "visit/v1", edit("lost"));
+        w.sync_all();
+        put_back(&mut w, &backup, 77);
+        w.sync(1);
+        w.gateways[0] = image;
+        w.edit(0, "visit/v1", edit("copy"));
+        w.sync_all();
+        let shown = w.body(1, "visit/v1")[field].to_string() + &values(&mut w, "visit/v1", field).len().to_string();
+        assert!(w.hub.quarantine().is_empty());
+        match field {
+            "note" => assert_eq!(values(&mut w, "visit/v1", "note"), [json!("copy"), json!("lost")]),
+            _ => assert!(["first", "lost", "copy"].iter().all(|value| shown.contains(value)), "{field}: {shown}"),
+        }
     }
 }
