@@ -71,6 +71,8 @@ pub const SYMBOLS_MAX: usize = 16_384;
 pub const REVOKED_OPS_MAX: usize = 20_000;
 /// And their bytes.
 pub const REVOKED_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bounds that one request names: one for each stream and epoch that is gone.
+pub const BOUNDS_MAX: usize = 4_096;
 /// Gaps in what one request sends. What lies behind more of them goes with the next.
 pub const GAPS_MAX: usize = 256;
 /// Erasures that a gateway hears of in one response.

@@ -189,5 +189,5 @@ impl Tx<'_> {
 
 /// The history keeps ops as they were written. A time that had not come yet when the op arrived counts as clamped.
 pub(super) fn as_it_counts(op: Op, received_ms: i64) -> Op {
-    clamped(&op, u64::try_from(received_ms).unwrap_or(0)).unwrap_or(op)
+    clamped(&op, u64::try_from(received_ms).unwrap_or(0), HubSeq(u64::MAX)).unwrap_or(op)
 }

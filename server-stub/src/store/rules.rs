@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use rusqlite::{OptionalExtension, params};
+use sync_protocol::edit::render;
 use sync_protocol::hub::review_all;
+use sync_protocol::id::{RecordKey, RecordType};
 use sync_protocol::rules::Rules;
 
 use super::Tx;
@@ -46,8 +48,36 @@ impl Tx<'_> {
         self.sql("INSERT INTO rules (version, text, published_ms) VALUES (?1, ?2, ?3)")
             .and_then(|mut insert| Ok(insert.execute(params![rules.version, text, self.now_ms])?))?;
         // Only here, not among the parsed ones that others see: this transaction may yet be rolled back.
-        self.rules_now = Some(Arc::new(rules));
+        let rules = Arc::new(rules);
+        self.rules_now = Some(Arc::clone(&rules));
+        self.find_parents_again(&in_force, &rules)?;
         self.recount_conflicts()?;
         Ok(review_all(self)?)
+    }
+
+    /// What belongs to what is looked up in a table: of types for which the rules say it anew, it is made anew.
+    fn find_parents_again(&mut self, before: &Rules, rules: &Rules) -> Result<(), StoreError> {
+        let changed: Vec<RecordType> =
+            self.types()?.into_iter().filter(|kind| before.of(kind).parents != rules.of(kind).parents).collect();
+        for record_type in changed {
+            for key in self.keys_of_type(&record_type)? {
+                let Some(record) = self.cells_of(&key)? else { continue };
+                self.keep_parents(&key, &rules.parents(&record_type, &render(&record)))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn types(&mut self) -> Result<Vec<RecordType>, StoreError> {
+        let mut select = self.sql("SELECT DISTINCT type FROM records")?;
+        let names = select.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+        Ok(names.iter().map(|name| RecordType::new(name)).collect::<Result<_, _>>()?)
+    }
+
+    fn keys_of_type(&mut self, record_type: &RecordType) -> Result<Vec<RecordKey>, StoreError> {
+        let mut select = self.sql("SELECT id FROM records WHERE type = ?1")?;
+        let ids = select.query_map([record_type.as_str()], |row| row.get::<_, String>(0))?;
+        let ids = ids.collect::<Result<Vec<_>, _>>()?;
+        Ok(ids.iter().map(|id| RecordKey::new(record_type.as_str(), id)).collect::<Result<_, _>>()?)
     }
 }

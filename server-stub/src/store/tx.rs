@@ -350,6 +350,7 @@ impl Store for Tx<'_> {
     }
 
     fn note_erasure(&mut self, erasure: &Erasure) -> Result<(), StoreError> {
+        self.set_sweep_due()?;
         self.keep_erasure(erasure)
     }
 

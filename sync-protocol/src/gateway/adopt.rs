@@ -22,11 +22,12 @@ pub(super) fn rebase<S: Store>(store: &mut S, mut state: GatewayState, response:
     state.epoch = response.epoch;
     state.cursor = state.cursor.min(response.cursor);
     state.complete = state.complete.min(response.cursor);
-    state.recovers = Some(response.cursor);
+    // What was not compared yet is of an epoch before: of its numbers no more is shared than was then.
+    let common = state.recovers.map_or(response.cursor, |before| before.min(response.cursor));
+    state.recovers = Some(common);
     state.repair_symbols = Some(SYMBOLS_FIRST as u32);
     state.wanted.clear();
     state.slice = Slice::default();
-    let common = response.cursor;
     for stream in Stream::ALL {
         let upto = state.stream(stream).last;
         if upto > Seq(0) {

@@ -9,6 +9,7 @@ use super::{Held, Store, changes_name};
 use crate::clock::TimeQuality;
 use crate::digest::etag;
 use crate::edit::{Changes, Desk, EditError};
+use crate::erase;
 use crate::id::{Author, Dot, FieldName, HubSeq, Origin, RecordKey};
 use crate::limits::{FIELDS_MAX, RECORD_KEPT_BYTES_MAX};
 use crate::merge::{self, Presence, presence};
@@ -113,6 +114,10 @@ pub fn capture<S: Store>(store: &mut S, wish: Capture) -> Result<Captured, Refus
         let mut own = store.own_of(&wish.key).map_err(Refusal::Store)?;
         let pending = store.pending(&wish.key).map_err(Refusal::Store)?;
         own.retain(|op| !pending.iter().any(|waiting| waiting.stamp.dot == op.stamp.dot));
+        // What did not know of an erasure counts for nothing in the new life.
+        if let Some(number) = store.erasure(&wish.key).map_err(Refusal::Store)? {
+            own.retain(|op| erase::knows(op, number));
+        }
         if !own.is_empty() && is_delete(&wish.intent) {
             return Err(EditError::NotHeld.into());
         }

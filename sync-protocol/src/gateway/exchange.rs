@@ -108,7 +108,7 @@ where
             store.set_state(&state)?;
         }
     }
-    offer_frames(store, packer, &state, &mut frames)?;
+    offer_frames(store, packer, &state, up_bytes, &mut frames)?;
     Ok(Outgoing { head, frames, ops })
 }
 
@@ -164,6 +164,7 @@ fn offer_frames<S: Store>(
     store: &mut S,
     packer: &mut Packer,
     state: &GatewayState,
+    up_bytes: usize,
     frames: &mut Vec<Vec<u8>>,
 ) -> Result<(), S::Error>
 where
@@ -178,13 +179,15 @@ where
             rows.push(Row::Cells { key, record, whole });
         }
     }
-    let mut guess = 16;
-    while !rows.is_empty() {
+    let (mut guess, mut bytes) = (16, 0);
+    // What does not go now is found by the next comparison.
+    while !rows.is_empty() && (bytes < up_bytes || bytes == 0) {
         let (frame, taken) = cut_frame(packer, rows.len().min(guess), |count| {
             Payload::Rows(Rows { reaches: Reach::default(), rows: rows.iter().take(count).cloned().collect() })
         })?;
         guess = next_guess(taken, frame.len());
         rows.drain(..taken);
+        bytes += frame.len();
         frames.push(frame);
     }
     Ok(())

@@ -3,17 +3,19 @@
 //! # Invariants
 //! - Numbers, chains and what has been acknowledged stay as they are; of what was written the hash is kept, so that a repeat is known.
 //! - An op that did not know of the erasure has lost its values before it is stored, and its sender is told that it was dropped.
-//! - What belongs to an erased record and was not here yet goes with it when it comes. A record that was here on its own is never erased
-//!   because somebody says now that it belongs to one: that waits for a person. So it is if a write of it waits in quarantine.
+//! - What belongs to an erased record and was not here yet waits when it comes, and goes when its gateway has shown all that it wrote: it may
+//!   have been put under another record since. What is here on its own is never erased because somebody says now that it belongs to an
+//!   erased one, and what says that it belongs to somebody else never because another record of its id was: these wait for a person.
 
 use std::collections::BTreeMap;
 
-use super::judge::{log_news, try_on};
+use super::judge::{hold_for_person, log_news, try_on};
 use super::own::hub_op;
-use super::{Arrived, HeldOp, Snapshot, Store};
+use super::{Arrived, Conversation, HeldOp, Snapshot, Store};
 use crate::digest::op_hash;
+use crate::edit::render;
 use crate::erase::{self, Erasure, is_after, knows, mark, unnamed_parent};
-use crate::id::{Device, FieldName, RecordKey};
+use crate::id::{Device, FieldName, HubSeq, RecordKey};
 use crate::merge;
 use crate::payload::News;
 use crate::record::{Change, Op, Record};
@@ -22,6 +24,9 @@ use crate::value::Value;
 
 /// Why an op is dropped that did not know of an erasure.
 const ERASED: &str = "this record was erased at the centre; what was written without knowing that was dropped";
+
+/// Why one waits that says that its record belongs to another one than that with which it was erased.
+const OF_ANOTHER: &str = "an erased record had this id; this write says that it belongs to somebody else";
 
 /// What an erasure came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -124,42 +129,77 @@ fn replace<S: Store>(store: &mut S, key: &RecordKey, record: &Record, number: u6
     store.keep(key, left, &[])
 }
 
-/// Takes an op in if it did not know of an erasure of its record; then it was dropped.
+/// Takes an op in if it did not know of an erasure of its record: drops it. One that says that the record belongs to another one, which
+/// was not erased, may be of somebody else, and waits for a person. `None` if there is nothing of that; else whether it is held.
 ///
 /// # Errors
 /// What the store reports.
-pub(super) fn takes<S: Store>(store: &mut S, device: Option<Device>, arrived: &Arrived<'_>) -> Result<bool, S::Error> {
-    let is_erased = match store.erasure(&arrived.op.key)? {
-        Some(number) => !knows(arrived.op, number),
-        // One without changes lost them by an erasure that this hub does not know of; there is nothing in it to be applied.
-        None => arrived.op.is_erased(),
-    };
-    if is_erased {
-        drop_op(store, device, arrived)?;
-    }
-    Ok(is_erased)
-}
-
-/// Takes in an op that makes a record which belongs to an erased one, and did not know that: the record is erased with it.
-///
-/// # Errors
-/// What the store reports.
-pub(super) fn takes_child<S: Store>(
+pub(super) fn takes<S: Store>(
     store: &mut S,
     device: Option<Device>,
     arrived: &Arrived<'_>,
-    record: &Record,
-    parents: &[RecordKey],
-) -> Result<bool, S::Error> {
-    let Some(cause) = unnamed_parent(record, parents, |parent| store.erasure(parent))? else { return Ok(false) };
-    if store.all_held()?.iter().any(|(key, _)| *key == arrived.op.key) {
-        // What waits of it may have known. Then this waits, too.
-        return Ok(false);
+) -> Result<Option<bool>, S::Error> {
+    let op = arrived.op;
+    let number = store.erasure(&op.key)?;
+    let is_erased = match number {
+        Some(number) => !knows(op, number),
+        // One without changes lost them by an erasure that this hub does not know of; there is nothing in it to be applied.
+        None => op.is_erased(),
+    };
+    if !is_erased {
+        return Ok(None);
     }
-    let number = store.last_erasure()?.saturating_add(1);
-    store.note_erasure(&Erasure { number, key: arrived.op.key.clone(), cause })?;
+    let erasure = number.map(|number| store.erasures_after(number.saturating_sub(1), 1)).transpose()?;
+    let is_child = erasure.iter().flatten().any(|erasure| erasure.cause != erasure.number);
+    if is_child && belongs_to_another(store, op)? {
+        hold_for_person(store, device, arrived, OF_ANOTHER)?;
+        return Ok(Some(true));
+    }
     drop_op(store, device, arrived)?;
-    Ok(true)
+    Ok(Some(false))
+}
+
+/// Whether an op by itself says which records its own belongs to, and none of them was erased.
+fn belongs_to_another<S: Store>(store: &mut S, op: &Op) -> Result<bool, S::Error> {
+    let rules = store.rules()?;
+    let mut alone = Record::default();
+    let _ = merge::apply(&mut alone, op, HubSeq::NONE, rules.of(&op.key.record_type));
+    let parents = rules.parents(&op.key.record_type, &render(&alone));
+    Ok(!parents.is_empty() && unnamed_parent(&alone, &parents, |parent| store.erasure(parent))?.is_none())
+}
+
+/// Erases what a gateway had made of records that belong to erased ones, without knowing that: when it has shown all that it wrote, so that
+/// it is sure that it did not put it under another record later. What others wrote to as well, or what is of a time that this hub has
+/// lost, is left to people.
+///
+/// # Errors
+/// What the store reports; the caller rolls back then.
+pub(super) fn erase_children<S: Store>(store: &mut S, with: &Conversation) -> Result<(), S::Error> {
+    let origin = with.request.origin;
+    for at in &with.request.streams {
+        if store.mark(origin, at.stream)?.acked < at.last {
+            return Ok(());
+        }
+    }
+    if with.is_cut || !with.request.bounds.is_empty() || store.last_erasure()? == 0 {
+        return Ok(());
+    }
+    let (rules, mut wiped) = (store.rules()?, Wiped::default());
+    for (key, of) in store.all_held()? {
+        if of != origin || store.record(&key)?.is_some() {
+            continue;
+        }
+        let held = store.held_of(&key, origin)?;
+        let trial: Vec<_> = held.iter().map(|held| (&held.op, held.hseq)).collect();
+        let Some(made) = try_on(store, &trial, &rules)? else { continue };
+        let cause = unnamed_parent(&made.record, &made.parents, |parent| store.erasure(parent))?;
+        let is_alone = store.writes_of(&key)?.iter().all(|op| op.stamp.dot.origin == origin);
+        if let Some(cause) = cause.filter(|_| is_alone && !held.iter().any(|held| held.for_person)) {
+            let number = store.last_erasure()?.saturating_add(1).max(with.now_ms);
+            carry_out(store, &Erasure { number, key, cause }, &mut wiped)?;
+        }
+    }
+    Ok(())
 }
 
 /// Acknowledges an op, without its values, and tells its sender that it was dropped.
@@ -185,7 +225,8 @@ pub(super) fn claims_too_much<S: Snapshot>(store: &mut S, op: &Op) -> Result<boo
 }
 
 /// Whether an offered record may be joined: not if what stands in it was written by who did not know of an erasure of it, or of one that
-/// it belongs to; nor if it claims to know of one that there never was.
+/// it belongs to; nor if it claims to know of one that is yet to come. One of which this hub does not know there may have been: its list
+/// may be lost.
 ///
 /// # Errors
 /// What the store reports.
@@ -194,9 +235,10 @@ pub(super) fn may_join<S: Store>(
     key: &RecordKey,
     offered: &Record,
     parents: &[RecordKey],
+    now_ms: u64,
 ) -> Result<bool, S::Error> {
     let number = erase::number_to_name(key, offered, parents, |key| store.erasure(key))?;
     let Some(number) = number else { return Ok(true) };
-    let last = store.last_erasure()?;
+    let last = store.last_erasure()?.max(now_ms);
     Ok(is_after(offered, number) && !is_after(offered, last.saturating_add(1)))
 }

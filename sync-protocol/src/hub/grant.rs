@@ -3,10 +3,12 @@
 //! It is kept apart from [`pull`](super::pull()), which reads and compresses thousands of rows, so that nobody waits at the
 //! writer meanwhile. What is promised here is on disk before the first row is read.
 
+use std::collections::BTreeMap;
+
 use super::open::{ack, agreed_upto, go_on_differently};
-use super::revoked;
 use super::{Conversation, Gateway, Standing, Store, ViewNews};
-use crate::id::RecordKey;
+use super::{erase, revoked};
+use crate::id::{RecordKey, Seq, Stream};
 use crate::message::{Ack, Request, Response, Status, View};
 
 /// What the hub has committed itself to; the pull makes the answer of it.
@@ -18,6 +20,8 @@ pub struct Grant {
     pub head: Response,
     /// Records that the gateway offered: it gets them back whole.
     pub joined: Vec<RecordKey>,
+    /// Streams of which it showed ops, and how far both have the same: nothing behind that is acknowledged yet.
+    pub agreed: BTreeMap<Stream, Seq>,
 }
 
 /// Ends the writing part of an exchange, after its ops were received.
@@ -29,18 +33,19 @@ pub fn grant<S: Store>(store: &mut S, with: &Conversation, now_ms: u64) -> Resul
     let mut gateway = store.gateway(with.gateway.device)?.unwrap_or_else(|| with.gateway.clone());
     if with.standing == Standing::ShutOut {
         let head = revoked::answer(store, with, now_ms)?;
-        return Ok(Grant { gateway, head, joined: Vec::new() });
+        return Ok(Grant { gateway, head, joined: Vec::new(), agreed: BTreeMap::new() });
     }
     if with.standing == Standing::Guest || !with.forked.is_empty() {
         let head = answer_guest(store, with, &gateway, now_ms)?;
-        return Ok(Grant { gateway, head, joined: Vec::new() });
+        return Ok(Grant { gateway, head, joined: Vec::new(), agreed: BTreeMap::new() });
     }
     let mut head = Response::new(Status::Ok, store.epoch()?, now_ms, request.cursor);
     let is_newest = request.turn == gateway.turn;
     if !gateway.expects(request.turn) {
         // It has shown a later turn meanwhile. Who waits for this answer, if anybody does, keeps the one that it has.
-        return Ok(Grant { gateway, head, joined: with.joined.clone() });
+        return Ok(Grant { gateway, head, joined: with.joined.clone(), agreed: shown(with) });
     }
+    erase::erase_children(store, with)?;
     head.takes_gaps = request.about.is_some();
     gateway.turn = gateway.turn.saturating_add(1);
     if request.turn != gateway.turn_before {
@@ -66,7 +71,14 @@ pub fn grant<S: Store>(store: &mut S, with: &Conversation, now_ms: u64) -> Resul
         gateway.view = ViewNews::Told;
     }
     store.set_gateway(&gateway)?;
-    Ok(Grant { gateway, head, joined: with.joined.clone() })
+    Ok(Grant { gateway, head, joined: with.joined.clone(), agreed: shown(with) })
+}
+
+/// Streams of which ops were shown, up to where both are known to have the same.
+fn shown(with: &Conversation) -> BTreeMap<Stream, Seq> {
+    let said = |stream| with.request.streams.iter().find(|at| at.stream == stream).map(|at| at.acked);
+    let is_shown = |(stream, agreed): &(&Stream, &Seq)| said(**stream).is_some_and(|acked| **agreed > acked);
+    with.agreed.iter().filter(is_shown).map(|(stream, agreed)| (*stream, *agreed)).collect()
 }
 
 /// What the request says of where the gateway is, and of what it takes for its view.

@@ -44,8 +44,8 @@ pub(super) struct Applied {
 /// What the store reports.
 pub fn admit<S: Store>(store: &mut S, by: Option<&Gateway>, arrived: &Arrived<'_>) -> Result<bool, S::Error> {
     let (op, device) = (arrived.op, by.map(|gateway| gateway.device));
-    if erase::takes(store, device, arrived)? {
-        return Ok(false);
+    if let Some(is_held) = erase::takes(store, device, arrived)? {
+        return Ok(is_held);
     }
     let rules = store.rules()?;
     let mut held = store.held_of(&op.key, op.stamp.dot.origin)?;
@@ -60,11 +60,6 @@ pub fn admit<S: Store>(store: &mut S, by: Option<&Gateway>, arrived: &Arrived<'_
         if let Some((by, place)) = by.zip(place) {
             if claims::is_unfounded(store, by, op, place)? {
                 return admit_unfounded(store, by, arrived);
-            }
-        }
-        if let Some(Applied { was: None, record, parents, .. }) = &applied {
-            if erase::takes_child(store, device, arrived, record, parents)? {
-                return Ok(false);
             }
         }
         let hseq = store.next()?;
@@ -113,14 +108,23 @@ pub(super) fn put_aside<S: Store>(
     arrived: &Arrived<'_>,
     reason: &str,
 ) -> Result<bool, S::Error> {
-    if erase::takes(store, Some(device), arrived)? {
-        return Ok(false);
+    if let Some(is_held) = erase::takes(store, Some(device), arrived)? {
+        return Ok(is_held);
     }
+    hold_for_person(store, Some(device), arrived, reason)?;
+    Ok(true)
+}
+
+pub(super) fn hold_for_person<S: Store>(
+    store: &mut S,
+    device: Option<Device>,
+    arrived: &Arrived<'_>,
+    reason: &str,
+) -> Result<(), S::Error> {
     let hseq = store.next()?;
     store.append(arrived, hseq, true)?;
     let (op, reason) = (arrived.op.clone(), reason.to_owned());
-    hold(store, &HeldOp { op, hseq, device: Some(device), reason, for_person: true }, &[], hseq)?;
-    Ok(true)
+    hold(store, &HeldOp { op, hseq, device, reason, for_person: true }, &[], hseq)
 }
 
 /// What ops make of their record; `None` if one of them cannot be merged.

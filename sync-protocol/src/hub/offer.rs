@@ -26,7 +26,7 @@ pub fn receive_offers<S: Store>(store: &mut S, with: &mut Conversation, rows: &R
         with.joined.push(key.clone());
         // Judged as a whole: that its authors knew of an erasure may be said by another one's write.
         let parents = rules.parents(&key.record_type, &render(offered));
-        if !erase::may_join(store, key, offered, &parents)? {
+        if !erase::may_join(store, key, offered, &parents, with.now_ms)? {
             continue;
         }
         let mut record = store.record(key)?.unwrap_or_default();

@@ -299,6 +299,7 @@ pub fn receive<S: Store>(store: &mut S, with: &mut Conversation, ops: &[Op]) -> 
     };
     let mut mark = store.mark(origin, stream)?;
     let (before, copies) = (mark.acked, Copies::of(store, origin, stream)?);
+    let head = store.head()?;
     for op in ops {
         let dot = op.stamp.dot;
         if dot.origin != origin || dot.stream != stream || op.stamp.hseq != HubSeq::NONE {
@@ -328,7 +329,7 @@ pub fn receive<S: Store>(store: &mut S, with: &mut Conversation, ops: &[Op]) -> 
             break;
         }
         let bounded = bounded(op, &with.request.bounds);
-        let counted = clamped(bounded.as_ref().unwrap_or(op), with.now_ms).or(bounded);
+        let counted = clamped(bounded.as_ref().unwrap_or(op), with.now_ms, head).or(bounded);
         let arrived = Arrived { op: counted.as_ref().unwrap_or(op), ..written };
         (mark.acked, mark.chain, agreed) = (dot.seq, arrived.chain, dot.seq);
         result.new += 1;

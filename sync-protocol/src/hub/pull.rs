@@ -50,13 +50,14 @@ pub fn pull<S: Snapshot>(
 where
     S::Error: From<io::Error>,
 {
-    let Grant { gateway, mut head, joined } = grant;
+    let Grant { gateway, mut head, joined, agreed } = grant;
     if head.status != Status::Ok {
         return Ok(Answer { head, frames: Vec::new(), rows: 0 });
     }
     for stream in Stream::ALL {
         let known = request.streams.iter().find(|s| s.stream == stream).map_or(Seq(0), |s| s.acked);
-        let news = ack(store, gateway.origin, stream, known, Some(Seq(u64::MAX)))?;
+        let upto = agreed.get(&stream).copied().unwrap_or(Seq(u64::MAX));
+        let news = ack(store, gateway.origin, stream, known, Some(upto))?;
         if news.acked > known {
             head.acks.push(news);
         }

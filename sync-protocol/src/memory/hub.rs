@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::MemoryError;
 use crate::digest::{Chain, item, op_hash};
+use crate::edit::render;
 use crate::erase::Erasure;
 use crate::hub::{Arrived, Gateway, HeldOp, LogLine, Logged, Mark, Snapshot, Store, ViewNews, first_number};
 use crate::id::{Device, Dot, Epoch, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream};
@@ -131,6 +132,9 @@ impl MemoryHub {
 
     /// Puts other rules in force.
     pub fn publish(&mut self, rules: Arc<Rules>) {
+        for (key, (record, parents)) in &mut self.records {
+            *parents = rules.parents(&key.record_type, &render(record));
+        }
         self.rules = rules;
     }
 

@@ -13,7 +13,7 @@ use crate::digest::Chain;
 use crate::erase::Erased;
 use crate::error::DecodeError;
 use crate::id::{Device, Epoch, HubSeq, Origin, Scope, Seq, Source, Stream};
-use crate::limits::{GAPS_MAX, SCOPES_MAX, VERSION_CHARS_MAX};
+use crate::limits::{BOUNDS_MAX, GAPS_MAX, SCOPES_MAX, VERSION_CHARS_MAX};
 
 /// The map at the end of a head, under construction: entries are counted, so that the absent ones cost nothing.
 struct Keys {
@@ -185,7 +185,7 @@ impl Request {
                     head.about = Some(About { version, disk_free, records, print, view });
                 }
                 6 => head.repairs = input.uint()?,
-                7 => head.bounds = input.list(decode_bound)?,
+                7 => head.bounds = decode_bounds(&mut input)?,
                 8 => head.recovers = Some(HubSeq(input.uint()?)),
                 9 => head.asks = input.bool()?,
                 10 => head.rescue = Some(Rescue::from_number(input.uint()?)?),
@@ -199,6 +199,14 @@ impl Request {
         }
         input.end()?;
         Ok(head)
+    }
+}
+
+fn decode_bounds(input: &mut In<'_>) -> Result<Vec<Bound>, DecodeError> {
+    let bounds = input.list(decode_bound)?;
+    match bounds.len() <= BOUNDS_MAX {
+        true => Ok(bounds),
+        false => Err(DecodeError::TooLarge { what: "list of bounds", limit: BOUNDS_MAX }),
     }
 }
 

@@ -1,11 +1,11 @@
 //! What several boxes with copies of one card have in common counts once.
 
 use serde_json::{Value, json};
-use sync_protocol::gateway::Store as _;
+use sync_protocol::gateway::{self, Store as _};
 use sync_protocol::hub;
-use sync_protocol::loopback::settle;
+use sync_protocol::loopback::{exchange, settle};
 
-use crate::world::World;
+use crate::world::{World, noise};
 
 const RULES: &str = r#"
 version = 1
@@ -130,4 +130,33 @@ fn what_a_box_brought_while_it_was_shut_out_is_dropped_if_another_copy_was_appli
     bring(&mut w, 2);
     let case = seen_by_all(&mut w, "case/c1");
     assert_eq!(case["log"], json!(["first", "common"]));
+}
+
+#[test]
+fn two_copies_with_a_long_tail_come_to_an_end() {
+    let mut w = World::new(RULES, &["mw"]);
+    w.gateways[0].set_print([1; 8]);
+    w.put(0, "patient/p1", json!({"name": "Asha"}));
+    w.sync(0);
+    for n in 0..200u64 {
+        // Nothing that could be packed.
+        let text = noise(n, 20);
+        w.put(0, &format!("note/n{n}"), json!({"text": text}));
+    }
+    let mut copy = w.copy_of(0, 2);
+    let state = copy.state().unwrap();
+    copy.set_state(&gateway::GatewayState { told: true, ..state }).unwrap();
+    // The first box sends all in one exchange.
+    w.put(0, "note/of-1", json!({"text": "of the first"}));
+    w.link.up_bytes = 1 << 20;
+    exchange(&mut w.gateways[0], &mut w.hub, &mut w.link, w.now_ms as u64).unwrap();
+    assert_eq!(w.gateways[0].state().unwrap().unsent(), 0);
+    w.gateways.push(copy);
+    w.put(1, "note/of-2", json!({"text": "of the second"}));
+    w.link.up_bytes = 1_000;
+    for _ in 0..300 {
+        exchange(&mut w.gateways[1], &mut w.hub, &mut w.link, w.now_ms as u64).unwrap();
+    }
+    let unsent = w.gateways[1].state().unwrap().unsent();
+    assert_eq!(unsent, 0);
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 use sync_protocol::clock::{Hlc, TimeQuality};
+use sync_protocol::edit::render;
 use sync_protocol::gateway::{Intent, Store as _};
 use sync_protocol::id::{Dot, FieldName, HubSeq, Origin, RecordKey, Scope, Source, Stream};
 use sync_protocol::record::{Change, Op, Stamp};
@@ -109,4 +110,22 @@ fn who_had_a_record_in_view_has_read_it_although_it_left() {
     assert_eq!(w.body(0, "patient/p2")["name"], json!("Bina Phiri"));
     assert_eq!(w.body(0, "patient/p2")["allergies"], json!(["latex"]));
     assert!(rivals(&w.hub_record("patient/p2"), "name").is_empty() && w.hub.quarantine().is_empty());
+}
+
+#[test]
+fn nobody_has_seen_a_number_that_was_not_given() {
+    let mut w = World::new("version = 1\n[types.patient]\ndefault = \"keep-both\"\n", &["mw", "mw"]);
+    w.put(0, "patient/p1", json!({"name": "Asha", "allergy": "unknown"}));
+    w.sync_all();
+    claim(&mut w, 0, "patient/p1", &[("allergy", Change::put(text("none")))]);
+    w.sync(0);
+    w.sync(1);
+    // What is written now without having seen that would count as seen by it.
+    w.hub_write("patient/p1", Intent::Put(object(json!({"name": "Asha", "allergy": "none"}))));
+    w.edit(1, "patient/p1", json!({"allergy": "penicillin"}));
+    w.sync(1);
+    let record = w.hub_record("patient/p1");
+    let mut all = rivals(&record, "allergy");
+    all.push(render(&record)["allergy"].clone());
+    assert!(all.contains(&json!("penicillin")), "{all:?}");
 }

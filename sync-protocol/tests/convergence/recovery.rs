@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use sync_protocol::edit::render;
+use sync_protocol::frame::{Effort, Packer};
 use sync_protocol::gateway::{self, Intent, Store as _};
 use sync_protocol::hub;
 use sync_protocol::id::{Epoch, Scope, Source};
@@ -10,7 +11,7 @@ use sync_protocol::loopback::{exchange, settle};
 use sync_protocol::memory::MemoryHub;
 use sync_protocol::record::State;
 
-use crate::world::{RULES, World, object};
+use crate::world::{RULES, World, noise, object, rivals};
 
 const RECOVERY: &str = r#"
 version = 1
@@ -289,4 +290,66 @@ fn what_was_taken_out_stays_out_although_the_lost_adding_comes_later() {
         });
         assert_eq!(ahead.sum::<usize>(), 0, "it goes when the adding has come");
     }
+}
+
+#[test]
+fn a_second_restore_during_the_recovery_lets_nobody_claim_more() {
+    let mut w = World::new("version = 1\n[types.patient]\ndefault = \"keep-both\"\n", &["mw", "mw"]);
+    w.put(0, "patient/p1", json!({"name": "Asha"}));
+    w.sync_all();
+    let backup = w.hub.clone();
+    for n in 0..20 {
+        w.put(1, &format!("note/n{n}"), json!({"n": n}));
+    }
+    w.sync_all();
+    // By a gateway that is gone afterwards; it had seen numbers of the time that is lost.
+    w.edit(1, "patient/p1", json!({"allergy": "none"}));
+    w.sync_all();
+    w.gateways.pop();
+    w.hub = backup.restored(true, Epoch(77), 0);
+    let wish = w.wish("patient/p1", Intent::Put(object(json!({"name": "Asha", "allergy": "penicillin"}))));
+    hub::write(&mut w.hub, wish, &Scope::new("mw").unwrap()).unwrap();
+    for n in 0..60 {
+        let wish = w.wish(&format!("note/m{n}"), Intent::Put(object(json!({"n": n}))));
+        hub::write(&mut w.hub, wish, &Scope::new("mw").unwrap()).unwrap();
+    }
+    // It hears of it, and the link breaks.
+    exchange(&mut w.gateways[0], &mut w.hub, &mut w.link, w.now_ms as u64).unwrap();
+    assert!(w.gateways[0].state().unwrap().recovers.is_some());
+    let backup = w.hub.clone();
+    w.hub = backup.restored(true, Epoch(78), 0);
+    exchange(&mut w.gateways[0], &mut w.hub, &mut w.link, w.now_ms as u64).unwrap();
+    w.sync_all();
+    let record = w.hub_record("patient/p1");
+    let mut all = rivals(&record, "allergy");
+    all.push(render(&record)["allergy"].clone());
+    assert!(all.contains(&json!("penicillin")) && all.contains(&json!("none")), "{all:?}");
+}
+
+#[test]
+fn what_is_offered_fits_the_link() {
+    let mut w = World::new(RULES, &["mw"]);
+    w.sync_all();
+    let backup = w.hub.clone();
+    for n in 0..100u64 {
+        let text = noise(n, 40);
+        w.hub_write(&format!("note/n{n}"), Intent::Put(object(json!({"text": text}))));
+    }
+    w.assign(0, &[""], true);
+    w.sync(0);
+    w.sync(0);
+    w.hub = backup.restored(true, Epoch(77), 0);
+    w.link.up_bytes = 1_000;
+    while w.gateways[0].state().unwrap().wanted.is_empty() {
+        exchange(&mut w.gateways[0], &mut w.hub, &mut w.link, w.now_ms as u64).unwrap();
+    }
+    let clock = gateway::WallClock { now_ms: w.now_ms as u64, ahead_seconds: None };
+    let mut packer = Packer::new(Effort::Quick).unwrap();
+    let asked = gateway::request(&mut w.gateways[0], &mut packer, clock, 1_000, 1_000).unwrap();
+    let bytes: usize = asked.frames.iter().map(Vec::len).sum();
+    assert!(
+        bytes < 10_000,
+        "{bytes} bytes for a link of 1000, of {} records",
+        w.gateways[0].state().unwrap().wanted.len()
+    );
 }

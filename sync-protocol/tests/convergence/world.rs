@@ -191,3 +191,12 @@ pub(crate) fn two_with(body: Value) -> World {
     world.sync_all();
     world
 }
+
+/// Text that nothing makes shorter: `words` words, others for each number.
+pub(crate) fn noise(number: u64, words: u64) -> String {
+    let word = |nth: u64| {
+        let mixed = (number * 131 + nth + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(13);
+        format!("{:x}", mixed.wrapping_mul(0xbf58_476d_1ce4_e5b9))
+    };
+    (0..words).map(word).collect()
+}
