@@ -232,15 +232,19 @@ impl<'a> World<'a> {
         let Some(read) = read else { return Saw::new() };
         let store = &self.sites[at].store;
         let ops = self.hub.store.history().chain(store.own().map(|(op, _)| op));
-        let mut ops: Vec<&Op> = ops.filter(|op| op.key == *key).collect();
-        // What a hub lost that was put back only its author has, and who read it before has seen it nevertheless.
-        let known: BTreeSet<Dot> = ops.iter().map(|op| op.stamp.dot).collect();
-        let elsewhere = self.sites.iter().flat_map(|site| site.store.own()).map(|(op, _)| op);
-        ops.extend(elsewhere.filter(|op| op.key == *key && !known.contains(&op.stamp.dot)));
+        let ops = self.with_lost(key, ops.filter(|op| op.key == *key).collect());
         let mut saw = self.oracle.contained(read, &ops);
         self.with_losers(&mut saw, key, store.replaced());
         self.with_losers(&mut saw, key, self.hub.store.replaced());
         saw
+    }
+
+    /// What a hub lost that was put back only its author has, and who read it has seen it nevertheless.
+    fn with_lost<'o>(&'o self, key: &RecordKey, mut ops: Vec<&'o Op>) -> Vec<&'o Op> {
+        let known: BTreeSet<Dot> = ops.iter().map(|op| op.stamp.dot).collect();
+        let elsewhere = self.sites.iter().flat_map(|site| site.store.own()).map(|(op, _)| op);
+        ops.extend(elsewhere.filter(|op| op.key == *key && !known.contains(&op.stamp.dot)));
+        ops
     }
 
     /// What lost by a rule against something that was seen counts as seen: its author is shown the outcome.
@@ -260,7 +264,7 @@ impl<'a> World<'a> {
             return Ok(());
         }
         let Some(intent) = app::intent(act, id, &key, read.as_ref(), fleet::PLACES[0]) else { return Ok(()) };
-        let ops: Vec<&Op> = self.hub.store.history().filter(|op| op.key == key).collect();
+        let ops = self.with_lost(&key, self.hub.store.history().filter(|op| op.key == key).collect());
         let mut saw = read.as_ref().map(|record| self.oracle.contained(record, &ops)).unwrap_or_default();
         self.with_losers(&mut saw, &key, self.hub.store.replaced());
         let wish = wish(id, &key, intent, (self.now_ms, TimeQuality::Good), None);
