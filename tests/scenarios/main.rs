@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | a | an outreach day without internet | `outreach` |
 //! | b | clinic and centre edit one record | `both_edit`, more in `conflicts` |
-//! | c | the power is cut again and again | `kill` |
+//! | c | the power is cut again and again | `kill`, and `power` on a whole file system |
 //! | d | boots in 1970 and in 2038 without a contact | `clock` |
 //! | e | an old card is put back, or runs twice | `cards` |
 //! | f | one bad record among five thousand | `bad_record` |
@@ -30,6 +30,7 @@ mod kill;
 mod oidc;
 mod outreach;
 mod pairing;
+mod power;
 mod quiet;
 mod rescue;
 mod restore;

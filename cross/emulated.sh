@@ -1,0 +1,48 @@
+# shellcheck shell=bash disable=SC2154
+# Sourced by the scripts that run the programs of another machine on this one, after toolchain.sh. What plays is this machine's
+# own, and so is the hub where there is none for the target.
+
+# The processor is named where a newer one would forgive what the real one does not.
+emulator_of() {
+  case "$1" in
+  aarch64) echo qemu-aarch64-static -cpu cortex-a53 ;;
+  armv7) echo qemu-arm-static -cpu cortex-a7 ;;
+  armv6) echo qemu-arm-static -cpu arm1176 ;;
+  *) fail "no emulation for $1. There are aarch64, armv7, armv6 and all." ;;
+  esac
+}
+
+# Ends, with what to do, where one of these targets cannot be run yet.
+can_run() {
+  command -v qemu-arm-static >/dev/null || fail "qemu is needed. Run: apt-get install qemu-user-static"
+  local name
+  for name in "$@"; do
+    emulator_of "$name" >/dev/null
+    [ -x "target/cross/$name/outpost" ] || fail "There is no program for $name yet. Run: cross/build.sh $name"
+  done
+}
+
+build_players() {
+  cargo build --locked --quiet --bin outpost-story --bin outpost-hub
+  scenarios=$(cargo test --locked --quiet --no-run --workspace --test scenarios --message-format=json |
+    sed -n 's/.*"target":{[^}]*"name":"scenarios".*"executable":"\([^"]*\)".*/\1/p' | tail -1)
+  built=${CARGO_TARGET_DIR:-target}/debug
+}
+
+# The players take the programs that lie beside them: lay_out NAME puts both into $folder.
+lay_out() {
+  printf '\n== %s: %s\n' "$1" "$(emulator_of "$1")"
+  folder=$PWD/target/cross/players/$1
+  rm -rf "$folder"
+  mkdir -p "$folder"
+  cp "$built/outpost-story" "$built/outpost-hub" "$folder"
+  cp "$scenarios" "$folder/scenarios"
+  local program
+  for program in outpost outpost-hub; do
+    [ -e "target/cross/$1/$program" ] || continue
+    rm -f "$folder/$program"
+    printf '#!/bin/sh\nexec %s %s "$@"\n' "$(emulator_of "$1")" "$PWD/target/cross/$1/$program" >"$folder/$program"
+    chmod +x "$folder/$program"
+    echo "$("$folder/$program" --version) of $1"
+  done
+}
