@@ -26,19 +26,31 @@ held() {
   esac | grep -cE '\b(first|second|third)\b'
 }
 
-# A fresh one from the base, which is made once.
-unpack_root() {
-  if [ ! -e "$base" ]; then
-    command -v debootstrap >/dev/null || fail "debootstrap is needed. Run: apt-get install debootstrap"
-    echo "making a Debian for $arch ..."
-    rm -rf "$root"
-    debootstrap --arch="$arch" --variant=minbase --include=ca-certificates,systemd bookworm "$root" >"$base.log" ||
-      fail "debootstrap failed: $base.log"
-    rm -f "$root"/var/cache/apt/archives/*.deb
-    tar -C "$root" --one-file-system -cf "$base.part" .
-    mv "$base.part" "$base"
-  fi
+# Puts the package of $program from a folder of target/cross under a name, and says its version.
+bring() {
+  local package
+  package=$(ls target/cross/"$1/$program"_*_"$arch".deb)
+  cp "$package" "$root/tmp/$2.deb"
+  dpkg-deb -f "$package" Version
+}
+
+# Once for all.
+make_base() {
+  if [ -e "$base" ]; then return; fi
+  command -v debootstrap >/dev/null || fail "debootstrap is needed. Run: apt-get install debootstrap"
+  echo "making a Debian for $arch ..."
   rm -rf "$root"
+  debootstrap --arch="$arch" --variant=minbase --include=ca-certificates,systemd bookworm "$root" >"$base.log" ||
+    fail "debootstrap failed: $base.log"
+  rm -f "$root"/var/cache/apt/archives/*.deb
+  tar -C "$root" --one-file-system -cf "$base.part" .
+  mv "$base.part" "$base"
+}
+
+# A fresh one from the base; the folder may be a file system of its own.
+unpack_root() {
+  make_base
+  mountpoint -q "$root" || rm -rf "$root"
   mkdir -p "$root"
   tar -C "$root" -xf "$base"
   # Where debootstrap may not mount, it leaves a link.
