@@ -20,6 +20,7 @@ mod problem;
 mod receipts;
 mod records;
 mod revoked;
+mod routes;
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -34,16 +35,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router, middleware};
 use sync_protocol::id::RecordType;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::{Modify, OpenApi, openapi};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 pub use problem::{FieldProblem, Problem};
 pub use serve::{Entry, serve};
 
 use self::caller::Caller;
 use self::guard::Manners;
+use self::routes::{FOR_APPS, FOR_STRANGERS, FOR_TECHNICIANS};
 use crate::apps::{Access, Door};
 use crate::clock::Clock;
 use crate::disk::Disk;
@@ -69,74 +67,18 @@ pub struct App {
     pub entrance: Option<Arc<Entrance>>,
 }
 
-/// The document that `/openapi.json` shows. Its paths come from the handlers themselves.
-#[derive(OpenApi)]
-#[openapi(
-    info(
-        title = "Outpost gateway",
-        description = "Local API of an Outpost gateway: records in and out with no internet. An answer of success means that \
-                       the record is on disk. Errors are RFC 9457 problem documents. On the gateway itself no token is \
-                       needed; over the clinic's network an app sends the one that pairing gave it."
-    ),
-    modifiers(&Bearer),
-    security((), ("token" = []))
-)]
-struct Document;
-
-struct Bearer;
-
-impl Modify for Bearer {
-    fn modify(&self, document: &mut openapi::OpenApi) {
-        let bearer = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
-        document.components.get_or_insert_default().add_security_scheme("token", bearer);
-    }
-}
-
-/// What apps do, wherever they are.
-fn for_apps() -> OpenApiRouter<App> {
-    OpenApiRouter::with_openapi(Document::openapi())
-        .routes(routes!(records::put, records::patch, records::get, records::delete))
-        .routes(routes!(records::post, records::list))
-        .routes(routes!(records::history))
-        .routes(routes!(batch::batch))
-        .routes(routes!(changes::changes))
-        .routes(routes!(receipts::receipts))
-        .routes(routes!(people::conflicts))
-        .routes(routes!(people::settle))
-        .routes(routes!(people::parked))
-        .routes(routes!(people::decide))
-        .routes(routes!(status))
-        .routes(routes!(healthz))
-}
-
-/// What only somebody at the gateway does.
-fn for_technicians() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
-        .routes(routes!(hub::sync_now))
-        .routes(routes!(hub::enroll))
-        .routes(routes!(apps::list))
-        .routes(routes!(apps::revoke))
-        .routes(routes!(apps::invite))
-}
-
-/// What needs no token.
-fn for_strangers() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(apps::pair))
-}
-
-fn described(app: &App, router: OpenApiRouter<App>) -> Router<App> {
-    let (router, mut document) = router.split_for_parts();
-    document.merge(for_strangers().split_for_parts().1);
-    let document = serde_json::to_string(&document).unwrap_or_default();
+/// Routes with the document that describes them.
+fn described(app: &App, router: Router<App>, document: fn() -> Response) -> Router<App> {
     router
         .route_layer(middleware::from_fn_with_state(app.clone(), revoked::guard))
-        .route("/openapi.json", get(move || std::future::ready(openapi(document.clone()))))
+        .route("/openapi.json", get(move || std::future::ready(document())))
         .fallback(|| async { Problem::not_found("No such path. /openapi.json lists what there is.") })
 }
 
 /// Everything, for who is on this machine and was looked at.
 pub fn router(app: App) -> Router {
-    let router = described(&app, for_apps().merge(for_technicians()).merge(for_strangers())).merge(page::routes());
+    let at_machine = (FOR_APPS.router)().merge((FOR_TECHNICIANS.router)()).merge((FOR_STRANGERS.router)());
+    let router = described(&app, at_machine, || openapi(routes::DOCUMENT)).merge(page::routes());
     router.layer(middleware::from_fn(guard::admit_machine)).with_state(app)
 }
 
@@ -148,12 +90,12 @@ pub fn local(app: App) -> Router {
 /// What the listener for the network serves: records to who shows a token, and a token to who shows a code.
 pub fn network(app: App, entrance: &Entrance) -> Router {
     let manners = Manners::network(entrance.names(), entrance.config.origins.clone());
-    let admitted = described(&app, for_apps()).layer(middleware::from_fn_with_state(app.clone(), guard::admit_app));
-    let pairing: Router<App> = for_strangers().split_for_parts().0;
-    manners.guard(admitted.merge(pairing).with_state(app))
+    let admitted = described(&app, (FOR_APPS.router)(), || openapi(routes::document_for_apps()));
+    let admitted = admitted.layer(middleware::from_fn_with_state(app.clone(), guard::admit_app));
+    manners.guard(admitted.merge((FOR_STRANGERS.router)()).with_state(app))
 }
 
-fn openapi(document: String) -> Response {
+fn openapi(document: impl IntoResponse) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], document).into_response()
 }
 

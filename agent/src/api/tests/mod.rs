@@ -1,6 +1,7 @@
 //! The API as it is met from outside: real sockets, and requests as bytes, also such as no library would send.
 
 mod attacks;
+mod document;
 mod pages;
 mod pairing;
 mod retries;
