@@ -75,6 +75,11 @@ fn newest_mono(db: &Connection, incarnation: i64, boot: u64) -> Result<i64, Erro
     Ok(newest_ms)
 }
 
+fn moment(row: &rusqlite::Row<'_>) -> rusqlite::Result<(Seq, Moment)> {
+    let boot: i64 = row.get(1)?;
+    Ok((Seq(seq(row.get(0)?)), Moment { boot: boot as u64, mono_ms: row.get(2)? }))
+}
+
 impl Tx<'_> {
     /// What this closure writes is written here in the life of the box, at this time of its clock.
     pub fn set_moment(&mut self, moment: Moment, now_ms: i64) {
@@ -112,16 +117,32 @@ impl Tx<'_> {
         Ok(statement.query_map([], read)?.collect::<Result<_, _>>()?)
     }
 
-    pub(super) fn moments_after(&self, stream: Stream, after: Seq) -> Result<BTreeMap<Seq, Moment>, Error> {
-        let from = own(self.cache.incarnation, stream, after);
+    pub(super) fn moments_between(
+        &self,
+        stream: Stream,
+        after: Seq,
+        upto: Seq,
+    ) -> Result<BTreeMap<Seq, Moment>, Error> {
+        let (from, to) = (own(self.cache.incarnation, stream, after), own(self.cache.incarnation, stream, upto));
         let mut statement = self.db.prepare_cached(
             "SELECT number, boot, mono_ms FROM history WHERE number > ?1 AND number <= ?2 AND boot > 0",
         )?;
-        let moment = |row: &rusqlite::Row<'_>| {
-            let boot: i64 = row.get(1)?;
-            Ok((Seq(seq(row.get(0)?)), Moment { boot: boot as u64, mono_ms: row.get(2)? }))
-        };
-        Ok(statement.query_map((from, lane_end(from)), moment)?.collect::<Result<_, _>>()?)
+        Ok(statement.query_map((from, to), moment)?.collect::<Result<_, _>>()?)
+    }
+
+    /// The last own op of each boot that is known, after this one.
+    pub(super) fn moments_of_boots(&self, stream: Stream, after: Seq) -> Result<Vec<(Seq, Moment)>, Error> {
+        let from = own(self.cache.incarnation, stream, after);
+        // Row by row: grouped by SQLite, all of them would be in memory.
+        let mut statement = self.db.prepare_cached(
+            "SELECT number, boot, mono_ms FROM history WHERE number > ?1 AND number <= ?2 AND boot > 0",
+        )?;
+        let mut lasts = BTreeMap::new();
+        for row in statement.query_map((from, lane_end(from)), moment)? {
+            let (seq, moment) = row?;
+            lasts.insert(moment.boot, (seq, moment));
+        }
+        Ok(lasts.into_values().collect())
     }
 
     /// Gives own ops other times. A record that stands for its only op has them at once.

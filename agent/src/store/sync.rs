@@ -165,8 +165,12 @@ impl Store for Tx<'_> {
         self.all_boots()
     }
 
-    fn moments(&mut self, stream: Stream, after: Seq) -> Result<BTreeMap<Seq, Moment>, Error> {
-        self.moments_after(stream, after)
+    fn moments(&mut self, stream: Stream, after: Seq, upto: Seq) -> Result<BTreeMap<Seq, Moment>, Error> {
+        self.moments_between(stream, after, upto)
+    }
+
+    fn last_moments(&mut self, stream: Stream, after: Seq) -> Result<Vec<(Seq, Moment)>, Error> {
+        self.moments_of_boots(stream, after)
     }
 
     fn chain_at(&mut self, stream: Stream, seq: Seq) -> Result<Option<Short>, Error> {

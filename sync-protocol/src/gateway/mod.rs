@@ -329,8 +329,10 @@ pub trait Store {
     fn restamp(&mut self, ops: &[Op]) -> Result<(), Self::Error>;
     /// The boots that are known, in order.
     fn boots(&mut self) -> Result<Vec<Boot>, Self::Error>;
-    /// Where in the life of the box the own ops after `after` were written, as far as known.
-    fn moments(&mut self, stream: Stream, after: Seq) -> Result<BTreeMap<Seq, Moment>, Self::Error>;
+    /// Where in the life of the box the own ops after `after`, up to `upto`, were written, as far as known.
+    fn moments(&mut self, stream: Stream, after: Seq, upto: Seq) -> Result<BTreeMap<Seq, Moment>, Self::Error>;
+    /// The last op of each boot among the own ops after `after`, where the boot is known.
+    fn last_moments(&mut self, stream: Stream, after: Seq) -> Result<Vec<(Seq, Moment)>, Self::Error>;
     /// Short chain after an own op; `None` if it is not known any more.
     fn chain_at(&mut self, stream: Stream, seq: Seq) -> Result<Option<Short>, Self::Error>;
     /// The whole chain before an own op, if the ops right before it were forgotten ([`retention`]). A store that forgets none

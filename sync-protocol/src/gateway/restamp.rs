@@ -9,7 +9,7 @@
 //! nothing changes them again, and the next part, after a power cut too, goes on behind them. Nothing leaves, and the floor
 //! stays where it was when they were captured, until all of them have their times.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::{GatewayState, Held, Store, show};
 use crate::boot::{Moment, Repair, Written};
@@ -49,27 +49,22 @@ pub fn leave_times<S: Store>(store: &mut S) -> Result<(), S::Error> {
 
 /// Corrects the next part of the tail. Tells whether there is more; then the state says so as well.
 fn restamp<S: Store>(store: &mut S, state: &mut GatewayState, hub_ms: u64) -> Result<bool, S::Error> {
-    let (mut part, mut ends, mut clock) = (Vec::new(), Vec::new(), state.heard);
+    let (mut ends, mut clock) = (Vec::new(), state.heard);
     let mut settled: Vec<Written> = Vec::new();
     for stream in Stream::ALL {
         let at = *state.stream(stream);
-        let moments = store.moments(stream, at.acked)?;
-        ends.extend(ends_of_boots(store, state.origin, stream, &moments)?);
+        ends.extend(ends_of_boots(store, state.origin, stream, at.acked)?);
         // What keeps its stamp for ever; what follows it goes on from there.
         let before = Seq(at.sent.0.saturating_sub(LOOKED_BACK)).max(at.acked);
-        for op in some_ops(store, stream, before, LOOKED_BACK as usize)? {
+        for (op, written) in some_ops(store, stream, before, LOOKED_BACK as usize)? {
             if op.stamp.dot.seq <= at.sent {
                 clock = clock.observe(op.stamp.hlc.min(latest(hub_ms)));
-                settled.push(op_at(op, &moments).1);
+                settled.push(written);
             }
         }
-        let next = some_ops(store, stream, at.sent.max(at.acked), RESTAMP_OPS_MAX + 1)?;
-        part.extend(next.into_iter().map(|op| op_at(op, &moments)));
     }
-    // The clock went on with each op, so its stamps tell the order of capture, whatever year they name.
-    part.sort_by_key(|(op, _)| op.stamp.marker());
     ends.sort_by_key(|(marker, _)| *marker);
-    let is_more = cut(&mut part);
+    let (part, is_more) = next_part(store, state)?;
     let now_ms = i64::try_from(hub_ms).unwrap_or(i64::MAX);
     let ends: Vec<Written> = ends.into_iter().map(|(_, written)| written).collect();
     let mut times = Repair::new(&store.boots()?, state.floor_ms, now_ms, &ends);
@@ -114,18 +109,63 @@ fn restamp<S: Store>(store: &mut S, state: &mut GatewayState, hub_ms: u64) -> Re
 /// some of them may be damaged.
 const LOOKED_BACK: u64 = 64;
 
+/// Ops of a stream that are read at once while a part of the tail is gathered.
+const READ_AT_ONCE: usize = 32;
+
+/// What of a stream waits for its time, read a little at a time.
+struct Tail {
+    stream: Stream,
+    after: Seq,
+    read: VecDeque<(Op, Written)>,
+    is_over: bool,
+}
+
+impl Tail {
+    fn fill<S: Store>(&mut self, store: &mut S) -> Result<(), S::Error> {
+        if self.read.is_empty() && !self.is_over {
+            self.read = some_ops(store, self.stream, self.after, READ_AT_ONCE)?.into();
+            self.is_over = self.read.is_empty();
+            self.after = self.read.back().map_or(self.after, |(op, _)| op.stamp.dot.seq);
+        }
+        Ok(())
+    }
+
+    /// The stamp of the next one. The clock went on with each op, so it tells the order of capture, whatever year it names.
+    fn next(&self) -> Option<Marker> {
+        self.read.front().map(|(op, _)| op.stamp.marker())
+    }
+}
+
+/// What is corrected at once, in the order of capture: at least one op, if there are any. Tells whether there are more.
+fn next_part<S: Store>(store: &mut S, state: &GatewayState) -> Result<(Vec<(Op, Written)>, bool), S::Error> {
+    let mut tails = Stream::ALL.map(|stream| {
+        let at = state.stream(stream);
+        Tail { stream, after: at.sent.max(at.acked), read: VecDeque::new(), is_over: false }
+    });
+    let (mut part, mut bytes) = (Vec::new(), 0);
+    loop {
+        for tail in &mut tails {
+            tail.fill(store)?;
+        }
+        let first = tails.iter_mut().filter(|tail| tail.next().is_some()).min_by_key(|tail| tail.next());
+        let Some(first) = first else { return Ok((part, false)) };
+        if part.len() >= RESTAMP_OPS_MAX || bytes >= RESTAMP_BYTES_MAX {
+            return Ok((part, true));
+        }
+        part.extend(first.read.pop_front().inspect(|(op, _)| bytes += op.canonical().len()));
+    }
+}
+
 /// The last op of each boot in a stream: how long the boot lasted, and what its clock said then. One is enough, because what
 /// a boot that never heard the time wrote is of one quality.
 fn ends_of_boots<S: Store>(
     store: &mut S,
     origin: Origin,
     stream: Stream,
-    moments: &BTreeMap<Seq, Moment>,
+    after: Seq,
 ) -> Result<Vec<(Marker, Written)>, S::Error> {
-    let lasts: BTreeMap<u64, (Seq, Moment)> =
-        moments.iter().map(|(seq, moment)| (moment.boot, (*seq, *moment))).collect();
     let mut ends = Vec::new();
-    for (seq, moment) in lasts.into_values() {
+    for (seq, moment) in store.last_moments(stream, after)? {
         // One that is damaged says how long the boot lasted all the same.
         ends.push(match store.own_op(Dot { origin, stream, seq })? {
             Some(op) => {
@@ -142,29 +182,21 @@ fn ends_of_boots<S: Store>(
 }
 
 /// The ops that follow in a stream, over damaged ones.
-fn some_ops<S: Store>(store: &mut S, stream: Stream, mut after: Seq, limit: usize) -> Result<Vec<Op>, S::Error> {
-    let mut next: Vec<Op> = Vec::new();
+fn some_ops<S: Store>(
+    store: &mut S,
+    stream: Stream,
+    mut after: Seq,
+    limit: usize,
+) -> Result<Vec<(Op, Written)>, S::Error> {
+    let mut next = Vec::new();
     while next.len() < limit {
         let ops = store.own_ops(stream, after, limit - next.len())?;
-        let Some(last) = ops.last() else { break };
-        after = last.stamp.dot.seq;
-        next.extend(ops);
+        let Some(last) = ops.last().map(|op| op.stamp.dot.seq) else { break };
+        let moments = store.moments(stream, after, last)?;
+        next.extend(ops.into_iter().map(|op| op_at(op, &moments)));
+        after = last;
     }
     Ok(next)
-}
-
-/// Leaves as many ops as are corrected at once, one at least. Tells whether there are more.
-fn cut(part: &mut Vec<(Op, Written)>) -> bool {
-    let all = part.len();
-    let mut bytes = 0;
-    let fits = part.iter().take(RESTAMP_OPS_MAX).take_while(|(op, _)| {
-        let fits = bytes < RESTAMP_BYTES_MAX;
-        bytes += op.canonical().len();
-        fits
-    });
-    let fits = fits.count();
-    part.truncate(fits);
-    fits < all
 }
 
 fn op_at(op: Op, moments: &BTreeMap<Seq, Moment>) -> (Op, Written) {

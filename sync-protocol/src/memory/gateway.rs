@@ -275,10 +275,19 @@ impl Store for MemoryGateway {
         Ok(self.boots.clone())
     }
 
-    fn moments(&mut self, stream: Stream, after: Seq) -> Result<BTreeMap<Seq, Moment>, MemoryError> {
+    fn moments(&mut self, stream: Stream, after: Seq, upto: Seq) -> Result<BTreeMap<Seq, Moment>, MemoryError> {
         let from = Dot { origin: self.state.origin, stream, seq: after.next() };
-        let to = Dot { seq: Seq(u64::MAX), ..from };
-        Ok(self.own.range(from..=to).map(|(dot, own)| (dot.seq, own.moment)).collect())
+        let own = self
+            .own
+            .range(from..)
+            .take_while(|(dot, _)| (dot.origin, dot.stream) == (from.origin, stream) && dot.seq <= upto);
+        Ok(own.map(|(dot, own)| (dot.seq, own.moment)).collect())
+    }
+
+    fn last_moments(&mut self, stream: Stream, after: Seq) -> Result<Vec<(Seq, Moment)>, MemoryError> {
+        let known = self.moments(stream, after, Seq(u64::MAX))?.into_iter().filter(|(_, moment)| moment.boot != 0);
+        let lasts: BTreeMap<u64, (Seq, Moment)> = known.map(|(seq, moment)| (moment.boot, (seq, moment))).collect();
+        Ok(lasts.into_values().collect())
     }
 
     fn chain_at(&mut self, stream: Stream, seq: Seq) -> Result<Option<Short>, MemoryError> {

@@ -146,8 +146,11 @@ impl gateway::Store for OnCard<'_, '_> {
     fn boots(&mut self) -> Result<Vec<Boot>, Error> {
         Ok(sure(self.memory.boots()))
     }
-    fn moments(&mut self, stream: Stream, after: Seq) -> Result<BTreeMap<Seq, Moment>, Error> {
-        Ok(sure(self.memory.moments(stream, after)))
+    fn moments(&mut self, stream: Stream, after: Seq, upto: Seq) -> Result<BTreeMap<Seq, Moment>, Error> {
+        Ok(sure(self.memory.moments(stream, after, upto)))
+    }
+    fn last_moments(&mut self, stream: Stream, after: Seq) -> Result<Vec<(Seq, Moment)>, Error> {
+        Ok(sure(self.memory.last_moments(stream, after)))
     }
     fn own_ops(&mut self, stream: Stream, after: Seq, limit: usize) -> Result<Vec<Op>, Error> {
         ask!(self, own_ops(stream, after, limit))

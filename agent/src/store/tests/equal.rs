@@ -117,16 +117,19 @@ impl gateway::Store for InStep<'_, '_> {
         // The disk knows of the boot that the test runs in.
         self.memory.boots().map_err(|_| Error::Closed)
     }
-    fn moments(&mut self, stream: Stream, after: Seq) -> Result<BTreeMap<Seq, Moment>, Error> {
+    fn moments(&mut self, stream: Stream, after: Seq, upto: Seq) -> Result<BTreeMap<Seq, Moment>, Error> {
         self.ask(
             "moments",
-            |d| d.moments(stream, after),
+            |d| d.moments(stream, after, upto),
             |m| {
-                let mut known = m.moments(stream, after)?;
+                let mut known = m.moments(stream, after, upto)?;
                 known.retain(|_, moment| moment.boot != 0);
                 Ok(known)
             },
         )
+    }
+    fn last_moments(&mut self, stream: Stream, after: Seq) -> Result<Vec<(Seq, Moment)>, Error> {
+        self.ask("last_moments", |d| d.last_moments(stream, after), |m| m.last_moments(stream, after))
     }
     fn chain_at(&mut self, stream: Stream, seq: Seq) -> Result<Option<Short>, Error> {
         self.ask("chain_at", |d| d.chain_at(stream, seq), |m| m.chain_at(stream, seq))
