@@ -166,9 +166,9 @@ impl Reader<'_> {
             Some(upto) => upto.0,
             None => held.confirmed.as_ref().map_or(0, |confirmed| item(key, confirmed)),
         };
-        Ok(held.confirmed.is_some() == row.is_confirmed
-            && part == row.item as u64
-            && etag_bytes(&etag(&held.visible)) == row.etag)
+        // An unsent write that got another number, under another origin, keeps the tag that its app was promised.
+        let has_tag = || etag_bytes(&etag(&held.visible)) == row.etag || (row.is_only_op() && !row.is_confirmed);
+        Ok(held.confirmed.is_some() == row.is_confirmed && part == row.item as u64 && has_tag())
     }
 
     fn is_whole(&self, row: &HistoryRow) -> Result<bool, Error> {

@@ -26,6 +26,9 @@ use super::row::Row;
 use super::tx::Tx;
 use crate::error::Error;
 
+/// Damaged rows whose records are in memory at once.
+const MENDED_AT_ONCE: usize = 256;
+
 /// A damaged record, and what can be shown of it.
 struct Mending {
     key: RecordKey,
@@ -44,14 +47,16 @@ impl Store {
         if places.is_empty() {
             return Ok(Vec::new());
         }
-        let mendings = self.blocking_read(|reader| reader.mendings(&places))?;
         let mut again = Vec::new();
-        if !mendings.is_empty() {
-            let mend = move |tx: &mut Tx<'_>| -> Result<Vec<RecordKey>, Error> {
-                let mended = mendings.into_iter().filter_map(|mending| tx.mend_record(mending).transpose());
-                mended.collect()
-            };
-            again = self.blocking_write(mend)?;
+        for some in places.chunks(MENDED_AT_ONCE) {
+            let mendings = self.blocking_read(|reader| reader.mendings(some))?;
+            if !mendings.is_empty() {
+                let mend = move |tx: &mut Tx<'_>| -> Result<Vec<RecordKey>, Error> {
+                    let mended = mendings.into_iter().filter_map(|mending| tx.mend_record(mending).transpose());
+                    mended.collect()
+                };
+                again.extend(self.blocking_write(mend)?);
+            }
         }
         if !again.is_empty() {
             // What a damaged row said of its part in the digest may have been wrong.

@@ -242,3 +242,30 @@ fn a_damaged_row_of_an_app_does_not_shut_out_the_others() {
     let known = clinic.store.blocking_read(|reader| reader.apps()).unwrap();
     assert_eq!(known, [tablet(0)]);
 }
+
+#[test]
+fn what_was_written_before_the_enrolment_is_sound_after_it() {
+    let mut hub = MemoryHub::default();
+    let mut clinic = Clinic::new();
+    let promised: Vec<String> = (0..3).map(|n| clinic.put(&format!("Visit/{n}"), json!({"n": n})).etag).collect();
+    clinic.enrol(&mut hub, "mw");
+    assert_eq!((clinic.scrub(), clinic.count()), (Vec::new(), Damage::default()));
+    assert_eq!(clinic.store.blocking_read(|reader| reader.quick_check()).unwrap(), Vec::<String>::new());
+    let tags: Vec<String> = (0..3).map(|n| clinic.get(&format!("Visit/{n}")).unwrap().etag).collect();
+    assert_eq!(tags, promised);
+    clinic.sync(&mut hub);
+    assert_eq!((clinic.scrub(), clinic.count()), (Vec::new(), Damage::default()));
+}
+
+#[test]
+fn more_rows_are_mended_than_are_looked_at_at_once() {
+    let mut hub = MemoryHub::default();
+    let mut clinic = Clinic::enrolled(&mut hub, "mw");
+    for n in 0..300 {
+        clinic.put(&format!("Visit/{n}"), json!({"n": n}));
+    }
+    clinic.sync(&mut hub);
+    let clinic = clinic.damage("UPDATE records SET etag = x'00'");
+    assert_eq!(clinic.scrub().len(), 300);
+    assert_eq!(clinic.count(), Damage::default());
+}
