@@ -91,7 +91,8 @@ pub(super) fn for_reading(home: &Home) -> Result<Connection, Error> {
     if found < known {
         return Err(Error::OlderDatabase { found, known });
     }
-    db.pragma_update(None, "cache_size", -1_024)?;
+    // What a status or a list walked over stays in it while nothing happens; the system has the same pages anyway.
+    db.pragma_update(None, "cache_size", -256)?;
     settle(&db)?;
     Ok(db)
 }
