@@ -111,6 +111,11 @@ impl Oidc {
         if self.create_accounts && self.roles.is_empty() {
             return refuse("create_accounts needs roles: nobody else says what a new account may do");
         }
+        if !self.role_claim.is_empty() && self.password_of_linked {
+            return refuse(
+                "role_claim needs password_of_linked = false: by its password an account keeps a role that the provider took away",
+            );
+        }
         if self.session_hours == 0 || !(1..=TIMEOUT_SECONDS_MAX).contains(&self.timeout_seconds) {
             return refuse("session_hours is 1 or more, timeout_seconds 1 to 60");
         }
@@ -174,11 +179,18 @@ mod tests {
             "session_hours = 0",
             "timeout_seconds = 0",
             "client_secret = \"x\"",
-            "role_claim = \"groups\"\n[[oidc.roles]]\nvalue = \"a\"\nrole = \"viewer\"",
-            "role_claim = \"groups\"\n[[oidc.roles]]\nvalue = \"a\"\nrole = \"root\"\neverything = true",
+            "password_of_linked = false\nrole_claim = \"groups\"\n[[oidc.roles]]\nvalue = \"a\"\nrole = \"viewer\"",
+            "password_of_linked = false\nrole_claim = \"groups\"\n[[oidc.roles]]\nvalue = \"a\"\nrole = \"root\"\neverything = true",
         ] {
             assert!(matches!(parse(wrong), Err(HubError::Config(_))), "{wrong}");
         }
+        let roles = "role_claim = \"groups\"\n[[oidc.roles]]\nvalue = \"a\"\nrole = \"viewer\"\neverything = true";
+        let open = parse(roles).unwrap_err().to_string();
+        assert!(
+            open.contains("needs password_of_linked = false"),
+            "a role that was taken away stays by password: {open}"
+        );
+        parse(&format!("password_of_linked = false\n{roles}")).unwrap();
         for issuer in
             ["http://id.example.org", "id.example.org", "https://id.example.org/?x=1", "https://a@id.example.org"]
         {
@@ -190,7 +202,7 @@ mod tests {
 
     #[test]
     fn the_first_value_that_fits_gives_the_role_and_none_adds_to_it() {
-        let roles = "role_claim = \"/realm_access/roles\"\n[[oidc.roles]]\nvalue = \"zomba\"\nrole = \"admin\"\nscopes = [\"mw/zomba\"]\n[[oidc.roles]]\nvalue = \"all\"\nrole = \"viewer\"\neverything = true\n";
+        let roles = "password_of_linked = false\nrole_claim = \"/realm_access/roles\"\n[[oidc.roles]]\nvalue = \"zomba\"\nrole = \"admin\"\nscopes = [\"mw/zomba\"]\n[[oidc.roles]]\nvalue = \"all\"\nrole = \"viewer\"\neverything = true\n";
         let oidc = parse(roles).unwrap();
         let of = |claims: Json| oidc.given(&oidc.values(claims.as_object().unwrap())).unwrap();
         let (role, sight) = of(json!({ "realm_access": { "roles": ["all", "zomba"] } })).unwrap();
