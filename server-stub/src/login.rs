@@ -42,27 +42,31 @@ pub(crate) struct NewPassword {
 pub(crate) type Found = Option<(Account, Locks)>;
 
 /// The account of a name, if there is one that is open.
-pub(crate) fn find(tx: &mut Tx<'_>, name: Option<&AccountName>, doors: &Doors) -> Result<Found, HubError> {
+pub(crate) fn find(tx: &mut Tx<'_>, name: Option<&AccountName>, doors: Doors) -> Result<Found, HubError> {
     let account = name.map(|name| tx.find_account(name)).transpose()?.flatten();
     let Some(account) = account.filter(|account| !account.is_disabled) else { return Ok(None) };
-    if doors.is_closed_to(&account) {
+    if doors.are_closed_to(&account) {
         return Ok(None);
     }
     let locks = tx.locks_of(account.number)?;
     Ok(Some((account, locks)))
 }
 
-/// Which accounts have no door here: those that are linked to the provider, if it is the only way in for them.
-pub(crate) struct Doors(Option<String>);
+/// Which accounts have no door here: those that are linked, if a provider is the only way in for them. To which provider does not
+/// count: one that is called otherwise than yesterday must not open what it closed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Doors {
+    are_closed: bool,
+}
 
 impl Doors {
     pub(crate) fn of(config: &Config) -> Doors {
-        let oidc = &config.oidc;
-        Doors((oidc.is_on() && !oidc.password_of_linked).then(|| oidc.issuer.clone()))
+        Doors { are_closed: config.oidc.is_on() && !config.oidc.password_of_linked }
     }
 
-    fn is_closed_to(&self, account: &Account) -> bool {
-        self.0.is_some() && account.identity.as_ref().map(|(issuer, _)| issuer) == self.0.as_ref()
+    /// Whether an account cannot be opened by a password.
+    pub(crate) fn are_closed_to(self, account: &Account) -> bool {
+        self.are_closed && account.identity.is_some()
     }
 }
 
@@ -135,8 +139,8 @@ async fn open_session(
     if typed.password.len() > PASSWORD_BYTES_MAX {
         return Err(HubError::NotLoggedIn);
     }
-    let (asked, doors, later) = (name.clone(), Doors::of(hub.config()), Doors::of(hub.config()));
-    let found = hub.read::<_, HubError, _>(move |tx| find(tx, asked.as_ref(), &doors)).await?;
+    let (asked, doors) = (name.clone(), Doors::of(hub.config()));
+    let found = hub.read::<_, HubError, _>(move |tx| find(tx, asked.as_ref(), doors)).await?;
     let kept = found.map(|(_, locks)| locks.password).unwrap_or_default();
     if !hub.mill().verify(typed.password, kept.clone()).await? {
         return Err(HubError::NotLoggedIn);
@@ -145,7 +149,7 @@ async fn open_session(
     let (hash, lasting) = (sha256(pass.as_bytes()), hub.lasting());
     let open = move |tx: &mut Tx<'_>| {
         // Again, because it may have been closed or changed while the password was looked at.
-        let found = find(tx, name.as_ref(), &later)?.filter(|(_, locks)| locks.password == kept);
+        let found = find(tx, name.as_ref(), doors)?.filter(|(_, locks)| locks.password == kept);
         let (account, locks) = found.ok_or(HubError::NotLoggedIn)?;
         second_factor(tx, &account, &locks, &typed.code)?;
         admit(tx, &account, (&hash, lasting), from, &json!({ "account": account.name.as_str() }))?;
@@ -175,8 +179,8 @@ async fn exchange_password(
     if typed.present.len() > PASSWORD_BYTES_MAX || typed.new.len() > PASSWORD_BYTES_MAX {
         return Err(HubError::NotLoggedIn);
     }
-    let (asked, doors, later) = (name.clone(), Doors::of(hub.config()), Doors::of(hub.config()));
-    let found = hub.read::<_, HubError, _>(move |tx| find(tx, asked.as_ref(), &doors)).await?;
+    let (asked, doors) = (name.clone(), Doors::of(hub.config()));
+    let found = hub.read::<_, HubError, _>(move |tx| find(tx, asked.as_ref(), doors)).await?;
     let locks = found.map(|(_, locks)| locks).unwrap_or_default();
     let by_code = locks.opens(&typed.present);
     // Looked at in any case, so that all take as long.
@@ -186,7 +190,7 @@ async fn exchange_password(
     }
     let phc = hub.mill().hash(typed.new).await?;
     let set = move |tx: &mut Tx<'_>| {
-        let found = find(tx, name.as_ref(), &later)?;
+        let found = find(tx, name.as_ref(), doors)?;
         let (account, now) = found.ok_or(HubError::NotLoggedIn)?;
         match by_code {
             // The one who gave the code knows whom he gave it to; the second factor is asked for at the login.

@@ -436,8 +436,12 @@ fn a_second_factor_is_asked_for_here_too_and_the_password_is_a_way_in_or_is_not(
     let mut browser = Browser::at(&hub, 5);
     browser.log_in(&provider);
     assert_eq!(browser.is_in(), asha("viewer"));
-    hub.command(&["admin", "unlink", "asha"]);
-    assert_eq!(by_password(&hub, 6), 303, "who is at the hub's machine opens it again");
+    let renamed = config(folder.path(), &provider, PROXIED, "password_of_linked = false\n");
+    configure(&mut hub, &renamed.replace(provider.issuer(), "https://id.example.org"));
+    assert_eq!(by_password(&hub, 6), 403, "linked is linked, whatever the provider is called by now");
+    let told = hub.command(&["admin", "unlink", "asha"]);
+    assert!(told.contains("to shut the person out: admin disable"), "{told}");
+    assert_eq!(by_password(&hub, 7), 303, "who is at the hub's machine opens it again");
 }
 
 #[test]

@@ -84,7 +84,8 @@ pub(super) enum Command {
         /// What the provider calls the person in its claim `sub`; the audit has it of who was refused because nobody linked him
         subject: String,
     },
-    /// Forget who an account's owner is at the login provider; it is logged out
+    /// Forget who an account's owner is at the login provider; it is logged out. Its password is a way in again: to shut a person out
+    /// there is `disable`
     Unlink {
         /// Its name
         name: AccountName,
@@ -194,6 +195,7 @@ pub(super) fn run(place: &mut Place<'_>, command: Command) -> Result<(), HubErro
         Command::Unlink { name } => {
             place.decide(|tx, boss| staff::unlink(tx, boss, &name))?;
             place.say(format!("{name} is logged out, and cannot log in by the login provider any more"));
+            place.say("a password that it has is a way in again, and its tokens go on; to shut the person out: admin disable NAME");
         }
         Command::Token(command) => run_token(place, command)?,
     }

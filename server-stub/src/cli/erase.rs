@@ -164,13 +164,13 @@ fn decide<T>(
     act: impl FnOnce(&mut Tx<'_>, &Account, &Actor) -> Result<T, HubError>,
 ) -> Result<T, HubError> {
     let doors = Doors::of(&place.config);
-    let known = place.read(|tx| login::find(tx, Some(&person.name), &doors))?;
+    let known = place.read(|tx| login::find(tx, Some(&person.name), doors))?;
     let has_code = known.as_ref().is_some_and(|(account, _)| account.has_totp);
     let (password, code) = typed(person.password_file.as_deref(), has_code)?;
     let kept = known.map(|(_, locks)| locks.password).unwrap_or_default();
     let is_it = password.len() <= PASSWORD_BYTES_MAX && password::is_it(&password, &kept);
     let done = place.write(|tx, _| {
-        let found = login::find(tx, Some(&person.name), &doors)?.filter(|(_, locks)| is_it && locks.password == kept);
+        let found = login::find(tx, Some(&person.name), doors)?.filter(|(_, locks)| is_it && locks.password == kept);
         let (account, locks) = found.ok_or(HubError::NotLoggedIn)?;
         login::second_factor(tx, &account, &locks, &code)?;
         if !is_allowed(&account) {

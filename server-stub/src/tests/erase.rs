@@ -152,21 +152,24 @@ async fn whose_password_is_no_way_in_any_more_decides_nothing_with_it() {
         path.to_str().unwrap().to_owned()
     };
     let (password, secret) = (file("password", &format!("{PASSWORD}\n")), file("secret", "s"));
-    let config = |is_way_in: bool| {
+    let config = |issuer: &str, is_way_in: bool| {
         let provider =
-            format!("issuer = \"https://login.example.org\"\nclient_id = \"hub\"\nclient_secret_file = \"{secret}\"");
+            format!("issuer = \"{issuer}\"\nclient_id = \"hub\"\nclient_secret_file = \"{secret}\"");
         file("hub.toml", &format!("tls = \"off\"\n[oidc]\n{provider}\npassword_of_linked = {is_way_in}\n"))
     };
-    let at_hub = |is_way_in: bool, command: &[&str]| {
+    let at_hub = |issuer: &str, is_way_in: bool, command: &[&str]| {
         let dir = world.dir.path().to_str().unwrap();
-        let config = config(is_way_in);
+        let config = config(issuer, is_way_in);
         let start = ["outpost-hub", "--data-dir", dir, "--config", &config];
         run(Cli::try_parse_from([&start, command].concat()).unwrap(), &mut Vec::new())
     };
-    at_hub(false, &["admin", "link", "asha", "s-asha"]).unwrap();
+    let login = "https://login.example.org";
+    at_hub(login, false, &["admin", "link", "asha", "s-asha"]).unwrap();
     let ask = ["erase", "ask", "patient/p1", "--as", "asha", "--password-file", &password];
-    assert!(matches!(at_hub(false, &ask), Err(HubError::NotLoggedIn)));
-    at_hub(true, &ask).unwrap();
+    for issuer in [login, "https://login.example.org/", "https://new.example.org"] {
+        assert!(matches!(at_hub(issuer, false, &ask), Err(HubError::NotLoggedIn)), "linked is linked: {issuer}");
+    }
+    at_hub(login, true, &ask).unwrap();
 }
 
 #[tokio::test]
