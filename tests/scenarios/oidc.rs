@@ -178,7 +178,7 @@ fn a_person_comes_in_by_the_provider_once_an_admin_linked_the_account() {
         let again = command("outpost-hub", &[&["admin", "link", name, subject], &args[..]].concat());
         assert_eq!(again.status.code(), Some(4), "one person, one account");
     }
-    for sign in [Sign::Es256, Sign::EdDsa] {
+    for sign in [Sign::Es256, Sign::EdDsa, Sign::Rs256, Sign::Ps256] {
         provider.says(|says| says.sign = sign);
         let reply = browser.log_in(&provider);
         assert_eq!((reply.status, reply.leads_to().as_str()), (200, "/"), "{reply:?}");
@@ -211,6 +211,16 @@ fn a_person_comes_in_by_the_provider_once_an_admin_linked_the_account() {
         assert!(all.iter().any(|entry| entry["what"] == what), "{what}");
     }
     assert!(hub.command(&["audit", "verify"]).contains("entries"));
+}
+
+#[test]
+fn the_secret_goes_into_the_body_where_the_provider_wants_it_there() {
+    let (folder, provider) = (tempfile::tempdir().unwrap(), Provider::start());
+    provider.says(|says| (says.subject, says.by_post) = ("s-asha".to_owned(), true));
+    let hub = hub(folder.path(), &provider, "");
+    let mut browser = Browser::at(&hub, 1);
+    browser.log_in(&provider);
+    assert_eq!(browser.is_in(), asha("viewer"));
 }
 
 #[test]
@@ -280,6 +290,7 @@ fn a_token_that_proves_nothing_lets_nobody_in() {
         (Sign::None, json!({}), "form"),
         (Sign::Hs256, json!({}), "algorithm"),
         (Sign::Stranger, json!({}), "signature"),
+        (Sign::PsAsRs, json!({}), "signature"),
         (Sign::Unnamed, json!({}), "key"),
     ];
     for (nth, (sign, claims, why)) in (1..).zip(attacks) {

@@ -3,6 +3,8 @@
 //! Its keys are made when it starts. It lets everybody in as the person it is told, and checks what comes to it: the code is good
 //! once, with the redirect address, the secret and the proof (RFC 7636) of who asked for it.
 
+mod keys;
+
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -13,32 +15,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ring::digest::{SHA256, digest};
-use ring::hmac;
-use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
 use serde_json::{Value, json};
+
+use self::keys::Keyring;
+pub use self::keys::Sign;
 
 /// The hub's name at the provider.
 pub const CLIENT: &str = "outpost:hub";
 /// The secret that goes with it.
 pub const SECRET: &str = "s3cret of the hub/+";
-
-/// How a token is signed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sign {
-    /// As it should be, by the key `es`.
-    Es256,
-    /// As it should be, by the key `ed`.
-    EdDsa,
-    /// Not at all, and saying so.
-    None,
-    /// With the public key as if it were a secret both know.
-    Hs256,
-    /// By a key that is not the provider's, under the name of one that is.
-    Stranger,
-    /// By a key that is under no name.
-    Unnamed,
-}
 
 /// What it does that it should not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +49,8 @@ pub struct Says {
     pub claims: Value,
     /// How the token is signed.
     pub sign: Sign,
+    /// Whether the secret has to come in the body (`client_secret_post`), and not in the header.
+    pub by_post: bool,
     /// What else.
     pub oddity: Oddity,
 }
@@ -79,9 +66,7 @@ struct Asked {
 #[derive(Debug)]
 struct Inner {
     issuer: String,
-    es: EcdsaKeyPair,
-    ed: Ed25519KeyPair,
-    stranger: EcdsaKeyPair,
+    keys: Keyring,
     says: Mutex<Says>,
     codes: Mutex<BTreeMap<String, Asked>>,
     asked: Mutex<BTreeMap<String, u64>>,
@@ -103,11 +88,6 @@ fn coded(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-fn point(pair: &EcdsaKeyPair) -> (String, String) {
-    let (x, y) = pair.public_key().as_ref()[1..].split_at(32);
-    (coded(x), coded(y))
-}
-
 impl Provider {
     /// Starts one that is known by its own address.
     pub fn start() -> Provider {
@@ -121,19 +101,11 @@ impl Provider {
     pub fn start_as(issuer: Option<String>) -> Provider {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("its address").to_string();
-        let random = SystemRandom::new();
-        let pair = || {
-            let bytes = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).expect("a key");
-            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, bytes.as_ref(), &random).expect("the same key")
-        };
-        let ed = Ed25519KeyPair::generate_pkcs8(&random).expect("a key");
-        let ed = Ed25519KeyPair::from_pkcs8(ed.as_ref()).expect("the same key");
-        let says = Says { subject: String::new(), claims: json!({}), sign: Sign::Es256, oddity: Oddity::None };
+        let says =
+            Says { subject: String::new(), claims: json!({}), sign: Sign::Es256, by_post: false, oddity: Oddity::None };
         let inner = Arc::new(Inner {
             issuer: issuer.unwrap_or_else(|| format!("http://{address}")),
-            es: pair(),
-            ed,
-            stranger: pair(),
+            keys: Keyring::new(),
             says: Mutex::new(says),
             codes: Mutex::default(),
             asked: Mutex::default(),
@@ -217,42 +189,45 @@ impl Inner {
             "authorization_endpoint": format!("{issuer}/authorize?kept=1"),
             "token_endpoint": format!("{issuer}/token"),
             "jwks_uri": format!("{issuer}/keys"),
-            "id_token_signing_alg_values_supported": ["ES256", "EdDSA"],
+            "token_endpoint_auth_methods_supported": [if says.by_post { "client_secret_post" } else { "client_secret_basic" }],
+            "id_token_signing_alg_values_supported": ["ES256", "EdDSA", "RS256", "PS256"],
         })
     }
 
     fn keys(&self, says: &Says) -> String {
-        let (x, y) = point(&self.es);
-        let es = json!({ "kty": "EC", "crv": "P-256", "x": x, "y": y, "kid": "es", "use": "sig", "alg": "ES256" });
-        let ed = json!({ "kty": "OKP", "crv": "Ed25519", "x": coded(self.ed.public_key()), "kid": "ed" });
-        let other = json!({ "kty": "RSA", "n": "AQAB", "e": "AQAB", "kid": "enc", "use": "enc", "alg": "RSA-OAEP" });
         let filling = if says.oddity == Oddity::HugeKeys { "x".repeat(1 << 20) } else { String::new() };
-        json!({ "keys": [other, es, ed], "filling": filling }).to_string()
+        json!({ "keys": self.keys.published(), "filling": filling }).to_string()
     }
 
     fn token(&self, head: &str, body: &str, says: &Says) -> (&'static str, &'static str, String) {
         let refused = |why: &str| ("400 Bad Request", "", json!({ "error": why }).to_string());
-        let known = format!("{}:{}", escaped(CLIENT), escaped(SECRET));
-        let known = format!("authorization: basic {}", STANDARD.encode(known).to_lowercase());
-        if !head.to_lowercase().lines().any(|line| line == known) {
-            return refused("invalid_client");
-        }
         let fields = fields(body);
         let field = |name: &str| fields.get(name).map(String::as_str).unwrap_or_default();
+        // The one way or the other, and never both (RFC 6749, 2.3).
+        let known = format!("{}:{}", escaped(CLIENT), escaped(SECRET));
+        let in_head = format!("authorization: Basic {}", STANDARD.encode(known));
+        let shown: Vec<&str> = head.lines().filter(|line| line.to_lowercase().starts_with("authorization:")).collect();
+        let is_known = match says.by_post {
+            true => shown.is_empty() && (field("client_id"), field("client_secret")) == (CLIENT, SECRET),
+            false => shown == [in_head] && !fields.contains_key("client_secret"),
+        };
+        if !is_known {
+            return refused("invalid_client");
+        }
         let Some(asked) = locked(&self.codes).remove(field("code")) else { return refused("invalid_grant") };
         let proof = coded(digest(&SHA256, field("code_verifier").as_bytes()));
         let is_right = proof == asked.challenge && field("redirect_uri") == asked.redirect;
         if !is_right || field("grant_type") != "authorization_code" {
             return refused("invalid_grant");
         }
-        let token = self.signed(&asked.nonce, says);
+        let token = self.token_of(&asked.nonce, says);
         crate::canary::note_secret(&token);
         let answer =
             json!({ "access_token": "of no use here", "token_type": "Bearer", "expires_in": 60, "id_token": token });
         ("200 OK", "", answer.to_string())
     }
 
-    fn signed(&self, nonce: &str, says: &Says) -> String {
+    fn token_of(&self, nonce: &str, says: &Says) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map(|since| since.as_secs()).unwrap_or_default();
         let mut claims = json!({
             "iss": self.issuer, "aud": CLIENT, "sub": says.subject, "nonce": nonce, "iat": now, "exp": now + 300,
@@ -263,27 +238,7 @@ impl Inner {
             claims.extend(changes.map(|(name, value)| (name.clone(), value.clone())));
             claims.retain(|_, value| !value.is_null());
         }
-        let header = match says.sign {
-            Sign::Es256 | Sign::Stranger => json!({ "alg": "ES256", "typ": "JWT", "kid": "es" }),
-            Sign::EdDsa => json!({ "alg": "EdDSA", "typ": "JWT", "kid": "ed" }),
-            Sign::None => json!({ "alg": "none" }),
-            Sign::Hs256 => json!({ "alg": "HS256", "kid": "es" }),
-            Sign::Unnamed => json!({ "alg": "ES256", "kid": "nobody's" }),
-        };
-        let message = format!("{}.{}", coded(header.to_string()), coded(claims.to_string()));
-        let (random, bytes) = (SystemRandom::new(), message.as_bytes());
-        let by = |pair: &EcdsaKeyPair| pair.sign(&random, bytes).map(|s| s.as_ref().to_vec()).unwrap_or_default();
-        let signature = match says.sign {
-            Sign::Es256 | Sign::Unnamed => by(&self.es),
-            Sign::Stranger => by(&self.stranger),
-            Sign::EdDsa => self.ed.sign(bytes).as_ref().to_vec(),
-            Sign::None => Vec::new(),
-            Sign::Hs256 => {
-                let key = hmac::Key::new(hmac::HMAC_SHA256, self.es.public_key().as_ref());
-                hmac::sign(&key, bytes).as_ref().to_vec()
-            }
-        };
-        format!("{message}.{}", coded(signature))
+        self.keys.signed(&claims, says.sign)
     }
 }
 
