@@ -11,6 +11,10 @@ mod pages;
 mod provider;
 mod refusal;
 mod settings;
+#[cfg(test)]
+mod signer;
+#[cfg(test)]
+mod tests;
 mod token;
 
 use std::fs;
@@ -120,13 +124,13 @@ impl Client {
     }
 
     /// Changes a code for a token, and judges that.
-    async fn prove(&self, code: &str, redirect: &str, pass: &str) -> Result<Person, HubError> {
+    async fn prove(&self, code: &str, redirect: &str, pass: &str, now: Instant) -> Result<Person, HubError> {
         let (proof, nonce) = (Zeroizing::new(derived(pass, "proof")), derived(pass, "nonce"));
-        let endpoints = self.provider.endpoints().await?;
+        let endpoints = self.provider.endpoints(now).await?;
         let known_as = (self.settings.client_id.as_str(), self.secret.as_str());
         let token = self.provider.token(&endpoints, known_as, (code, redirect, &proof)).await?;
         for is_unknown in [false, true] {
-            let keys = self.provider.keys(&endpoints, is_unknown).await?;
+            let keys = self.provider.keys(&endpoints, is_unknown, now).await?;
             match token::person(&token, &keys, &self.settings, &nonce, now_ms() / 1_000) {
                 Ok(person) => return Ok(person),
                 Err(Doubt::Key) => {}
@@ -157,7 +161,7 @@ async fn redirect(hub: &Hub) -> Result<String, HubError> {
 pub(crate) async fn begin(hub: &Hub, from: Option<IpAddr>) -> Result<(Zeroizing<String>, String), HubError> {
     let client = client(hub)?;
     let redirect = redirect(hub).await?;
-    let endpoints = client.provider.endpoints().await?;
+    let endpoints = client.provider.endpoints(Instant::now()).await?;
     let pass = client.begin(from, Stage::Away)?;
     let challenge = URL_SAFE_NO_PAD.encode(sha256(derived(&pass, "proof").as_bytes()));
     let mut url = endpoints.authorization.clone();
@@ -213,7 +217,7 @@ async fn proved(hub: &Hub, client: &Client, pass: Option<&str>, answer: Answer) 
         return Err(Refused::Unproven("issuer").into());
     }
     match code.filter(|code| !code.is_empty() && code.len() <= CODE_BYTES_MAX) {
-        Some(code) if error.is_none() => client.prove(&code, &redirect(hub).await?, pass).await,
+        Some(code) if error.is_none() => client.prove(&code, &redirect(hub).await?, pass, Instant::now()).await,
         _ => Err(Refused::NotLetIn.into()),
     }
 }

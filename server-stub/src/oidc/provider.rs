@@ -123,16 +123,15 @@ impl Provider {
     }
 
     /// The endpoints, asked for if they are not known or were long ago.
-    pub(super) async fn endpoints(&self) -> Result<Arc<Endpoints>, HubError> {
+    pub(super) async fn endpoints(&self, now: Instant) -> Result<Arc<Endpoints>, HubError> {
         let mut known = self.known.lock().await;
-        if let Some((endpoints, _)) = known.endpoints.as_ref().filter(|(_, at)| at.elapsed() < FRESH) {
-            return Ok(Arc::clone(endpoints));
+        if let Some(endpoints) = fresh(&known.endpoints, FRESH, now) {
+            return Ok(endpoints);
         }
         let url = format!("{}/.well-known/openid-configuration", self.issuer.trim_end_matches('/'));
-        let body = self.ask(&mut known, &url, DISCOVERY_BYTES_MAX).await?;
-        let read = serde_json::from_slice::<Document>(&body).ok().and_then(|document| self.read(document));
-        let endpoints = Arc::new(read.ok_or_else(|| failed(&mut known, ODD))?);
-        known.endpoints = Some((Arc::clone(&endpoints), Instant::now()));
+        let read = |body: &[u8]| serde_json::from_slice(body).ok().and_then(|document| self.read(document));
+        let endpoints = self.ask(&mut known, (&url, DISCOVERY_BYTES_MAX), now, read).await?;
+        known.endpoints = Some((Arc::clone(&endpoints), now));
         Ok(endpoints)
     }
 
@@ -153,31 +152,47 @@ impl Provider {
         })
     }
 
-    /// The keys. `is_unknown`: a token names one that is not among them; they are asked for again then, at most once a minute.
-    pub(super) async fn keys(&self, endpoints: &Endpoints, is_unknown: bool) -> Result<Arc<Keys>, HubError> {
+    /// The keys. `is_unknown`: a token was signed by one that is not among them; they are asked for again then, at most once a minute.
+    pub(super) async fn keys(
+        &self,
+        endpoints: &Endpoints,
+        is_unknown: bool,
+        now: Instant,
+    ) -> Result<Arc<Keys>, HubError> {
         let mut known = self.known.lock().await;
         let lasts = if is_unknown { KEYS_AGAIN } else { FRESH };
-        if let Some((keys, _)) = known.keys.as_ref().filter(|(_, at)| at.elapsed() < lasts) {
-            return Ok(Arc::clone(keys));
+        if let Some(keys) = fresh(&known.keys, lasts, now) {
+            return Ok(keys);
         }
-        let body = self.ask(&mut known, endpoints.keys.as_str(), KEYS_BYTES_MAX).await?;
-        let keys = Arc::new(Keys::parse(&body).ok_or_else(|| failed(&mut known, ODD))?);
-        known.keys = Some((Arc::clone(&keys), Instant::now()));
+        let keys = self.ask(&mut known, (endpoints.keys.as_str(), KEYS_BYTES_MAX), now, Keys::parse).await?;
+        known.keys = Some((Arc::clone(&keys), now));
         Ok(keys)
     }
 
-    /// Asks for a document, not again right after a failure: whoever waited for the same hears of it at once.
-    async fn ask(&self, known: &mut Known, url: &str, bytes_max: usize) -> Result<Vec<u8>, HubError> {
-        if known.failed.is_some_and(|at| at.elapsed() < PAUSE) {
+    /// Asks for a document, not again right after a failure.
+    async fn ask<T>(
+        &self,
+        known: &mut Known,
+        (url, bytes_max): (&str, usize),
+        now: Instant,
+        read: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<Arc<T>, HubError> {
+        if known.failed.is_some_and(|at| now.saturating_duration_since(at) < PAUSE) {
             return Err(UNREACHABLE);
         }
         known.failed = None;
-        let answered = fetch(self.client.get(url).header(ACCEPT, "application/json"), bytes_max).await;
-        match answered {
-            Ok((200, body)) => Ok(body.to_vec()),
-            Ok(_) => Err(failed(known, ODD)),
-            Err(error) => Err(failed(known, error)),
+        let began = Instant::now();
+        let answered = match fetch(self.client.get(url).header(ACCEPT, "application/json"), bytes_max).await {
+            Ok((200, body)) => read(&body).ok_or(ODD),
+            Ok(_) => Err(ODD),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &answered {
+            // From its end on: whoever waited for the same hears of it at once.
+            known.failed = Some(now + began.elapsed());
+            tracing::warn!(%error, "login provider");
         }
+        answered.map(Arc::new)
     }
 
     /// Changes a code for an ID token. The code is of use to nobody without the proof.
@@ -216,11 +231,10 @@ impl Provider {
     }
 }
 
-/// Notes that the provider failed just now.
-fn failed(known: &mut Known, error: HubError) -> HubError {
-    known.failed = Some(Instant::now());
-    tracing::warn!(%error, "login provider");
-    error
+/// What the provider said, if that was not too long ago.
+fn fresh<T>(said: &Option<(Arc<T>, Instant)>, lasts: Duration, now: Instant) -> Option<Arc<T>> {
+    let said = said.as_ref().filter(|(_, at)| now.saturating_duration_since(*at) < lasts);
+    said.map(|(said, _)| Arc::clone(said))
 }
 
 /// Sends a request, and reads an answer that is not too large.

@@ -37,7 +37,7 @@ pub(super) struct Person {
 /// Why a token proves nothing.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Doubt {
-    /// It was signed by a key that the provider did not have when it was asked last.
+    /// It may have been signed by a key that the provider did not have when it was asked last.
     Key,
     /// What is wrong, in one word.
     Of(&'static str),
@@ -122,7 +122,11 @@ pub(super) fn person(
     wanted.set_audience(&[&settings.client_id]);
     wanted.leeway = LEEWAY_SECONDS.unsigned_abs();
     wanted.validate_nbf = true;
-    let judged = decode::<Map<String, Json>>(token, key, &wanted).map_err(|error| Doubt::Of(in_what(error.kind())))?;
+    let judged = decode::<Map<String, Json>>(token, key, &wanted).map_err(|error| match error.kind() {
+        // It does not say by which key, so it may be by another one than the only one that was known.
+        ErrorKind::InvalidSignature if header.kid.is_none() => Doubt::Key,
+        kind => Doubt::Of(in_what(kind)),
+    })?;
     claimed(&judged.claims, settings, nonce, now_seconds)
 }
 
@@ -171,60 +175,22 @@ fn claimed(claims: &Map<String, Json>, settings: &Oidc, nonce: &str, now_seconds
 
 #[cfg(test)]
 mod tests {
-    use base64::Engine;
-    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-    use ring::rand::SystemRandom;
-    use ring::signature::{Ed25519KeyPair, KeyPair};
     use serde_json::json;
 
     use super::*;
-    use crate::clock::now_ms;
+    use crate::oidc::signer::{ISSUER, Signer};
 
-    const ISSUER: &str = "https://id.example.org";
-
-    struct Signer {
-        pair: Ed25519KeyPair,
-        settings: Oidc,
-        now: i64,
-    }
-
-    impl Signer {
-        fn new() -> Signer {
-            install();
-            let bytes = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
-            let pair = Ed25519KeyPair::from_pkcs8(bytes.as_ref()).unwrap();
-            let settings = Oidc { issuer: ISSUER.to_owned(), client_id: "hub".to_owned(), ..Oidc::default() };
-            Signer { pair, settings, now: now_ms() / 1_000 }
-        }
-
-        fn keys(&self) -> Keys {
-            let x = URL_SAFE_NO_PAD.encode(self.pair.public_key());
-            Keys::parse(json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "x": x }] }).to_string().as_bytes()).unwrap()
-        }
-
-        fn claims(&self) -> Json {
-            json!({ "iss": ISSUER, "aud": "hub", "sub": "s-1", "nonce": "n", "iat": self.now, "exp": self.now + 60 })
-        }
-
-        fn sign(&self, header: &Json, claims: &Json) -> String {
-            let [header, claims] = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
-            let message = format!("{header}.{claims}");
-            let signature = URL_SAFE_NO_PAD.encode(self.pair.sign(message.as_bytes()));
-            format!("{message}.{signature}")
-        }
-
-        fn judge(&self, header: Json, claims: &Json) -> Result<String, Doubt> {
-            let token = self.sign(&header, claims);
-            person(&token, &self.keys(), &self.settings, "n", self.now).map(|person| person.subject)
-        }
+    fn judge(signer: &Signer, header: Json, claims: &Json) -> Result<String, Doubt> {
+        let token = signer.sign(&header, claims);
+        person(&token, &signer.keys(), &signer.settings, "n", signer.now).map(|person| person.subject)
     }
 
     #[test]
     fn claims_of_another_type_are_not_taken_for_absent_ones() {
-        let signer = Signer::new();
-        let good = signer.claims();
+        let signer = Signer::new("k");
+        let good = signer.claims("n");
         let header = json!({ "alg": "EdDSA", "typ": "JWT" });
-        assert_eq!(signer.judge(header.clone(), &good).as_deref(), Ok("s-1"));
+        assert_eq!(judge(&signer, header.clone(), &good).as_deref(), Ok("s-1"));
         let late = signer.now - 3_600;
         for (claim, value, doubt) in [
             ("exp", json!("never"), "claims"),
@@ -252,22 +218,22 @@ mod tests {
         ] {
             let mut claims = good.clone();
             claims[claim] = value.clone();
-            assert_eq!(signer.judge(header.clone(), &claims), Err(Doubt::Of(doubt)), "{claim}: {value}");
+            assert_eq!(judge(&signer, header.clone(), &claims), Err(Doubt::Of(doubt)), "{claim}: {value}");
         }
         for absent in ["exp", "iat", "iss", "aud", "nonce", "sub"] {
             let mut claims = good.clone();
             claims.as_object_mut().unwrap().remove(absent);
-            assert!(signer.judge(header.clone(), &claims).is_err(), "without {absent}");
+            assert!(judge(&signer, header.clone(), &claims).is_err(), "without {absent}");
         }
         let mut several = good.clone();
         (several["aud"], several["azp"]) = (json!(["hub", "other"]), json!("hub"));
-        assert_eq!(signer.judge(header, &several).as_deref(), Ok("s-1"));
+        assert_eq!(judge(&signer, header, &several).as_deref(), Ok("s-1"));
     }
 
     #[test]
     fn a_token_of_another_kind_or_algorithm_or_that_was_changed_proves_nothing() {
-        let signer = Signer::new();
-        let claims = signer.claims();
+        let signer = Signer::new("k");
+        let claims = signer.claims("n");
         for (header, doubt) in [
             (json!({ "alg": "none" }), Doubt::Of("form")),
             (json!({ "alg": "HS256" }), Doubt::Of("algorithm")),
@@ -277,9 +243,9 @@ mod tests {
             (json!({ "alg": "EdDSA", "typ": "at+jwt" }), Doubt::Of("header")),
             (json!({ "alg": "EdDSA", "crit": ["b64"] }), Doubt::Of("header")),
         ] {
-            assert_eq!(signer.judge(header.clone(), &claims), Err(doubt), "{header}");
+            assert_eq!(judge(&signer, header.clone(), &claims), Err(doubt), "{header}");
         }
-        let header = json!({ "alg": "EdDSA" });
+        let header = json!({ "alg": "EdDSA", "kid": "k" });
         let token = signer.sign(&header, &claims);
         let (message, signature) = token.rsplit_once('.').unwrap();
         let mut other = claims.clone();
@@ -291,8 +257,10 @@ mod tests {
             let judged = person(&token, &signer.keys(), &signer.settings, "n", signer.now);
             assert_eq!(judged, Err(Doubt::Of(doubt)), "{token}");
         }
-        let others = Signer::new().keys();
+        let others = Signer::new("k").keys();
         assert_eq!(person(&token, &others, &signer.settings, "n", signer.now), Err(Doubt::Of("signature")));
+        let silent = signer.sign(&json!({ "alg": "EdDSA" }), &claims);
+        assert_eq!(person(&silent, &others, &signer.settings, "n", signer.now), Err(Doubt::Key), "by a newer one?");
         let mut fewer = signer.settings.clone();
         fewer.algorithms = vec!["ES256".to_owned()];
         assert_eq!(person(&token, &signer.keys(), &fewer, "n", signer.now), Err(Doubt::Of("algorithm")));

@@ -153,8 +153,7 @@ async fn whose_password_is_no_way_in_any_more_decides_nothing_with_it() {
     };
     let (password, secret) = (file("password", &format!("{PASSWORD}\n")), file("secret", "s"));
     let config = |issuer: &str, is_way_in: bool| {
-        let provider =
-            format!("issuer = \"{issuer}\"\nclient_id = \"hub\"\nclient_secret_file = \"{secret}\"");
+        let provider = format!("issuer = \"{issuer}\"\nclient_id = \"hub\"\nclient_secret_file = \"{secret}\"");
         file("hub.toml", &format!("tls = \"off\"\n[oidc]\n{provider}\npassword_of_linked = {is_way_in}\n"))
     };
     let at_hub = |issuer: &str, is_way_in: bool, command: &[&str]| {
