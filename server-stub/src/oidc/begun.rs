@@ -14,17 +14,18 @@ use crate::sources::source;
 
 /// How long a person may take at the provider.
 pub(super) const LASTS: Duration = Duration::from_secs(10 * 60);
-/// Logins under way; of one more the oldest is forgotten.
+/// People at the provider; of one more the oldest is forgotten.
 const ALL_MAX: usize = 2_000;
-/// Those of one source.
-const OF_ONE_MAX: usize = 20;
+/// Those of one source: a clinic behind one address is one.
+const OF_ONE_MAX: usize = 100;
 
 /// Where a login is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Stage {
     /// The person is at the provider.
     Away,
-    /// He proved who he is, and his account wants a code of its second factor.
+    /// He proved who he is, and his account wants a code of its second factor. One for each account, the newest; who is still
+    /// away pushes none out.
     Code { account: i64, subject: String },
 }
 
@@ -44,20 +45,25 @@ impl Begun {
     pub(super) fn add(&mut self, hash: Sha256, from: Option<IpAddr>, stage: Stage, now: Instant) {
         self.0.retain(|_, login| now.saturating_duration_since(login.since) < LASTS);
         let source = from.map(source);
-        let of_one = self.0.values().filter(|login| login.source == source).count();
-        if source.is_some() && of_one >= OF_ONE_MAX {
-            self.forget_oldest(|login| login.source == source);
-        }
-        if self.0.len() >= ALL_MAX {
-            self.forget_oldest(|_| true);
+        match &stage {
+            Stage::Away => {
+                self.make_room(OF_ONE_MAX, |login| source.is_some() && login.source == source);
+                self.make_room(ALL_MAX, |_| true);
+            }
+            Stage::Code { account, .. } => {
+                self.0.retain(|_, login| !matches!(&login.stage, Stage::Code { account: of, .. } if of == account));
+            }
         }
         self.0.insert(hash, Login { since: now, source, stage });
     }
 
-    fn forget_oldest(&mut self, is_meant: impl Fn(&Login) -> bool) {
-        let meant = self.0.iter().filter(|(_, login)| is_meant(login));
-        if let Some(hash) = meant.min_by_key(|(_, login)| login.since).map(|(hash, _)| *hash) {
-            self.0.remove(&hash);
+    /// Forgets the oldest of those who are away and meant, if there are as many as may be.
+    fn make_room(&mut self, max: usize, is_meant: impl Fn(&Login) -> bool) {
+        let meant = || self.0.iter().filter(|(_, login)| login.stage == Stage::Away && is_meant(login));
+        if meant().count() >= max {
+            if let Some(hash) = meant().min_by_key(|(_, login)| login.since).map(|(hash, _)| *hash) {
+                self.0.remove(&hash);
+            }
         }
     }
 
@@ -103,7 +109,7 @@ mod tests {
         let (mut begun, now) = (Begun::default(), Instant::now());
         begun.add(hash(0), of(0), Stage::Away, now);
         for n in 1..=OF_ONE_MAX + 1 {
-            begun.add(hash(n), of(1), Stage::Away, now + Duration::from_secs(n as u64));
+            begun.add(hash(n), of(1), Stage::Away, now + Duration::from_millis(n as u64));
         }
         let later = now + Duration::from_secs(30);
         assert_eq!(begun.0.len(), OF_ONE_MAX + 1);
@@ -115,6 +121,31 @@ mod tests {
         assert_eq!(begun.0.len(), ALL_MAX);
         begun.add(hash(1), of(1), Stage::Away, later + LASTS);
         assert_eq!(begun.0.len(), 1, "what is over is forgotten");
+    }
+
+    #[test]
+    fn who_types_a_code_is_pushed_out_by_nobody_but_himself() {
+        let (mut begun, now) = (Begun::default(), Instant::now());
+        let code = |account: i64| Stage::Code { account, subject: "s".to_owned() };
+        for n in 1..=3 {
+            begun.add(hash(n), of(1), code(n as i64), now);
+        }
+        let later = now + Duration::from_secs(1);
+        for n in 100..=100 + OF_ONE_MAX {
+            begun.add(hash(n), of(1), Stage::Away, later);
+        }
+        for n in 10_000..=10_000 + ALL_MAX {
+            begun.add(hash(n), of(n), Stage::Away, later);
+        }
+        assert_eq!(begun.0.len(), ALL_MAX + 3);
+        assert_eq!(begun.take(&hash(1), later), Some(code(1)));
+        begun.add(hash(4), of(2), code(2), later);
+        assert_eq!(
+            (begun.take(&hash(2), later), begun.take(&hash(4), later)),
+            (None, Some(code(2))),
+            "one of each account"
+        );
+        assert_eq!(begun.take(&hash(3), later), Some(code(3)));
     }
 
     #[test]
