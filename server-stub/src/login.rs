@@ -92,32 +92,61 @@ pub(crate) fn second_factor(tx: &mut Tx<'_>, account: &Account, locks: &Locks, c
     Ok(tx.note_totp(account.number, step)?)
 }
 
-/// Runs a try for a name. What was wrong is counted and written down; what was right, or not looked at, is not counted.
+/// How a try ended.
+pub(crate) enum Tried<T> {
+    Right(T),
+    /// What was shown opens nothing.
+    Wrong(HubError),
+    /// What was shown was not looked at.
+    Unjudged(HubError),
+}
+
+/// Runs a try that counts for a name from its beginning. What was right, or not looked at, does not count in the end.
+pub(crate) async fn counted<T>(
+    hub: &Hub,
+    from: Option<IpAddr>,
+    name: &str,
+    act: impl Future<Output = Tried<T>>,
+) -> Result<T, HubError> {
+    if !hub.begin_try(from, name) {
+        return Err(HubError::TooManyTries);
+    }
+    let done = match act.await {
+        Tried::Wrong(error) => {
+            tracing::warn!(%error, "login refused");
+            return Err(error);
+        }
+        Tried::Right(done) => Ok(done),
+        Tried::Unjudged(error) => Err(error),
+    };
+    hub.forgive_try(from, name);
+    done
+}
+
+/// Runs a try for the name of an account. What was wrong is counted and written down.
 pub(crate) async fn tried<T>(
     hub: &Hub,
     from: Option<IpAddr>,
     name: Option<AccountName>,
     act: impl Future<Output = Result<T, HubError>>,
 ) -> Result<T, HubError> {
-    let counted = name.as_ref().map(ToString::to_string).unwrap_or_default();
-    if !hub.begin_try(from, &counted) {
-        return Err(HubError::TooManyTries);
-    }
-    let done = act.await;
-    match &done {
-        Err(HubError::NotLoggedIn) => {
-            let note = move |tx: &mut Tx<'_>| {
-                // Only if there is one: people type passwords into the wrong field.
-                let known = name.map(|name| tx.find_account(&name)).transpose()?.flatten();
-                let target = json!({ "account": known.map(|account| account.name.to_string()) });
-                Ok::<_, HubError>(tx.audit(&Actor::at("nobody", from), What::LoginRefused, &target)?)
-            };
-            hub.write(note).await?;
-            tracing::warn!("login refused");
+    let by = name.as_ref().map(ToString::to_string).unwrap_or_default();
+    let noted = async {
+        match act.await {
+            Ok(done) => Tried::Right(done),
+            Err(HubError::NotLoggedIn) => {
+                let note = move |tx: &mut Tx<'_>| {
+                    // Only if there is one: people type passwords into the wrong field.
+                    let known = name.map(|name| tx.find_account(&name)).transpose()?.flatten();
+                    let target = json!({ "account": known.map(|account| account.name.to_string()) });
+                    Ok::<_, HubError>(tx.audit(&Actor::at("nobody", from), What::LoginRefused, &target)?)
+                };
+                Tried::Wrong(hub.write(note).await.err().unwrap_or(HubError::NotLoggedIn))
+            }
+            Err(error) => Tried::Unjudged(error),
         }
-        _ => hub.forgive_try(from, &counted),
-    }
-    done
+    };
+    counted(hub, from, &by, noted).await
 }
 
 /// Opens a session. Gives what the cookie holds.

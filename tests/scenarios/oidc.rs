@@ -270,6 +270,44 @@ fn a_login_belongs_to_one_browser_and_ends_once() {
 }
 
 #[test]
+fn a_page_that_leads_browsers_to_the_hub_ends_nobodys_login_and_fills_no_audit() {
+    let (folder, provider) = (tempfile::tempdir().unwrap(), Provider::start());
+    let hub = hub(folder.path(), &provider, "");
+    provider.says(|says| says.subject = "s-asha".to_owned());
+    let mut browser = Browser::at(&hub, 1);
+    let back = browser.sent_back(&provider);
+    let refused = |hub: &Hub| audited(hub).iter().filter(|entry| entry["what"] == "login-refused").count();
+    let state = "0".repeat(64);
+    for foreign in
+        ["", "?error=access_denied", "?code=x", &format!("?code=x&state={state}"), "?state=", "?code=x&state=y"]
+    {
+        for _ in 0..3 {
+            let reply = browser.return_with(&format!("{BACK}{foreign}"));
+            reply.refuses(403, "was not begun in this browser");
+            assert!(reply.cookies.is_empty(), "its login goes on: {reply:?}");
+        }
+    }
+    browser.post("/login/oidc/code", &[("code", "123456")]).refuses(403, "was not begun in this browser");
+    assert_eq!((refused(&hub), provider.asked("/token")), (0, 0));
+    assert_eq!(browser.return_with(&back).status, 200, "nor did any of it count as a try");
+    assert_eq!(browser.is_in(), asha("viewer"));
+
+    // What is the provider's own, but no code, ends the login; it is no try either.
+    for _ in 0..8 {
+        let back = browser.sent_back(&provider);
+        let reply = browser.return_with(&back.replace("code=", "error=access_denied&x="));
+        reply.refuses(403, "did not let you in");
+        assert!(reply.cookies.iter().any(|cookie| cookie.contains("outpost-login=;")), "{reply:?}");
+        browser.return_with(&back).refuses(403, "was not begun in this browser");
+    }
+    assert_eq!(refused(&hub), 0);
+    let back = browser.sent_back(&provider);
+    let code = back.split("code=").nth(1).unwrap().split('&').next().unwrap();
+    browser.return_with(&back.replace(code, "made-up")).refuses(403, "did not let you in");
+    assert_eq!((refused(&hub), provider.asked("/token")), (1, 2), "what the provider is asked is written down");
+}
+
+#[test]
 fn a_token_that_proves_nothing_lets_nobody_in() {
     let (folder, provider) = (tempfile::tempdir().unwrap(), Provider::start());
     let hub = hub(folder.path(), &provider, "");

@@ -67,8 +67,11 @@ impl Begun {
         }
     }
 
-    /// Takes a login: nobody can take it a second time.
-    pub(super) fn take(&mut self, hash: &Sha256, now: Instant) -> Option<Stage> {
+    /// Takes a login that is where it is wanted: nobody can take it a second time.
+    pub(super) fn take(&mut self, hash: &Sha256, is_wanted: impl Fn(&Stage) -> bool, now: Instant) -> Option<Stage> {
+        if !self.0.get(hash).is_some_and(|login| is_wanted(&login.stage)) {
+            return None;
+        }
         let login = self.0.remove(hash)?;
         (now.saturating_duration_since(login.since) < LASTS).then_some(login.stage)
     }
@@ -93,15 +96,20 @@ mod tests {
         Some(IpAddr::from([10, 0, (n / 250) as u8, (n % 250) as u8]))
     }
 
+    fn take(begun: &mut Begun, n: usize, now: Instant) -> Option<Stage> {
+        begun.take(&hash(n), |_| true, now)
+    }
+
     #[test]
     fn a_login_is_taken_once_and_in_time() {
         let (mut begun, now) = (Begun::default(), Instant::now());
         begun.add(hash(1), of(1), Stage::Away, now);
-        assert_eq!(begun.take(&hash(2), now), None);
-        assert_eq!(begun.take(&hash(1), now), Some(Stage::Away));
-        assert_eq!(begun.take(&hash(1), now), None);
+        assert_eq!(take(&mut begun, 2, now), None);
+        assert_eq!(begun.take(&hash(1), |stage| *stage != Stage::Away, now), None, "and where it is");
+        assert_eq!(take(&mut begun, 1, now), Some(Stage::Away));
+        assert_eq!(take(&mut begun, 1, now), None);
         begun.add(hash(1), of(1), Stage::Away, now);
-        assert_eq!(begun.take(&hash(1), now + LASTS), None);
+        assert_eq!(take(&mut begun, 1, now + LASTS), None);
     }
 
     #[test]
@@ -113,8 +121,8 @@ mod tests {
         }
         let later = now + Duration::from_secs(30);
         assert_eq!(begun.0.len(), OF_ONE_MAX + 1);
-        assert_eq!(begun.take(&hash(1), later), None);
-        assert_eq!(begun.take(&hash(0), later), Some(Stage::Away), "another's is not touched");
+        assert_eq!(take(&mut begun, 1, later), None);
+        assert_eq!(take(&mut begun, 0, later), Some(Stage::Away), "another's is not touched");
         for n in 100..100 + ALL_MAX {
             begun.add(hash(n), of(n), Stage::Away, later);
         }
@@ -138,14 +146,14 @@ mod tests {
             begun.add(hash(n), of(n), Stage::Away, later);
         }
         assert_eq!(begun.0.len(), ALL_MAX + 3);
-        assert_eq!(begun.take(&hash(1), later), Some(code(1)));
+        assert_eq!(take(&mut begun, 1, later), Some(code(1)));
         begun.add(hash(4), of(2), code(2), later);
         assert_eq!(
-            (begun.take(&hash(2), later), begun.take(&hash(4), later)),
+            (take(&mut begun, 2, later), take(&mut begun, 4, later)),
             (None, Some(code(2))),
             "one of each account"
         );
-        assert_eq!(begun.take(&hash(3), later), Some(code(3)));
+        assert_eq!(take(&mut begun, 3, later), Some(code(3)));
     }
 
     #[test]

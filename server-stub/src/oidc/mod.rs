@@ -40,7 +40,7 @@ use crate::clock::now_ms;
 use crate::config::Tls;
 use crate::error::HubError;
 use crate::hub::Hub;
-use crate::login;
+use crate::login::{self, Tried};
 use crate::secret::{self, is_same, sha256};
 use crate::store::{Lasting, Tx};
 
@@ -112,9 +112,9 @@ impl Client {
         Ok(pass)
     }
 
-    fn take(&self, pass: Option<&str>) -> Option<Stage> {
-        let hash = sha256(pass?.as_bytes());
-        self.begun.lock().unwrap_or_else(PoisonError::into_inner).take(&hash, Instant::now())
+    fn take(&self, pass: &str, is_wanted: impl Fn(&Stage) -> bool) -> Option<Stage> {
+        let hash = sha256(pass.as_bytes());
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner).take(&hash, is_wanted, Instant::now())
     }
 
     /// How long a session lasts that is opened by the provider's word.
@@ -177,49 +177,49 @@ pub(crate) async fn begin(hub: &Hub, from: Option<IpAddr>) -> Result<(Zeroizing<
     Ok((pass, url.into()))
 }
 
-/// Ends a login by what a person comes back with. `pass` is what his browser kept.
-pub(crate) async fn finish(
-    hub: &Hub,
-    from: Option<IpAddr>,
-    pass: Option<&str>,
+/// A login that was begun in this browser and is taken: it ends, in whatever way.
+pub(crate) struct Arrived {
+    pass: Zeroizing<String>,
     answer: Answer,
-) -> Result<Next, HubError> {
-    let client = client(hub)?;
-    // Counted by where it comes from; there is no name yet.
-    let counted = secret::pass()?;
-    if !hub.begin_try(from, &counted) {
-        return Err(HubError::TooManyTries);
-    }
-    let done = match proved(hub, client, pass, answer).await {
-        Ok(person) => enter(hub, client, from, person).await,
-        Err(HubError::Login(refusal)) => {
-            hub.write(move |tx: &mut Tx<'_>| entry::note_refused(tx, from, refusal, None)).await?;
-            Err(refusal.into())
-        }
-        Err(error) => Err(error),
-    };
-    match &done {
-        Err(HubError::Login(refusal)) => tracing::warn!(why = refusal.why(), "login refused"),
-        _ => hub.forgive_try(from, &counted),
-    }
-    done
 }
 
-/// Who it is, if this is the end of the login that was begun in this browser.
-async fn proved(hub: &Hub, client: &Client, pass: Option<&str>, answer: Answer) -> Result<Person, HubError> {
-    let (Some(pass), Some(Stage::Away)) = (pass, client.take(pass)) else { return Err(Refused::NotBegun.into()) };
-    let Answer { code, state, error, iss } = answer;
-    if !state.is_some_and(|state| is_same(&state, &derived(pass, "state"))) {
-        return Err(Refused::NotBegun.into());
-    }
+/// Takes the login that an answer belongs to. An address that another page leads a browser to takes nothing: it has not the state,
+/// which only this browser's provider was shown.
+pub(crate) fn arrive(hub: &Hub, pass: Option<&str>, answer: Answer) -> Result<Arrived, HubError> {
+    let client = client(hub)?;
+    let is_own = |pass: &str| answer.state.as_ref().is_some_and(|state| is_same(state, &derived(pass, "state")));
+    let pass = pass.filter(|pass| is_own(pass)).ok_or(Refused::NotBegun)?;
+    client.take(pass, |stage| *stage == Stage::Away).ok_or(Refused::NotBegun)?;
+    Ok(Arrived { pass: Zeroizing::new(pass.to_owned()), answer })
+}
+
+/// Ends a login by what a person comes back with. It counts as a try as soon as the provider is asked.
+pub(crate) async fn finish(hub: &Hub, from: Option<IpAddr>, arrived: Arrived) -> Result<Next, HubError> {
+    let client = client(hub)?;
+    let Arrived { pass, answer: Answer { code, error, iss, .. } } = arrived;
     // Of another provider, who may want its code to be shown to this one (RFC 9207).
     if iss.is_some_and(|iss| iss != client.settings.issuer) {
         return Err(Refused::Unproven("issuer").into());
     }
-    match code.filter(|code| !code.is_empty() && code.len() <= CODE_BYTES_MAX) {
-        Some(code) if error.is_none() => client.prove(&code, &redirect(hub).await?, pass, Instant::now()).await,
-        _ => Err(Refused::NotLetIn.into()),
-    }
+    let code = code.filter(|code| error.is_none() && !code.is_empty() && code.len() <= CODE_BYTES_MAX);
+    let (code, redirect) = (code.ok_or(Refused::NotLetIn)?, redirect(hub).await?);
+    let shown = async {
+        let person = match client.prove(&code, &redirect, &pass, Instant::now()).await {
+            Err(HubError::Login(refusal)) => {
+                let note = move |tx: &mut Tx<'_>| entry::note_refused(tx, from, refusal, None);
+                return Tried::Wrong(hub.write(note).await.err().unwrap_or(refusal.into()));
+            }
+            Err(error) => return Tried::Unjudged(error),
+            Ok(person) => person,
+        };
+        match enter(hub, client, from, person).await {
+            Err(error @ HubError::Login(_)) => Tried::Wrong(error),
+            Err(error) => Tried::Unjudged(error),
+            Ok(next) => Tried::Right(next),
+        }
+    };
+    // Counted by where it comes from; there is no name yet.
+    login::counted(hub, from, &secret::pass()?, shown).await
 }
 
 async fn enter(hub: &Hub, client: &Client, from: Option<IpAddr>, person: Person) -> Result<Next, HubError> {
@@ -233,15 +233,28 @@ async fn enter(hub: &Hub, client: &Client, from: Option<IpAddr>, person: Person)
     }
 }
 
+/// A login that waited for a code of the second factor and is taken: it ends, in whatever way.
+pub(crate) struct Waited {
+    account: i64,
+    subject: String,
+}
+
+/// Takes the login that waits for a code in this browser.
+pub(crate) fn waited(hub: &Hub, pass: Option<&str>) -> Result<Waited, HubError> {
+    let client = client(hub)?;
+    let stage = pass.and_then(|pass| client.take(pass, |stage| matches!(stage, Stage::Code { .. })));
+    let Some(Stage::Code { account, subject }) = stage else { return Err(Refused::NotBegun.into()) };
+    Ok(Waited { account, subject })
+}
+
 /// Ends a login whose account has a second factor, by a code of it. A wrong one ends it as well: it is begun anew then.
 pub(crate) async fn confirm(
     hub: &Hub,
     from: Option<IpAddr>,
-    pass: Option<&str>,
+    Waited { account, subject }: Waited,
     typed: String,
 ) -> Result<Zeroizing<String>, HubError> {
     let client = client(hub)?;
-    let Some(Stage::Code { account, subject }) = client.take(pass) else { return Err(Refused::NotBegun.into()) };
     let found = hub.read::<_, HubError, _>(move |tx| tx.account_numbered(account)).await?;
     let name = found.ok_or(Refused::NotBegun)?.name;
     let pass = secret::pass()?;

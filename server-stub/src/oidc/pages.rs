@@ -86,7 +86,12 @@ pub(crate) async fn back(
         // What it says of the query is not repeated.
         return Problem::bad_request("the answer of the login provider").into_response();
     };
-    match super::finish(&hub, peer.address, cookie_named(&headers, cookie_name(tls)), answer).await {
+    let arrived = match super::arrive(&hub, cookie_named(&headers, cookie_name(tls)), answer) {
+        Ok(arrived) => arrived,
+        // What waits in this browser goes on: another page may have led it here.
+        Err(error) => return refused(error, &login_page(&hub)),
+    };
+    match super::finish(&hub, peer.address, arrived).await {
         Ok(Next::In(pass)) => with_cookies(onward("/", "Go on"), &[gone, caller::cookie(tls, &pass)]),
         Ok(Next::Code(pass)) => {
             let mut page = with_cookies(html(StatusCode::OK, CODE_FORM), &[cookie(tls, &pass)]);
@@ -117,8 +122,11 @@ pub(crate) async fn code(
     if page_of(&headers) != Page::Own {
         return foreign(&login_page(&hub));
     }
-    let pass = cookie_named(&headers, cookie_name(tls));
-    match super::confirm(&hub, peer.address, pass, typed.code).await {
+    let waited = match super::waited(&hub, cookie_named(&headers, cookie_name(tls))) {
+        Ok(waited) => waited,
+        Err(error) => return refused(error, &login_page(&hub)),
+    };
+    match super::confirm(&hub, peer.address, waited, typed.code).await {
         Ok(pass) => with_cookies(onward("/", "Go on"), &[cookie(tls, ""), caller::cookie(tls, &pass)]),
         Err(error) => with_cookies(refused(error, &login_page(&hub)), &[cookie(tls, "")]),
     }
