@@ -13,7 +13,7 @@ use sync_protocol::gateway::Refusal;
 use sync_protocol::rules::RulesError;
 use thiserror::Error;
 
-use crate::oidc::Refused;
+use crate::oidc::{Refused, Trouble};
 
 /// What the database reports.
 #[derive(Debug, Clone, Error)]
@@ -150,7 +150,7 @@ pub enum HubError {
     #[error("{0}")]
     Code(&'static str),
     /// More wait already than may.
-    #[error("too many passwords are being checked")]
+    #[error("too many people log in at this moment")]
     Busy,
     /// Too many wrong names, passwords or codes.
     #[error("too many tries to log in")]
@@ -162,8 +162,8 @@ pub enum HubError {
     #[error(transparent)]
     Login(#[from] Refused),
     /// The login provider does not do what it should.
-    #[error("{0}")]
-    Provider(&'static str),
+    #[error(transparent)]
+    Provider(#[from] Trouble),
     /// Something that the role or the scopes of an account do not allow.
     #[error("{0}")]
     NotAllowed(String),
@@ -259,7 +259,7 @@ impl HubError {
             HubError::TooManyTries => "wait a quarter of an hour, then try again",
             HubError::NotLoggedIn => "try again; at the hub's machine: outpost-hub admin password NAME",
             HubError::Login(refusal) => refusal.hint(),
-            HubError::Provider(_) => "try again in a moment; accounts with a password can be opened by it",
+            HubError::Provider(trouble) => trouble.hint(),
             HubError::NotAllowed(_) => "ask somebody whose account may",
             HubError::Store(_) => "check the disk, then restore the newest backup of hub.db if it is damaged",
             HubError::Random(_) => "the operating system is broken; nothing was changed",

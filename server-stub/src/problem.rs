@@ -128,7 +128,7 @@ impl From<HubError> for Problem {
             HubError::Code(_) => (StatusCode::FORBIDDEN, "code-refused", "The enrolment code was refused"),
             HubError::NotLoggedIn => (StatusCode::FORBIDDEN, "not-logged-in", "The login was refused"),
             HubError::Login(_) => (StatusCode::FORBIDDEN, "not-logged-in", "The login was refused"),
-            HubError::Provider(_) => (StatusCode::BAD_GATEWAY, "provider", "The login provider did not answer"),
+            HubError::Provider(_) => (StatusCode::BAD_GATEWAY, "provider", "There is no login by the provider now"),
             HubError::NotAllowed(_) => (StatusCode::FORBIDDEN, "not-allowed", "This account may not do that"),
             HubError::TooManyTries => (StatusCode::TOO_MANY_REQUESTS, "slow-down", "Too many tries"),
             HubError::Busy | HubError::Store(StoreError::Closed | StoreError::Locked(_)) => {

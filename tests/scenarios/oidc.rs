@@ -308,6 +308,27 @@ fn a_page_that_leads_browsers_to_the_hub_ends_nobodys_login_and_fills_no_audit()
 }
 
 #[test]
+fn a_hub_that_the_provider_does_not_know_says_so_and_its_tries_count() {
+    let (folder, provider) = (tempfile::tempdir().unwrap(), Provider::start());
+    let hub = hub(folder.path(), &provider, "");
+    provider.says(|says| (says.subject, says.by_post) = ("s-asha".to_owned(), true));
+    let mut browser = Browser::at(&hub, 1);
+    browser.sent_back(&provider);
+    // It learned of one way to show its secret, and the provider wants the other by now.
+    provider.says(|says| says.by_post = false);
+    for _ in 0..5 {
+        let reply = browser.log_in(&provider);
+        reply.refuses(502, "client_id and client_secret_file");
+        assert!(!reply.text.contains(&SECRET[..6]), "{reply:?}");
+    }
+    let asked = provider.asked("/token");
+    browser.log_in(&provider).refuses(429, "too many tries");
+    assert_eq!(provider.asked("/token"), asked);
+    let refused = audited(&hub).into_iter().filter(|entry| entry["what"] == "login-refused").count();
+    assert_eq!(refused, 0, "it was nobody's fault");
+}
+
+#[test]
 fn a_token_that_proves_nothing_lets_nobody_in() {
     let (folder, provider) = (tempfile::tempdir().unwrap(), Provider::start());
     let hub = hub(folder.path(), &provider, "");

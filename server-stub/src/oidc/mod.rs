@@ -29,12 +29,12 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 pub(crate) use self::pages::{back, button, code, start};
-pub use self::refusal::Refused;
+pub use self::refusal::{Refused, Trouble};
 pub use self::settings::Oidc;
 
 use self::begun::{Begun, Stage, derived};
 use self::entry::{Decision, Visit};
-use self::provider::Provider;
+use self::provider::{Provider, Ready};
 use self::token::{Doubt, Person};
 use crate::clock::now_ms;
 use crate::config::Tls;
@@ -124,11 +124,16 @@ impl Client {
     }
 
     /// Changes a code for a token, and judges that.
-    async fn prove(&self, code: &str, redirect: &str, pass: &str, now: Instant) -> Result<Person, HubError> {
+    async fn prove(
+        &self,
+        ready: Ready<'_>,
+        (code, redirect): (&str, &str),
+        pass: &str,
+        now: Instant,
+    ) -> Result<Person, HubError> {
         let (proof, nonce) = (Zeroizing::new(derived(pass, "proof")), derived(pass, "nonce"));
-        let endpoints = self.provider.endpoints(now).await?;
         let known_as = (self.settings.client_id.as_str(), self.secret.as_str());
-        let token = self.provider.token(&endpoints, known_as, (code, redirect, &proof)).await?;
+        let (endpoints, token) = self.provider.token(ready, known_as, (code, redirect, &proof)).await?;
         for is_unknown in [false, true] {
             let keys = self.provider.keys(&endpoints, is_unknown, now).await?;
             match token::person(&token, &keys, &self.settings, &nonce, now_ms() / 1_000) {
@@ -203,26 +208,31 @@ pub(crate) async fn finish(hub: &Hub, from: Option<IpAddr>, arrived: Arrived) ->
     }
     let code = code.filter(|code| error.is_none() && !code.is_empty() && code.len() <= CODE_BYTES_MAX);
     let (code, redirect) = (code.ok_or(Refused::NotLetIn)?, redirect(hub).await?);
-    let shown = async {
-        let person = match client.prove(&code, &redirect, &pass, Instant::now()).await {
-            Err(HubError::Login(refusal)) => {
-                let note = move |tx: &mut Tx<'_>| entry::note_refused(tx, from, refusal, None);
-                return Tried::Wrong(hub.write(note).await.err().unwrap_or(refusal.into()));
-            }
-            Err(error) => return Tried::Unjudged(error),
-            Ok(person) => person,
-        };
-        match enter(hub, client, from, person).await {
-            Err(error @ HubError::Login(_)) => Tried::Wrong(error),
-            Err(error) => Tried::Unjudged(error),
-            Ok(next) => Tried::Right(next),
-        }
+    let now = Instant::now();
+    let ready = client.provider.ready(now).await?;
+    // From here on the code is on its way: whatever comes of it but a login was a try.
+    let sent = async {
+        let proved = client.prove(ready, (&code, &redirect), &pass, now).await;
+        enter(hub, client, from, proved).await.map_or_else(Tried::Wrong, Tried::Right)
     };
     // Counted by where it comes from; there is no name yet.
-    login::counted(hub, from, &secret::pass()?, shown).await
+    login::counted(hub, from, &secret::pass()?, sent).await
 }
 
-async fn enter(hub: &Hub, client: &Client, from: Option<IpAddr>, person: Person) -> Result<Next, HubError> {
+/// Lets in who proved who he is. Who did not, or is nobody here, is written down.
+async fn enter(
+    hub: &Hub,
+    client: &Client,
+    from: Option<IpAddr>,
+    proved: Result<Person, HubError>,
+) -> Result<Next, HubError> {
+    let person = match proved {
+        Err(HubError::Login(refusal)) => {
+            hub.write(move |tx| entry::note_refused(tx, from, refusal, None)).await?;
+            return Err(refusal.into());
+        }
+        proved => proved?,
+    };
     let pass = secret::pass()?;
     let visit = Visit { from, hash: sha256(pass.as_bytes()), lasting: client.lasting(hub) };
     let (settings, subject) = (client.settings.clone(), person.subject.clone());

@@ -18,11 +18,11 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt;
 use serde::Deserialize;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 use zeroize::Zeroizing;
 
 use super::keys::Keys;
-use super::refusal::Refused;
+use super::refusal::{Refused, Trouble};
 use super::settings::Oidc;
 use crate::error::HubError;
 
@@ -37,11 +37,6 @@ const KEYS_AGAIN: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_secs(10);
 /// Codes that are changed for tokens at a time.
 const EXCHANGES_MAX: usize = 8;
-
-const UNREACHABLE: HubError = HubError::Provider("the login provider cannot be reached");
-const SILENT: HubError = HubError::Provider("the login provider did not answer in time");
-const ODD: HubError = HubError::Provider("the login provider answered something else than what was asked for");
-const OVERLONG: HubError = HubError::Provider("the answer of the login provider is too large");
 
 /// An address of a provider: `https`, or plain on this machine if the issuer is there as well.
 pub(super) fn address(text: &str, issuer: &str) -> Option<Url> {
@@ -100,6 +95,13 @@ pub(super) struct Provider {
     issuer: String,
     known: Mutex<Known>,
     exchanges: Semaphore,
+}
+
+/// Everything is there for a code to be changed.
+#[derive(Debug)]
+pub(super) struct Ready<'p> {
+    endpoints: Arc<Endpoints>,
+    _place: SemaphorePermit<'p>,
 }
 
 impl Provider {
@@ -178,31 +180,38 @@ impl Provider {
         read: impl FnOnce(&[u8]) -> Option<T>,
     ) -> Result<Arc<T>, HubError> {
         if known.failed.is_some_and(|at| now.saturating_duration_since(at) < PAUSE) {
-            return Err(UNREACHABLE);
+            return Err(Trouble::Unreachable.into());
         }
         known.failed = None;
         let began = Instant::now();
         let answered = match fetch(self.client.get(url).header(ACCEPT, "application/json"), bytes_max).await {
-            Ok((200, body)) => read(&body).ok_or(ODD),
-            Ok(_) => Err(ODD),
-            Err(error) => Err(error),
+            Ok((200, body)) => read(&body).ok_or(Trouble::Odd),
+            Ok(_) => Err(Trouble::Odd),
+            Err(trouble) => Err(trouble),
         };
-        if let Err(error) = &answered {
+        if let Err(error) = answered.as_ref() {
             // From its end on: whoever waited for the same hears of it at once.
             known.failed = Some(now + began.elapsed());
             tracing::warn!(%error, "login provider");
         }
-        answered.map(Arc::new)
+        Ok(Arc::new(answered?))
+    }
+
+    /// Sees to it that a code can be changed: the endpoint is known, and it is its turn. Nothing of the code is shown for that.
+    pub(super) async fn ready(&self, now: Instant) -> Result<Ready<'_>, HubError> {
+        let endpoints = self.endpoints(now).await?;
+        let _place = self.exchanges.try_acquire().map_err(|_| HubError::Busy)?;
+        Ok(Ready { endpoints, _place })
     }
 
     /// Changes a code for an ID token. The code is of use to nobody without the proof.
     pub(super) async fn token(
         &self,
-        endpoints: &Endpoints,
+        ready: Ready<'_>,
         (client_id, secret): (&str, &str),
         (code, redirect, proof): (&str, &str, &str),
-    ) -> Result<Zeroizing<String>, HubError> {
-        let _place = self.exchanges.try_acquire().map_err(|_| HubError::Busy)?;
+    ) -> Result<(Arc<Endpoints>, Zeroizing<String>), HubError> {
+        let Ready { endpoints, _place } = ready;
         let mut fields = vec![
             ("grant_type", "authorization_code"),
             ("code", code),
@@ -217,16 +226,24 @@ impl Provider {
         let request =
             request.header(ACCEPT, "application/json").header(CONTENT_TYPE, "application/x-www-form-urlencoded");
         let (status, body) = fetch(request.body(form(&fields)), TOKEN_BYTES_MAX).await?;
-        let answer = serde_json::from_slice::<Answer>(&body).map_err(|_| ODD)?;
-        match (status, answer.id_token) {
-            (200, Some(token)) => Ok(token),
-            (400 | 401, _) => {
-                let known = ["invalid_grant", "invalid_client", "invalid_request", "unauthorized_client"];
-                let said = known.into_iter().find(|name| answer.error.as_deref() == Some(name));
-                tracing::warn!(said = said.unwrap_or("something else"), "the login provider gave no token");
-                Err(Refused::NotLetIn.into())
+        let answer = serde_json::from_slice::<Answer>(&body).map_err(|_| Trouble::Odd)?;
+        match (status, answer.id_token, answer.error.as_deref()) {
+            (200, Some(token), _) => Ok((endpoints, token)),
+            (400..=499, _, Some("invalid_grant")) => Err(Refused::NotLetIn.into()),
+            // All else that RFC 6749 (5.2) has is about the hub, and the same for whoever logs in.
+            (400..=499, _, Some(error)) => {
+                let known = [
+                    "invalid_client",
+                    "unauthorized_client",
+                    "unsupported_grant_type",
+                    "invalid_request",
+                    "invalid_scope",
+                ];
+                let said = known.into_iter().find(|name| error == *name);
+                tracing::warn!(said = said.unwrap_or("something else"), "the login provider refuses this hub");
+                Err(Trouble::Client.into())
             }
-            _ => Err(ODD),
+            _ => Err(Trouble::Odd.into()),
         }
     }
 }
@@ -238,13 +255,13 @@ fn fresh<T>(said: &Option<(Arc<T>, Instant)>, lasts: Duration, now: Instant) -> 
 }
 
 /// Sends a request, and reads an answer that is not too large.
-async fn fetch(request: RequestBuilder, bytes_max: usize) -> Result<(u16, Zeroizing<Vec<u8>>), HubError> {
-    let told = |error: reqwest::Error| if error.is_timeout() { SILENT } else { UNREACHABLE };
+async fn fetch(request: RequestBuilder, bytes_max: usize) -> Result<(u16, Zeroizing<Vec<u8>>), Trouble> {
+    let told = |error: reqwest::Error| if error.is_timeout() { Trouble::Silent } else { Trouble::Unreachable };
     let mut answer = request.send().await.map_err(told)?;
     let mut body = Zeroizing::new(Vec::new());
     while let Some(chunk) = answer.chunk().await.map_err(told)? {
         if body.len() + chunk.len() > bytes_max {
-            return Err(OVERLONG);
+            return Err(Trouble::Overlong);
         }
         body.extend_from_slice(&chunk);
     }

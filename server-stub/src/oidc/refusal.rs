@@ -1,4 +1,4 @@
-//! Why somebody who comes from the provider is not let in: in plain words, without anything of what was sent.
+//! Why somebody who comes from the provider is not let in, or nobody is: in plain words, without anything of what was sent.
 
 use thiserror::Error;
 
@@ -50,6 +50,38 @@ impl Refused {
             Refused::NoRole => "no-role",
             Refused::Closed => "closed",
             Refused::NoName => "no-name",
+        }
+    }
+}
+
+/// What is wrong with the provider, or with how it knows the hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Trouble {
+    /// No connection, or no TLS with who it should be.
+    #[error("the login provider cannot be reached")]
+    Unreachable,
+    /// No answer in time.
+    #[error("the login provider did not answer in time")]
+    Silent,
+    /// An answer that is none.
+    #[error("the login provider answered something else than what was asked for")]
+    Odd,
+    /// An answer without end.
+    #[error("the answer of the login provider is too large")]
+    Overlong,
+    /// It gives this hub no token, whoever asks.
+    #[error("the login provider refuses this hub itself: its client_id or its secret is not what the provider has")]
+    Client,
+}
+
+impl Trouble {
+    /// What a person can do about it.
+    pub(crate) fn hint(self) -> &'static str {
+        match self {
+            Trouble::Client => {
+                "tell the hub's admin: client_id and client_secret_file under [oidc], and what the provider has of this hub"
+            }
+            _ => "try again in a moment; accounts that are opened by a password do not need it",
         }
     }
 }

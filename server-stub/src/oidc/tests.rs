@@ -100,7 +100,8 @@ async fn serve(mut stream: TcpStream, says: Arc<Mutex<Says>>) {
 
 /// Whether somebody comes in, or why not.
 async fn log_in(client: &Client, now: Instant) -> Result<(), String> {
-    let person = client.prove("code", "https://hub.example.org/login/oidc/return", PASS, now).await;
+    let ready = client.provider.ready(now).await.unwrap();
+    let person = client.prove(ready, ("code", "https://hub.example.org/login/oidc/return"), PASS, now).await;
     person.map(|person| assert_eq!(person.subject, "s-1")).map_err(|error| error.to_string())
 }
 
@@ -152,4 +153,27 @@ async fn what_the_provider_said_is_believed_for_an_hour_and_after_a_failure_it_i
     }
     fake.answer(DISCOVERY, 200, document);
     endpoints(7_240).await.unwrap();
+}
+
+#[tokio::test]
+async fn only_a_code_that_is_none_is_the_fault_of_who_brings_it() {
+    let (fake, now) = (Fake::start().await, Instant::now());
+    let client = fake.client();
+    let says = async |status: u16, answer: Json| {
+        fake.answer("/token", status, answer);
+        log_in(&client, now).await.unwrap_err()
+    };
+    assert_eq!(says(400, json!({ "error": "invalid_grant" })).await, Refused::NotLetIn.to_string());
+    for (status, error) in
+        [(401, "invalid_client"), (400, "unauthorized_client"), (400, "invalid_request"), (403, "<b>what")]
+    {
+        let told = says(status, json!({ "error": error })).await;
+        assert!(told.contains("client_id") && !told.contains(error), "{error}: {told}");
+    }
+    for (status, answer) in
+        [(400, json!({})), (500, json!({ "error": "invalid_grant" })), (200, json!({})), (200, json!(7))]
+    {
+        assert_eq!(says(status, answer).await, Trouble::Odd.to_string(), "{status}");
+    }
+    assert_eq!(fake.asked("/keys"), 0);
 }
