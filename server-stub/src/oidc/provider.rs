@@ -19,6 +19,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt;
 use serde::Deserialize;
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::keys::Keys;
@@ -95,6 +96,8 @@ pub(super) struct Provider {
     issuer: String,
     known: Mutex<Known>,
     exchanges: Semaphore,
+    /// How long a code waits for its turn.
+    patience: Duration,
 }
 
 /// Everything is there for a code to be changed.
@@ -107,6 +110,7 @@ pub(super) struct Ready<'p> {
 impl Provider {
     /// Nothing is asked yet: a hub starts without its provider.
     pub(super) fn open(settings: &Oidc) -> Result<Provider, HubError> {
+        let patience = Duration::from_secs(settings.timeout_seconds);
         let is_plain = settings.issuer.starts_with("http:");
         let builder = match is_plain {
             // A proxy of the system would be elsewhere.
@@ -115,13 +119,13 @@ impl Provider {
         };
         let client = builder
             .tls_backend_preconfigured(trusting(&settings.ca_file)?)
-            .timeout(Duration::from_secs(settings.timeout_seconds))
+            .timeout(patience)
             .redirect(Policy::none())
             .user_agent(concat!("outpost-hub/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|_| HubError::Config("[oidc] cannot be used with this system's TLS".to_owned()))?;
         let exchanges = Semaphore::new(EXCHANGES_MAX);
-        Ok(Provider { client, issuer: settings.issuer.clone(), known: Mutex::default(), exchanges })
+        Ok(Provider { client, issuer: settings.issuer.clone(), known: Mutex::default(), exchanges, patience })
     }
 
     /// The endpoints, asked for if they are not known or were long ago.
@@ -200,8 +204,13 @@ impl Provider {
     /// Sees to it that a code can be changed: the endpoint is known, and it is its turn. Nothing of the code is shown for that.
     pub(super) async fn ready(&self, now: Instant) -> Result<Ready<'_>, HubError> {
         let endpoints = self.endpoints(now).await?;
-        let _place = self.exchanges.try_acquire().map_err(|_| HubError::Busy)?;
-        Ok(Ready { endpoints, _place })
+        Ok(Ready { endpoints, _place: self.place().await? })
+    }
+
+    /// A place among those who ask for a token; waited for as long as for an answer.
+    async fn place(&self) -> Result<SemaphorePermit<'_>, HubError> {
+        let place = timeout(self.patience, self.exchanges.acquire()).await;
+        place.ok().and_then(Result::ok).ok_or(HubError::Busy)
     }
 
     /// Changes a code for an ID token. The code is of use to nobody without the proof.
@@ -304,6 +313,10 @@ fn trusting(ca_file: &Path) -> Result<ClientConfig, HubError> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::task::Poll;
+
     use super::*;
 
     #[test]
@@ -324,6 +337,23 @@ mod tests {
         ] {
             assert_eq!(address(text, issuer).is_some(), is_taken, "{text} of {issuer}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_code_waits_for_its_turn_as_long_as_for_an_answer() {
+        let with = |patience: Duration| {
+            let settings = Oidc { issuer: "http://127.0.0.1:9".to_owned(), ..Oidc::default() };
+            Provider { patience, ..Provider::open(&settings).unwrap() }
+        };
+        let provider = with(Duration::from_secs(600));
+        let all = provider.exchanges.acquire_many(EXCHANGES_MAX as u32).await.unwrap();
+        let mut waiting = pin!(provider.place());
+        assert!(poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx).is_pending())).await);
+        drop(all);
+        drop(waiting.await.unwrap());
+        let provider = with(Duration::from_millis(1));
+        let _all = provider.exchanges.acquire_many(EXCHANGES_MAX as u32).await.unwrap();
+        assert!(matches!(provider.place().await, Err(HubError::Busy)));
     }
 
     #[test]
