@@ -3,10 +3,13 @@
 //! A browser is sent on by pages, not by redirects: a form may lead to the hub only, and a cookie that is kept from other sites would
 //! not be sent with a request that another site led to. Where it is sent is the provider's endpoint or the hub's own page, and
 //! nothing that a request says.
+//!
+//! The address of the page to which the provider leads holds a code. No other site hears of it (`same-origin`, as on all pages); on
+//! the hub itself it is used by then, and forms have to say from which page they come.
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Form, Query, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
@@ -51,8 +54,6 @@ fn with_cookies(mut response: Response, cookies: &[String]) -> Response {
     for cookie in cookies.iter().filter_map(|cookie| HeaderValue::from_str(cookie).ok()) {
         headers.append(header::SET_COOKIE, cookie);
     }
-    // The address of this page may hold a code.
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     response
 }
 
@@ -93,13 +94,7 @@ pub(crate) async fn back(
     };
     match super::finish(&hub, peer.address, arrived).await {
         Ok(Next::In(pass)) => with_cookies(onward("/", "Go on"), &[gone, caller::cookie(tls, &pass)]),
-        Ok(Next::Code(pass)) => {
-            let mut page = with_cookies(html(StatusCode::OK, CODE_FORM), &[cookie(tls, &pass)]);
-            // With `no-referrer` a form would not say from which page it comes. The code in the address is used by now.
-            page.headers_mut()
-                .insert(HeaderName::from_static("referrer-policy"), HeaderValue::from_static("same-origin"));
-            page
-        }
+        Ok(Next::Code(pass)) => with_cookies(html(StatusCode::OK, CODE_FORM), &[cookie(tls, &pass)]),
         Err(error) => with_cookies(refused(error, &login_page(&hub)), &[gone]),
     }
 }
