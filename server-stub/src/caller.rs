@@ -8,6 +8,7 @@ use sync_protocol::id::Author;
 use crate::account::{Account, AccountName, Role, Sight};
 use crate::audit::Actor;
 use crate::config::Tls;
+use crate::cookie::SESSION;
 use crate::error::HubError;
 use crate::hub::Hub;
 use crate::secret::{Sha256, is_same, sha256};
@@ -97,32 +98,6 @@ pub(crate) fn page_of(headers: &HeaderMap) -> Page {
     }
 }
 
-/// The name of the cookie. Over TLS no other host and no plain page can set it.
-pub(crate) fn cookie_name(tls: Tls) -> &'static str {
-    match tls {
-        Tls::Own | Tls::Proxy => "__Host-outpost",
-        Tls::Off => "outpost",
-    }
-}
-
-/// What sets the cookie; an empty value takes it away.
-pub(crate) fn cookie(tls: Tls, value: &str) -> String {
-    let secure = if tls == Tls::Off { "" } else { "; Secure" };
-    let end = if value.is_empty() { "; Max-Age=0" } else { "" };
-    format!("{}={value}; Path=/; HttpOnly; SameSite=Strict{secure}{end}", cookie_name(tls))
-}
-
-fn cookie_of(headers: &HeaderMap, tls: Tls) -> Option<&str> {
-    cookie_named(headers, cookie_name(tls))
-}
-
-/// The value of a cookie.
-pub(crate) fn cookie_named<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
-    let values = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = values.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(name, _)| *name == wanted).map(|(_, value)| value)
-}
-
 /// Why somebody is not let in.
 #[derive(Debug)]
 pub(crate) enum Out {
@@ -153,7 +128,7 @@ pub(crate) async fn caller(
         return by_token(hub, from, token.ok_or(Out::Stranger)?).await;
     }
     let tls = hub.config().tls;
-    let hash = sha256(cookie_of(headers, tls).ok_or(Out::Stranger)?.as_bytes());
+    let hash = sha256(SESSION.of(headers, tls).ok_or(Out::Stranger)?.as_bytes());
     match (page_of(headers), method.is_safe()) {
         (Page::Own, _) | (Page::None | Page::Silent, true) => by_session(hub, from, hash, is_person).await,
         _ => Err(Out::ForeignPage),
@@ -226,13 +201,5 @@ mod tests {
         for site in ["cross-site", "same-site", "what"] {
             assert_eq!(page_of(&said(&[host, own, ("sec-fetch-site", site)])), Page::Foreign, "{site}");
         }
-    }
-
-    #[test]
-    fn the_cookie_is_found_among_others_and_by_its_whole_name() {
-        let headers = said(&[("cookie", "a=1; xoutpost=2; outpost=3; outpost=4")]);
-        assert_eq!(cookie_of(&headers, Tls::Off), Some("3"));
-        assert_eq!(cookie_of(&headers, Tls::Own), None, "not without the prefix over TLS");
-        assert!(cookie(Tls::Own, "x").ends_with("__Host-outpost=x; Path=/; HttpOnly; SameSite=Strict; Secure"));
     }
 }

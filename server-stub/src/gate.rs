@@ -7,7 +7,8 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 
 use crate::account::PASSWORD_LETTERS_MIN;
-use crate::caller::{self, Caller, Page, cookie, page_of};
+use crate::caller::{self, Caller, Page, page_of};
+use crate::cookie::SESSION;
 use crate::error::HubError;
 use crate::factor::{self, Wanted};
 use crate::hub::Hub;
@@ -56,7 +57,7 @@ pub(crate) fn foreign(form: &str) -> Response {
 /// To another page, with a cookie.
 fn moved(hub: &Hub, to: &str, value: &str) -> Response {
     let mut response = Redirect::to(to).into_response();
-    if let Ok(cookie) = HeaderValue::from_str(&cookie(hub.config().tls, value)) {
+    if let Ok(cookie) = HeaderValue::from_str(&SESSION.set(hub.config().tls, value)) {
         response.headers_mut().insert(header::SET_COOKIE, cookie);
     }
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

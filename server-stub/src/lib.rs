@@ -16,6 +16,7 @@ mod caller;
 pub mod cli;
 mod clock;
 mod config;
+mod cookie;
 mod desk;
 mod enroll;
 mod error;

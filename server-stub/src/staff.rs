@@ -14,7 +14,7 @@ use crate::store::{Token, Tx};
 const HOUR_MS: i64 = 3_600_000;
 const LABEL_BYTES_MAX: usize = 64;
 /// How long a name at a login provider is (OpenID Connect Core, 2).
-pub(crate) const SUBJECT_BYTES_MAX: usize = 255;
+const SUBJECT_BYTES_MAX: usize = 255;
 /// Accounts of a hub, closed ones included.
 const ACCOUNTS_MAX: usize = 1_000;
 /// Tokens of an account that were not revoked.
@@ -135,6 +135,12 @@ pub(crate) fn add_linked(
     link(tx, boss, new.0, identity)
 }
 
+/// Whether somebody can be called so at a login provider.
+pub(crate) fn is_subject(text: &str) -> bool {
+    let is_fine = |c: char| c.is_ascii_graphic() || c == ' ';
+    !text.is_empty() && text.len() <= SUBJECT_BYTES_MAX && text.chars().all(is_fine)
+}
+
 /// Says who the owner of an account is at a login provider.
 pub(crate) fn link(
     tx: &mut Tx<'_>,
@@ -143,8 +149,7 @@ pub(crate) fn link(
     (issuer, subject): (&str, &str),
 ) -> Result<Account, HubError> {
     let account = within(tx, boss, name)?;
-    let is_fine = |c: char| c.is_ascii_graphic() || c == ' ';
-    if subject.is_empty() || subject.len() > SUBJECT_BYTES_MAX || !subject.chars().all(is_fine) {
+    if !is_subject(subject) {
         let told = format!("a subject has 1 to {SUBJECT_BYTES_MAX} characters of ASCII; it is no e-mail address");
         return Err(HubError::Invalid(told));
     }

@@ -9,7 +9,8 @@ use serde_json::{Value as Json, json};
 
 use super::{json as json_reply, refusal};
 use crate::account::{Role, Sight};
-use crate::caller::{By, Caller, Out, Page, cookie, page_of};
+use crate::caller::{By, Caller, Out, Page, page_of};
+use crate::cookie::SESSION;
 use crate::error::HubError;
 use crate::factor;
 use crate::hub::Hub;
@@ -31,7 +32,7 @@ fn checked(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 fn with_cookie(mut response: Response, hub: &Hub, value: &str) -> Response {
-    if let Ok(cookie) = HeaderValue::from_str(&cookie(hub.config().tls, value)) {
+    if let Ok(cookie) = HeaderValue::from_str(&SESSION.set(hub.config().tls, value)) {
         response.headers_mut().insert(header::SET_COOKIE, cookie);
     }
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

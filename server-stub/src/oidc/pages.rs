@@ -13,9 +13,10 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
+use super::begun::LASTS;
 use super::{Answer, Next};
-use crate::caller::{self, Page, cookie_named, page_of};
-use crate::config::Tls;
+use crate::caller::{Page, page_of};
+use crate::cookie::{Cookie, SESSION};
 use crate::gate::{foreign, login_page, refused};
 use crate::hub::Hub;
 use crate::page::{escape, html};
@@ -35,19 +36,8 @@ pub(crate) fn button(hub: &Hub) -> String {
     hub.oidc().map(|client| form(client.label())).unwrap_or_default()
 }
 
-fn cookie_name(tls: Tls) -> &'static str {
-    match tls {
-        Tls::Own | Tls::Proxy => "__Host-outpost-login",
-        Tls::Off => "outpost-login",
-    }
-}
-
-/// What sets the cookie of a login; an empty value takes it away. `Lax`, because the provider's page leads back here.
-fn cookie(tls: Tls, value: &str) -> String {
-    let secure = if tls == Tls::Off { "" } else { "; Secure" };
-    let seconds = if value.is_empty() { 0 } else { super::begun::LASTS.as_secs() };
-    format!("{}={value}; Path=/; HttpOnly; SameSite=Lax{secure}; Max-Age={seconds}", cookie_name(tls))
-}
+/// What the browser keeps of a login until its end.
+const COOKIE: Cookie = Cookie::of_login(LASTS);
 
 fn with_cookies(mut response: Response, cookies: &[String]) -> Response {
     let headers = response.headers_mut();
@@ -69,7 +59,7 @@ pub(crate) async fn start(State(hub): State<Hub>, Extension(peer): Extension<Pee
         return foreign(&login_page(&hub));
     }
     match super::begin(&hub, peer.address).await {
-        Ok((pass, url)) => with_cookies(onward(&url, "Go on to log in"), &[cookie(hub.config().tls, &pass)]),
+        Ok((pass, url)) => with_cookies(onward(&url, "Go on to log in"), &[COOKIE.set(hub.config().tls, &pass)]),
         Err(error) => refused(error, &login_page(&hub)),
     }
 }
@@ -82,19 +72,19 @@ pub(crate) async fn back(
     query: Result<Query<Answer>, QueryRejection>,
 ) -> Response {
     let tls = hub.config().tls;
-    let gone = cookie(tls, "");
+    let gone = COOKIE.set(tls, "");
     let Ok(Query(answer)) = query else {
         // What it says of the query is not repeated.
         return Problem::bad_request("the answer of the login provider").into_response();
     };
-    let arrived = match super::arrive(&hub, cookie_named(&headers, cookie_name(tls)), answer) {
+    let arrived = match super::arrive(&hub, COOKIE.of(&headers, tls), answer) {
         Ok(arrived) => arrived,
         // What waits in this browser goes on: another page may have led it here.
         Err(error) => return refused(error, &login_page(&hub)),
     };
     match super::finish(&hub, peer.address, arrived).await {
-        Ok(Next::In(pass)) => with_cookies(onward("/", "Go on"), &[gone, caller::cookie(tls, &pass)]),
-        Ok(Next::Code(pass)) => with_cookies(html(StatusCode::OK, CODE_FORM), &[cookie(tls, &pass)]),
+        Ok(Next::In(pass)) => with_cookies(onward("/", "Go on"), &[gone, SESSION.set(tls, &pass)]),
+        Ok(Next::Code(pass)) => with_cookies(html(StatusCode::OK, CODE_FORM), &[COOKIE.set(tls, &pass)]),
         Err(error) => with_cookies(refused(error, &login_page(&hub)), &[gone]),
     }
 }
@@ -117,12 +107,12 @@ pub(crate) async fn code(
     if page_of(&headers) != Page::Own {
         return foreign(&login_page(&hub));
     }
-    let waited = match super::waited(&hub, cookie_named(&headers, cookie_name(tls))) {
+    let waited = match super::waited(&hub, COOKIE.of(&headers, tls)) {
         Ok(waited) => waited,
         Err(error) => return refused(error, &login_page(&hub)),
     };
     match super::confirm(&hub, peer.address, waited, typed.code).await {
-        Ok(pass) => with_cookies(onward("/", "Go on"), &[cookie(tls, ""), caller::cookie(tls, &pass)]),
-        Err(error) => with_cookies(refused(error, &login_page(&hub)), &[cookie(tls, "")]),
+        Ok(pass) => with_cookies(onward("/", "Go on"), &[COOKIE.set(tls, ""), SESSION.set(tls, &pass)]),
+        Err(error) => with_cookies(refused(error, &login_page(&hub)), &[COOKIE.set(tls, "")]),
     }
 }

@@ -16,7 +16,7 @@ use serde_json::{Map, Value as Json};
 use super::keys::{Keys, family};
 use super::settings::Oidc;
 use crate::secret::is_same;
-use crate::staff::SUBJECT_BYTES_MAX;
+use crate::staff::is_subject;
 
 /// How far the provider's clock may be from the hub's.
 pub(super) const LEEWAY_SECONDS: i64 = 60;
@@ -166,9 +166,7 @@ fn claimed(claims: &Map<String, Json>, settings: &Oidc, nonce: &str, now_seconds
     if !(-LEEWAY_SECONDS..=AGE_SECONDS_MAX + LEEWAY_SECONDS).contains(&age) {
         return Err(Doubt::Of("time"));
     }
-    let is_fine = |c: char| c.is_ascii_graphic() || c == ' ';
-    let subject = text("sub")?.filter(|subject| !subject.is_empty() && subject.len() <= SUBJECT_BYTES_MAX);
-    let subject = subject.filter(|subject| subject.chars().all(is_fine)).ok_or(Doubt::Of("subject"))?;
+    let subject = text("sub")?.filter(|subject| is_subject(subject)).ok_or(Doubt::Of("subject"))?;
     let name = claims.get("preferred_username").and_then(Json::as_str).unwrap_or_default();
     Ok(Person { subject: subject.to_owned(), name: name.to_owned(), values: settings.values(claims) })
 }
