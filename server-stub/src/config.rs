@@ -178,6 +178,29 @@ mod tests {
     }
 
     #[test]
+    fn a_login_provider_is_filled_in_where_the_sample_has_it() {
+        let bare = |line: &str| match line.strip_prefix('#') {
+            Some(key) if !key.is_empty() && !key.starts_with(' ') => format!("{key}\n"),
+            _ => format!("{line}\n"),
+        };
+        let mut text: String = SAMPLE.lines().map(bare).collect();
+        for (key, default, value) in [
+            ("issuer", "\"\"", "\"https://id.example.org\""),
+            ("client_id", "\"\"", "\"hub\""),
+            ("client_secret_file", "\"\"", "\"/etc/outpost-hub/oidc.secret\""),
+            ("role_claim", "\"\"", "\"groups\""),
+            ("password_of_linked", "true", "false"),
+        ] {
+            let there = format!("\n{key} = {default}\n");
+            assert!(text.contains(&there), "{key}");
+            text = text.replace(&there, &format!("\n{key} = {value}\n"));
+        }
+        let filled = Config::parse(&text).unwrap();
+        let expected = "[oidc]\nissuer = \"https://id.example.org\"\nclient_id = \"hub\"\nclient_secret_file = \"/etc/outpost-hub/oidc.secret\"\nrole_claim = \"groups\"\npassword_of_linked = false\n[[oidc.roles]]\nvalue = \"outpost-zomba\"\nrole = \"operator\"\nscopes = [\"mw/zomba\"]";
+        assert_eq!(filled, Config::parse(expected).unwrap());
+    }
+
+    #[test]
     fn an_unknown_key_is_refused_with_the_ones_there_are() {
         let error = Config::parse("lisen = \"x\"").unwrap_err().to_string();
         assert!(error.contains("lisen") && error.contains("listen"), "{error}");
