@@ -447,7 +447,7 @@ fn roles_are_those_that_the_provider_gives_now() {
     let (folder, provider) = (tempfile::tempdir().unwrap(), Provider::start());
     let roles = |first: &str| {
         format!(
-            "role_claim = \"groups\"\npassword_of_linked = false\ncreate_accounts = true\n[[oidc.roles]]\nvalue = \"zomba\"\nrole = \"{first}\"\nscopes = [\"mw/zomba\"]\n[[oidc.roles]]\nvalue = \"all\"\nrole = \"viewer\"\neverything = true\n"
+            "role_claim = \"groups\"\npassword_of_linked = false\ncreate_accounts = true\nscopes = [\"openid\", \"profile\"]\n[[oidc.roles]]\nvalue = \"zomba\"\nrole = \"{first}\"\nscopes = [\"mw/zomba\"]\n[[oidc.roles]]\nvalue = \"all\"\nrole = \"viewer\"\neverything = true\n"
         )
     };
     let mut hub = hub(folder.path(), &provider, &roles("resolver"));

@@ -61,6 +61,7 @@ struct Asked {
     nonce: String,
     challenge: String,
     redirect: String,
+    scopes: String,
 }
 
 #[derive(Debug)]
@@ -148,7 +149,12 @@ impl Provider {
         let code = format!("code-{}", coded(digest(&SHA256, url.as_bytes())));
         crate::canary::note_secret(&code);
         let redirect = field("redirect_uri");
-        let asked = Asked { nonce: field("nonce"), challenge: field("code_challenge"), redirect: redirect.clone() };
+        let asked = Asked {
+            nonce: field("nonce"),
+            challenge: field("code_challenge"),
+            redirect: redirect.clone(),
+            scopes: field("scope"),
+        };
         locked(&self.inner.codes).insert(code.clone(), asked);
         format!("{redirect}?code={code}&state={}&session_state=1&iss={}", field("state"), escaped(self.issuer()))
     }
@@ -220,23 +226,30 @@ impl Inner {
         if !is_right || field("grant_type") != "authorization_code" {
             return refused("invalid_grant");
         }
-        let token = self.token_of(&asked.nonce, says);
+        let token = self.token_of(&asked, says);
         crate::canary::note_secret(&token);
         let answer =
             json!({ "access_token": "of no use here", "token_type": "Bearer", "expires_in": 60, "id_token": token });
         ("200 OK", "", answer.to_string())
     }
 
-    fn token_of(&self, nonce: &str, says: &Says) -> String {
+    fn token_of(&self, asked: &Asked, says: &Says) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map(|since| since.as_secs()).unwrap_or_default();
         let mut claims = json!({
-            "iss": self.issuer, "aud": CLIENT, "sub": says.subject, "nonce": nonce, "iat": now, "exp": now + 300,
+            "iss": self.issuer, "aud": CLIENT, "sub": says.subject, "nonce": asked.nonce, "iat": now, "exp": now + 300,
             "email": "director@example.org", "preferred_username": "director",
         });
         let changes = says.claims.as_object().into_iter().flatten();
         if let Some(claims) = claims.as_object_mut() {
             claims.extend(changes.map(|(name, value)| (name.clone(), value.clone())));
-            claims.retain(|_, value| !value.is_null());
+            // What nobody asked for is not told (OpenID Connect Core, 5.4).
+            let scope_of = |claim: &str| match claim {
+                "email" => "email",
+                "preferred_username" => "profile",
+                _ => "openid",
+            };
+            let is_asked = |claim: &str| asked.scopes.split(' ').any(|scope| scope == scope_of(claim));
+            claims.retain(|claim, value| !value.is_null() && is_asked(claim));
         }
         self.keys.signed(&claims, says.sign)
     }

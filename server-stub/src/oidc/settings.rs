@@ -111,6 +111,9 @@ impl Oidc {
         if self.create_accounts && self.roles.is_empty() {
             return refuse("create_accounts needs roles: nobody else says what a new account may do");
         }
+        if self.create_accounts && !self.scopes.iter().any(|scope| scope == "profile") {
+            return refuse("create_accounts needs \"profile\" among the scopes: it brings the name of a new account");
+        }
         if !self.role_claim.is_empty() && self.password_of_linked {
             return refuse(
                 "role_claim needs password_of_linked = false: by its password an account keeps a role that the provider took away",
@@ -190,7 +193,11 @@ mod tests {
             open.contains("needs password_of_linked = false"),
             "a role that was taken away stays by password: {open}"
         );
-        parse(&format!("password_of_linked = false\n{roles}")).unwrap();
+        let roles = format!("password_of_linked = false\n{roles}");
+        parse(&roles).unwrap();
+        let nameless = parse(&format!("create_accounts = true\n{roles}")).unwrap_err().to_string();
+        assert!(nameless.contains("\"profile\" among the scopes"), "{nameless}");
+        parse(&format!("create_accounts = true\nscopes = [\"openid\", \"profile\"]\n{roles}")).unwrap();
         for issuer in
             ["http://id.example.org", "id.example.org", "https://id.example.org/?x=1", "https://a@id.example.org"]
         {
