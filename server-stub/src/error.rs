@@ -257,7 +257,9 @@ impl HubError {
             HubError::Served(_) => "stop it first, or name another folder with --data-dir",
             HubError::Store(StoreError::Closed | StoreError::Locked(_)) | HubError::Busy => "try again in a moment",
             HubError::TooManyTries => "wait a quarter of an hour, then try again",
-            HubError::NotLoggedIn => "try again; at the hub's machine: outpost-hub admin password NAME",
+            HubError::NotLoggedIn => {
+                "try again, or by the login provider if the account is linked to one; a new password is given at the hub's machine: outpost-hub admin password NAME"
+            }
             HubError::Login(refusal) => refusal.hint(),
             HubError::Provider(trouble) => trouble.hint(),
             HubError::NotAllowed(_) => "ask somebody whose account may",

@@ -13,7 +13,7 @@ use crate::audit::What;
 use crate::caller::Caller;
 use crate::error::HubError;
 use crate::hub::Hub;
-use crate::login::tried;
+use crate::login::{self, Doors, tried};
 use crate::secret;
 use crate::store::Tx;
 use crate::totp;
@@ -40,9 +40,23 @@ pub(crate) struct Unwanted {
     pub(crate) code: String,
 }
 
-/// A new secret, of which nothing is kept.
-pub(crate) fn new_secret() -> Result<Zeroizing<String>, HubError> {
+/// A new secret for who asks, of which nothing is kept.
+pub(crate) async fn new_secret(hub: &Hub, caller: &Caller) -> Result<Zeroizing<String>, HubError> {
+    password_of(hub, caller).await?;
     Ok(Zeroizing::new(totp::base32(secret::totp_key()?.as_slice())))
+}
+
+/// The password that it takes, as it is kept. Who has none that opens anything is told who can do it instead.
+async fn password_of(hub: &Hub, caller: &Caller) -> Result<String, HubError> {
+    let (_, name, _) = caller.person()?;
+    let (asked, doors) = (name.clone(), Doors::of(hub.config()));
+    let found = hub.read(move |tx| login::find(tx, Some(&asked), doors)).await?;
+    let kept = found.map(|(_, locks)| locks.password).filter(|kept| !kept.is_empty());
+    kept.ok_or_else(|| {
+        HubError::NotAllowed(format!(
+            "your account has no password here, and it takes one to turn a second factor on or off; somebody at the hub's machine can: outpost-hub admin totp {name}, with --off to end it"
+        ))
+    })
 }
 
 /// Turns it on. All sessions of the account end.
@@ -91,11 +105,11 @@ async fn set(
 ) -> Result<(), HubError> {
     let (account, name, _) = caller.person()?;
     let (actor, told) = (caller.actor.clone(), name.to_string());
+    let kept = password_of(hub, caller).await?;
     let work = async {
         if password.len() > PASSWORD_BYTES_MAX {
             return Err(HubError::NotLoggedIn);
         }
-        let kept = hub.read::<_, HubError, _>(move |tx| Ok(tx.locks_of(account)?.password)).await?;
         if !hub.mill().verify(password, kept).await? {
             return Err(HubError::NotLoggedIn);
         }

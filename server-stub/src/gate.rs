@@ -107,8 +107,9 @@ pub(crate) async fn set_password(
     }
 }
 
-fn factor_form(name: &str) -> Result<String, HubError> {
-    let secret = factor::new_secret()?;
+async fn factor_form(hub: &Hub, caller: &Caller) -> Result<String, HubError> {
+    let (_, name, _) = caller.person()?;
+    let secret = factor::new_secret(hub, caller).await?;
     Ok(format!(
         "<h1>A second factor</h1><p>Put this secret into an app for one-time codes, by hand or by <a href='{}'>this link</a>:
 <p><b>{}</b><p>It is shown once. Then type what the app shows; from then on every login needs such a code.
@@ -116,7 +117,7 @@ fn factor_form(name: &str) -> Result<String, HubError> {
 <p><label>Code that the app shows <input name=code inputmode=numeric autocomplete=one-time-code required></label>
 <p><label>Password <input type=password name=password autocomplete=current-password required></label>
 <p><button>Turn it on</button></form><p><a href=/>Back</a>",
-        escape(&totp::url(name, &secret)),
+        escape(&totp::url(name.as_str(), &secret)),
         secret.as_str(),
         secret.as_str(),
     ))
@@ -137,8 +138,8 @@ pub(crate) async fn show_factor_form(
     headers: HeaderMap,
 ) -> Result<Response, Response> {
     let caller = person(&hub, &peer, &Method::GET, &headers).await?;
-    let form = caller.person().and_then(|(_, name, _)| factor_form(name.as_str()));
-    Ok(form.map_or_else(|error| refused(error, ""), |form| html(StatusCode::OK, &form)))
+    let form = factor_form(&hub, &caller).await;
+    Ok(form.map_or_else(|error| refused(error, "<p><a href=/>Back</a>"), |form| html(StatusCode::OK, &form)))
 }
 
 /// `POST /second-factor`.

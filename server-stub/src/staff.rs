@@ -8,6 +8,7 @@ use crate::audit::{Actor, What};
 use crate::caller::TOKEN_PREFIX;
 use crate::clock::rfc3339;
 use crate::error::HubError;
+use crate::login::Doors;
 use crate::secret::{self, Sha256, sha256};
 use crate::store::{Token, Tx};
 
@@ -108,7 +109,8 @@ pub(crate) fn add(
     hours: u32,
 ) -> Result<String, HubError> {
     add_closed(tx, boss, (name, role, sight))?;
-    give_code(tx, boss, name, hours)
+    let account = tx.account_named(name)?;
+    new_code(tx, boss, &account, hours)
 }
 
 /// Adds an account that nobody can open yet.
@@ -176,14 +178,29 @@ pub(crate) fn unlink(tx: &mut Tx<'_>, boss: &Boss, name: &AccountName) -> Result
 }
 
 /// Gives an account a new code, for who forgot the password. The password before stays until the code is used.
-pub(crate) fn give_code(tx: &mut Tx<'_>, boss: &Boss, name: &AccountName, hours: u32) -> Result<String, HubError> {
+pub(crate) fn give_code(
+    tx: &mut Tx<'_>,
+    boss: &Boss,
+    name: &AccountName,
+    doors: Doors,
+    hours: u32,
+) -> Result<String, HubError> {
     let account = within(tx, boss, name)?;
     if account.is_disabled {
         return Err(HubError::Conflict(format!("{name} is disabled")));
     }
+    if doors.are_closed_to(&account) {
+        return Err(HubError::Conflict(format!(
+            "{name} is linked, and a password opens no linked account (password_of_linked = false); if it shall have one: outpost-hub admin unlink {name}"
+        )));
+    }
+    new_code(tx, boss, &account, hours)
+}
+
+fn new_code(tx: &mut Tx<'_>, boss: &Boss, account: &Account, hours: u32) -> Result<String, HubError> {
     let code = secret::code()?;
     tx.set_password_code(account.number, &code, tx.now_ms.saturating_add(i64::from(hours) * HOUR_MS))?;
-    tx.audit(&boss.actor, What::GivePasswordCode, &json!({ "account": name.as_str() }))?;
+    tx.audit(&boss.actor, What::GivePasswordCode, &json!({ "account": account.name.as_str() }))?;
     Ok(code)
 }
 

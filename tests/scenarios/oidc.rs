@@ -41,9 +41,14 @@ fn hub(folder: &Path, provider: &Provider, more: &str) -> Hub {
     hub
 }
 
+/// Where its configuration is.
+fn configured(hub: &Hub) -> String {
+    format!("{}/config.toml", hub.data_dir())
+}
+
 /// Gives the hub another configuration.
 fn configure(hub: &mut Hub, text: &str) {
-    fs::write(Path::new(&hub.data_dir()).join("config.toml"), text).unwrap();
+    fs::write(configured(hub), text).unwrap();
     hub.restart();
 }
 
@@ -187,7 +192,7 @@ fn a_person_comes_in_by_the_provider_once_an_admin_linked_the_account() {
 
     hub.command(&["admin", "add", "bina", "--role", "resolver", "--everything"]);
     hub.command(&["admin", "link", "bina", on["subject"].as_str().unwrap()]);
-    let args = ["--data-dir", &hub.data_dir(), "--config", &format!("{}/config.toml", hub.data_dir())];
+    let args = ["--data-dir", &hub.data_dir(), "--config", &configured(&hub)];
     for (name, subject) in [("bina", "s-other"), ("admin", "s-new")] {
         let again = command("outpost-hub", &[&["admin", "link", name, subject], &args[..]].concat());
         assert_eq!(again.status.code(), Some(4), "one person, one account");
@@ -200,6 +205,8 @@ fn a_person_comes_in_by_the_provider_once_an_admin_linked_the_account() {
         let session = reply.cookies.iter().find(|cookie| cookie.starts_with("__Host-outpost=")).unwrap();
         assert!(session.contains("HttpOnly; SameSite=Strict; Secure"), "{session}");
     }
+    let factor = browser.ask("GET", "/second-factor", "same-origin", "");
+    factor.refuses(403, "has no password here");
     let told: Value = serde_json::from_str(&hub.command(&["admin", "list", "--json"])).unwrap();
     let bina = told.as_array().unwrap().iter().find(|one| one["name"] == "bina").unwrap();
     assert_eq!((bina["subject"].as_str(), bina["state"].as_str()), (Some("s-new"), Some("open")));
@@ -482,7 +489,20 @@ fn roles_are_those_that_the_provider_gives_now() {
     stranger("grace");
     let mut browser = Browser::at(&hub, 5);
     browser.log_in(&provider);
-    assert_eq!(browser.is_in(), Some(("account:grace".to_owned(), "operator".to_owned())));
+    let grace = Some(("account:grace".to_owned(), "operator".to_owned()));
+    assert_eq!(browser.is_in(), grace);
+    // She has no password: what she is told to do instead works.
+    let way = "outpost-hub admin totp grace";
+    browser.ask("GET", "/second-factor", "same-origin", "").refuses(403, way);
+    let typed = [("secret", "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"), ("password", PASSWORD), ("code", "123456")];
+    browser.post("/second-factor", &typed).refuses(403, way);
+    browser.ask("GET", "/admin/v1/second-factor", "same-origin", "").refuses(403, way);
+    let told = hub.command(&["admin", "totp", "grace"]);
+    let secret = told.lines().next().unwrap().trim_start_matches("secret: ");
+    let asked = browser.log_in(&provider);
+    assert!(asked.text.contains("action=/login/oidc/code"), "{asked:?}");
+    browser.post("/login/oidc/code", &[("code", &totp(secret, 0))]);
+    assert_eq!(browser.is_in(), grace);
     let all = audited(&hub);
     let made = all.iter().find(|entry| entry["what"] == "add-account" && entry["who"] == "oidc").unwrap();
     assert!(made["on"].as_str().unwrap().contains("grace"));
@@ -536,6 +556,13 @@ fn a_second_factor_is_asked_for_here_too_and_the_password_is_a_way_in_or_is_not(
     assert_eq!(by_password(&hub, 3), 303, "also when the provider is gone");
     configure(&mut hub, &config(folder.path(), &provider, PROXIED, "password_of_linked = false\n"));
     assert_eq!(by_password(&hub, 4), 403);
+    let args = ["admin", "password", "asha", "--data-dir", &hub.data_dir(), "--config", &configured(&hub)];
+    let code = command("outpost-hub", &args);
+    let told = String::from_utf8_lossy(&code.stderr).into_owned();
+    assert!(
+        code.status.code() == Some(4) && told.contains("outpost-hub admin unlink asha"),
+        "no code that opens nothing: {told}"
+    );
     let mut browser = Browser::at(&hub, 5);
     browser.log_in(&provider);
     assert_eq!(browser.is_in(), asha("viewer"));
@@ -593,7 +620,7 @@ fn over_tls_the_provider_is_known_by_the_authority_that_is_named() {
 
     let secret = folder.path().join("client.secret");
     fs::set_permissions(&secret, Permissions::from_mode(0o644)).unwrap();
-    let (data, file) = (hub.data_dir(), format!("{}/config.toml", hub.data_dir()));
+    let (data, file) = (hub.data_dir(), configured(&hub));
     hub.kill();
     let told = command("outpost-hub", &["serve", "--data-dir", &data, "--config", &file, "--listen", "127.0.0.1:0"]);
     let said = String::from_utf8_lossy(&told.stderr).into_owned();

@@ -12,6 +12,7 @@ use crate::account::{AccountName, Role, Sight};
 use crate::caller::{By, Caller};
 use crate::error::HubError;
 use crate::hub::Hub;
+use crate::login::Doors;
 use crate::problem::{self, Problem};
 use crate::staff::{self, Boss, Change};
 use crate::store::Tx;
@@ -106,7 +107,8 @@ pub(super) async fn code(
 ) -> Result<Response, Problem> {
     let (boss, name) = (boss(&caller)?, other(&caller, &name)?);
     let (hours, told) = (hub.config().code_hours_valid, name.to_string());
-    let code = hub.write(move |tx| staff::give_code(tx, &boss, &name, hours)).await?;
+    let doors = Doors::of(hub.config());
+    let code = hub.write(move |tx| staff::give_code(tx, &boss, &name, doors, hours)).await?;
     Ok(json_reply(StatusCode::OK, &json!({ "name": told, "code": code, "hours_valid": hours })))
 }
 

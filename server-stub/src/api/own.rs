@@ -80,9 +80,12 @@ pub(super) async fn show(Extension(caller): Extension<Caller>) -> Response {
 }
 
 /// A secret for an app, of which nothing is kept yet.
-pub(super) async fn new_factor(Extension(caller): Extension<Caller>) -> Result<Response, Problem> {
+pub(super) async fn new_factor(
+    State(hub): State<Hub>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Response, Problem> {
     let (_, name, _) = caller.person()?;
-    let secret = factor::new_secret()?;
+    let secret = factor::new_secret(&hub, &caller).await?;
     let url = totp::url(name.as_str(), &secret);
     Ok(json_reply(StatusCode::OK, &json!({ "secret": secret.as_str(), "url": url })))
 }

@@ -10,6 +10,7 @@ use super::Place;
 use crate::account::{AccountName, Role, Sight};
 use crate::config::Tls;
 use crate::error::HubError;
+use crate::login::Doors;
 use crate::secret;
 use crate::staff::{self, Boss, Change, TOKEN_DAYS, TOKEN_DAYS_MAX, Wish};
 use crate::store::Tx;
@@ -160,7 +161,8 @@ pub(super) fn run(place: &mut Place<'_>, command: Command) -> Result<(), HubErro
             place.say(format!("{name} has other rights from its next login on"));
         }
         Command::Password { name } => {
-            let code = place.decide(|tx, boss| staff::give_code(tx, boss, &name, hours))?;
+            let doors = Doors::of(&place.config);
+            let code = place.decide(|tx, boss| staff::give_code(tx, boss, &name, doors, hours))?;
             say_code(place, &name, &code)?;
         }
         Command::Disable { name } => {
