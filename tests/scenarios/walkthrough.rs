@@ -66,11 +66,16 @@ fn what_the_documentation_says_is_typed_and_works_from_nothing() {
         "sets a password at https://",
         "ok",
         "enrolled",
-        "refused without a token",
+        "error: 401\nrefused without a token\n",
         "Asha",
-        "the tablet is out",
-        "the gateway is out",
-        "and shows nothing more",
+        // For this reason and no other: a hub that cannot be reached, or a gateway that is not running, throws nobody out.
+        "error: 401\nthe tablet is out\n",
+        "chingale is shut out",
+        "\noutpost: the hub has shut this gateway out.",
+        "\nthe gateway is out, exit code 5\n",
+        "outpost: The hub has shut this gateway out, so it shows no records.",
+        "\nand shows nothing more\n",
+        "entries, each follows the one before it",
     ] {
         let at = rest.find(words).unwrap_or_else(|| panic!("{words:?} does not come, or not in its place:\n{said}"));
         rest = &rest[at + words.len()..];
