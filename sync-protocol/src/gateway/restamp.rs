@@ -136,8 +136,11 @@ impl Tail {
     }
 }
 
+/// Ops in the order of capture.
+type Part = Vec<(Op, Written)>;
+
 /// What is corrected at once, in the order of capture: at least one op, if there are any. Tells whether there are more.
-fn next_part<S: Store>(store: &mut S, state: &GatewayState) -> Result<(Vec<(Op, Written)>, bool), S::Error> {
+fn next_part<S: Store>(store: &mut S, state: &GatewayState) -> Result<(Part, bool), S::Error> {
     let mut tails = Stream::ALL.map(|stream| {
         let at = state.stream(stream);
         Tail { stream, after: at.sent.max(at.acked), read: VecDeque::new(), is_over: false }
