@@ -11,6 +11,9 @@ use super::table::{Goal, Line, Table};
 use super::{Setting, median};
 use crate::process::Gateway;
 
+/// The goal is for so many records.
+const GOAL_OF: usize = 100_000;
+
 pub(super) fn run(setting: &Setting, table: &mut Table) -> Result<()> {
     let sizes: &[usize] = if setting.is_long { &[10_000, 100_000, 1_000_000] } else { &[10_000, 100_000] };
     for size in sizes {
@@ -28,7 +31,7 @@ pub(super) fn run(setting: &Setting, table: &mut Table) -> Result<()> {
             starts_ms.push(began.elapsed().as_secs_f64() * 1e3);
         }
         let start = Line::new(format!("start to first 201, {size} records"), "ms", median(starts_ms));
-        table.push(start.goal(Goal::figure_at_most(300.0, Some(100.0))));
+        table.push(if *size == GOAL_OF { start.goal(Goal::figure_at_most(300.0, Some(100.0))) } else { start });
     }
     Ok(())
 }

@@ -1,9 +1,12 @@
 //! The table: figures, their baselines, and whether the targets of `docs/benchmarks.md` are met.
 
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::machine;
@@ -125,32 +128,77 @@ impl Line {
     }
 }
 
+/// What stands in a table: a line as it is shown and as it is kept, or what could not be measured and why.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Entry {
+    Line { columns: [String; 7], kept: Value },
+    Missing(String),
+}
+
 /// All lines, and what could not be measured.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
-    lines: Vec<Line>,
-    missing: Vec<String>,
+    entries: Vec<Entry>,
+    /// Where each entry is noted at once, for whoever goes on if this program breaks off.
+    notes: Option<File>,
 }
 
 impl Table {
+    /// One whose entries are noted in this file.
+    pub(crate) fn noted_in(path: &Path) -> Result<Table> {
+        let notes = File::create(path).with_context(|| format!("making {}", path.display()))?;
+        Ok(Table { entries: Vec::new(), notes: Some(notes) })
+    }
+
+    /// Takes over what another one noted in this file.
+    pub(crate) fn take_over(&mut self, path: &Path) -> Result<()> {
+        let noted = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        for entry in noted.lines() {
+            self.entries.push(serde_json::from_str(entry)?);
+        }
+        Ok(())
+    }
+
     pub(crate) fn push(&mut self, line: Line) {
         eprintln!("  {}", line.columns().join(" | "));
-        self.lines.push(line);
+        self.add(Entry::Line { columns: line.columns(), kept: line.json() });
     }
 
     /// Says that something was not measured, and why.
     pub(crate) fn note_missing(&mut self, why: &str) {
         eprintln!("  not measured: {why}");
-        self.missing.push(why.to_owned());
+        self.add(Entry::Missing(why.to_owned()));
+    }
+
+    fn add(&mut self, entry: Entry) {
+        if let Some(notes) = &mut self.notes {
+            writeln!(notes, "{}", json!(entry)).expect("room for a line of the table");
+        }
+        self.entries.push(entry);
+    }
+
+    fn lines(&self) -> impl Iterator<Item = (&[String; 7], &Value)> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Line { columns, kept } => Some((columns, kept)),
+            Entry::Missing(_) => None,
+        })
+    }
+
+    fn missing(&self) -> impl Iterator<Item = &String> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Missing(why) => Some(why),
+            Entry::Line { .. } => None,
+        })
     }
 
     /// As a Markdown table.
     pub(crate) fn text(&self) -> String {
         let head = ["what", "figure", "baseline", "ratio", "must", "aim", "met"].map(str::to_owned);
-        let rows: Vec<[String; 7]> = std::iter::once(head).chain(self.lines.iter().map(Line::columns)).collect();
+        let rows: Vec<&[String; 7]> = std::iter::once(&head).chain(self.lines().map(|(columns, _)| columns)).collect();
         let mut widths = [0; 7];
         for row in &rows {
-            for (width, cell) in widths.iter_mut().zip(row) {
+            for (width, cell) in widths.iter_mut().zip(row.iter()) {
                 *width = cell.len().max(*width);
             }
         }
@@ -165,16 +213,16 @@ impl Table {
                 text.push_str("|\n");
             }
         }
-        for why in &self.missing {
+        for why in self.missing() {
             let _ = writeln!(text, "\nNot measured: {why}");
         }
         text
     }
 
     pub(crate) fn write_json(&self, path: &Path, is_long: bool) -> Result<()> {
-        let lines: Vec<Value> = self.lines.iter().map(Line::json).collect();
-        let report =
-            json!({"machine": machine::describe(), "long": is_long, "lines": lines, "not_measured": self.missing});
+        let lines: Vec<&Value> = self.lines().map(|(_, kept)| kept).collect();
+        let missing: Vec<&String> = self.missing().collect();
+        let report = json!({"machine": machine::describe(), "long": is_long, "lines": lines, "not_measured": missing});
         std::fs::write(path, serde_json::to_string_pretty(&report)?)
             .with_context(|| format!("writing {}", path.display()))
     }

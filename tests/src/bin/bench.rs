@@ -8,8 +8,12 @@ fn main() -> Result<()> {
     if flags.iter().any(|flag| flag == "--bare") {
         return Ok(bench::serve_bare()?);
     }
-    if let Some(unknown) = flags.iter().find(|flag| *flag != "--long") {
+    if let Some(unknown) = flags.iter().find(|flag| !["--long", "--apart"].contains(&flag.as_str())) {
         anyhow::bail!("no flag {unknown}: tests/bench [--long] [part ...]");
     }
-    bench::run(!flags.is_empty(), &parts)
+    let has = |wanted: &str| flags.iter().any(|flag| flag == wanted);
+    match parts.as_slice() {
+        [part] if has("--apart") => bench::run_apart(has("--long"), part),
+        parts => bench::run(has("--long"), parts),
+    }
 }
