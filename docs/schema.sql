@@ -219,9 +219,9 @@ CREATE TABLE milestones (
   changes INTEGER NOT NULL -- the last change from the hub: sequence number in lane 3
 ) STRICT;
 
--- Where own ops were forgotten, for a hub that is put back.
+-- Where own ops were forgotten or erased, for a hub that is put back.
 CREATE TABLE gaps (
-  number INTEGER PRIMARY KEY, -- `history.number` of the op that follows on forgotten ones
+  number INTEGER PRIMARY KEY, -- `history.number` of the op that follows on forgotten ones, or on an erased one
   chain BLOB NOT NULL -- chain before it, 32 bytes
 ) STRICT;
 

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension};
 use serde_json::Value as Json;
 use sync_protocol::erase::{Erased, ErasedName, knows, name_of};
-use sync_protocol::id::RecordKey;
+use sync_protocol::id::{RecordKey, Seq, Stream};
 use sync_protocol::record::Op;
 
+use super::chain::{chains_after, keep_chain_after};
 use super::convert::convert;
 use super::history::{FROM_HUB, HistoryRow, PENDING, Walk, read_op};
 use super::key::Home;
+use super::number::{is_hub, own};
 use super::open;
 use super::reader::{self, Reader};
 use super::tx::Tx;
@@ -36,6 +38,17 @@ pub(super) fn known(db: &Connection) -> Result<Known, Error> {
 /// Whether free pages may hold what was erased.
 pub(super) fn is_due(db: &Connection) -> Result<bool, Error> {
     Ok(db.prepare_cached("SELECT 1 FROM sweep")?.exists([])?)
+}
+
+/// What is left of a row of the history.
+enum Rest {
+    /// It stays as it is.
+    All,
+    /// Its op, and nothing of what was before it.
+    Op,
+    /// This op without values, which holds the place.
+    Place(Vec<u8>),
+    Nothing,
 }
 
 impl Tx<'_> {
@@ -79,9 +92,11 @@ impl Tx<'_> {
         self.open(key)?;
         let (number, newest) = (self.erasure_of(key).unwrap_or(0), self.opened()?.row.newest);
         let mut walk = Walk::new(self.db, newest);
+        let mut rows = BTreeSet::new();
         while let Some(row) = walk.step()? {
-            self.erase_row(&row, number)?;
+            rows.insert(row.number);
         }
+        self.erase_rows(key, &rows, number)?;
         self.forget_requests(key)?;
         self.cache.op = None;
         let mut due = self.db.prepare_cached("INSERT OR IGNORE INTO sweep (one, due_ms) VALUES (1, ?1)")?;
@@ -109,17 +124,47 @@ impl Tx<'_> {
         Ok(())
     }
 
-    fn erase_row(&self, row: &HistoryRow, number: u64) -> Result<(), Error> {
-        let op = match row.fate {
-            FROM_HUB => Vec::new(),
-            _ => match read_op(self.db, self.codec, &row.op, row.number)? {
-                Some(op) if op.is_erased() || knows(&op, number) => return Ok(()),
-                // What the hub has yet to hear of leaves as it was written, and is shown to nobody.
-                Some(_) if row.fate == PENDING => row.op.clone(),
-                Some(op) => self.codec.pack_op(&op.erased())?,
-                // A damaged one stays one.
-                None => Vec::new(),
-            },
+    /// Erases rows of a record. Before an own op loses its values the chain behind it is kept, so that a hub that is put back to before it
+    /// goes on over it.
+    fn erase_rows(&self, key: &RecordKey, numbers: &BTreeSet<i64>, erasure: u64) -> Result<(), Error> {
+        let first = own(self.cache.incarnation, Stream::Urgent, Seq(0));
+        let mut losing = BTreeSet::new();
+        for number in numbers.range(first..).filter(|number| !is_hub(**number)) {
+            let rest = HistoryRow::find(self.db, *number)?.map(|row| self.rest(key, &row, erasure)).transpose()?;
+            losing.extend(matches!(rest, Some(Rest::Place(_))).then_some(*number));
+        }
+        for (number, chain) in chains_after(self.db, self.codec, &losing)? {
+            keep_chain_after(self.db, number, chain)?;
+        }
+        for number in numbers {
+            if let Some(row) = HistoryRow::find(self.db, *number)? {
+                self.erase_row(key, &row, erasure)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn rest(&self, key: &RecordKey, row: &HistoryRow, erasure: u64) -> Result<Rest, Error> {
+        if row.fate == FROM_HUB {
+            return Ok(Rest::Nothing);
+        }
+        Ok(match read_op(self.db, self.codec, &row.op, row.number)? {
+            // A damaged row may have led here from the list of another record.
+            Some(op) if op.key != *key || op.is_erased() || knows(&op, erasure) => Rest::All,
+            // What the hub has yet to hear of leaves as it was written, and is shown to nobody.
+            Some(_) if row.fate == PENDING => Rest::Op,
+            Some(op) => Rest::Place(self.codec.pack_op(&op.erased())?),
+            // A damaged one stays one.
+            None => Rest::Nothing,
+        })
+    }
+
+    fn erase_row(&self, key: &RecordKey, row: &HistoryRow, erasure: u64) -> Result<(), Error> {
+        let op = match self.rest(key, row, erasure)? {
+            Rest::All => return Ok(()),
+            Rest::Op => row.op.clone(),
+            Rest::Place(op) => op,
+            Rest::Nothing => Vec::new(),
         };
         let mut update = self.db.prepare_cached(
             "UPDATE history SET op = ?2, before = x'', superseded = x'', etag_before = x'' WHERE number = ?1",

@@ -220,7 +220,7 @@ impl Reader<'_> {
         let incarnation = incarnation_of(self.db, state.origin)?;
         let status = |stream: Stream| {
             let at = state.stream(stream);
-            let unsent = at.last.0.saturating_sub(at.acked.0);
+            let unsent = at.unsent();
             let oldest_ms = match incarnation.filter(|_| unsent > 0) {
                 Some(incarnation) => oldest_ms(self.db, self.codec, own(incarnation, stream, at.acked))?,
                 None => None,

@@ -14,6 +14,7 @@
 mod aside;
 mod backup;
 mod boots;
+mod chain;
 mod check;
 mod codec;
 mod convert;

@@ -12,6 +12,7 @@ use sync_protocol::id::{Dot, FieldName, Origin, RecordKey, Seq, Stream};
 use sync_protocol::message::Short;
 use sync_protocol::record::{Op, State};
 
+use super::chain::chain_before;
 use super::check::next_row;
 use super::codec::Codec;
 use super::health::Place;
@@ -20,7 +21,6 @@ use super::model::Identity;
 use super::number::{incarnation, lane_end, own, seq};
 use super::open;
 use super::reader::{names, read_identity, read_streams};
-use super::retention::chain_before;
 use super::side::identity;
 use super::tx::incarnation_of;
 use crate::error::Error;

@@ -17,13 +17,15 @@ use sync_protocol::rules::Rules;
 use sync_protocol::value::Value;
 use tracing::warn;
 
+use super::chain::is_any_left;
 use super::codec::Codec;
 use super::history::read_op;
 use super::model::{FeedItem, Filter, Query, Stored};
 use super::name::{IdText, id_value};
-use super::number::lane_end;
+use super::number::{lane_end, own};
 use super::row::{GONE, Row, etag_text, presence_of};
 use super::side;
+use super::tx::incarnation_of;
 use crate::error::Error;
 
 /// A snapshot of the store. Inside of a [`super::Tx`] it shows what that has written so far.
@@ -230,7 +232,25 @@ pub(super) fn read_state(db: &Connection) -> Result<GatewayState, Error> {
     let mut state = read_identity(db)?;
     side::read_former(db, &mut state)?;
     read_streams(db, &mut state)?;
+    note_barren(db, &mut state)?;
     Ok(state)
+}
+
+/// What cannot be sent any more does not count as unsent, as far as that is known without reading the ops.
+fn note_barren(db: &Connection, state: &mut GatewayState) -> Result<(), Error> {
+    let Some(incarnation) = incarnation_of(db, state.origin)? else { return Ok(()) };
+    for stream in Stream::ALL {
+        let at = state.stream_mut(stream);
+        if at.last > at.acked {
+            let (after, last) = (own(incarnation, stream, at.acked), own(incarnation, stream, at.last));
+            let is_left = match is_any_left(db, after, last) {
+                Err(error) if error.is_broken_file() => true,
+                other => other?,
+            };
+            at.barren = if is_left { Seq(0) } else { at.last };
+        }
+    }
+    Ok(())
 }
 
 /// The sync state without its streams.
@@ -286,6 +306,7 @@ pub(super) fn read_streams(db: &Connection, state: &mut GatewayState) -> Result<
             sent: Seq(row.get::<_, i64>(7)? as u64),
             last: Seq(last as u64),
             chain: Chain(row.get(5)?),
+            barren: Seq(0),
         };
         state.clock = state.clock.max(Hlc(clock as u64));
     }

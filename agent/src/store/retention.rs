@@ -7,7 +7,8 @@
 //! # Invariants
 //! - The newest row of a record stays, and its newest own op, so that going back from what is shown begins at the right place. Where rows are missing in
 //!   the list of a record its link is negative: what stands before cannot be rebuilt across it.
-//! - Before an own op that follows on forgotten ones stands its chain in `gaps`, for a hub that is put back.
+//! - Before an own op that follows on forgotten ones stands its chain in `gaps`, for a hub that is put back. Behind one that was erased,
+//!   and stays, it stands there, too.
 //! - The last row of each lane that was there at a milestone stays, so that no number is given twice.
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use sync_protocol::gateway::{GatewayState, Held};
 use sync_protocol::id::{Epoch, HubSeq, Origin, RecordKey, Seq, Stream};
 use sync_protocol::record::{Change, Op};
 
+use super::chain::Along;
 use super::codec::Codec;
 use super::history::{CONFIRMED, FROM_HUB, HistoryRow, read_op};
 use super::number::{HUB_LANE, incarnation, is_hub, lane, lane_end, number, own, seq};
@@ -205,22 +207,16 @@ impl Reader<'_> {
             "SELECT number, fate, hseq, chain, op FROM history WHERE number > ?1 AND number <= ?2 ORDER BY number LIMIT ?3",
         )?;
         let mut rows = statement.query((own(present, stream, after), own(present, stream, last), limit as i64))?;
-        let mut looked = 0;
+        let (mut looked, mut along) = (0, Along::from(own(present, stream, after), chain));
         while let Some(row) = rows.next()? {
             let (number, fate, hseq): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
             let Some(op) = read_op(self.db, self.codec, row.get_ref(4)?.as_blob().unwrap_or_default(), number)? else {
                 break;
             };
-            if seq(number) != after.next().0 {
-                let Some(before) = chain_before(self.db, number)? else { break };
-                chain = before;
-            }
-            chain = chain.extend(&op);
-            if row.get_ref(3)?.as_blob().ok() != Some(&chain.short()) {
-                // Damaged, or written by a program with another chain: nothing behind it can be told to a hub.
-                break;
-            }
-            (after, looked) = (Seq(seq(number)), looked + 1);
+            let known = along.pass(self.db, number, Some(&op), row.get_ref(3)?.as_blob().unwrap_or_default())?;
+            // Nothing behind a place where it cannot be told can be told to a hub.
+            let Some(known) = known else { break };
+            (chain, after, looked) = (known, Seq(seq(number)), looked + 1);
             if fate == CONFIRMED && self.seems_spent(&state, &op, hseq, number)? {
                 found.entry(op.key).or_insert_with(BTreeMap::new).insert(number, Some(chain));
             }
@@ -358,7 +354,9 @@ impl Tx<'_> {
     /// Removes a row. With the chain after it, the next one says that there is a gap before it.
     fn remove_row(&self, number: i64, chain: Option<Chain>) -> Result<(), Error> {
         self.db.prepare_cached("DELETE FROM history WHERE number = ?1")?.execute([number])?;
-        self.db.prepare_cached("DELETE FROM gaps WHERE number = ?1")?.execute([number])?;
+        // Behind an op that was erased the chain stays: from what is left of it it cannot be computed.
+        let follows_none = "DELETE FROM gaps WHERE number = ?1 AND ?1 - 1 NOT IN (SELECT number FROM history)";
+        self.db.prepare_cached(follows_none)?.execute([number])?;
         let Some(chain) = chain else { return Ok(()) };
         let mut insert = self.db.prepare_cached(
             "INSERT OR REPLACE INTO gaps (number, chain) SELECT number, ?2 FROM history WHERE number = ?1",
@@ -488,11 +486,4 @@ fn own_reach(reach: &Reach, stream: Stream) -> Seq {
         Stream::Normal => normal,
         Stream::Bulk => bulk,
     }
-}
-
-/// The chain before an own op that follows on forgotten ones.
-pub(super) fn chain_before(db: &Connection, number: i64) -> Result<Option<Chain>, Error> {
-    let mut statement = db.prepare_cached("SELECT chain FROM gaps WHERE number = ?1")?;
-    let chain: Option<Vec<u8>> = statement.query_row([number], |row| row.get(0)).optional()?;
-    Ok(chain.and_then(|chain| chain.try_into().ok()).map(Chain))
 }

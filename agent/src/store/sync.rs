@@ -14,10 +14,11 @@ use sync_protocol::message::{About, Condition, Plea, Short};
 use sync_protocol::record::Op;
 use sync_protocol::rules::Rules;
 
+use super::chain::chain_before;
 use super::history::{CONFIRMED, DISCARDED, FROM_HUB, PARKED, PENDING, Walk, is_unsettled, read_op};
 use super::number::{is_hub, lane_end, own, seq};
 use super::tx::{Tx, incarnation_of};
-use super::{reader, retention, side};
+use super::{reader, side};
 use crate::board;
 use crate::error::Error;
 use crate::hardware;
@@ -181,7 +182,9 @@ impl Store for Tx<'_> {
     }
 
     fn chain_before(&mut self, stream: Stream, seq: Seq) -> Result<Option<Chain>, Error> {
-        retention::chain_before(self.db, own(self.cache.incarnation, stream, seq))
+        let before = chain_before(self.db, own(self.cache.incarnation, stream, seq))?;
+        // A hub that has not said that it goes on over a gap takes it for a loss.
+        Ok(if before.is_some() && self.reader()?.retention()?.takes_gaps { before } else { None })
     }
 
     fn gaps_are_taken(&mut self) -> Result<(), Error> {
@@ -326,6 +329,9 @@ impl Tx<'_> {
         let known: Option<(i64, i64)> =
             statement.query_row([number], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
         let Some((old, old_hseq)) = known.filter(|_| !is_hub(number)) else { return Ok(()) };
+        if matches!(fate, Fate::Parked(_)) && self.op_of_number(number)?.is_some_and(|op| op.is_erased()) {
+            return Ok(());
+        }
         let (new, hseq, reason) = match fate {
             Fate::Unsent => (PENDING, 0, None),
             Fate::Confirmed(hseq) => (CONFIRMED, hseq.0 as i64, None),

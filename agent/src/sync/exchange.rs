@@ -41,6 +41,9 @@ pub struct Report {
     /// Whether the hub has more, or an exchange brought something that takes another one.
     #[serde(skip)]
     pub again: bool,
+    /// It only asked, for what arrived or what time it is, and sent nothing for that reason.
+    #[serde(skip)]
+    pub asked: bool,
     /// Own changes that are not acknowledged yet.
     #[serde(skip)]
     pub unsent: u64,
@@ -142,9 +145,9 @@ impl Courier {
         self.pulse.beat(Duration::ZERO);
         let request = outgoing.head;
         let sent = outgoing.ops as u64;
-        let message = body(&request.encode(), outgoing.frames);
-        let mut report =
-            Report { sent, exchanges: 1, bytes_up: message.len() as u64, agrees: true, ..Report::default() };
+        let (asked, message) = (request.asks, body(&request.encode(), outgoing.frames));
+        let bytes_up = message.len() as u64;
+        let mut report = Report { sent, exchanges: 1, bytes_up, agrees: true, asked, ..Report::default() };
         let began = Instant::now();
         let incoming = self.transport.exchange(message).await?;
         self.integrate(incoming, Arc::new(request), began, &mut report).await?;

@@ -174,8 +174,7 @@ impl SyncLoop {
             self.left = Some(begun_with.saturating_sub(one.acknowledged));
             let (bytes, elapsed_ms) = (one.bytes_up + one.bytes_down, one.elapsed_ms);
             sum = sum.and(one);
-            let is_left = one.unsent > 0 && sum.acknowledged < unsent;
-            let again = one.again || (is_left && !one.is_revoked);
+            let again = one.again || (is_worth_another(&one) && sum.acknowledged < unsent);
             self.session.report(Outcome::Done { bytes, elapsed_ms, again }, 0);
             if !again {
                 break;
@@ -240,6 +239,11 @@ async fn wait_for_reason(store: &Store, session: &Session, wait: Duration, left:
     }
 }
 
+/// Whether more of what is unsent can be expected to go with another exchange: not if nothing of it moved in this one.
+fn is_worth_another(one: &Report) -> bool {
+    one.unsent > 0 && !one.is_revoked && (one.sent > 0 || one.acknowledged > 0 || one.asked)
+}
+
 /// How often the routes are looked at within a wait for the next attempt.
 fn glance_every(wait: Duration) -> Duration {
     (wait / LINK_GLANCES).clamp(LINK_GLANCE, LINK_GLANCE_MAX)
@@ -255,6 +259,20 @@ fn jitter() -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_does_not_move_is_not_tried_again_at_once() {
+        let tells = |sent, acknowledged, asked, is_revoked, unsent| {
+            let mut one = Report::default();
+            (one.sent, one.acknowledged, one.asked) = (sent, acknowledged, asked);
+            (one.is_revoked, one.unsent) = (is_revoked, unsent);
+            is_worth_another(&one)
+        };
+        assert!(!tells(0, 0, false, false, 3), "it cannot be sent");
+        assert!(tells(1, 0, false, false, 3) && tells(0, 1, false, false, 3));
+        assert!(tells(0, 0, true, false, 3), "now it may send");
+        assert!(!tells(0, 0, true, true, 3) && !tells(1, 0, false, false, 0));
+    }
 
     #[test]
     fn a_link_that_is_down_for_long_is_looked_at_rarely_and_one_that_went_just_now_often() {

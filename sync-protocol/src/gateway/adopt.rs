@@ -43,6 +43,7 @@ pub(super) fn rebase<S: Store>(store: &mut S, mut state: GatewayState, response:
         stream.durable = stream.durable.min(acked);
         if acked < stream.acked {
             let upto = std::mem::replace(&mut stream.acked, acked);
+            stream.barren = Seq(0);
             stream.acked_chain = chain;
             reopen(store, ack.stream, acked, upto)?;
         }

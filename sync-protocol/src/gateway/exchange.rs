@@ -103,8 +103,9 @@ where
     };
     let (mut frames, mut ops) = (Vec::new(), 0);
     if !sends_nothing {
+        let before = state.streams;
         push_frames(store, packer, &mut state, up_bytes, &mut frames, &mut ops, &mut head.gaps)?;
-        if ops > 0 {
+        if state.streams != before {
             store.set_state(&state)?;
         }
     }
@@ -137,11 +138,15 @@ where
             let first = tail.first().map_or(0, |op| op.stamp.dot.seq.0);
             let contiguous = tail.iter().zip(first..).take_while(|(op, seq)| op.stamp.dot.seq.0 == *seq).count();
             tail.truncate(contiguous);
+            let at = state.stream_mut(stream);
+            if after == at.acked && at.last > at.acked {
+                at.barren = if tail.is_empty() { at.last } else { Seq(0) };
+            }
             if tail.is_empty() || gaps.len() >= GAPS_MAX {
                 break;
             }
             if first > after.next().0 {
-                // What was forgotten on purpose is no loss; the hub goes on behind it.
+                // What was forgotten on purpose, or erased, is no loss; the hub goes on behind it.
                 let (upto, chain) = (Seq(first - 1), store.chain_before(stream, Seq(first))?);
                 gaps.extend(chain.map(|chain| Gap { stream, upto, chain }));
             }

@@ -120,8 +120,21 @@ pub struct StreamState {
     pub sent: Seq,
     /// The last op that exists.
     pub last: Seq,
+    /// No op after `acked` up to this one can be sent: they were erased, or cannot be read. Not kept over a restart; each request finds it
+    /// out anew.
+    pub barren: Seq,
     /// Chain at `last`.
     pub chain: Chain,
+}
+
+impl StreamState {
+    /// Ops that the hub does not have yet. If none of them can be sent there are none; until then those in between count as well.
+    pub fn unsent(&self) -> u64 {
+        match self.barren >= self.last {
+            true => 0,
+            false => self.last.0.saturating_sub(self.acked.0),
+        }
+    }
 }
 
 impl Default for GatewayState {
@@ -214,7 +227,7 @@ impl GatewayState {
 
     /// Ops that the hub does not have yet.
     pub fn unsent(&self) -> u64 {
-        self.streams.iter().map(|s| s.last.0.saturating_sub(s.acked.0)).sum()
+        self.streams.iter().map(StreamState::unsent).sum()
     }
 }
 
@@ -313,14 +326,14 @@ pub trait Store {
     /// An own op, of the present origin or one before it; `None` if it is not there or damaged.
     fn own_op(&mut self, dot: Dot) -> Result<Option<Op>, Self::Error>;
     /// Own ops of the present origin after `after`, in order, at most `limit`. One that was erased is as one that is not there: under
-    /// its number the hub would take it for another write.
+    /// its number the hub would take it for another write. It is left out like one that was forgotten.
     fn own_ops(&mut self, stream: Stream, after: Seq, limit: usize) -> Result<Vec<Op>, Self::Error>;
     /// Own ops of one record that are neither confirmed nor discarded, in the order of their stamps; without those that did not know
     /// of an erasure of it, which the hub will drop.
     fn pending(&mut self, key: &RecordKey) -> Result<Vec<Op>, Self::Error>;
     /// All own ops of the present origin on one record that are still known, whatever became of them.
     fn own_of(&mut self, key: &RecordKey) -> Result<Vec<Op>, Self::Error>;
-    /// Notes what became of an own op.
+    /// Notes what became of an own op. One that was erased waits for nobody: it stays as it is where the hub has gone on over it.
     fn settle_fate(&mut self, dot: Dot, fate: &Fate) -> Result<(), Self::Error>;
     /// Puts these in the place of own ops of the present origin, each of which is named by its number; with the chain after each.
     /// Their dots are those of the origin that the state will name once all parts are renumbered.
@@ -335,13 +348,13 @@ pub trait Store {
     fn last_moments(&mut self, stream: Stream, after: Seq) -> Result<Vec<(Seq, Moment)>, Self::Error>;
     /// Short chain after an own op; `None` if it is not known any more.
     fn chain_at(&mut self, stream: Stream, seq: Seq) -> Result<Option<Short>, Self::Error>;
-    /// The whole chain before an own op, if the ops right before it were forgotten ([`retention`]). A store that forgets none
-    /// knows of none.
+    /// The whole chain before an own op, if the ops right before it were forgotten ([`retention`]) or erased, and the hub takes a stream
+    /// over that. A store that forgets none knows of none.
     fn chain_before(&mut self, stream: Stream, seq: Seq) -> Result<Option<Chain>, Self::Error> {
         let _ = (stream, seq);
         Ok(None)
     }
-    /// The hub takes a stream over ops that were forgotten.
+    /// The hub takes a stream over ops that were forgotten or erased.
     fn gaps_are_taken(&mut self) -> Result<(), Self::Error> {
         Ok(())
     }

@@ -82,7 +82,7 @@ pub fn reach(milestones: &[Milestone], state: &GatewayState, now_ms: i64, age_ms
 /// what stands at the hub is not seen, and an own write that is to be named as unseen has to be known.
 pub fn is_spent(op: &Op, hseq: HubSeq, held: &Held, state: &GatewayState, newer: &[Op]) -> bool {
     let is_whole = held.leaving.is_none() && held.seen(state) != HubSeq::NONE;
-    // One that was erased stays, with its place in the chain: that cannot be computed any more from what is left of it.
+    // One that was erased stays, with its place in the chain.
     let Some(confirmed) = held.confirmed.as_ref().filter(|_| is_whole && !op.is_erased()) else { return false };
     let stamp = Stamp { hseq, ..op.stamp.clone() };
     op.changes.iter().all(|(field, change)| match change {

@@ -246,7 +246,8 @@ impl Store for MemoryGateway {
     }
 
     fn settle_fate(&mut self, dot: Dot, fate: &Fate) -> Result<(), MemoryError> {
-        if let Some(own) = self.own.get_mut(&dot) {
+        let waits = matches!(fate, Fate::Parked(_));
+        if let Some(own) = self.own.get_mut(&dot).filter(|own| !waits || !own.op.is_erased()) {
             own.fate = Some(fate.clone()).filter(|fate| *fate != Fate::Unsent);
         }
         Ok(())
@@ -297,7 +298,8 @@ impl Store for MemoryGateway {
 
     fn chain_before(&mut self, stream: Stream, seq: Seq) -> Result<Option<Chain>, MemoryError> {
         let before = Dot { origin: self.state.origin, stream, seq: Seq(seq.0.saturating_sub(1)) };
-        Ok(self.forgotten.get(&before).copied())
+        let erased = self.own.get(&before).filter(|own| own.op.is_erased()).map(|own| own.chain);
+        Ok(self.forgotten.get(&before).copied().or(erased).filter(|_| self.takes_gaps))
     }
 
     fn gaps_are_taken(&mut self) -> Result<(), MemoryError> {

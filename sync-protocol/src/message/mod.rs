@@ -86,8 +86,8 @@ pub struct Request {
     pub erased: Option<u64>,
 }
 
-/// Ops that a gateway sent once, that were safe at the hub for long, and of which nothing stood any more: it has forgotten them,
-/// and the hub was put back to before it had them. The stream goes on behind them.
+/// Ops that a gateway sent once and has no more: they were safe at the hub for long, and nothing of them stood any more, so that it
+/// has forgotten them; or they were erased. The hub was put back to before it had them. The stream goes on behind them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
     /// The stream.

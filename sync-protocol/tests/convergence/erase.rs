@@ -296,7 +296,7 @@ fn a_card_that_is_handed_in_later_is_the_same_history_and_brings_nothing_back() 
 }
 
 #[test]
-fn one_that_lost_ops_by_an_erasure_and_is_asked_for_them_again_goes_on_under_another_origin() {
+fn a_hub_that_asks_again_for_what_was_erased_goes_on_over_it() {
     let mut w = two();
     w.sync_all();
     let backup = w.hub.clone();
@@ -311,12 +311,84 @@ fn one_that_lost_ops_by_an_erasure_and_is_asked_for_them_again_goes_on_under_ano
     w.put(0, "note/n3", json!({"text": "later"}));
     w.sync_all();
     w.sync_all();
-    assert_ne!(w.gateways[0].state().unwrap().origin, before);
     assert!(!is_anywhere(&w, "secret"));
     for (note, text) in [("n1", "before"), ("n2", "behind"), ("n3", "later")] {
         assert_eq!(w.body(1, &format!("note/{note}"))["text"], text);
         assert!(rivals(&w.record(1, &format!("note/{note}")), "text").is_empty());
     }
+    assert!(w.gateways[0].parked().is_empty(), "what was erased waits for nobody");
+    assert_eq!(w.gateways[0].state().unwrap().unsent(), 0);
+    assert_eq!(w.gateways[0].state().unwrap().origin, before);
+}
+
+#[test]
+fn what_was_erased_is_a_gap_only_for_a_hub_that_has_said_that_it_goes_on_over_one() {
+    let mut w = two();
+    w.put(0, "patient/p1", json!({"name": "secret"}));
+    w.put(0, "note/n1", json!({"text": "behind"}));
+    let gateway = &mut w.gateways[0];
+    let dot = Dot { origin: gateway.state().unwrap().origin, stream: Stream::Normal, seq: Seq(1) };
+    gateway.settle_fate(dot, &Fate::Discarded(String::new())).unwrap();
+    gateway.note_erasures(&[Erased { number: 1, name: name_of(&key("patient/p1")) }]).unwrap();
+    gateway.erase(&key("patient/p1")).unwrap();
+    assert_eq!(gateway.chain_before(Stream::Normal, Seq(2)).unwrap(), None);
+    gateway.gaps_are_taken().unwrap();
+    let chain = gateway.chain_before(Stream::Normal, Seq(2)).unwrap().unwrap();
+    assert_eq!(Some(chain.short()), gateway.chain_at(Stream::Normal, Seq(1)).unwrap());
+    assert_eq!(gateway.chain_before(Stream::Normal, Seq(3)).unwrap(), None, "before it nothing is missing");
+}
+
+#[test]
+fn nothing_counts_twice_at_a_hub_that_was_put_back_to_before_an_op_that_was_erased() {
+    for erases in [false, true] {
+        let mut w = two();
+        w.put(0, "patient/p2", json!({"name": "Bina", "visits": 0}));
+        w.sync_all();
+        let backup = w.hub.clone();
+        w.put(0, "patient/p1", json!({"name": "a test patient"}));
+        w.edit(0, "patient/p2", json!({"visits": 3, "notes": ["dose at 9:00"]}));
+        w.sync_all();
+        if erases {
+            erase(&mut w, "patient/p1");
+        }
+        w.sync_all();
+        put_back(&mut w, backup);
+        // The other one comes first, with what it has seen.
+        w.sync(1);
+        w.sync_all();
+        w.sync_all();
+        let body = w.body(1, "patient/p2");
+        assert_eq!((&body["visits"], &body["notes"]), (&json!(3), &json!(["dose at 9:00"])), "erased: {erases}");
+    }
+}
+
+#[test]
+fn erased_ops_at_the_end_of_a_stream_are_not_waited_for() {
+    let mut w = two();
+    w.put(0, "patient/p2", json!({"name": "Bina", "visits": 1}));
+    w.sync_all();
+    let backup = w.hub.clone();
+    w.edit(0, "patient/p2", json!({"visits": 3}));
+    w.put(0, "patient/p1", json!({"name": "secret-1"}));
+    w.edit(0, "patient/p1", json!({"name": "secret-2"}));
+    w.sync_all();
+    erase(&mut w, "patient/p1");
+    w.sync_all();
+    put_back(&mut w, backup);
+    let traffic = w.sync(0);
+    let state = w.gateways[0].state().unwrap();
+    assert!(!traffic.again && state.unsent() == 0, "{traffic:?}");
+    assert_eq!((state.stream(Stream::Normal).acked, state.stream(Stream::Normal).last), (Seq(2), Seq(4)));
+    // What is written after them has a number of its own, and goes.
+    w.edit(0, "patient/p2", json!({"visits": 4}));
+    let state = w.gateways[0].state().unwrap();
+    assert_eq!((state.stream(Stream::Normal).last, state.unsent()), (Seq(5), 3));
+    w.sync(1);
+    w.sync_all();
+    w.sync_all();
+    assert_eq!(w.body(1, "patient/p2")["visits"], json!(4));
+    assert_eq!(w.gateways[0].state().unwrap().unsent(), 0);
+    assert!(!is_anywhere(&w, "secret"));
 }
 
 #[test]

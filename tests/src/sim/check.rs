@@ -1,7 +1,7 @@
 //! What must hold after every event.
 
 use sync_protocol::gateway::{Store as _, StreamState};
-use sync_protocol::id::{RecordKey, Seq};
+use sync_protocol::id::{Dot, RecordKey, Seq};
 use sync_protocol::record::{Op, State};
 
 use super::oracle::{self, Standing, bit, id_of, number, told};
@@ -31,13 +31,14 @@ impl World<'_> {
         if !self.was_restored && !site.is_suspect && durable & !backup != 0 {
             return says(format!("{} count as safe and are in no backup", told(durable & !backup)));
         }
-        let tail = memory.own().filter(|(op, _)| {
-            let dot = op.stamp.dot;
-            dot.origin == state.origin && dot.seq > state.stream(dot.stream).acked
-        });
+        let is_left = |dot: Dot| {
+            let at = state.stream(dot.stream);
+            // Where nothing is left that can be sent, nothing counts.
+            dot.origin == state.origin && dot.seq > at.acked && at.barren < at.last
+        };
+        let tail = memory.own().filter(|(op, _)| is_left(op.stamp.dot));
         // What the hub lost and was forgotten here counts until the hub has gone on over it.
-        let gone =
-            memory.forgotten().filter(|dot| dot.origin == state.origin && dot.seq > state.stream(dot.stream).acked);
+        let gone = memory.forgotten().filter(|dot| is_left(*dot));
         if (tail.count() + gone.count()) as u64 != state.unsent() {
             return says(format!("{} count as unsent", state.unsent()));
         }

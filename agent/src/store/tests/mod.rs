@@ -5,6 +5,7 @@ mod broken;
 mod damage;
 mod durable;
 mod equal;
+mod erase;
 mod full;
 mod group;
 mod history;

@@ -319,7 +319,7 @@ fn a_year_of_ordinary_use_takes_no_more_room_than_its_records() {
 }
 
 #[test]
-fn nothing_is_forgotten_behind_an_op_that_was_erased() {
+fn what_lies_around_an_op_that_was_erased_is_forgotten_and_the_stream_goes_on_over_both() {
     let mut hub = MemoryHub::default();
     let mut clinic = Clinic::enrolled(&mut hub, "mw");
     clinic.put("Patient/p", json!({"name": "Asha", "phone": "0"}));
@@ -329,6 +329,7 @@ fn nothing_is_forgotten_behind_an_op_that_was_erased() {
             clinic.put("Patient/e", json!({"name": "secret"}));
         }
     }
+    let before = hub.clone();
     clinic.sync(&mut hub);
     back_up(&mut hub);
     clinic.put("Patient/q", json!({}));
@@ -337,14 +338,17 @@ fn nothing_is_forgotten_behind_an_op_that_was_erased() {
     let erased = RecordKey::parse("Patient/e").unwrap();
     sync_protocol::hub::erase(&mut hub, &erased, clinic.now_ms as u64).unwrap();
     clinic.sync(&mut hub);
-    assert_eq!(
-        clinic.forget(0).ops,
-        4,
-        "its chain is known no more, and the hub could not be told what is missing behind it"
-    );
+    assert_eq!(clinic.forget(0).ops, 8, "all but the name, and the last phone");
     assert_eq!(clinic.forget(0), Forgotten::default());
     clinic.assert_sound();
     assert_eq!(clinic.store.mend(clinic.now_ms).unwrap(), []);
+    let origin = clinic.store.blocking_read(|reader| reader.state()).unwrap().origin;
+    hub = before.restored(true, Epoch(77), clinic.now_ms as u64);
+    clinic.sync(&mut hub);
+    let state = clinic.store.blocking_read(|reader| reader.state()).unwrap();
+    assert_eq!((state.origin, state.unsent()), (origin, 0));
+    let mark = hub.mark(origin, Stream::Normal).unwrap();
+    assert_eq!((mark.acked, mark.chain), (state.streams[1].last, state.streams[1].chain));
 }
 
 #[test]
