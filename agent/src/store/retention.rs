@@ -420,7 +420,7 @@ impl Sieve<'_> {
                 sifted.gone.push(*link);
                 sifted.places.push(sifted.stays.len());
             } else {
-                unread.extend((!is_hub(link.number)).then_some(link.number));
+                unread.extend((!is_hub(link.number) && self.is_safe(link)).then_some(link.number));
                 sifted.stays.push(*link);
             }
         }
@@ -428,7 +428,17 @@ impl Sieve<'_> {
         Ok(sifted)
     }
 
-    /// `unread` are the numbers of newer own ops that stay; those are read into `newer` when they are needed.
+    /// Whether an own op has been safe for long, like what may go. Only such a one contains a count for good: a hub that is put back to
+    /// yesterday has what was counted years ago, and not what was counted today.
+    fn is_safe(&self, link: &Link) -> bool {
+        let is_reached = |stream| seq(link.number) <= own_reach(self.reach, stream).0;
+        match incarnation(link.number) == self.present {
+            true => Stream::from_number(lane(link.number)).is_ok_and(is_reached),
+            false => self.reach.earlier,
+        }
+    }
+
+    /// `unread` are the numbers of newer own ops that stay and are safe; those are read into `newer` when they are needed.
     fn may_go(&self, link: &Link, unread: &mut Vec<i64>, newer: &mut Vec<Op>) -> Result<bool, Error> {
         let is_present = incarnation(link.number) == self.present;
         if link.fate == FROM_HUB {

@@ -74,7 +74,8 @@ pub fn reach(milestones: &[Milestone], state: &GatewayState, now_ms: i64, age_ms
 }
 
 /// Whether nothing of an own op stands any more: each value that it set was overruled by somebody who knew it, and each count is
-/// contained in one of `newer`, which are later own ops of the same record that stay. `hseq` is the hub's number of the op.
+/// contained in one of `newer`, which are later own ops of the same record that stay and have been safe as long as what may go: else
+/// a hub that is put back to yesterday has the op and not what contains it. `hseq` is the hub's number of the op.
 ///
 /// What was added to lists and to sets stays, and what was taken out of a set: others may bring it back.
 ///

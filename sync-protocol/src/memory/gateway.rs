@@ -97,6 +97,10 @@ impl MemoryGateway {
             true => Some(&dot.seq) < reach.own.get(lane(dot)),
             false => reach.earlier,
         };
+        // What contains a count is as safe as what may go.
+        let is_safe = |dot: Dot| {
+            is_within(dot) || (dot.origin == self.state.origin && Some(&dot.seq) == reach.own.get(lane(dot)))
+        };
         let mut spent: BTreeSet<Dot> = BTreeSet::new();
         // The newest first: what contains a count stays.
         for (dot, own) in self.own.iter().rev().filter(|(dot, _)| is_within(**dot)) {
@@ -111,8 +115,9 @@ impl MemoryGateway {
                 // The newest of a record stays.
                 continue;
             }
+            let safe: Vec<Op> = later.into_iter().filter(|later| is_safe(later.stamp.dot)).collect();
             let held = self.records.get(&own.op.key);
-            if held.is_some_and(|held| is_spent(&own.op, hseq, held, &self.state, &later)) {
+            if held.is_some_and(|held| is_spent(&own.op, hseq, held, &self.state, &safe)) {
                 spent.insert(*dot);
             }
         }

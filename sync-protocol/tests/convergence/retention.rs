@@ -247,6 +247,37 @@ fn what_the_hub_does_not_know_of_a_number_is_not_taken_for_known() {
     assert!(phones.contains(&json!("2")), "{phones:?}");
 }
 
+/// A count of long ago and one of today, and a hub that is put back to yesterday.
+fn count_after_another_origin(compacts: bool) -> serde_json::Value {
+    let mut w = World::new(COUNTED, &["mw"]);
+    w.put(0, "stock/s1", json!({"used": 2}));
+    w.edit(0, "stock/s1", json!({"used": 5}));
+    w.put(0, "patient/p1", json!({"name": "Asha"}));
+    w.sync_all();
+    let backup = w.hub.clone();
+    w.put(0, "patient/p2", json!({"name": "Bina"}));
+    w.edit(0, "stock/s1", json!({"used": 6}));
+    w.sync_all();
+    if compacts {
+        let reach = Reach { own: [Seq(0), Seq(3), Seq(0)], changes: 0, earlier: true };
+        w.gateways[0].compact(&reach);
+    }
+    w.hub = backup.restored(true, Epoch(77), 0);
+    // A row that the card lost brings another origin about.
+    let origin = w.gateways[0].state().unwrap().origin;
+    w.gateways[0].lose(Dot { origin, stream: Stream::Normal, seq: Seq(4) });
+    w.sync(0);
+    w.sync(0);
+    assert_ne!(w.gateways[0].state().unwrap().origin, origin);
+    w.body(0, "stock/s1")["used"].clone()
+}
+
+#[test]
+fn a_count_goes_only_if_what_contains_it_has_been_safe_for_as_long() {
+    assert_eq!(count_after_another_origin(false), json!(6));
+    assert_eq!(count_after_another_origin(true), json!(6), "neither doubled nor less");
+}
+
 fn state(epoch: u32, acked: u64, durable: u64) -> GatewayState {
     let mut state = GatewayState { epoch: Epoch(epoch), origin: Origin(7), ..GatewayState::default() };
     state.streams[1] =

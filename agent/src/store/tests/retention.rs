@@ -319,6 +319,30 @@ fn a_year_of_ordinary_use_takes_no_more_room_than_its_records() {
 }
 
 #[test]
+fn a_count_of_long_ago_goes_only_if_a_later_one_of_long_ago_contains_it() {
+    let mut hub = MemoryHub::default();
+    let rules = "version = 1\n[types.Stock.fields]\nused = \"counter\"\n";
+    hub.publish(std::sync::Arc::new(sync_protocol::rules::Rules::parse(rules).unwrap()));
+    let mut clinic = Clinic::enrolled(&mut hub, "mw");
+    clinic.sync(&mut hub);
+    clinic.put("Stock/s", json!({"used": 1}));
+    for used in 2..=4 {
+        clinic.edit("Stock/s", json!({"used": used}));
+    }
+    clinic.put("Patient/p", json!({"name": "Asha"}));
+    clinic.sync(&mut hub);
+    back_up(&mut hub);
+    clinic.put("Patient/q", json!({"name": "Chikondi"}));
+    clinic.next_day(&mut hub);
+    clinic.note(0);
+    // Safe as well, but only since today.
+    clinic.edit("Stock/s", json!({"used": 5}));
+    clinic.sync(&mut hub);
+    assert_eq!(clinic.forget(0).ops, 2, "the first has the scope, the fourth contains the second and the third");
+    assert_eq!(clinic.forget(0), Forgotten::default());
+}
+
+#[test]
 fn what_lies_around_an_op_that_was_erased_is_forgotten_and_the_stream_goes_on_over_both() {
     let mut hub = MemoryHub::default();
     let mut clinic = Clinic::enrolled(&mut hub, "mw");
