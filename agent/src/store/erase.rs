@@ -96,6 +96,9 @@ impl Tx<'_> {
         while let Some(row) = walk.step()? {
             rows.insert(row.number);
         }
+        if walk.has_lost() {
+            rows.append(&mut self.own_rows_of(key)?);
+        }
         self.erase_rows(key, &rows, number)?;
         self.forget_requests(key)?;
         self.cache.op = None;
@@ -103,6 +106,18 @@ impl Tx<'_> {
         due.execute([self.now_ms()])?;
         self.cache.is_sweep_due = true;
         Ok(())
+    }
+
+    /// Own ops of a record, wherever they are: behind a row that the card lost its list leads to none.
+    fn own_rows_of(&self, key: &RecordKey) -> Result<BTreeSet<i64>, Error> {
+        let mut statement = self.db.prepare_cached("SELECT number, op FROM history WHERE op <> x''")?;
+        let (mut rows, mut found) = (statement.query([])?, BTreeSet::new());
+        while let Some(row) = rows.next()? {
+            let number = row.get(0)?;
+            let op = read_op(self.db, self.codec, row.get_ref(1)?.as_blob().unwrap_or_default(), number)?;
+            found.extend(op.filter(|op| op.key == *key).map(|_| number));
+        }
+        Ok(found)
     }
 
     /// A repeat of a request is still known as one; what it was compared by is made of the values.

@@ -16,6 +16,7 @@ use sync_protocol::value::Value;
 use super::codec::Codec;
 use super::keep::cells_before;
 use super::number::{incarnation, lane, own, seq};
+use super::retention::NOTHING_OLDER;
 use super::row::GONE;
 use super::tx::Tx;
 use crate::error::Error;
@@ -128,11 +129,12 @@ pub(super) struct Walk<'a> {
     /// Ends a list that a damaged row made into a ring.
     left: u32,
     is_whole: bool,
+    has_lost: bool,
 }
 
 impl<'a> Walk<'a> {
     pub(super) fn new(db: &'a Connection, newest: i64) -> Walk<'a> {
-        Walk { db, next: newest, left: 1_000_000, is_whole: true }
+        Walk { db, next: newest, left: 1_000_000, is_whole: true, has_lost: false }
     }
 
     /// Whether the oldest row was reached, and none on the way is missing.
@@ -140,11 +142,17 @@ impl<'a> Walk<'a> {
         self.is_whole && self.next == 0
     }
 
+    /// Whether it ended where the card lost a row, or gave up, so that there may be more behind that. What was forgotten is not lost.
+    pub(super) fn has_lost(&self) -> bool {
+        self.has_lost || self.next != 0
+    }
+
     pub(super) fn step(&mut self) -> Result<Option<HistoryRow>, Error> {
         if self.next == 0 || self.left == 0 {
             return Ok(None);
         }
         let row = HistoryRow::find(self.db, self.next)?;
+        self.has_lost = row.is_none() && self.next != NOTHING_OLDER.abs();
         self.is_whole &= row.as_ref().is_some_and(|row| row.older >= 0);
         self.next = row.as_ref().map_or(0, |row| row.older.saturating_abs());
         self.left -= 1;

@@ -30,7 +30,7 @@ use super::tx::{Tx, incarnation_of};
 use crate::error::Error;
 
 /// The link of a row behind which all older ones were forgotten: the number of no row.
-const NOTHING_OLDER: i64 = -(4 << 36);
+pub(super) const NOTHING_OLDER: i64 = -(4 << 36);
 /// Rows of one record that are removed at once.
 const TOGETHER_MAX: usize = 64;
 /// Rows of one record that are looked at for it. A longer list is left as it is.

@@ -10,7 +10,7 @@ use crate::store::{Damage, Entry, ScanAt};
 
 impl Clinic {
     /// Changes bytes behind the store's back.
-    fn damage(self, sql: &str) -> Clinic {
+    pub(super) fn damage(self, sql: &str) -> Clinic {
         let Clinic { dir, store, now_ms } = self;
         let path = store.path().to_owned();
         drop(store);

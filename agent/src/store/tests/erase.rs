@@ -92,3 +92,20 @@ fn erased_ops_at_the_end_do_not_count_as_unsent_also_after_a_restart() {
     assert_eq!(clinic.state().unsent(), 0);
     assert!(hub.records().any(|(key, _)| *key == key_of("Visit/a")));
 }
+
+#[test]
+fn what_lies_behind_a_row_that_the_card_lost_is_erased_as_well() {
+    let mut hub = MemoryHub::default();
+    let mut clinic = Clinic::enrolled(&mut hub, "mw");
+    clinic.put("Patient/e", json!({"name": "secret-1"}));
+    clinic.put("Visit/a", json!({"n": 1}));
+    clinic.put("Patient/e", json!({"name": "secret-2"}));
+    clinic.put("Patient/e", json!({"name": "secret-3"}));
+    clinic.sync(&mut hub);
+    let third = "(SELECT number FROM history WHERE op <> x'' ORDER BY number LIMIT 1 OFFSET 2)";
+    let mut clinic = clinic.damage(&format!("DELETE FROM history WHERE number = {third}"));
+    erase(&mut hub, &clinic, "Patient/e");
+    clinic.sync(&mut hub);
+    assert!(clinic.is_erased(4) && clinic.is_erased(1));
+    assert!(!clinic.is_erased(2));
+}
