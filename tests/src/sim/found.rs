@@ -329,3 +329,29 @@ fn a_hub_that_was_put_back_and_has_the_writes_of_another_copy_of_the_card_is_sho
         ],
     );
 }
+
+/// Seed 822297. What waits at the hub was passed by a later write of the same gateway, and the news that it was let go broke off.
+#[test]
+fn who_writes_on_does_not_claim_to_have_seen_his_own_write_that_was_not_shown() {
+    let write = |at, id, key, act, is_stale, is_synced| Event::Write { at, id, key, act, is_stale, is_synced };
+    let (ask, serve) =
+        (|at| Event::Ask { at, is_thin: false }, |at| Event::Serve { at, nth: 0, shape: Shape::Whole, pause: None });
+    play(
+        &[1, 1],
+        vec![
+            write(0, 3, 2, Act::Set("note"), false, false),
+            write(1, 4, 0, Act::Add, false, true),
+            write(0, 6, 2, Act::Set("note"), false, true),
+            ask(0),
+            write(0, 7, 2, Act::Set("note"), true, true),
+            serve(0),
+            Event::Take { at: 0, nth: 0, shape: Shape::Whole, cut: None },
+            ask(1),
+            serve(1),
+            ask(0),
+            serve(0),
+            Event::Take { at: 0, nth: 0, shape: Shape::Flipped(142), cut: None },
+            write(0, 11, 2, Act::Set("note"), false, true),
+        ],
+    );
+}
