@@ -4,14 +4,14 @@
 //! that never was in its view a gateway has read nothing. It may write to one all the same, because two places may use one id without
 //! knowing of each other; then both values stand beside each other, and people see that.
 
+use super::copy::are_of_one_card;
 use super::{Gateway, Snapshot};
 use crate::id::{FieldName, HubSeq, Scope};
 use crate::record::{Change, Op, State};
 use crate::value::Value;
 
 /// Why a write waits that takes something away which its gateway cannot have read.
-pub(super) const REASON: &str =
-    "takes something away from a record that never was in the view of its gateway; somebody has to look at it";
+pub(super) const REASON: &str = "takes something away from a record that never was in the view of its gateway: release it if that is right, else discard it";
 
 /// Whether a write says that it knew something of its record that its gateway cannot know. `scope` is where the record is.
 ///
@@ -32,8 +32,10 @@ pub(super) fn is_unfounded<S: Snapshot>(
     if let Some(State::Register(entries)) = standing.map(|cell| cell.state) {
         places.extend(entries.into_iter().filter_map(|entry| entry.value));
     }
-    for known in store.writes_of(&op.key)? {
-        if let Some(Change::Put { value: Some(value), .. }) = known.changes.get(FieldName::SCOPE) {
+    for (nth, known) in store.writes_of(&op.key)?.iter().enumerate() {
+        let Some(Change::Put { value: Some(value), .. }) = known.changes.get(FieldName::SCOPE) else { continue };
+        // Its own word counts only where it made the record: later it was perhaps not taken, and would open the door to the next write.
+        if nth == 0 || !are_of_one_card(store, known.stamp.dot.origin, op.stamp.dot.origin)? {
             places.push(value.clone());
         }
     }

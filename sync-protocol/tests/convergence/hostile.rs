@@ -78,6 +78,20 @@ fn what_a_gateway_cannot_have_read_it_does_not_overrule() {
 }
 
 #[test]
+fn who_was_not_taken_at_his_word_is_not_believed_for_having_given_it() {
+    let mut w = patient_elsewhere();
+    // That the record is in its place was not taken, but it is in the history.
+    claim(&mut w, 1, "patient/p1", &[("@scope", Change::put(text("mw/b")))]);
+    w.sync(1);
+    claim(&mut w, 1, "patient/p1", &[("@scope", Change::put(text("mw/b"))), ("name", Change::put(text("another")))]);
+    w.sync_all();
+    let record = w.hub_record("patient/p1");
+    assert_eq!(record.scope(), Scope::new("mw/a").unwrap());
+    let shown = w.body(0, "patient/p1")["name"].clone();
+    assert!(shown == "Asha" || rivals(&record, "name").contains(&json!("Asha")), "{shown}");
+}
+
+#[test]
 fn what_takes_something_away_there_waits_for_a_person() {
     let delete = [("@deleted", Change::put(Value::Bool(true)))];
     let writes = BTreeMap::from([((Origin(1), Stream::Normal.number()), 9)]);
