@@ -233,7 +233,7 @@ impl Database {
     /// Writes the whole file anew, without what free pages hold, and cuts the log.
     ///
     /// # Errors
-    /// [`StoreError::Locked`] if somebody reads all the time; then it is due as before.
+    /// What SQLite reports. That somebody reads all the time is none; then it is due as before.
     pub(crate) fn sweep(&mut self) -> Result<(), StoreError> {
         self.conn.execute_batch("VACUUM")?;
         let began = Instant::now();

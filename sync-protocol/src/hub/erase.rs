@@ -26,7 +26,7 @@ use crate::value::Value;
 const ERASED: &str = "this record was erased at the centre; what was written without knowing that was dropped";
 
 /// Why one waits that says that its record belongs to another one than that with which it was erased.
-const OF_ANOTHER: &str = "an erased record had this id; this write says that it belongs to somebody else";
+const OF_ANOTHER: &str = "an erased record had this id; this write says that it belongs to somebody else: release it if that is so, else discard it";
 
 /// What an erasure came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -45,7 +45,9 @@ pub fn grant<S: Store>(store: &mut S, with: &Conversation, now_ms: u64) -> Resul
         // It has shown a later turn meanwhile. Who waits for this answer, if anybody does, keeps the one that it has.
         return Ok(Grant { gateway, head, joined: with.joined.clone(), agreed: shown(with) });
     }
-    erase::erase_children(store, with)?;
+    if request.about.is_some() || !shown(with).is_empty() {
+        erase::erase_children(store, with)?;
+    }
     head.takes_gaps = request.about.is_some();
     gateway.turn = gateway.turn.saturating_add(1);
     if request.turn != gateway.turn_before {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::copy::are_of_one_card;
 use super::{HeldOp, Snapshot, Store};
 use crate::clock::Hlc;
-use crate::id::{Dot, FieldName, Origin, RecordKey, Seq};
+use crate::id::{Dot, FieldName, Origin, RecordKey, Seq, Stream};
 use crate::record::{Change, Op, Record, Stamp, State};
 use crate::value::Value;
 
@@ -76,7 +76,7 @@ pub(super) fn make_way<S: Store>(store: &mut S, op: &Op, record: &mut Record) ->
         return Ok(());
     }
     let mut part = Record { cells: written().map(|(name, cell)| (name.clone(), cell.clone())).collect() };
-    if said(&part).get(&dot).is_none_or(|said| wrote(op, said)) {
+    if wrote_in(op, &part) {
         return Ok(());
     }
     let Some(origin) = lost_origin(store, dot)? else { return Ok(()) };
@@ -108,7 +108,7 @@ fn came_otherwise<S: Snapshot>(store: &mut S, ops: &[Op], dot: Dot, said: &Said)
 
 /// The origin for what was lost under numbers that another copy of the card has used since. It is found by a number that no write has.
 fn lost_origin<S: Store>(store: &mut S, dot: Dot) -> Result<Option<Origin>, S::Error> {
-    let mark = Dot { seq: Seq(0), ..dot };
+    let mark = Dot { origin: dot.origin, stream: Stream::Normal, seq: Seq(0) };
     if let Some(known) = store.rescued_as(mark)?.first() {
         return Ok(Some(known.origin));
     }
@@ -139,7 +139,7 @@ fn said(record: &Record) -> BTreeMap<Dot, Said> {
             State::Set(set) => {
                 for (member, writes) in &set.members {
                     for ((origin, stream), seq) in writes {
-                        let Ok(stream) = crate::id::Stream::from_number(*stream) else { continue };
+                        let Ok(stream) = Stream::from_number(*stream) else { continue };
                         stands(Dot { origin: *origin, stream, seq: Seq(*seq) }, Stands::Member(member.clone()));
                     }
                 }
@@ -163,6 +163,11 @@ fn said(record: &Record) -> BTreeMap<Dot, Said> {
         }
     }
     all
+}
+
+/// Whether it was this op that wrote all that stands in a record under its number.
+pub(super) fn wrote_in(op: &Op, record: &Record) -> bool {
+    said(record).get(&op.stamp.dot).is_none_or(|said| wrote(op, said))
 }
 
 /// Whether it was this op that wrote what is said. What it wrote under other rules cannot be compared.

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use super::Snapshot;
+use super::{Snapshot, names};
 use crate::id::{Dot, FieldName};
-use crate::record::{Change, Entry, Op, Record, State};
+use crate::record::{Entry, Op, Record, State};
 
 /// Of the values that stand where an op writes, those that its author cannot know although their numbers are of its origin and
 /// come before its own: under these numbers something else arrived here.
@@ -20,23 +20,12 @@ pub(super) fn strangers<S: Snapshot>(store: &mut S, op: &Op, record: &Record) ->
     }
     if !doubted.is_empty() {
         for known in store.writes_of(&op.key)? {
-            if doubted.contains(&known.stamp.dot) && wrote(&known, record) {
+            if doubted.contains(&known.stamp.dot) && names::wrote_in(&known, record) {
                 doubted.remove(&known.stamp.dot);
             }
         }
     }
     Ok(doubted)
-}
-
-/// Whether it was this op that wrote what stands in a record under its number.
-fn wrote(op: &Op, record: &Record) -> bool {
-    let mut own = values(record, |_| true).filter(|(_, entry)| entry.stamp.dot == op.stamp.dot);
-    own.all(|(field, entry)| match op.changes.get(field) {
-        Some(Change::Put { value, .. }) => *value == entry.value,
-        // Written under other rules: what it means as a register cannot be compared.
-        Some(_) => true,
-        None => false,
-    })
 }
 
 /// The values that stand in registers of some fields.
