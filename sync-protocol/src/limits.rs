@@ -81,9 +81,9 @@ pub const ERASURES_MAX: usize = 1_000;
 pub const WANTED_MAX: usize = 500;
 /// Slices into which digest items are divided at most, where too many differ to be named at once.
 pub const SLICES_MAX: u32 = 4096;
-/// Numbers of the hub's own writes that are left out at least when it begins another epoch: more than it can have written in
-/// the time that it lost, so that none is given twice.
-pub const HUB_NUMBERS_SKIPPED: usize = 1024 * 1024;
-/// Numbers of the hub's own writes that are there for each second since 2026: more than it writes. Another epoch begins at
-/// those of its time, because one that began before it, on the same older state, may be what was lost.
-pub const HUB_NUMBERS_PER_SECOND: usize = 1024;
+/// Numbers that the hub leaves out at least when it is started: of its order of changes, and of its own writes in each stream. It may
+/// have been started on an older state of itself, and what it gave in the time that it lost must not be given again.
+pub const HUB_NUMBERS_SKIPPED: usize = 64 * 1024;
+/// Numbers that there are for each second since 2026, more than are given in the long run: who is started goes on at those of its time,
+/// because one that was started before it, on the same older state, may be what was lost. Few enough for 32 bits until 2034.
+pub const HUB_NUMBERS_PER_SECOND: usize = 16;

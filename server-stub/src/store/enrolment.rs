@@ -281,19 +281,7 @@ impl Tx<'_> {
         }
         let device = self.insert_twin(None, of)?;
         let origin = self.new_origin(device, after)?;
-        let twin = Gateway {
-            device,
-            origin,
-            key: of.key.part(device.0),
-            turn: 0,
-            turn_before: 0,
-            turn_first: 0,
-            print,
-            offered: None,
-            erased: None,
-            twin_of: Some(of.device),
-            ..of.clone()
-        };
+        let twin = of.twin(device, origin, print);
         self.set_gateway_state(&twin)?;
         Ok(twin)
     }

@@ -1,6 +1,6 @@
 //! Epochs: which history of the hub its numbers belong to.
 
-use rusqlite::params;
+use rusqlite::{OptionalExtension, Row, params};
 use sync_protocol::digest::Chain;
 use sync_protocol::hub::{Snapshot, first_number};
 use sync_protocol::id::{Epoch, HubSeq, Origin, Stream};
@@ -26,10 +26,35 @@ impl Tx<'_> {
         Ok(later.map(|(_, began)| HubSeq(*began)).min().unwrap_or(HubSeq::NONE))
     }
 
-    /// Notes where the numbers stand when the program begins to serve: if it turns out that this is an older copy of the
-    /// hub, its new epoch began here.
+    /// The last number at or before this one that this hub can have given.
+    pub(super) fn given_upto(&mut self, seq: HubSeq) -> Result<HubSeq, StoreError> {
+        let mut select = self.sql("SELECT before, last FROM skipped WHERE before < ?1 ORDER BY before DESC LIMIT 1")?;
+        let left_out = |row: &Row<'_>| Ok((number(row.get(0)?), number(row.get(1)?)));
+        let last = select.query_row([bits(seq.0)], left_out).optional()?;
+        Ok(last.filter(|(_, last)| seq.0 < *last).map_or(seq, |(before, _)| HubSeq(before)))
+    }
+
+    /// Notes where the numbers stand when the program begins to serve, and goes on behind those that it may have given in a time
+    /// that it lost: if it turns out that this is an older copy of the hub, its new epoch began here.
     pub(crate) fn note_start(&mut self) -> Result<(), StoreError> {
-        self.sql("UPDATE hub SET started = head")?.execute([])?;
+        self.sql("UPDATE hub SET started = ?1")?.execute([bits(self.head()?.0)])?;
+        self.skip(u64::try_from(self.now_ms).unwrap_or(0))
+    }
+
+    fn skip(&mut self, now_ms: u64) -> Result<(), StoreError> {
+        let before = self.head()?.0;
+        let last = first_number(before, now_ms);
+        self.go_on_after(HubSeq(last));
+        self.sql("INSERT INTO skipped (before, last) VALUES (?1, ?2)")?.execute([bits(before), bits(last)])?;
+        for stream in Stream::ALL {
+            let first = first_number(self.mark(Origin::HUB, stream)?.acked.0, now_ms);
+            let mut skip = self.sql(
+                "INSERT INTO marks (origin, stream, acked, chain, durable) VALUES (?1, ?2, ?3, ?4, 0)
+                 ON CONFLICT DO UPDATE SET acked = ?3",
+            )?;
+            let chain = Chain::default();
+            skip.execute(params![Origin::HUB.0, stream.number(), bits(first), chain.0])?;
+        }
         Ok(())
     }
 
@@ -58,16 +83,7 @@ impl Tx<'_> {
         let text = serde_json::Value::from(lineage.iter().map(|(e, at)| vec![u64::from(*e), *at]).collect::<Vec<_>>());
         self.sql("UPDATE hub SET epoch = ?1, lineage = ?2")?
             .execute(params![bits(u64::from(epoch)), text.to_string()])?;
-        // The lost hub wrote under numbers that we do not know, and gateways may still show them.
-        for stream in Stream::ALL {
-            let first = first_number(self.mark(Origin::HUB, stream)?.acked, now_ms);
-            let mut skip = self.sql(
-                "INSERT INTO marks (origin, stream, acked, chain, durable) VALUES (?1, ?2, ?3, ?4, 0)
-                 ON CONFLICT DO UPDATE SET acked = ?3",
-            )?;
-            let chain = Chain::default();
-            skip.execute(params![Origin::HUB.0, stream.number(), bits(first.0), chain.0])?;
-        }
+        self.skip(now_ms)?;
         tracing::warn!(epoch, began = started, "this hub was put back to an older state; a new epoch began");
         Ok(())
     }

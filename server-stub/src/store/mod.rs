@@ -53,7 +53,7 @@ pub(crate) use writer::Writer;
 use self::audit::Audited;
 use crate::error::StoreError;
 
-const SCHEMA: [&str; 8] = [
+const SCHEMA: [&str; 9] = [
     include_str!("schema-1.sql"),
     include_str!("schema-2.sql"),
     include_str!("schema-3.sql"),
@@ -62,6 +62,7 @@ const SCHEMA: [&str; 8] = [
     include_str!("schema-6.sql"),
     include_str!("schema-7.sql"),
     include_str!("schema-8.sql"),
+    include_str!("schema-9.sql"),
 ];
 const BUSY_SECONDS: u64 = 20;
 const STATEMENTS_CACHED: usize = 96;

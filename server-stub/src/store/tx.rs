@@ -75,6 +75,11 @@ impl<'a> Tx<'a> {
         Ok(self.conn.prepare_cached(sql)?)
     }
 
+    /// This is the last number that was given, or left out.
+    pub(super) fn go_on_after(&mut self, number: HubSeq) {
+        self.head = Some((number.0, true));
+    }
+
     fn head_number(&mut self) -> Result<u64, StoreError> {
         match self.head {
             Some((head, _)) => Ok(head),
@@ -128,6 +133,10 @@ impl Snapshot for Tx<'_> {
 
     fn common(&mut self, epoch: Epoch) -> Result<HubSeq, StoreError> {
         self.common_with(epoch)
+    }
+
+    fn given(&mut self, number: HubSeq) -> Result<HubSeq, StoreError> {
+        self.given_upto(number)
     }
 
     fn head(&mut self) -> Result<HubSeq, StoreError> {
@@ -266,7 +275,7 @@ impl Snapshot for Tx<'_> {
 impl Store for Tx<'_> {
     fn next(&mut self) -> Result<HubSeq, StoreError> {
         let next = HubSeq(self.head_number()?).next();
-        self.head = Some((next.0, true));
+        self.go_on_after(next);
         Ok(next)
     }
 

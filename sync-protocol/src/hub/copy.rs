@@ -15,8 +15,10 @@ use std::collections::BTreeMap;
 use super::judge::{claimed_scope, keep, log_news, try_on};
 use super::own::write_as_hub;
 use super::{Arrived, LogLine, Logged, Snapshot, Store};
+use crate::clock::TimeQuality;
 use crate::digest::op_hash;
 use crate::id::{Device, Dot, FieldName, HubSeq, Origin, Seq, Stream};
+use crate::limits::REPAIR_STEP_MS;
 use crate::payload::News;
 use crate::record::{Change, Op, Record, State};
 use crate::rules::{Rule, TypeRules};
@@ -270,9 +272,12 @@ fn same_writes<S: Snapshot>(store: &mut S, op: &Op) -> Result<Vec<Dot>, S::Error
 /// what is not the same when done twice must also have been captured at the same moment.
 fn is_same_write(one: &Op, other: &Op) -> bool {
     let adds_up = |change: &Change| matches!(change, Change::Count { .. } | Change::Append(_));
-    let same_moment = one.stamp.captured_ms == other.stamp.captured_ms || !one.changes.values().any(adds_up);
-    let same_circumstances = same_moment
-        && one.stamp.hlc == other.stamp.hlc
+    let (this, that) = (&one.stamp, &other.stamp);
+    let (apart_ms, adds) = (this.captured_ms.abs_diff(that.captured_ms), one.changes.values().any(adds_up));
+    let same_time = this.hlc == that.hlc && (apart_ms == 0 || !adds);
+    // Each copy of the card repairs for itself what it has; what a repair leaves as it was is the same on both.
+    let is_repaired = this.quality != TimeQuality::Good && that.quality != TimeQuality::Good;
+    let same_circumstances = (same_time || (is_repaired && apart_ms % REPAIR_STEP_MS.unsigned_abs() == 0))
         && one.stamp.author == other.stamp.author
         && one.stamp.settles == other.stamp.settles
         && one.changes.len() == other.changes.len();

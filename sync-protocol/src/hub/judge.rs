@@ -50,10 +50,11 @@ pub fn admit<S: Store>(store: &mut S, by: Option<&Gateway>, arrived: &Arrived<'_
     let rules = store.rules()?;
     let mut held = store.held_of(&op.key, op.stamp.dot.origin)?;
     if held.is_empty() {
-        let trial = [(op, store.head()?.next())];
+        let at = store.head()?.next();
+        let trial = [(op, at)];
         let mut before = store.record(&op.key)?;
         if let Some(record) = &mut before {
-            names::make_way(store, op, record)?;
+            names::make_way(store, op, record, at)?;
         }
         let applied = try_on_record(store, before, &trial, &rules)?;
         let place = applied.as_ref().and_then(|applied| applied.was.as_ref());
@@ -270,7 +271,7 @@ pub(super) fn keep<S: Store>(
     if !merged.changed {
         return Ok(());
     }
-    let is = record.scope();
+    let (is, is_placed) = (record.scope(), is_placed(&record));
     store.keep(&op.key, record, &parents)?;
     let has_moved = was.as_ref() != Some(&is);
     if let (Some(was), true) = (was, has_moved) {
@@ -280,7 +281,7 @@ pub(super) fn keep<S: Store>(
     if !own::is_move(op) {
         follow_parent(store, &op.key, &is, &parents, rules)?;
     }
-    if has_moved {
+    if has_moved && is_placed {
         for child in store.children(&op.key)? {
             own::move_to(store, &child, &is, rules)?;
         }
@@ -308,6 +309,12 @@ pub(super) fn claimed_scope(op: &Op) -> Option<Scope> {
     Scope::new(claimed).ok()
 }
 
+/// Whether it is known where a record is. Of one that a hub lost which was put back, a later change may come first: what belongs to
+/// it does not follow it to nowhere.
+fn is_placed(record: &Record) -> bool {
+    record.cells.contains_key(FieldName::SCOPE)
+}
+
 /// A record whose type takes its scope from a parent goes where that parent is.
 fn follow_parent<S: Store>(
     store: &mut S,
@@ -320,7 +327,9 @@ fn follow_parent<S: Store>(
     let Some(parent_type) = rules.of(&key.record_type).parents.get(field) else { return Ok(()) };
     let Some(parent) = parents.iter().find(|p| p.record_type == *parent_type) else { return Ok(()) };
     match store.record(parent)? {
-        Some(parent) if parent.scope() != *scope => own::move_to(store, key, &parent.scope(), rules),
+        Some(parent) if is_placed(&parent) && parent.scope() != *scope => {
+            own::move_to(store, key, &parent.scope(), rules)
+        }
         _ => Ok(()),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Gateway, Snapshot, Store, ViewNews};
 use crate::gateway::UNENROLLED;
-use crate::id::{Epoch, Origin, Seq};
+use crate::id::Origin;
 use crate::limits::{HUB_NUMBERS_PER_SECOND, HUB_NUMBERS_SKIPPED};
 use crate::message::{Request, Short};
 
@@ -23,12 +23,12 @@ pub(super) fn is_of_lost_time<S: Snapshot>(store: &mut S, request: &Request) -> 
 /// 2026-01-01, milliseconds since 1970.
 const YEAR_2026_MS: u64 = 1_767_225_600_000;
 
-/// The number after which the hub's own writes go on in another epoch, when `last` is the last that it knows of. Nobody knows
-/// which it gave in the time that was lost, and gateways may still show them. Of two epochs that begin on the same older state
-/// the later one has the higher numbers, as long as the clock of the machine does not go back as well.
-pub fn first_number(last: Seq, now_ms: u64) -> Seq {
+/// The number after which those go on that a hub gives, when it is started or finds that it was put back; `last` is the last that it
+/// knows of. Nobody knows which it gave in the time that was lost, and gateways still show them. Of two hubs that are started on the
+/// same older state the later one has the higher numbers, as long as the clock of the machine does not go back as well.
+pub fn first_number(last: u64, now_ms: u64) -> u64 {
     let by_time = now_ms.saturating_sub(YEAR_2026_MS) / 1_000 * HUB_NUMBERS_PER_SECOND as u64;
-    Seq((last.0 + HUB_NUMBERS_SKIPPED as u64).max(by_time))
+    (last + HUB_NUMBERS_SKIPPED as u64).max(by_time)
 }
 
 /// The gateway of a device that is not known here, if it was parted from one that is, in a time that this hub lost: its key is
@@ -39,20 +39,12 @@ pub(super) fn twin<S: Store>(store: &mut S, request: &Request) -> Result<Option<
         return Ok(None);
     };
     let twin = Gateway {
-        device: request.device,
-        origin: request.origin,
-        key: parent.key.part(request.device.0),
         turn: request.turn,
         turn_before: request.turn,
         turn_first: request.turn,
-        print: Short::default(),
         view: ViewNews::Known,
         backfill: false,
-        twin_of: Some(parent.device),
-        epoch: Epoch(0),
-        offered: None,
-        erased: None,
-        ..parent
+        ..parent.twin(request.device, request.origin, Short::default())
     };
     store.claim_twin(&twin)?;
     Ok(Some(twin))

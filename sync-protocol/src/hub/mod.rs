@@ -114,6 +114,31 @@ impl Gateway {
         self.device == device || self.twin_of == Some(device)
     }
 
+    /// It goes on under another origin. What this one has heard in the present epoch is another matter than what the one before
+    /// had, so it may have something to offer.
+    pub(super) fn goes_on_as(&mut self, origin: Origin) {
+        (self.origin, self.offered, self.epoch) = (origin, None, Epoch(0));
+    }
+
+    /// A gateway that turned out to be two: the other one, which has yet to speak.
+    #[must_use]
+    pub fn twin(&self, device: Device, origin: Origin, print: Short) -> Gateway {
+        Gateway {
+            device,
+            origin,
+            key: self.key.part(device.0),
+            turn: 0,
+            turn_before: 0,
+            turn_first: 0,
+            print,
+            offered: None,
+            erased: None,
+            twin_of: Some(self.device),
+            epoch: Epoch(0),
+            ..self.clone()
+        }
+    }
+
     /// What tells whether both ends have the same in mind.
     pub fn view_hash(&self) -> ViewHash {
         view_hash(&self.scopes, self.source)
@@ -201,6 +226,9 @@ pub trait Snapshot {
     fn epoch(&mut self) -> Result<Epoch, Self::Error>;
     /// The last number that this lineage shares with an epoch; none for one that is not of this lineage.
     fn common(&mut self, epoch: Epoch) -> Result<HubSeq, Self::Error>;
+    /// The last number at or before this one that this hub can have given: this one itself, unless it is one of those that were
+    /// left out ([`first_number`]). Who has one of them has it from a time that this hub lost.
+    fn given(&mut self, number: HubSeq) -> Result<HubSeq, Self::Error>;
     /// The number of the last change.
     fn head(&mut self) -> Result<HubSeq, Self::Error>;
     /// The rules in force.

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use super::copy::are_of_one_card;
 use super::{HeldOp, Snapshot, Store};
-use crate::clock::Hlc;
-use crate::id::{Dot, FieldName, Origin, RecordKey, Seq, Stream};
+use crate::clock::{Hlc, TimeQuality};
+use crate::id::{Dot, FieldName, HubSeq, Origin, RecordKey, Seq, Stream};
+use crate::limits::REPAIR_STEP_MS;
 use crate::record::{Change, Op, Record, Stamp, State};
 use crate::value::Value;
 
@@ -30,13 +31,32 @@ enum Stands {
     Item(Value),
 }
 
-/// What stands in a record under one number.
+/// A number and a stamp: two writes to one record can have one number, if a copy of the card gave it as well. No stamp is known of
+/// members of a set, if the record names several under their number.
+type Named = (Dot, Option<Hlc>);
+
+/// What one write left in a record, and when it was made, if that is known.
 #[derive(Debug, Default)]
 struct Said {
     values: Vec<(FieldName, Stands)>,
-    hlc: Option<Hlc>,
-    captured_ms: Option<i64>,
+    time: Option<Time>,
 }
+
+/// The time of a write, as far as it tells it from others.
+#[derive(Debug, Clone, Copy)]
+struct Time {
+    captured_ms: i64,
+    quality: TimeQuality,
+}
+
+impl Time {
+    fn of(stamp: &Stamp) -> Time {
+        Time { captured_ms: stamp.captured_ms, quality: stamp.quality }
+    }
+}
+
+/// The writes that a record names, by their numbers and stamps.
+type Stamps = BTreeMap<Dot, BTreeMap<Hlc, Option<Time>>>;
 
 /// Finds out what is known here of an offered record, and gives what stands under the number of another write one of its own.
 ///
@@ -45,58 +65,62 @@ struct Said {
 pub(super) fn settle<S: Store>(store: &mut S, key: &RecordKey, offered: &mut Record) -> Result<Names, S::Error> {
     let ops = store.writes_of(key)?;
     let (mut names, mut renamed) = (Names::default(), BTreeMap::new());
-    for (dot, said) in said(offered) {
+    for (named, said) in said(offered) {
+        let (dot, hlc) = named;
         let here = ops.iter().find(|op| op.stamp.dot == dot);
-        if here.is_some_and(|op| wrote(op, &said)) {
+        if here.is_some_and(|op| wrote(op, hlc, &said)) {
             let is_held = |held: &HeldOp| held.op.stamp.dot == dot;
             if !store.held_of(key, dot.origin)?.iter().any(is_held) {
                 names.applied.insert(dot);
             }
-        } else if came_otherwise(store, &ops, dot, &said)? {
+        } else if came_otherwise(store, &ops, (dot, hlc), &said)? {
             names.applied.insert(dot);
             names.forked.insert(dot.origin);
         } else if store.op_hash(dot)?.is_some() {
             names.forked.insert(dot.origin);
-            renamed.extend(lost_origin(store, dot)?.map(|origin| (dot, Dot { origin, ..dot })));
+            renamed.extend(lost_origin(store, dot)?.map(|origin| (named, Dot { origin, ..dot })));
         }
     }
     rename(offered, &renamed);
     Ok(names)
 }
 
-/// Gives what stands where an op writes, and under its number, another number, if it is not from this op: it was lost, others showed
-/// it, and a copy of the card has given the number to something else since.
+/// Gives what stands under the number of an op another number, if it is not from this op: it was lost, others showed it, and a copy
+/// of the card has given the number to something else since. `at` is the number of the change.
 ///
 /// # Errors
 /// What the store reports.
-pub(super) fn make_way<S: Store>(store: &mut S, op: &Op, record: &mut Record) -> Result<(), S::Error> {
+pub(super) fn make_way<S: Store>(store: &mut S, op: &Op, record: &mut Record, at: HubSeq) -> Result<(), S::Error> {
     let dot = op.stamp.dot;
-    let written = || record.cells.iter().filter(|(name, _)| op.changes.contains_key(*name));
-    if !written().any(|(_, cell)| names(&cell.state, dot)) {
+    if !record.cells.values().any(|cell| names(&cell.state, dot)) {
         return Ok(());
     }
-    let mut part = Record { cells: written().map(|(name, cell)| (name.clone(), cell.clone())).collect() };
-    if wrote_in(op, &part) {
+    let strange = strange_to(op, record);
+    if strange.is_empty() {
         return Ok(());
     }
     let Some(origin) = lost_origin(store, dot)? else { return Ok(()) };
-    rename(&mut part, &BTreeMap::from([(dot, Dot { origin, ..dot })]));
-    for cell in part.cells.values_mut() {
-        if let State::Set(set) = &mut cell.state {
+    let before = record.clone();
+    rename(record, &strange.into_iter().map(|named| (named, Dot { origin, ..dot })).collect());
+    for (name, cell) in &mut record.cells {
+        if before.cells.get(name) != Some(cell) {
+            cell.changed = at;
+        }
+        if let (State::Set(set), true) = (&mut cell.state, op.changes.contains_key(name)) {
             set.clock.entry(dot.writer()).and_modify(|seq| *seq = (*seq).min(dot.seq.0.saturating_sub(1)));
             set.clock.retain(|_, seq| *seq > 0);
         }
     }
-    record.cells.extend(part.cells);
     Ok(())
 }
 
 /// Whether a write came under another number: its author had gone on under another origin before it could send it again.
-fn came_otherwise<S: Snapshot>(store: &mut S, ops: &[Op], dot: Dot, said: &Said) -> Result<bool, S::Error> {
+fn came_otherwise<S: Snapshot>(store: &mut S, ops: &[Op], (dot, hlc): Named, said: &Said) -> Result<bool, S::Error> {
     for op in ops.iter().filter(|op| op.stamp.dot != dot) {
-        let is_same = said.hlc == Some(op.stamp.hlc) && said.captured_ms.is_none_or(|ms| ms == op.stamp.captured_ms);
+        let is_same =
+            hlc == Some(op.stamp.hlc) && said.time.is_none_or(|time| time.captured_ms == op.stamp.captured_ms);
         if is_same
-            && wrote(op, said)
+            && wrote(op, hlc, said)
             && are_of_one_card(store, op.stamp.dot.origin, dot.origin)?
             && store.applied_as(op.stamp.dot)?.is_some()
         {
@@ -128,50 +152,83 @@ fn names(state: &State, dot: Dot) -> bool {
     }
 }
 
-fn said(record: &Record) -> BTreeMap<Dot, Said> {
-    let mut all: BTreeMap<Dot, Said> = BTreeMap::new();
-    for (name, cell) in &record.cells {
-        let mut stands = |dot, what| all.entry(dot).or_default().values.push((name.clone(), what));
-        match &cell.state {
-            State::Register(entries) => {
-                entries.iter().for_each(|entry| stands(entry.stamp.dot, Stands::Put(entry.value.clone())));
-            }
-            State::Set(set) => {
-                for (member, writes) in &set.members {
-                    for ((origin, stream), seq) in writes {
-                        let Ok(stream) = Stream::from_number(*stream) else { continue };
-                        stands(Dot { origin: *origin, stream, seq: Seq(*seq) }, Stands::Member(member.clone()));
-                    }
-                }
-            }
-            State::Log(log) => {
-                log.entries.iter().for_each(|(_, dot, _, value)| stands(*dot, Stands::Item(value.clone())));
-            }
-            State::Counter(_) => {}
-        }
-    }
+/// The stamps that a record has under each number.
+fn stamps(record: &Record) -> Stamps {
+    let mut all = Stamps::new();
     for cell in record.cells.values() {
         for stamp in cell.stamps() {
-            if let Some(said) = all.get_mut(&stamp.dot) {
-                (said.hlc, said.captured_ms) = (Some(stamp.hlc), Some(stamp.captured_ms));
-            }
+            all.entry(stamp.dot).or_default().insert(stamp.hlc, Some(Time::of(stamp)));
         }
         if let State::Log(log) = &cell.state {
             for (hlc, dot, ..) in &log.entries {
-                all.entry(*dot).or_default().hlc = Some(*hlc);
+                all.entry(*dot).or_default().entry(*hlc).or_default();
             }
         }
     }
     all
 }
 
+/// How the write of a member is named, of which the set knows the number only.
+fn of_member(stamps: &Stamps, dot: Dot) -> Named {
+    let mut known = stamps.get(&dot).into_iter().flatten();
+    match (known.next(), known.next()) {
+        (Some((hlc, _)), None) => (dot, Some(*hlc)),
+        _ => (dot, None),
+    }
+}
+
+fn said(record: &Record) -> BTreeMap<Named, Said> {
+    let stamps = stamps(record);
+    let mut all: BTreeMap<Named, Said> = BTreeMap::new();
+    for (name, cell) in &record.cells {
+        let mut stands = |named, what| all.entry(named).or_default().values.push((name.clone(), what));
+        match &cell.state {
+            State::Register(entries) => {
+                for entry in entries {
+                    stands((entry.stamp.dot, Some(entry.stamp.hlc)), Stands::Put(entry.value.clone()));
+                }
+            }
+            State::Set(set) => {
+                for (member, writes) in &set.members {
+                    for ((origin, stream), seq) in writes {
+                        let Ok(stream) = Stream::from_number(*stream) else { continue };
+                        let dot = Dot { origin: *origin, stream, seq: Seq(*seq) };
+                        stands(of_member(&stamps, dot), Stands::Member(member.clone()));
+                    }
+                }
+            }
+            State::Log(log) => {
+                for (hlc, dot, _, value) in &log.entries {
+                    stands((*dot, Some(*hlc)), Stands::Item(value.clone()));
+                }
+            }
+            State::Counter(_) => {}
+        }
+    }
+    for ((dot, hlc), said) in &mut all {
+        let known = stamps.get(dot).zip(*hlc).and_then(|(known, hlc)| known.get(&hlc));
+        said.time = known.copied().flatten();
+    }
+    all
+}
+
 /// Whether it was this op that wrote all that stands in a record under its number.
 pub(super) fn wrote_in(op: &Op, record: &Record) -> bool {
-    said(record).get(&op.stamp.dot).is_none_or(|said| wrote(op, said))
+    strange_to(op, record).is_empty()
+}
+
+/// What stands in a record under the number of this op, and is not from it.
+fn strange_to(op: &Op, record: &Record) -> Vec<Named> {
+    let is_strange = |((dot, hlc), said): &(Named, Said)| *dot == op.stamp.dot && !wrote(op, *hlc, said);
+    let strange = said(record).into_iter().filter(is_strange);
+    strange.map(|(named, _)| named).collect()
 }
 
 /// Whether it was this op that wrote what is said. What it wrote under other rules cannot be compared.
-fn wrote(op: &Op, said: &Said) -> bool {
+fn wrote(op: &Op, hlc: Option<Hlc>, said: &Said) -> bool {
+    if hlc != Some(op.stamp.hlc) && said.time.is_some_and(|time| is_of_another_time(&op.stamp, time)) {
+        return false;
+    }
     said.values.iter().all(|(field, stands)| match (op.changes.get(field), stands) {
         (Some(Change::Put { value, .. }), Stands::Put(stands)) => value == stands,
         (Some(Change::Append(values)), Stands::Item(stands)) => values.contains(stands),
@@ -181,13 +238,22 @@ fn wrote(op: &Op, said: &Said) -> bool {
     })
 }
 
+/// Whether a write was made at another time than this one, for certain: neither did the hub clamp it, nor can both be one write whose
+/// time two copies of a card have repaired.
+fn is_of_another_time(stamp: &Stamp, time: Time) -> bool {
+    let is_good = stamp.quality == TimeQuality::Good || time.quality == TimeQuality::Good;
+    let apart_ms = stamp.captured_ms.abs_diff(time.captured_ms);
+    time.quality != TimeQuality::Clamped && (is_good || apart_ms % REPAIR_STEP_MS.unsigned_abs() != 0)
+}
+
 /// Puts other numbers into a record.
-fn rename(record: &mut Record, names: &BTreeMap<Dot, Dot>) {
+fn rename(record: &mut Record, names: &BTreeMap<Named, Dot>) {
     if names.is_empty() {
         return;
     }
+    let stamps = stamps(record);
     let new = |stamp: &mut Arc<Stamp>| {
-        if let Some(dot) = names.get(&stamp.dot) {
+        if let Some(dot) = names.get(&(stamp.dot, Some(stamp.hlc))) {
             *stamp = Arc::new(Stamp { dot: *dot, ..(**stamp).clone() });
         }
     };
@@ -197,8 +263,8 @@ fn rename(record: &mut Record, names: &BTreeMap<Dot, Dot>) {
             State::Set(set) => {
                 new(&mut set.touch.last);
                 for writes in set.members.values_mut() {
-                    for (old, to) in names {
-                        if writes.get(&old.writer()) == Some(&old.seq.0) {
+                    for ((old, hlc), to) in names {
+                        if of_member(&stamps, *old) == (*old, *hlc) && writes.get(&old.writer()) == Some(&old.seq.0) {
                             writes.remove(&old.writer());
                             writes.insert(to.writer(), to.seq.0);
                         }
@@ -208,9 +274,10 @@ fn rename(record: &mut Record, names: &BTreeMap<Dot, Dot>) {
             State::Log(log) => {
                 new(&mut log.touch.last);
                 let entries = std::mem::take(&mut log.entries);
-                let renamed = entries
-                    .into_iter()
-                    .map(|(hlc, dot, nth, value)| (hlc, names.get(&dot).copied().unwrap_or(dot), nth, value));
+                let renamed = entries.into_iter().map(|(hlc, dot, nth, value)| {
+                    let dot = names.get(&(dot, Some(hlc))).copied().unwrap_or(dot);
+                    (hlc, dot, nth, value)
+                });
                 log.entries = renamed.collect();
             }
             State::Counter(counter) => new(&mut counter.touch.last),

@@ -119,11 +119,13 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
     }
     if gateway.offered == Some(request.origin) {
         // It goes on as it was told. The turn that it shows may be an old one, because nobody gave it another.
-        (gateway.origin, gateway.offered, gateway.turn_before) = (request.origin, None, request.turn);
+        gateway.goes_on_as(request.origin);
+        gateway.turn_before = request.turn;
         store.set_gateway(&gateway)?;
     }
     let is_stale = !gateway.expects(request.turn);
-    let knows_more = request.cursor > head || lost::is_forgotten(store, &gateway, &request)?;
+    let is_given = request.cursor <= head && store.given(request.cursor)? == request.cursor;
+    let knows_more = !is_given || lost::is_forgotten(store, &gateway, &request)?;
     if request.epoch == epoch && knows_more {
         epoch = store.new_epoch(now_ms)?;
     }
@@ -132,7 +134,7 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
     }
     if !is_stale && lost::is_of_lost_time(store, &request)? {
         store.claim_origin(gateway.device, request.origin)?;
-        (gateway.origin, gateway.offered) = (request.origin, None);
+        gateway.goes_on_as(request.origin);
         store.set_gateway(&gateway)?;
     }
     if store.device_of(request.origin)? != Some(gateway.device) {
@@ -228,7 +230,8 @@ pub(super) fn rebase<S: Store>(
     request: &Request,
     now_ms: u64,
 ) -> Result<Opened, S::Error> {
-    let common = store.common(request.epoch)?;
+    let common = store.common(request.epoch)?.min(request.cursor);
+    let common = store.given(common)?;
     let mut response = Response::new(Status::Rebase, store.epoch()?, now_ms, common);
     let is_known = store.device_of(request.origin)? == Some(gateway.device);
     for at in &request.streams {

@@ -40,6 +40,8 @@ pub struct MemoryHub {
     lineage: Vec<(Epoch, HubSeq)>,
     /// The head when the program was started.
     started: HubSeq,
+    /// Numbers that were left out: the last before them, and the last of them.
+    skipped: Vec<(HubSeq, HubSeq)>,
     head: HubSeq,
     rules: Arc<Rules>,
     origins: BTreeMap<Origin, Device>,
@@ -114,20 +116,33 @@ impl MemoryHub {
 
     /// What a program finds that is started on an older copy of a hub; with `said`, by somebody who says that it is one.
     pub fn restored(mut self, said: bool, epoch: Epoch, now_ms: u64) -> MemoryHub {
-        self.started = self.head;
+        self.start(now_ms);
         if said {
             self.begin_epoch(epoch, now_ms);
         }
         self
     }
 
-    fn begin_epoch(&mut self, epoch: Epoch, now_ms: u64) {
+    /// The program begins to serve.
+    pub fn start(&mut self, now_ms: u64) {
+        self.started = self.head;
+        self.skip(now_ms);
+    }
+
+    fn skip(&mut self, now_ms: u64) {
+        let before = self.head;
+        self.head = HubSeq(first_number(before.0, now_ms));
+        self.skipped.push((before, self.head));
         for stream in Stream::ALL {
             let mark = self.marks.entry((Origin::HUB, stream)).or_default();
-            mark.acked = first_number(mark.acked, now_ms);
+            mark.acked = Seq(first_number(mark.acked.0, now_ms));
         }
+    }
+
+    fn begin_epoch(&mut self, epoch: Epoch, now_ms: u64) {
         self.lineage.push((self.epoch, self.started));
         self.epoch = epoch;
+        self.skip(now_ms);
     }
 
     /// Puts other rules in force.
@@ -196,6 +211,11 @@ impl Snapshot for MemoryHub {
     fn common(&mut self, epoch: Epoch) -> Result<HubSeq, MemoryError> {
         let ends = self.lineage.iter().skip_while(|(known, _)| *known != epoch).map(|(_, end)| *end);
         Ok(ends.min().unwrap_or(HubSeq::NONE))
+    }
+
+    fn given(&mut self, number: HubSeq) -> Result<HubSeq, MemoryError> {
+        let left_out = self.skipped.iter().find(|(before, last)| *before < number && number < *last);
+        Ok(left_out.map_or(number, |(before, _)| *before))
     }
 
     fn head(&mut self) -> Result<HubSeq, MemoryError> {
@@ -407,19 +427,7 @@ impl Store for MemoryHub {
         }
         let Gateway { device, origin, .. } = self.enroll(gateway.scopes.clone(), gateway.source, gateway.key.clone());
         self.before.insert(origin, after);
-        let twin = Gateway {
-            device,
-            origin,
-            key: gateway.key.part(device.0),
-            turn: 0,
-            turn_before: 0,
-            turn_first: 0,
-            print,
-            offered: None,
-            erased: None,
-            twin_of: Some(gateway.device),
-            ..gateway.clone()
-        };
+        let twin = gateway.twin(device, origin, print);
         self.gateways.insert(twin.device, twin.clone());
         Ok(twin)
     }

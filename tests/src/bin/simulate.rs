@@ -9,7 +9,7 @@ use outpost_tests::sim::{Faults, Kind, On, Packers, Plan, Tally};
 use serde_json::{Value, json};
 
 const USAGE: &str =
-    "tests/simulate [COUNT] [--seed N] [--on memory|disk] [--faults LIST] [--strict] [--keep-going] [--code]";
+    "tests/simulate [COUNT] [--seed N] [--on memory|disk] [--faults LIST] [--strict] [--keep-going] [--code] [--tell]";
 
 struct Wish {
     count: u64,
@@ -19,6 +19,7 @@ struct Wish {
     is_strict: bool,
     keeps_going: bool,
     wants_code: bool,
+    is_told: bool,
 }
 
 fn wish() -> Result<Wish> {
@@ -31,6 +32,7 @@ fn wish() -> Result<Wish> {
         is_strict: false,
         keeps_going: false,
         wants_code: false,
+        is_told: false,
     };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
@@ -42,6 +44,7 @@ fn wish() -> Result<Wish> {
             "--strict" => wish.is_strict = true,
             "--keep-going" => wish.keeps_going = true,
             "--code" => wish.wants_code = true,
+            "--tell" => wish.is_told = true,
             count => wish.count = count.replace(['_', ','], "").parse().with_context(|| USAGE.to_owned())?,
         }
     }
@@ -70,6 +73,9 @@ fn main() -> Result<()> {
                     println!("\nseed {seed}: {failure}\n{plan}");
                     if wish.wants_code {
                         println!("{plan:?}\n");
+                    }
+                    if wish.is_told {
+                        plan.tell(&mut packers);
                     }
                 }
                 if !wish.keeps_going {

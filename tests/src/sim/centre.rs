@@ -116,12 +116,27 @@ impl Centre {
     }
 
     /// Back to the last commit; or into the middle of one, which then was made or was not, but as a whole.
-    pub(super) fn power_cut(&mut self, packer: &mut Packer, now_ms: u64) -> Result<(), Failure> {
+    pub(super) fn power_cut(&mut self, packer: &mut Packer, now_ms: i64) -> Result<(), Failure> {
         let paused = std::mem::take(&mut self.paused);
-        let Some(shelf) = &mut self.shelf else { return Ok(()) };
+        self.lose_power(packer, paused, now_ms as u64);
+        self.check_shelf()?;
+        self.start(now_ms);
+        self.check_shelf()
+    }
+
+    /// The program begins to serve.
+    pub(super) fn start(&mut self, now_ms: i64) {
+        self.store.start(now_ms as u64);
+        if let Some(shelf) = &mut self.shelf {
+            shelf.store().start(now_ms).unwrap();
+        }
+    }
+
+    fn lose_power(&mut self, packer: &mut Packer, paused: Vec<Hearing>, now_ms: u64) {
+        let Some(shelf) = &mut self.shelf else { return };
         let Some(tear) = shelf.tear.take() else {
             shelf.power_cut();
-            return self.check_shelf();
+            return;
         };
         let mut random = Random::new(u64::from(tear));
         let before = self.store.clone();
@@ -139,7 +154,6 @@ impl Centre {
                 self.store = before;
             }
         }
-        self.check_shelf()
     }
 
     /// Leaves so much room on its disk; in memory there is always room.

@@ -10,9 +10,9 @@ use super::centre::Heard;
 use super::event::Shape;
 use super::in_step::OnCard;
 use super::site::{Asked, keep};
-use super::wire;
 use super::world::World;
 use super::{Failure, Fault, Kind};
+use super::{trace, wire};
 
 /// Bytes of a link that carries a lot.
 const WIDE_BYTES: usize = 256 * 1024;
@@ -69,6 +69,10 @@ impl World<'_> {
             site.asked = None;
             return Ok(());
         };
+        if self.is_told {
+            trace::request(self.packers, at, &outgoing);
+        }
+        let site = &mut self.sites[at];
         let message = body(&outgoing.head.encode(), outgoing.frames);
         wire::is_bounded(&mut self.packers.down, &message, Some(up_bytes))?;
         self.requests += 1;
@@ -135,6 +139,9 @@ impl World<'_> {
         let Ok(Some((head, start))) = split_head(&bytes) else { return Ok(None) };
         let head =
             builds::taken(self.sites[at].build, head).map_err(|error| unread(format!("gateway {at}: {error}")))?;
+        if self.is_told {
+            trace::answer(at, &head);
+        }
         self.look_at(at, &head)?;
         if head.status == Status::Upgrade {
             return self.take_upgrade(at, &asked.head, &head).map(Some);
@@ -163,6 +170,9 @@ impl World<'_> {
                 return Ok(None);
             }
             let Some(Payload::Rows(rows)) = payload else { return Ok(None) };
+            if self.is_told {
+                trace::rows(&rows);
+            }
             if room(self.sites[at].now(|store| gateway::integrate_rows(store, &rows)), &mut self.tally.full).is_none() {
                 return Ok(None);
             }

@@ -1,5 +1,6 @@
 //! Schedules that failed once, by name.
 
+use super::builds::Build;
 use super::event::{Act, Event, Shape};
 use super::{Faults, On, Packers, Plan};
 
@@ -352,6 +353,147 @@ fn who_writes_on_does_not_claim_to_have_seen_his_own_write_that_was_not_shown() 
             serve(0),
             Event::Take { at: 0, nth: 0, shape: Shape::Flipped(142), cut: None },
             write(0, 11, 2, Act::Set("note"), false, true),
+        ],
+    );
+}
+
+/// Seed 810214. A number that was given again would name two writes, and whoever saw the one would count as having seen the other.
+#[test]
+fn a_hub_that_nobody_says_was_put_back_gives_no_number_again() {
+    play(
+        &[0, 0],
+        vec![
+            write(1, 9, 2, Act::Set("note")),
+            Event::Write { at: 0, id: 16, key: 2, act: Act::Set("note"), is_stale: true, is_synced: true },
+            Event::Backup,
+            write(1, 18, 0, Act::Add),
+            Event::Sync { at: 1 },
+            Event::Restore { is_told: false },
+            Event::Sync { at: 0 },
+            Event::Serve { at: 1, nth: 0, shape: Shape::Whole, pause: None },
+            write(1, 42, 2, Act::Clear("note")),
+        ],
+    );
+}
+
+/// Seed 40005508. Both cards speak as one gateway, and the first to come back had nothing left to compare.
+#[test]
+fn two_cards_with_one_name_both_show_a_restored_hub_what_it_lost() {
+    play(
+        &[3],
+        vec![
+            write(0, 14, 4, Act::Set("note")),
+            Event::Image { at: 0 },
+            Event::Sync { at: 0 },
+            Event::Clone { at: 0 },
+            Event::Backup,
+            Event::Ask { at: 1, is_thin: false },
+            Event::Serve { at: 1, nth: 0, shape: Shape::Whole, pause: None },
+            write(1, 28, 1, Act::Set("phone")),
+            Event::Write { at: 0, id: 31, key: 4, act: Act::Set("note"), is_stale: true, is_synced: true },
+            Event::Ask { at: 0, is_thin: false },
+            Event::Serve { at: 0, nth: 0, shape: Shape::Whole, pause: None },
+            Event::Sync { at: 1 },
+            Event::Restore { is_told: true },
+        ],
+    );
+}
+
+/// Seed 40057428.
+#[test]
+fn two_writes_under_one_number_in_one_offered_record_are_told_apart() {
+    play(
+        &[3, 0],
+        vec![
+            write(1, 2, 4, Act::Append),
+            Event::Backup,
+            Event::Image { at: 0 },
+            write(0, 6, 4, Act::Set("note")),
+            Event::Sync { at: 1 },
+            Event::Sync { at: 0 },
+            Event::Sync { at: 1 },
+            Event::PutBack { at: 0 },
+            Event::Restore { is_told: true },
+            Event::Sync { at: 1 },
+            Event::Sync { at: 0 },
+            Event::Restore { is_told: true },
+            write(0, 30, 4, Act::Append),
+        ],
+    );
+}
+
+/// Seed 40077520.
+#[test]
+fn an_entry_whose_time_two_copies_of_a_card_repaired_for_themselves_is_one_entry() {
+    play(
+        &[2],
+        vec![
+            Event::Write { at: 0, id: 1, key: 4, act: Act::Count(3), is_stale: true, is_synced: false },
+            write(0, 2, 4, Act::Add),
+            Event::Image { at: 0 },
+            write(0, 6, 4, Act::Set("note")),
+            write(0, 7, 1, Act::Set("rank")),
+            Event::Ask { at: 0, is_thin: false },
+            Event::Serve { at: 0, nth: 1, shape: Shape::Flipped(835), pause: Some(1) },
+            Event::GoOn { at: 0 },
+            Event::Clock { at: 0, days: 24837 },
+            Event::Sync { at: 0 },
+            Event::PutBack { at: 0 },
+            write(0, 17, 4, Act::Append),
+            Event::Build { at: 0, build: Build::Newer },
+            Event::Forget { at: 1, is_early: true },
+            Event::Image { at: 0 },
+            Event::Ask { at: 0, is_thin: false },
+            Event::Serve { at: 0, nth: 2, shape: Shape::Whole, pause: None },
+            Event::Restore { is_told: false },
+            Event::Clone { at: 0 },
+            write(0, 23, 2, Act::Count(-2)),
+            Event::Write { at: 1, id: 24, key: 0, act: Act::Set("fixed"), is_stale: false, is_synced: false },
+            Event::Sync { at: 0 },
+            write(1, 25, 3, Act::Set("note")),
+        ],
+    );
+}
+
+/// Seed 40192617.
+#[test]
+fn what_belongs_to_a_record_that_is_nowhere_yet_stays_where_it_is() {
+    play(
+        &[1, 3],
+        vec![
+            Event::Image { at: 2 },
+            Event::Clone { at: 0 },
+            Event::Sync { at: 2 },
+            Event::HubWrite { id: 12, key: 1, act: Act::Pick("low", 1) },
+            Event::Backup,
+            write(0, 13, 0, Act::Move(2)),
+            Event::Ask { at: 2, is_thin: true },
+            Event::Serve { at: 2, nth: 0, shape: Shape::Whole, pause: None },
+            Event::Write { at: 0, id: 27, key: 3, act: Act::Set("note"), is_stale: true, is_synced: true },
+            Event::Sync { at: 0 },
+            Event::Sync { at: 1 },
+            Event::Restore { is_told: false },
+            write(0, 32, 3, Act::Move(0)),
+            Event::Write { at: 1, id: 34, key: 0, act: Act::Delete, is_stale: false, is_synced: false },
+        ],
+    );
+}
+
+/// Seed 40240053.
+#[test]
+fn what_others_showed_makes_way_for_a_write_of_the_same_values_under_its_number() {
+    play(
+        &[0, 3],
+        vec![
+            Event::Image { at: 1 },
+            write(1, 5, 1, Act::Add),
+            Event::Backup,
+            Event::Clone { at: 1 },
+            write(2, 16, 1, Act::Append),
+            Event::Assign { at: 0, view: 3 },
+            Event::Sync { at: 2 },
+            Event::Sync { at: 0 },
+            Event::Restore { is_told: false },
         ],
     );
 }

@@ -361,6 +361,9 @@ impl hub::Snapshot for AtCentre<'_, '_> {
     fn erasures_after(&mut self, after: u64, limit: usize) -> Result<Vec<Erasure>, StoreError> {
         ask!(self, erasures_after(after, limit))
     }
+    fn given(&mut self, number: HubSeq) -> Result<HubSeq, StoreError> {
+        ask!(self, given(number))
+    }
     fn last_erasure(&mut self) -> Result<u64, StoreError> {
         ask!(self, last_erasure())
     }

@@ -45,6 +45,7 @@ mod shelf;
 mod shrink;
 mod site;
 pub(crate) mod torn;
+mod trace;
 mod verdict;
 mod wire;
 mod world;
@@ -212,6 +213,26 @@ impl Plan {
             (_, Tally { needless: 1.., .. }) if is_strict => fail(Kind::Needless, "without a reason".to_owned()),
             (_, Tally { needless_rivals: 1.., .. }) if is_strict => fail(Kind::Rival, "not a conflict".to_owned()),
             _ => Ok(tally),
+        }
+    }
+
+    /// Plays the schedule once more and prints what is said in it: each event, request and answer, and in the end each gateway's
+    /// records and the hub's. For whoever looks for the cause of a failure.
+    pub fn tell(&self, packers: &mut Packers) {
+        let told = catch_unwind(AssertUnwindSafe(|| {
+            let mut world = World::new(&self.views, self.faults, packers);
+            world.is_told = true;
+            let ended = self.events.iter().try_for_each(|event| {
+                println!("\n* {event}");
+                world.step(event)
+            });
+            println!("\n* all heals");
+            let ended = ended.and_then(|()| world.heal());
+            world.tell_end();
+            ended
+        }));
+        if !matches!(told, Ok(Ok(()))) {
+            println!("it ends early: {told:?}");
         }
     }
 

@@ -28,6 +28,8 @@ use super::{Failure, Fault, Faults, Kind, Tally, app, fleet};
 /// When it begins: 2026-05-28.
 const BEGIN_MS: i64 = 1_780_000_000_000;
 const DAY_MS: i64 = 86_400_000;
+/// How long the hub is away when it has no power.
+const CUT_MS: i64 = 60_000;
 /// More gateways than this there are never, clones included.
 pub(super) const SITES_MAX: usize = 6;
 
@@ -47,6 +49,8 @@ pub(super) struct World<'a> {
     pub(super) faults: Faults,
     /// In what a gateway differed from the hub when digests first disagreed.
     pub(super) mismatch: Option<String>,
+    /// What is said is printed.
+    pub(super) is_told: bool,
     /// Where the folders are. It goes last.
     folder: Option<TempDir>,
 }
@@ -72,9 +76,11 @@ impl<'a> World<'a> {
             Site::enrolled(&known, Epoch(1), rules.clone(), home(format!("g{nth}")))
         };
         let sites = views.iter().enumerate().map(&mut enrol).collect();
+        hub.start(BEGIN_MS);
         let (oracle, tally) = (Oracle::default(), Tally::default());
         let (now_ms, requests, was_restored) = (BEGIN_MS, 0, false);
-        World { hub, sites, oracle, packers, now_ms, tally, requests, was_restored, faults, mismatch: None, folder }
+        let (mismatch, is_told) = (None, false);
+        World { hub, sites, oracle, packers, now_ms, tally, requests, was_restored, faults, mismatch, is_told, folder }
     }
 
     /// One event, and the checks that hold after each.
@@ -104,7 +110,10 @@ impl<'a> World<'a> {
             Event::GoOn { at } => self.go_on(of(at))?,
             Event::Take { at, nth, shape, cut } => drop(self.take(of(at), *nth, *shape, *cut)?),
             Event::PowerCut { at } => self.power_cut(of(at))?,
-            Event::HubPowerCut => self.hub.power_cut(&mut self.packers.down, self.now_ms as u64)?,
+            Event::HubPowerCut => {
+                self.now_ms += CUT_MS;
+                self.hub.power_cut(&mut self.packers.down, self.now_ms)?;
+            }
             Event::Torn { at, tear } => {
                 if let Some(card) = &mut self.sites[of(at)].card {
                     card.tear = Some(*tear);
@@ -232,7 +241,7 @@ impl<'a> World<'a> {
         let Some(read) = read else { return Saw::new() };
         let store = &self.sites[at].store;
         let ops = self.hub.store.history().chain(store.own().map(|(op, _)| op));
-        let ops = self.with_lost(key, ops.filter(|op| op.key == *key).collect());
+        let ops = self.with_lost(key, ops.collect());
         let mut saw = self.oracle.contained(read, &ops);
         self.with_losers(&mut saw, key, store.replaced());
         self.with_losers(&mut saw, key, self.hub.store.replaced());
@@ -240,11 +249,12 @@ impl<'a> World<'a> {
     }
 
     /// What a hub lost that was put back only its author has, and who read it has seen it nevertheless.
-    fn with_lost<'o>(&'o self, key: &RecordKey, mut ops: Vec<&'o Op>) -> Vec<&'o Op> {
-        let known: BTreeSet<Dot> = ops.iter().map(|op| op.stamp.dot).collect();
+    /// `known` are all that he can have read otherwise: under the number of one of them a copy of a card may have written something else.
+    fn with_lost<'o>(&'o self, key: &RecordKey, known: Vec<&'o Op>) -> Vec<&'o Op> {
+        let numbers: BTreeSet<Dot> = known.iter().map(|op| op.stamp.dot).collect();
         let elsewhere = self.sites.iter().flat_map(|site| site.store.own()).map(|(op, _)| op);
-        ops.extend(elsewhere.filter(|op| op.key == *key && !known.contains(&op.stamp.dot)));
-        ops
+        let lost = elsewhere.filter(|op| !numbers.contains(&op.stamp.dot));
+        known.into_iter().chain(lost).filter(|op| op.key == *key).collect()
     }
 
     /// What lost by a rule against something that was seen counts as seen: its author is shown the outcome.
@@ -264,7 +274,7 @@ impl<'a> World<'a> {
             return Ok(());
         }
         let Some(intent) = app::intent(act, id, &key, read.as_ref(), fleet::PLACES[0]) else { return Ok(()) };
-        let ops = self.with_lost(&key, self.hub.store.history().filter(|op| op.key == key).collect());
+        let ops = self.with_lost(&key, self.hub.store.history().collect());
         let mut saw = read.as_ref().map(|record| self.oracle.contained(record, &ops)).unwrap_or_default();
         self.with_losers(&mut saw, &key, self.hub.store.replaced());
         let wish = wish(id, &key, intent, (self.now_ms, TimeQuality::Good), None);
@@ -398,6 +408,8 @@ impl<'a> World<'a> {
 
     fn restore(&mut self, is_told: bool) -> Result<(), Failure> {
         let Some(store) = self.hub.backup.clone() else { return Ok(()) };
+        // Nobody has a backup there at once.
+        self.now_ms += DAY_MS;
         let epoch = Epoch(self.hub.store.epoch().unwrap().0 + 1);
         self.hub.store = store.restored(is_told, epoch, self.now_ms as u64);
         if let Some(shelf) = &mut self.hub.shelf {
