@@ -38,10 +38,11 @@ pub(super) fn restore(place: &mut Place<'_>, from: &Path) -> Result<(), HubError
     let before = put_back(&place.data_dir, from, now_ms())?;
     let mut database = place.database()?;
     let head = database.write(now_ms(), |tx| {
+        let head = sync_protocol::hub::Snapshot::head(tx)?;
         tx.note_start()?;
         tx.begin_epoch(u64::try_from(tx.now_ms).unwrap_or(0))?;
         tx.audit_restore(&Actor::at_the_keyboard(), replaced)?;
-        Ok::<_, HubError>(sync_protocol::hub::Snapshot::head(tx)?)
+        Ok::<_, HubError>(head)
     })?;
     // Gateways that were away would bring it back.
     let again = database.erase_again()?;
