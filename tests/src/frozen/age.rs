@@ -37,7 +37,8 @@ impl Program {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
         let files = fs::read_dir(&folder)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
         let mut steps: Vec<PathBuf> = files.into_iter().filter(|f| f.extension().is_some_and(|e| e == "sql")).collect();
-        steps.sort();
+        // The tenth comes after the second.
+        steps.sort_by_key(|step| (step.as_os_str().len(), step.clone()));
         ensure!(!steps.is_empty(), "no steps in {}", folder.display());
         Ok(steps)
     }

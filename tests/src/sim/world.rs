@@ -46,6 +46,8 @@ pub(super) struct World<'a> {
     pub(super) requests: u32,
     /// The hub went back in time at least once.
     pub(super) was_restored: bool,
+    /// What had lost at the hub before it went back.
+    lost: Vec<(RecordKey, Superseded)>,
     pub(super) faults: Faults,
     /// In what a gateway differed from the hub when digests first disagreed.
     pub(super) mismatch: Option<String>,
@@ -80,7 +82,22 @@ impl<'a> World<'a> {
         let (oracle, tally) = (Oracle::default(), Tally::default());
         let (now_ms, requests, was_restored) = (BEGIN_MS, 0, false);
         let (mismatch, is_told) = (None, false);
-        World { hub, sites, oracle, packers, now_ms, tally, requests, was_restored, faults, mismatch, is_told, folder }
+        let lost = Vec::new();
+        World {
+            hub,
+            sites,
+            oracle,
+            packers,
+            now_ms,
+            tally,
+            requests,
+            was_restored,
+            lost,
+            faults,
+            mismatch,
+            is_told,
+            folder,
+        }
     }
 
     /// One event, and the checks that hold after each.
@@ -245,6 +262,7 @@ impl<'a> World<'a> {
         let mut saw = self.oracle.contained(read, &ops);
         self.with_losers(&mut saw, key, store.replaced());
         self.with_losers(&mut saw, key, self.hub.store.replaced());
+        self.with_losers(&mut saw, key, &self.lost);
         saw
     }
 
@@ -277,6 +295,7 @@ impl<'a> World<'a> {
         let ops = self.with_lost(&key, self.hub.store.history().collect());
         let mut saw = read.as_ref().map(|record| self.oracle.contained(record, &ops)).unwrap_or_default();
         self.with_losers(&mut saw, &key, self.hub.store.replaced());
+        self.with_losers(&mut saw, &key, &self.lost);
         let wish = wish(id, &key, intent, (self.now_ms, TimeQuality::Good), None);
         let home = Scope::new(fleet::PLACES[0]).unwrap();
         let before = self.hub.store.clone();
@@ -411,6 +430,7 @@ impl<'a> World<'a> {
         // Nobody has a backup there at once.
         self.now_ms += DAY_MS;
         let epoch = Epoch(self.hub.store.epoch().unwrap().0 + 1);
+        self.lost.extend_from_slice(self.hub.store.replaced());
         self.hub.store = store.restored(is_told, epoch, self.now_ms as u64);
         if let Some(shelf) = &mut self.hub.shelf {
             shelf.restore(self.now_ms, is_told.then_some(epoch));
