@@ -8,7 +8,6 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
 use super::wrap::Secret;
@@ -154,7 +153,8 @@ impl Prompt {
         if !std::io::stdin().is_terminal() {
             return Err(Error::KeyAbsent("somebody has to say the passphrase: outpost unlock".to_owned()));
         }
-        Ok(ask_terminal(question)?)
+        // Shows nothing of what is typed.
+        Ok(rpassword::prompt_password(format!("{question}: ")).map(Zeroizing::new)?)
     }
 
     /// A passphrase for a new slot: said twice at a terminal, and not too short.
@@ -171,22 +171,6 @@ impl Prompt {
         }
         Ok(first)
     }
-}
-
-/// Asks without showing what is typed.
-fn ask_terminal(question: &str) -> std::io::Result<Zeroizing<String>> {
-    let terminal = File::options().read(true).write(true).open("/dev/tty")?;
-    let before = tcgetattr(&terminal)?;
-    let mut quiet = before.clone();
-    quiet.local_modes.remove(LocalModes::ECHO);
-    write!(&terminal, "{question}: ")?;
-    tcsetattr(&terminal, OptionalActions::Flush, &quiet)?;
-    let mut line = Zeroizing::new(String::with_capacity(LINE_BYTES_MAX as usize));
-    let read = BufReader::new((&terminal).take(LINE_BYTES_MAX)).read_line(&mut line);
-    tcsetattr(&terminal, OptionalActions::Flush, &before)?;
-    writeln!(&terminal)?;
-    read?;
-    Ok(Zeroizing::new(line.trim_end_matches(['\r', '\n']).to_owned()))
 }
 
 #[cfg(test)]

@@ -4,11 +4,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use serde_json::{Value as Json, json};
 use sync_protocol::hub::{Wiped, erase, family};
 use sync_protocol::id::RecordKey;
@@ -192,10 +191,12 @@ fn decide<T>(
 /// A password, and the code of the second factor if there is one: from a file, or from the terminal, which does not show them.
 fn typed(file: Option<&Path>, has_code: bool) -> Result<(Zeroizing<String>, Zeroizing<String>), HubError> {
     let Some(path) = file else {
-        let asked = |source| HubError::File { path: "/dev/tty".into(), source };
-        let password = ask_terminal("password").map_err(asked)?;
-        let code =
-            if has_code { ask_terminal("code of the second factor").map_err(asked)? } else { Zeroizing::default() };
+        let ask = |question: &str| {
+            let typed = rpassword::prompt_password(format!("{question}: ")).map(Zeroizing::new);
+            typed.map_err(|source| HubError::File { path: "/dev/tty".into(), source })
+        };
+        let password = ask("password")?;
+        let code = if has_code { ask("code of the second factor")? } else { Zeroizing::default() };
         return Ok((password, code));
     };
     let read = || {
@@ -206,21 +207,6 @@ fn typed(file: Option<&Path>, has_code: bool) -> Result<(Zeroizing<String>, Zero
     let text = read().map_err(|source| HubError::File { path: path.to_owned(), source })?;
     let mut lines = text.lines().map(|line| Zeroizing::new(line.to_owned()));
     Ok((lines.next().unwrap_or_default(), lines.next().unwrap_or_default()))
-}
-
-fn ask_terminal(question: &str) -> std::io::Result<Zeroizing<String>> {
-    let terminal = File::options().read(true).write(true).open("/dev/tty")?;
-    let before = tcgetattr(&terminal)?;
-    let mut quiet = before.clone();
-    quiet.local_modes.remove(LocalModes::ECHO);
-    write!(&terminal, "{question}: ")?;
-    tcsetattr(&terminal, OptionalActions::Flush, &quiet)?;
-    let mut line = Zeroizing::new(String::with_capacity(PASSWORD_BYTES_MAX));
-    let read = BufReader::new((&terminal).take(PASSWORD_BYTES_MAX as u64)).read_line(&mut line);
-    tcsetattr(&terminal, OptionalActions::Flush, &before)?;
-    writeln!(&terminal)?;
-    read?;
-    Ok(Zeroizing::new(line.trim_end_matches(['\r', '\n']).to_owned()))
 }
 
 fn list(place: &mut Place<'_>, json: bool) -> Result<(), HubError> {
