@@ -14,7 +14,7 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
@@ -22,6 +22,7 @@ use crate::clock::now_ms;
 use crate::config::Config;
 use crate::error::HubError;
 use crate::pki::seconds;
+use crate::term::last_second;
 
 /// How often it is looked whether somebody renewed the files.
 const GLANCE: Duration = Duration::from_secs(60);
@@ -39,6 +40,8 @@ pub(crate) struct Given {
 #[derive(Debug)]
 struct Shown {
     certified: Arc<CertifiedKey>,
+    /// The last moment in which gateways take it, milliseconds since 1970.
+    ends_ms: i64,
     /// What tells these files from later ones.
     stamp: [i64; 4],
     looked: Instant,
@@ -71,6 +74,11 @@ impl Given {
         Ok(Some(given))
     }
 
+    /// The last moment in which gateways take what is shown, milliseconds since 1970.
+    pub(crate) fn ends_ms(&self) -> Option<i64> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|shown| shown.ends_ms)
+    }
+
     /// What is shown now: read anew if the files are others, unless they cannot be used.
     fn present(&self) -> Result<Arc<CertifiedKey>, HubError> {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
@@ -85,8 +93,9 @@ impl Given {
         }
         let read = self.stamp().and_then(|stamp| Ok((stamp, self.load()?)));
         match (read, shown.as_ref()) {
-            (Ok((stamp, certified)), _) => {
-                *shown = Some(Shown { certified: Arc::clone(&certified), stamp, looked: Instant::now() });
+            (Ok((stamp, (certified, ends_ms))), _) => {
+                let kept = Arc::clone(&certified);
+                *shown = Some(Shown { certified: kept, ends_ms, stamp, looked: Instant::now() });
                 Ok(certified)
             }
             (Err(error), Some(known)) => {
@@ -104,8 +113,8 @@ impl Given {
     }
 
     /// Reads the files, and checks what gateways will: the key is that of the certificate, and the certificate comes from the
-    /// authority, is for this name and for a server, and is valid now.
-    fn load(&self) -> Result<Arc<CertifiedKey>, HubError> {
+    /// authority, is for this name and for a server, and is valid now. Tells until when.
+    fn load(&self) -> Result<(Arc<CertifiedKey>, i64), HubError> {
         let mode = fs::metadata(&self.key).map(|file| file.mode()).unwrap_or_default();
         if mode & 0o007 != 0 {
             return Err(unusable(&self.key, "can be read by everybody; chmod 0600, or 0640 with a group for it"));
@@ -119,15 +128,19 @@ impl Given {
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::new(default_provider()));
         let verifier = verifier.build().map_err(|error| HubError::Certificate(error.to_string()))?;
         let (leaf, between) = chain.split_first().ok_or_else(|| unusable(&self.certificate, "holds no certificate"))?;
-        let verified = verifier.verify_server_cert(leaf, between, &self.name, &[], seconds(now_ms()));
+        let verify = |at| verifier.verify_server_cert(leaf, between, &self.name, &[], at);
+        let verified = verify(seconds(now_ms()));
         verified.map_err(|error| unusable(&self.certificate, &format!("would be refused by gateways: {error}")))?;
+        let is_taken = |at| verify(UnixTime::since_unix_epoch(Duration::from_secs(at))).is_ok();
+        let ends_seconds = last_second(seconds(now_ms()).as_secs(), is_taken);
+        let ends_ms = i64::try_from(ends_seconds).unwrap_or(i64::MAX).saturating_mul(1_000);
         if !chain.contains(&self.authority) {
             // Gateways look for it at the first contact.
             chain.push(self.authority.clone());
         }
         let certified = CertifiedKey::from_der(chain, key, &default_provider());
         let certified = certified.map_err(|error| unusable(&self.key, &format!("does not go with it: {error}")))?;
-        Ok(Arc::new(certified))
+        Ok((Arc::new(certified), ends_ms))
     }
 }
 

@@ -45,6 +45,7 @@ mod service;
 mod sources;
 mod staff;
 mod store;
+mod term;
 #[cfg(test)]
 mod tests;
 mod totp;

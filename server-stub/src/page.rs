@@ -15,6 +15,7 @@ use crate::fleet::{self, GatewayView};
 use crate::hub::Hub;
 use crate::peer::Peer;
 use crate::problem::Problem;
+use crate::term::term_of;
 
 const POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
@@ -36,6 +37,8 @@ struct Status {
     records: u64,
     conflicts: u64,
     quarantined: u64,
+    /// What is to be done about the certificate; empty if nothing is.
+    certificate: String,
 }
 
 /// A page on its way out: without scripts, in no frame, and kept nowhere.
@@ -64,18 +67,19 @@ pub(crate) async fn page(
         Err(Out::Broken(error)) => return Err(error.into()),
         Err(Out::Stranger | Out::ForeignPage) => return Ok(Redirect::to("/login").into_response()),
     };
-    let sight = caller.sight.clone();
+    let (sight, config) = (caller.sight.clone(), hub.config().clone());
     let look = move |tx: &mut crate::store::Tx<'_>| {
         let (records, conflicts) = tx.counts(&sight)?;
         let quarantined = tx.held_count(&sight)?;
-        Ok::<_, StoreError>(Status { gateways: fleet::all(tx, &sight)?, records, conflicts, quarantined })
+        let certificate = term_of(tx, &config)?.map(|term| term.warning).unwrap_or_default();
+        Ok::<_, StoreError>(Status { gateways: fleet::all(tx, &sight)?, records, conflicts, quarantined, certificate })
     };
     Ok(html(StatusCode::OK, &render(&hub.read(look).await?, &caller, now_ms())))
 }
 
 fn render(status: &Status, caller: &Caller, now_ms: i64) -> String {
     let mut html = AGAIN.to_owned();
-    let Status { gateways, records, conflicts, quarantined } = status;
+    let Status { gateways, records, conflicts, quarantined, certificate } = status;
     // Writing to a `String` cannot fail.
     let _ = write!(html, "<h1>Outpost hub</h1>");
     if let By::Session { name, .. } = &caller.by {
@@ -88,6 +92,9 @@ fn render(status: &Status, caller: &Caller, now_ms: i64) -> String {
             html,
             "<form method=post action=/logout>{name}, {role}, sees {scopes} <button>Log out</button> <a href=/second-factor>Second factor</a></form>"
         );
+    }
+    if !certificate.is_empty() {
+        let _ = write!(html, "<p class=bad>{}.", escape(certificate));
     }
     let _ = write!(
         html,

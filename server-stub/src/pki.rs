@@ -374,7 +374,7 @@ impl ResolvesServerCert for Face {
 }
 
 /// The host in an address with a port.
-fn host(address: &str) -> &str {
+pub(crate) fn host(address: &str) -> &str {
     address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']'])
 }
 

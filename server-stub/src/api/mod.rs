@@ -5,6 +5,7 @@
 
 mod accounts;
 mod audit;
+mod certificate;
 mod decisions;
 mod gateways;
 mod own;
@@ -54,6 +55,7 @@ fn routes() -> Routes {
         .delete("/records/{type}/{id}", Resolver, records::delete)
         .get("/export/{type}", Operator, records::export)
         .get("/digest", Viewer, records::digest)
+        .get("/certificate", Viewer, certificate::show)
         .get("/rules", Viewer, decisions::rules)
         .put("/rules", Admin, decisions::publish)
         .get("/conflicts", Viewer, decisions::conflicts)

@@ -32,6 +32,7 @@ use crate::server::{serve, serve_tls};
 use crate::service;
 use crate::staff::{self, Boss};
 use crate::store::{Database, Tx, head_beside};
+use crate::term::{self, Term, Urgency};
 
 /// The centre of an Outpost fleet: takes in what gateways send, merges it, and shows what has not arrived.
 ///
@@ -118,6 +119,8 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum CertificateCommand {
+    /// Tell until when gateways take the certificate that the hub was given, and what to do. Fails in its last week
+    Status,
     /// Print the certificate of the hub's own authority: a proxy knows gateways by it, and a browser the hub
     Authority,
     /// Print a new key and certificate for a proxy under the hub's name: secret
@@ -272,6 +275,7 @@ fn serve_command(place: &mut Place<'_>, listen: Option<SocketAddr>) -> Result<()
         tokio::select! {
             ended = served => ended?,
             never = service::vouch(&hub, bound) => match never {},
+            never = term::remind(&hub) => match never {},
         }
         tracing::info!("ended");
         Ok(())
@@ -318,9 +322,13 @@ fn with_port(name: &str, port: u16) -> String {
 }
 
 fn certificate(place: &mut Place<'_>, command: &CertificateCommand) -> Result<(), HubError> {
+    if let CertificateCommand::Status = command {
+        return certificate_status(place);
+    }
     let mut database = place.database()?;
     let authority = authority_of(&mut database, &place.config)?;
     let text = match command {
+        CertificateCommand::Status => return Ok(()),
         CertificateCommand::Authority => Zeroizing::new(authority.as_text()),
         CertificateCommand::Proxy { days } => {
             let kept = database.read(now_ms(), |tx| tx.authority())?;
@@ -334,6 +342,17 @@ fn certificate(place: &mut Place<'_>, command: &CertificateCommand) -> Result<()
         }
     };
     place.say(text.trim_end());
+    Ok(())
+}
+
+fn certificate_status(place: &mut Place<'_>) -> Result<(), HubError> {
+    let config = place.config.clone();
+    match place.read(|tx| Ok(term::term_of(tx, &config)?))? {
+        None => place.say("the hub makes its own certificate, and renews it by itself"),
+        Some(Term { urgency: Urgency::Now, warning, .. }) => return Err(HubError::Config(warning)),
+        Some(Term { urgency: Urgency::Soon, warning, .. }) => place.say(format!("soon: {warning}")),
+        Some(Term { file, ends_at, .. }) => place.say(format!("{} is good until {ends_at}", file.display())),
+    }
     Ok(())
 }
 
