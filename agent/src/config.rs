@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use directories::ProjectDirs;
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::Error;
 use crate::keys::Prompt;
@@ -66,7 +66,7 @@ impl Default for EncryptionConfig {
 }
 
 /// Where the key of the database comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KeySource {
     /// The database is not encrypted.

@@ -4,6 +4,11 @@
 use std::path::{Path, PathBuf};
 
 use crate::api::Problem;
+use crate::error::Error;
+use crate::status::bytes;
+
+/// What a copy of the database may take beyond its own size.
+const ROOM_BESIDE_COPY: u64 = 4 * 1024 * 1024;
 
 /// The file system under the data folder, and what must stay free on it.
 #[derive(Debug, Clone)]
@@ -27,6 +32,23 @@ impl Disk {
     /// Whether what is free is no more than the reserve. Looked at anew each time, so intake goes on as soon as there is room.
     pub fn is_nearly_full(&self) -> bool {
         self.free_bytes().is_some_and(|free| free < self.reserve_bytes)
+    }
+
+    /// Fails unless a copy of a database of this size fits beside it and the reserve stays.
+    ///
+    /// # Errors
+    /// [`Error::Told`] with what is needed and what there is.
+    pub(crate) fn check_room_for_copy(&self, database_bytes: u64) -> Result<(), Error> {
+        let copy = database_bytes + database_bytes / 8 + ROOM_BESIDE_COPY;
+        let needed = copy.saturating_add(self.reserve_bytes);
+        match self.free_bytes().filter(|free| *free < needed) {
+            None => Ok(()),
+            Some(free) => Err(Error::refused(format!(
+                "a copy of the database needs {} beside it, and {} are free: free some space",
+                bytes(needed),
+                bytes(free)
+            ))),
+        }
     }
 
     /// Fails if the reserve is touched. For what apps bring: sync may use the reserve.

@@ -52,6 +52,12 @@ impl Class {
             Class::Outdated => "outdated",
         }
     }
+
+    /// The class of this name.
+    pub(crate) fn named(name: &str) -> Option<Class> {
+        let all = [Class::Offline, Class::Rejected, Class::Denied, Class::Broken, Class::Config, Class::Outdated];
+        all.into_iter().find(|class| class.name() == name)
+    }
 }
 
 /// Any failure of the agent.

@@ -22,7 +22,7 @@ use crate::keys::{self, wait_for_key};
 use crate::lock::Lock;
 use crate::network::{Announcement, Entrance};
 use crate::service::{self, Places};
-use crate::store::{Home, Options, Store, begin_anew};
+use crate::store::{DataKey, Home, Options, Store, begin_anew};
 use crate::sync::{SyncLoop, sync_loop};
 use crate::upkeep::{Caretaker, Ending};
 
@@ -62,11 +62,11 @@ impl Gateway {
     /// [`Error`] of the store.
     pub fn open(home: impl Into<Home>, config: &Config) -> Result<Gateway, Error> {
         let store = Store::open(home, Options::default())?;
-        let data_dir = store.home().dir();
+        let home = store.home();
         let clock = Clock::of_boot(store.boot());
         let (handle, mut sync) = sync_loop(store.clone(), clock.clone(), config.sync_interval());
         sync.keep_at_hub(config.encryption.escrow);
-        let disk = Disk::new(data_dir, config.disk_reserve_bytes());
+        let disk = Disk::new(home.dir(), config.disk_reserve_bytes());
         let caretaker = Caretaker::new(store.clone(), handle.clone(), clock.clone(), config.backup.clone())
             .forgetting(config.retention);
         let door = door(&store);
@@ -161,29 +161,42 @@ pub async fn run(
         }
         opened => opened?,
     };
-    let mut gateway = Gateway::open(home.clone(), config)?;
+    let mut gateway = Gateway::open(home, config)?;
     tell.take().map_or(Ok(()), |tell| tell(&mut lock))?;
     loop {
         let (store, pulse) = (gateway.app.store.clone(), gateway.app.sync.pulse());
+        forget_other_keys(&store);
         let places = Places { local: address, network: network.as_ref().map(|(address, _)| *address) };
         // The address stays ours while the database is changed: apps that come then wait a moment.
         let listener = TcpListener::from_std(listener.try_clone()?)?;
         if let Some((_, network)) = &network {
             gateway.open_to_network(TcpListener::from_std(network.try_clone()?)?, &config.network).await?;
         }
+        let app = gateway.app.clone();
         let ending = tokio::select! {
             // Serving first, which listens for the end: whoever is told that we are ready may ask for it at once.
             biased;
             ending = gateway.serve(listener, &mut shutdown) => ending,
             never = service::vouch(&store, &pulse, places) => match never {},
+            lost = keys::renew_when_asked(&app) => return Err(lost),
         };
+        drop(app);
         if ending == Ending::Asked {
             service::ending();
             return Ok(());
         }
+        let home = store.home();
         close(store).await?;
         begin_anew(&home)?;
-        gateway = Gateway::open(home.clone(), config)?;
+        gateway = Gateway::open(home, config)?;
+    }
+}
+
+/// Slots for a key that was to be the next one, or was the last one, when the power failed.
+fn forget_other_keys(store: &Store) {
+    let Some(key) = store.home().key().map(DataKey::id) else { return };
+    if let Err(error) = keys::keep_only(store.path(), key) {
+        tracing::warn!("slots for another key could not be taken away: {error}");
     }
 }
 

@@ -32,6 +32,7 @@ mod outreach;
 mod pairing;
 mod power;
 mod quiet;
+mod renewal;
 mod rescue;
 mod restore;
 mod sealed;

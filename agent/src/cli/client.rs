@@ -97,7 +97,6 @@ fn refused(status: u16, body: &[u8]) -> Error {
         empty if empty.is_empty() => format!("HTTP {status}"),
         detail => detail,
     };
-    let classes = [Class::Offline, Class::Rejected, Class::Denied, Class::Broken, Class::Config, Class::Outdated];
-    let class = classes.into_iter().find(|class| class.name() == kind);
+    let class = Class::named(&kind);
     Error::Told { class: class.unwrap_or(if status >= 500 { Class::Broken } else { Class::Rejected }), detail: told }
 }

@@ -4,18 +4,16 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
+use zeroize::Zeroizing;
 
 use crate::clock::{Clock, unix_ms};
 use crate::config::{Config, EncryptionConfig, KeySource};
 use crate::disk::Disk;
 use crate::error::Error;
-use crate::keys::{self, CREDENTIAL, Said, Secret, Slots, Way, make_file};
+use crate::keys::{self, CREDENTIAL, Said, Secret, Slots, Told, Way, make_file};
 use crate::lock::{Access, Lock};
 use crate::status::bytes;
 use crate::store::{DataKey, FILE_NAME, Home, Identity, KeyId, Sealing, Step, Store, convert, files_aside, sealing};
-
-/// What a copy of the database may take beyond its own size.
-const ROOM_BESIDE: u64 = 4 * 1024 * 1024;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Key {
@@ -30,7 +28,7 @@ pub(crate) enum Key {
     Encrypt,
     /// Write the database as anybody can read it. Stop the gateway before, and take [encryption] out of the configuration after.
     Decrypt,
-    /// Encrypt the database with another key, which every slot and the hub's copy are for then. Stop the gateway before.
+    /// Encrypt the database with another key, which every slot and the hub's copy are for then. The gateway goes on meanwhile.
     Renew,
     /// Let another file, credential, passphrase or the hub open the database. The gateway goes on meanwhile.
     Add {
@@ -162,7 +160,7 @@ impl Place<'_> {
             return writeln!(out, "the new gateway will be encrypted: outpost run").map_err(Error::from);
         }
         self.convert(&Home::new(self.folder, None), Some(&key), out)?;
-        self.keep_only(Some(key.id()))?;
+        keys::keep_only(&self.database, key.id())?;
         writeln!(out, "the database is encrypted; start the gateway")?;
         self.tell_plain_copies(out)
     }
@@ -171,19 +169,61 @@ impl Place<'_> {
         let _lock = self.lock().await?;
         let home = self.open().await?;
         self.convert(&home, None, out)?;
-        self.keep_only(None)?;
+        std::fs::remove_file(Slots::path(&self.database))?;
         writeln!(out, "the database is plain; take [encryption] out of the configuration, and start the gateway")
             .map_err(Error::from)
     }
 
     async fn renew(&self, out: &mut dyn Write) -> Result<(), Error> {
-        let _lock = self.lock().await?;
+        let access = Lock::for_command(self.folder).await?;
         let source = Source::of(&self.config.encryption)?;
-        let secret = match source {
+        let passphrase = match source {
             // Said once, and for both keys.
-            Source::Passphrase => Some(keys::said(self.config.encryption.prompt.ask("passphrase of the database")?)),
+            Source::Passphrase => Some(self.config.encryption.prompt.ask("passphrase of the database")?),
             _ => None,
         };
+        match access {
+            Access::Here(lock) => self.renew_here(lock, source, passphrase.map(keys::said), out).await?,
+            Access::Daemon(_) => self.renew_there(passphrase, out).await?,
+        }
+        writeln!(
+            out,
+            "the database has another key. Other slots were for the old one: add them again (outpost key add)"
+        )
+        .map_err(Error::from)
+    }
+
+    /// In the gateway that runs.
+    async fn renew_there(&self, passphrase: Option<Zeroizing<String>>, out: &mut dyn Write) -> Result<(), Error> {
+        let mut last = 0;
+        let tell = |told: &Told| match told {
+            Told::Copying { pages, of } if *of > 0 => {
+                let tenths = i64::from(*pages) * 10 / i64::from(*of);
+                if tenths > last {
+                    writeln!(out, "{} % copied", tenths * 10)?;
+                    last = tenths;
+                }
+                Ok(out.flush()?)
+            }
+            Told::Replaced if last < i64::MAX => {
+                last = i64::MAX;
+                Ok(writeln!(out, "the new key is in force; checking the new file and overwriting the old one")?)
+            }
+            _ => Ok(()),
+        };
+        let passphrase = passphrase.as_ref().map(|text| text.as_str());
+        let note = keys::ask_for_renewal(self.folder, &self.config.encryption, passphrase, tell).await?;
+        if note.is_empty() { Ok(()) } else { Ok(writeln!(out, "{note}")?) }
+    }
+
+    /// In this process, with nobody else in the folder.
+    async fn renew_here(
+        &self,
+        _lock: Lock,
+        source: Source,
+        secret: Option<Secret>,
+        out: &mut dyn Write,
+    ) -> Result<(), Error> {
         let home = match &secret {
             Some(secret) => Home::new(self.folder, Some(self.opened_by(secret)?)),
             None => self.open().await?,
@@ -196,12 +236,7 @@ impl Place<'_> {
         // Both until the copy is in its place: whichever database there is after a power cut opens.
         Slots::change(&self.database, |slots| slots.add(key.id(), way, unix_ms()))?;
         self.convert(&home, Some(&key), out)?;
-        self.keep_only(Some(key.id()))?;
-        writeln!(
-            out,
-            "the database has another key. Other slots were for the old one: add them again (outpost key add)"
-        )
-        .map_err(Error::from)
+        keys::keep_only(&self.database, key.id())
     }
 
     async fn add(&self, source: Source, key_file: Option<&Path>, out: &mut dyn Write) -> Result<(), Error> {
@@ -354,26 +389,10 @@ impl Place<'_> {
 
     fn convert(&self, from: &Home, to: Option<&DataKey>, out: &mut dyn Write) -> Result<(), Error> {
         let size = std::fs::metadata(&self.database)?.len();
-        let needed = size + size / 8 + ROOM_BESIDE;
-        if let Some(free) = Disk::new(self.folder, 0).free_bytes().filter(|free| *free < needed) {
-            return Err(Error::refused(format!(
-                "a copy of the database needs {} beside it, and {} are free: free some space",
-                bytes(needed),
-                bytes(free)
-            )));
-        }
+        Disk::new(self.folder, 0).check_room_for_copy(size)?;
         writeln!(out, "copying {} ...", bytes(size))?;
         out.flush()?;
         convert(from, to, &mut |_: Step| Ok(()))
-    }
-
-    /// Only slots for this key; without one, none, and no file of them.
-    fn keep_only(&self, key: Option<KeyId>) -> Result<(), Error> {
-        let Some(key) = key else { return Ok(std::fs::remove_file(Slots::path(&self.database))?) };
-        Slots::change(&self.database, |slots| {
-            slots.slots.retain(|slot| slot.key == key);
-            Ok(())
-        })
     }
 
     fn tell_plain_copies(&self, out: &mut dyn Write) -> Result<(), Error> {

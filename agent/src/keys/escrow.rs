@@ -39,7 +39,8 @@ struct Given {
 #[derive(Debug, Default)]
 pub(crate) struct Keeper {
     is_wanted: bool,
-    done: Option<Enrolment>,
+    /// For whom and for which key it was done.
+    done: Option<(Enrolment, KeyId)>,
     is_told: bool,
 }
 
@@ -66,8 +67,9 @@ impl Keeper {
         clock: &Clock,
         enrolment: &Enrolment,
     ) -> Result<(), Error> {
-        let Some(key) = store.home().key() else { return Ok(()) };
-        if self.done.as_ref() == Some(enrolment) {
+        let home = store.home();
+        let Some(key) = home.key() else { return Ok(()) };
+        if self.done.as_ref().is_some_and(|(of, done)| of == enrolment && *done == key.id()) {
             return Ok(());
         }
         // As it is now: the certificate may just have been renewed.
@@ -77,7 +79,7 @@ impl Keeper {
         if self.is_wanted {
             deposit(store.path(), clock, &enrolment.hub_url, identity, key).await?;
         }
-        self.done = Some(enrolment);
+        self.done = Some((enrolment, key.id()));
         Ok(())
     }
 }

@@ -4,8 +4,6 @@
 //! again. Who may open the socket in the data folder can say a passphrase: `outpost unlock`.
 
 use std::convert::Infallible;
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,11 +13,12 @@ use axum::http::StatusCode;
 use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use axum::response::{IntoResponse, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixStream};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::slots::Slots;
+use super::socket::Socket;
 use crate::api::{Entry, serve};
 use crate::config::{EncryptionConfig, KeySource};
 use crate::error::Error;
@@ -79,7 +78,7 @@ pub(crate) async fn wait_for_key(
     absent: Error,
 ) -> Result<Home, Error> {
     let why = Why::new(&absent);
-    let socket = Socket::bind(dir);
+    let socket = Socket::bind(unlock_socket(dir), "outpost unlock");
     tokio::select! {
         home = look(dir, config, &why) => home,
         home = listen(dir, socket.as_ref()) => Ok(home),
@@ -193,34 +192,4 @@ fn locked(why: &str) -> Response {
     // Closed, so that the next request meets the gateway itself.
     let headers = [(CONTENT_TYPE, "application/problem+json"), (RETRY_AFTER, RETRY_SECONDS), (CONNECTION, "close")];
     (StatusCode::SERVICE_UNAVAILABLE, headers, body.to_string()).into_response()
-}
-
-/// The socket, gone when the waiting is over.
-struct Socket {
-    listener: UnixListener,
-    path: PathBuf,
-}
-
-impl Socket {
-    fn bind(dir: &Path) -> Option<Socket> {
-        let path = unlock_socket(dir);
-        // The folder is locked by us: what is there was left behind.
-        let _ = fs::remove_file(&path);
-        let bound = UnixListener::bind(&path);
-        let bound =
-            bound.and_then(|listener| fs::set_permissions(&path, Permissions::from_mode(0o600)).map(|()| listener));
-        match bound {
-            Ok(listener) => Some(Socket { listener, path }),
-            Err(error) => {
-                tracing::warn!(%error, "outpost unlock will not work: {} cannot be made", path.display());
-                None
-            }
-        }
-    }
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
-    }
 }

@@ -11,7 +11,9 @@
 
 mod escrow;
 mod locked;
+mod renewal;
 mod slots;
+mod socket;
 mod source;
 mod wrap;
 
@@ -22,6 +24,7 @@ use zeroize::Zeroizing;
 
 pub(crate) use self::escrow::{Keeper, deposit, deposited};
 pub(crate) use self::locked::{Said, wait_for_key};
+pub(crate) use self::renewal::{Told, ask_for_renewal, keep_only, renew_when_asked};
 pub(crate) use self::slots::{Slots, Way};
 pub use self::source::Prompt;
 pub(crate) use self::source::{CREDENTIAL, credential, file, make_file};

@@ -41,16 +41,34 @@ pub fn set_aside(dir: &Path) -> Result<PathBuf, Error> {
 }
 
 /// Puts a copy of the slots of one database beside another.
-pub(super) fn copy_slots(from: &Path, to: &Path) -> Result<(), Error> {
-    let (from, to) = (with_suffix(from, KEYS), with_suffix(to, KEYS));
-    match fs::read(&from) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        read => {
-            let mut file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&to)?;
-            file.write_all(&read?)?;
-            Ok(file.sync_all()?)
-        }
+fn copy_slots(from: &Path, to: &Path) -> Result<(), Error> {
+    put_slots(slots_of(from)?.as_deref(), to)
+}
+
+/// The file with the slots of a database, if it has one.
+pub(super) fn slots_of(database: &Path) -> Result<Option<Vec<u8>>, Error> {
+    match fs::read(with_suffix(database, KEYS)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        read => Ok(Some(read?)),
     }
+}
+
+/// Puts slots beside a database that opens with them.
+pub(super) fn put_slots(slots: Option<&[u8]>, database: &Path) -> Result<(), Error> {
+    let Some(slots) = slots else { return Ok(()) };
+    let to = with_suffix(database, KEYS);
+    let mut file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&to)?;
+    file.write_all(slots)?;
+    Ok(file.sync_all()?)
+}
+
+/// Gives a database that is out of use the name of one that was set aside, with slots beside it. Nobody may have it open.
+pub(super) fn keep_aside(out_of_use: &Path, dir: &Path) -> Result<PathBuf, Error> {
+    let to = new_name(dir);
+    copy_slots(&dir.join(FILE_NAME), &to)?;
+    rename(out_of_use, &to)?;
+    fs::File::open(dir)?.sync_all()?;
+    Ok(to)
 }
 
 /// Databases that were set aside and still are in the folder, the oldest first.

@@ -16,7 +16,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 
-use super::aside::{KEYS, copy_slots, file_stamp, with_suffix};
+use super::aside::{KEYS, file_stamp, put_slots, slots_of, with_suffix};
 use super::soundness::quick_check;
 use super::{Home, Store, open};
 use crate::error::Error;
@@ -61,19 +61,23 @@ impl Store {
         remove(&part)?;
         // It holds what the database holds, so nobody else may read it either.
         fs::File::options().write(true).create_new(true).mode(0o600).open(&part)?;
-        let is_whole = copy(&self.inner.home, &part, stop).and_then(|is_whole| {
+        // With the slots as they are now: when the copy is done, the database may have another key, and other slots.
+        let ((home, source, slots), share) =
+            self.inner.readers.beside(|home| Ok((home.clone(), open::for_reading(home)?, slots_of(&home.file())?)))?;
+        let is_whole = copy(source, &home, &part, stop).and_then(|is_whole| {
             if is_whole {
-                verify(&part, &self.inner.home)?;
+                verify(&part, &home)?;
             }
             Ok(is_whole)
         });
+        drop(share);
         if !matches!(is_whole, Ok(true)) {
             remove(&part)?;
             return is_whole.map(|_| Outcome::Stopped);
         }
         fs::File::open(&part)?.sync_all()?;
         // First what opens it. A copy without it opens with the recovery key only.
-        copy_slots(&self.inner.path, &made)?;
+        put_slots(slots.as_deref(), &made)?;
         fs::rename(&part, &made)?;
         // Not every file system of a stick can do this for a folder.
         let _ = fs::File::open(&to.folder).and_then(|folder| folder.sync_all());
@@ -92,8 +96,7 @@ fn absence(to: &Medium, data: &Path) -> Option<String> {
 }
 
 /// Tells whether it came to the end.
-fn copy(home: &Home, part: &Path, stop: &AtomicBool) -> Result<bool, Error> {
-    let source = open::for_reading(home)?;
+fn copy(source: Connection, home: &Home, part: &Path, stop: &AtomicBool) -> Result<bool, Error> {
     // A snapshot that is held: without it, every commit meanwhile would begin the copy anew.
     let snapshot = source.unchecked_transaction()?;
     snapshot.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;

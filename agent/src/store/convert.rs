@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
@@ -21,19 +22,32 @@ use crate::error::Error;
 
 /// What the copy is called until it takes the place of the database; and the replaced one until it is wiped. Names that nobody
 /// gives to a file of his own: both go without a question.
-const NEW: &str = "-converting";
-const OLD: &str = "-to-be-wiped";
+pub(super) const NEW: &str = "-converting";
+pub(super) const OLD: &str = "-to-be-wiped";
 const PIECE: usize = 64 * 1024;
 
-/// Where a conversion is; each is reached with everything before it on the card.
+/// Bytes that are wiped before they are put on the card, so that whoever else writes does not wait for all of them.
+const WIPED_AT_ONCE: u64 = 4 * 1024 * 1024;
+
+/// Where a conversion is, or a change of the key of a database that is used (`renew.rs`); each is reached with everything before
+/// it on the card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
+    /// So many pages are copied; told again and again, and only of a database that is used.
+    Copying {
+        /// Copied.
+        pages: i32,
+        /// Of so many, as far as is known.
+        of: i32,
+    },
     /// The log is folded into the file.
     Folded,
     /// The copy is written and was compared.
     Copied,
     /// The old file has a second name.
     Linked,
+    /// The log of the old file is gone; only of a database that is used.
+    Unlogged,
     /// The copy has the name of the database.
     Replaced,
     /// The old file is overwritten.
@@ -64,7 +78,7 @@ pub fn convert(from: &Home, to: Option<&DataKey>, at: &mut dyn FnMut(Step) -> Re
     fs::rename(&new, &database)?;
     sync_folder(from.dir())?;
     at(Step::Replaced)?;
-    wipe(&replaced)?;
+    wipe_unless(&replaced, &AtomicBool::new(false))?;
     at(Step::Wiped)?;
     if is_linked {
         remove(&old)?;
@@ -79,7 +93,7 @@ pub(super) fn tidy(home: &Home) -> Result<(), Error> {
     let Ok(facts) = fs::metadata(&old) else { return Ok(()) };
     // With one name more of the same file, it was not replaced yet.
     if facts.ino() != fs::metadata(&database)?.ino() {
-        wipe(&File::options().write(true).open(&old)?)?;
+        wipe_unless(&File::options().write(true).open(&old)?, &AtomicBool::new(false))?;
         tracing::info!("the database that was replaced is wiped");
     }
     remove(&old)
@@ -169,29 +183,38 @@ fn verify(new: &Path, to: Option<&DataKey>) -> Result<(), Error> {
     }
 }
 
-fn wipe(file: &File) -> Result<(), Error> {
-    let (mut left, zeros) = (file.metadata()?.len(), vec![0; PIECE]);
-    let mut file = file;
-    while left > 0 {
-        let piece = zeros.get(..PIECE.min(usize::try_from(left).unwrap_or(PIECE))).unwrap_or_default();
+/// Overwrites a file; tells whether it came to the end before `stop` was set.
+pub(super) fn wipe_unless(file: &File, stop: &AtomicBool) -> Result<bool, Error> {
+    let (size, zeros) = (file.metadata()?.len(), vec![0; PIECE]);
+    let (mut file, mut done) = (file, 0);
+    while done < size {
+        let left = usize::try_from(size - done).unwrap_or(PIECE);
+        let piece = zeros.get(..PIECE.min(left)).unwrap_or_default();
         file.write_all(piece)?;
-        left -= piece.len() as u64;
+        done += piece.len() as u64;
+        if done % WIPED_AT_ONCE == 0 {
+            file.sync_data()?;
+        }
+        if stop.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
     }
-    Ok(file.sync_all()?)
+    file.sync_all()?;
+    Ok(true)
 }
 
-fn remove_new(database: &Path) -> Result<(), Error> {
+pub(super) fn remove_new(database: &Path) -> Result<(), Error> {
     let new = with_suffix(database, NEW);
     ["", "-journal", "-wal", "-shm"].iter().try_for_each(|suffix| remove(&with_suffix(&new, suffix)))
 }
 
-fn remove(path: &Path) -> Result<(), Error> {
+pub(super) fn remove(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
         _ => Ok(()),
     }
 }
 
-fn sync_folder(dir: &Path) -> Result<(), Error> {
+pub(super) fn sync_folder(dir: &Path) -> Result<(), Error> {
     Ok(File::open(dir)?.sync_all()?)
 }

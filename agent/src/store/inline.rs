@@ -8,9 +8,10 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::codec::Codec;
+use super::group::Group;
 use super::health::Health;
 use super::pool::ReadConnection;
-use super::writer::{Failure, Group, News, Work, Writer};
+use super::writer::{Failure, News, Work, Writer};
 use super::{Home, Options, Reader, Tx, open, open_or_set_aside};
 use crate::error::Error;
 
@@ -57,15 +58,16 @@ impl Inline {
     {
         let mut group = match self.group.take() {
             Some(group) => group,
-            None => self.writer.begin_group()?,
+            None => self.writer.group.begin_group(&self.writer.db)?,
         };
         let mut written = None;
         let (reply, mut answer) = oneshot::channel::<Result<(), E>>();
         let f = |tx: &mut Tx<'_>| f(tx).map(|value| written = Some(value));
-        match self.writer.add(&mut group, Box::new(Work { f, reply, permit: None, is_large: false }), false) {
+        let work = Box::new(Work { f, reply, permit: None, is_large: false });
+        match self.writer.group.add(&self.writer.db, &mut group, work, false) {
             Ok(()) => self.group = Some(group),
             // The callers are told; here they are those who ask whether the group is still under way.
-            Err(error) => drop(self.writer.end_group(group, Some(error))),
+            Err(error) => drop(self.writer.group.end_group(&self.writer.db, group, Some(error))),
         }
         match (answer.try_recv(), written) {
             (Ok(Err(error)), _) => Err(error),
@@ -79,7 +81,7 @@ impl Inline {
     /// # Errors
     /// [`Error::DiskFull`] and the like. What was under way left nothing behind then.
     pub fn commit(&mut self) -> Result<(), Error> {
-        self.group.take().map_or(Ok(()), |group| self.writer.end_group(group, None))
+        self.group.take().map_or(Ok(()), |group| self.writer.group.end_group(&self.writer.db, group, None))
     }
 
     /// Whether anything waits for a commit.

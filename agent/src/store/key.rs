@@ -141,6 +141,11 @@ impl Home {
         self.dir.join(FILE_NAME)
     }
 
+    /// The same folder under another key.
+    pub(super) fn under(&self, key: &DataKey) -> Home {
+        Home { dir: self.dir.clone(), key: Some(key.clone()) }
+    }
+
     /// The same key for another folder, such as one with a copy.
     pub(super) fn at(&self, dir: &Path) -> Home {
         Home { dir: dir.to_owned(), key: self.key.clone() }

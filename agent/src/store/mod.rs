@@ -19,6 +19,7 @@ mod check;
 mod codec;
 mod convert;
 mod erase;
+mod group;
 mod health;
 mod history;
 mod inline;
@@ -34,6 +35,7 @@ mod open;
 mod paired;
 mod pool;
 mod reader;
+mod renew;
 mod retention;
 mod row;
 mod salvage;
@@ -50,7 +52,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -77,13 +79,14 @@ pub use self::paired::begin_anew;
 pub use self::pool::ReadOnly;
 use self::pool::{Pool, ReadConnection};
 pub use self::reader::Reader;
+pub use self::renew::Replaced;
 pub use self::retention::{Forgettable, Forgotten, PassAt, Retention};
 pub use self::salvage::{Copied, copy_old};
 pub use self::soundness::Verdict;
 pub use self::tx::Tx;
 pub use self::upkeep::Upkeep;
 pub use self::writer::Failure;
-use self::writer::{Job, News, Work, Writer};
+use self::writer::{Call, News, Work, Writer};
 use crate::clock::{Machine, RELEASED_MS};
 use crate::error::Error;
 
@@ -122,12 +125,13 @@ pub struct Store {
 
 struct Inner {
     path: PathBuf,
-    home: Home,
     /// `None` only while it is being closed.
-    queue: Option<mpsc::Sender<Box<dyn Job>>>,
+    queue: Option<mpsc::Sender<Call>>,
     thread: Option<JoinHandle<()>>,
     room: Arc<Semaphore>,
-    readers: Pool,
+    readers: Arc<Pool>,
+    /// Held while the database gets another key.
+    renewing: Mutex<()>,
     feed: watch::Receiver<u64>,
     outbox: watch::Receiver<u64>,
     rules: watch::Receiver<Arc<Rules>>,
@@ -166,16 +170,16 @@ impl Store {
         if let Err(error) = convert::tidy(home) {
             tracing::warn!("what a conversion left behind could not be removed: {error}");
         }
-        let readers = Pool::open(home, options.readers.max(1), &health)?;
+        let readers = Arc::new(Pool::open(home, options.readers.max(1), &health)?);
         let (queue, jobs) = mpsc::channel();
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || writer.run(&jobs))?;
         let inner = Inner {
             path: home.file(),
-            home: home.clone(),
             queue: Some(queue),
             thread: Some(thread),
             room: Arc::new(Semaphore::new(options.queue_max.max(1))),
             readers,
+            renewing: Mutex::new(()),
             feed: receivers.feed,
             outbox: receivers.outbox,
             rules: receivers.rules,
@@ -230,7 +234,7 @@ impl Store {
     {
         let permit = Arc::clone(&self.inner.room).acquire_owned().await.map_err(|_| Error::Closed)?;
         let (reply, answer) = oneshot::channel();
-        self.send(Box::new(Work { f, reply, permit: Some(permit), is_large }))?;
+        self.send(Call::Work(Box::new(Work { f, reply, permit: Some(permit), is_large })))?;
         answer.await.unwrap_or_else(|_| Err(Error::Closed.into()))
     }
 
@@ -245,7 +249,7 @@ impl Store {
         E: Failure + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        self.send(Box::new(Work { f, reply, permit: None, is_large: false }))?;
+        self.send(Call::Work(Box::new(Work { f, reply, permit: None, is_large: false })))?;
         answer.blocking_recv().unwrap_or_else(|_| Err(Error::Closed.into()))
     }
 
@@ -317,7 +321,8 @@ impl Store {
     /// # Errors
     /// What SQLite reports, other than damage.
     pub fn check(&self, stop: &Arc<AtomicBool>) -> Result<Verdict, Error> {
-        soundness::check(&self.inner.home, stop)
+        let (db, _share) = self.inner.readers.beside(open::for_reading)?;
+        soundness::check(&db, stop)
     }
 
     /// Waits until a row is met that cannot be read.
@@ -334,9 +339,9 @@ impl Store {
         self.inner.path.parent().unwrap_or(&self.inner.path)
     }
 
-    /// The folder of the database, with its key.
-    pub fn home(&self) -> &Home {
-        &self.inner.home
+    /// The folder of the database, with the key that is in force now.
+    pub fn home(&self) -> Home {
+        self.inner.readers.home()
     }
 
     /// The database file.
@@ -344,9 +349,9 @@ impl Store {
         &self.inner.path
     }
 
-    fn send(&self, job: Box<dyn Job>) -> Result<(), Error> {
+    fn send(&self, call: Call) -> Result<(), Error> {
         let queue = self.inner.queue.as_ref().ok_or(Error::Closed)?;
-        queue.send(job).map_err(|_| Error::Closed)
+        queue.send(call).map_err(|_| Error::Closed)
     }
 }
 

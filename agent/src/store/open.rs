@@ -35,6 +35,7 @@ const MIGRATIONS: [&str; 7] = [
     include_str!("migrations/0007_erasures.sql"),
 ];
 
+const PAGE_BYTES: u32 = 1_024;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const STATEMENTS_CACHED: usize = 64;
 
@@ -50,7 +51,7 @@ pub(super) fn for_writing(home: &Home) -> Result<Connection, Error> {
     refuse_strangers(&db, &path)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     // Takes effect only before the first table exists.
-    db.pragma_update(None, "page_size", 1_024)?;
+    db.pragma_update(None, "page_size", PAGE_BYTES)?;
     db.pragma_update(None, "journal_mode", "wal")?;
     db.pragma_update(None, "synchronous", "full")?;
     db.pragma_update(None, "wal_autocheckpoint", 2_000)?;
@@ -63,7 +64,7 @@ pub(super) fn for_writing(home: &Home) -> Result<Connection, Error> {
 
 /// Makes the file, if there is none, readable by its owner only, and one that is there likewise: keys lie in it. SQLite gives its
 /// log the same mode.
-fn keep_private(path: &Path) -> Result<(), Error> {
+pub(super) fn keep_private(path: &Path) -> Result<(), Error> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             let mode = std::fs::metadata(path)?.permissions().mode();
@@ -83,6 +84,8 @@ pub(super) fn for_reading(home: &Home) -> Result<Connection, Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = connect(&path, flags, home.key())?;
     db.busy_timeout(BUSY_TIMEOUT)?;
+    // Its log may by now be that of another file under the same name (`renew.rs`).
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     refuse_strangers(&db, &path)?;
     let (found, known) = (number(&db, "user_version")?, MIGRATIONS.len() as i64);
     if found == 0 {
@@ -109,7 +112,7 @@ pub(super) fn copy_for_reading(path: &Path, key: Option<&DataKey>) -> Result<Con
 pub(super) fn to_be_filled(path: &Path, key: Option<&DataKey>) -> Result<Connection, Error> {
     keep_private(path)?;
     let mut db = connect(path, OpenFlags::default(), key)?;
-    db.pragma_update(None, "page_size", 1_024)?;
+    db.pragma_update(None, "page_size", PAGE_BYTES)?;
     db.pragma_update(None, "journal_mode", "off")?;
     db.pragma_update(None, "synchronous", "off")?;
     db.pragma_update(None, "cache_size", -8_192)?;
@@ -139,6 +142,18 @@ fn connect(path: &Path, flags: OpenFlags, key: Option<&DataKey>) -> Result<Conne
     if let Some(key) = key {
         key.give_to(&db)?;
     }
+    Ok(db)
+}
+
+/// Makes a database that takes over the pages of another one under another key. A crash leaves it useless, as above.
+pub(super) fn to_be_copied_to(path: &Path, key: &DataKey) -> Result<Connection, Error> {
+    keep_private(path)?;
+    let db = connect(path, OpenFlags::default(), Some(key))?;
+    // Pages are copied only to pages of their size.
+    db.pragma_update(None, "page_size", PAGE_BYTES)?;
+    db.pragma_update(None, "journal_mode", "off")?;
+    db.pragma_update(None, "synchronous", "off")?;
+    db.pragma_update(None, "cache_size", -1_024)?;
     Ok(db)
 }
 

@@ -1,6 +1,6 @@
-//! Connections for reading, beside the writer.
+//! Connections for reading, beside the writer; and which database it is that they read.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
@@ -37,17 +37,22 @@ impl std::fmt::Debug for ReadOnly {
     }
 }
 
+/// Held by whoever has a connection to one and the same file: who has the only one left knows that nobody else reads it.
+pub(super) type Share = Arc<()>;
+
 /// A connection for reading with what it needs.
 pub(super) struct ReadConnection {
     db: Connection,
     codec: Codec,
     home: Home,
+    /// `None` for one beside a program that may have it open.
+    share: Option<Share>,
 }
 
 impl ReadConnection {
     pub(super) fn open(home: &Home, health: &Arc<Health>) -> Result<ReadConnection, Error> {
         let (db, codec) = (open::for_reading(home)?, Codec::new(Arc::clone(health))?);
-        Ok(ReadConnection { db, codec, home: home.clone() })
+        Ok(ReadConnection { db, codec, home: home.clone(), share: None })
     }
 
     pub(super) fn read<T, E: From<Error>>(&self, f: impl FnOnce(&Reader<'_>) -> Result<T, E>) -> Result<T, E> {
@@ -64,15 +69,25 @@ pub(super) struct Pool {
     idle: Mutex<Vec<ReadConnection>>,
     size: usize,
     room: Arc<Semaphore>,
-    home: Home,
+    /// What is read. Locked while one is opened, so that no other file takes its place meanwhile.
+    file: RwLock<OpenFile>,
     health: Arc<Health>,
+}
+
+/// The database that is under the name now.
+struct OpenFile {
+    home: Home,
+    share: Share,
 }
 
 impl Pool {
     pub(super) fn open(home: &Home, size: usize, health: &Arc<Health>) -> Result<Pool, Error> {
-        let first = ReadConnection::open(home, health)?;
+        let file = RwLock::new(OpenFile { home: home.clone(), share: Share::default() });
         let room = Arc::new(Semaphore::new(size));
-        Ok(Pool { idle: Mutex::new(vec![first]), size, room, home: home.clone(), health: Arc::clone(health) })
+        let pool = Pool { idle: Mutex::new(Vec::new()), size, room, file, health: Arc::clone(health) };
+        let first = pool.another()?;
+        pool.idle().push(first);
+        Ok(pool)
     }
 
     /// Bounds how many read at once, for callers that are async.
@@ -82,21 +97,54 @@ impl Pool {
 
     /// Closes the connections that wait.
     pub(super) fn clear(&self) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.idle().clear();
+    }
+
+    /// The folder, with the key that is in force.
+    pub(super) fn home(&self) -> Home {
+        self.file.read().unwrap_or_else(PoisonError::into_inner).home.clone()
     }
 
     /// Takes an idle connection, or opens one.
     pub(super) fn read<T, E: From<Error>>(&self, f: impl FnOnce(&Reader<'_>) -> Result<T, E>) -> Result<T, E> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = self.idle().pop();
         let connection = match idle {
             Some(connection) => connection,
-            None => ReadConnection::open(&self.home, &self.health)?,
+            None => self.another()?,
         };
         let result = connection.read(f);
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < self.size {
+        let file = self.file.read().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle();
+        // One to a file that was replaced meanwhile has done its last work.
+        if idle.len() < self.size && connection.share.as_ref().is_some_and(|share| Arc::ptr_eq(share, &file.share)) {
             idle.push(connection);
         }
         result
+    }
+
+    /// Opens something on the database of now, which stays what it is as long as the share is held.
+    pub(super) fn beside<T>(&self, open: impl FnOnce(&Home) -> Result<T, Error>) -> Result<(T, Share), Error> {
+        let file = self.file.read().unwrap_or_else(PoisonError::into_inner);
+        Ok((open(&file.home)?, Arc::clone(&file.share)))
+    }
+
+    /// Lets another file take the place of the database while nobody opens it. Who reads the old one goes on with that; gives
+    /// the share that all of them have.
+    pub(super) fn replace<E>(&self, with: Home, put: impl FnOnce() -> Result<(), E>) -> Result<Share, E> {
+        let mut file = self.file.write().unwrap_or_else(PoisonError::into_inner);
+        put()?;
+        file.home = with;
+        let old = std::mem::take(&mut file.share);
+        self.clear();
+        Ok(old)
+    }
+
+    fn another(&self) -> Result<ReadConnection, Error> {
+        let (connection, share) = self.beside(|home| ReadConnection::open(home, &self.health))?;
+        Ok(ReadConnection { share: Some(share), ..connection })
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<ReadConnection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

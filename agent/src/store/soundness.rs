@@ -10,9 +10,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode};
 use sync_protocol::id::Stream;
 
-use super::key::Home;
 use super::number::{HUB_LANE, number};
-use super::open;
 use super::tx::Cache;
 use crate::error::Error;
 
@@ -36,9 +34,8 @@ pub enum Verdict {
     Stopped,
 }
 
-/// Checks the file in a folder; ends early when `stop` is set.
-pub(super) fn check(home: &Home, stop: &Arc<AtomicBool>) -> Result<Verdict, Error> {
-    let db = open::for_reading(home)?;
+/// Checks the file of a connection; ends early when `stop` is set.
+pub(super) fn check(db: &Connection, stop: &Arc<AtomicBool>) -> Result<Verdict, Error> {
     let stopped = Arc::clone(stop);
     db.progress_handler(
         STEPS,
@@ -48,7 +45,7 @@ pub(super) fn check(home: &Home, stop: &Arc<AtomicBool>) -> Result<Verdict, Erro
         }),
     )?;
     let mut faults = Vec::new();
-    match quick_check(&db, &mut faults) {
+    match quick_check(db, &mut faults) {
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
             return Ok(Verdict::Stopped);
         }

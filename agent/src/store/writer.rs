@@ -1,31 +1,21 @@
-//! The writer thread and its group commit.
-//!
-//! A commit costs a sync of the card, 4 ms and more, whatever is in it. So the thread takes everything that waits, runs each
-//! closure under a savepoint, commits once and answers all. If several came last time, it waits up to a millisecond for
-//! as many again; a lone client never waits.
-//!
-//! For a savepoint SQLite keeps every page as it was before it, in memory, because no temporary file may hold what is
-//! encrypted elsewhere. So a closure that is alone has none, and one that changes as much as there is of something, such as
-//! the names of all that is unsent, is always alone: then what is too much for the cache goes to the log, and the box needs no
-//! more memory for it.
+//! The writer thread: the one that commits, and what it is asked for.
 
-use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::Connection;
 use sync_protocol::gateway::Refusal;
 use sync_protocol::rules::Rules;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
-use tracing::error;
 
 use super::Options;
 use super::codec::Codec;
 use super::erase;
-use super::soundness::try_writing;
+use super::group::GroupCommit;
+use super::renew::Renewal;
 use super::tx::{Cache, Tx};
 use crate::error::Error;
 
@@ -47,6 +37,14 @@ impl Failure for Refusal<Error> {
     }
 }
 
+/// What the writer is asked for.
+pub(super) enum Call {
+    /// To commit what a closure does.
+    Work(Box<dyn Job>),
+    /// To put the database under another key.
+    Renew(Box<Renewal>),
+}
+
 /// A closure that waits for the writer.
 pub(super) trait Job: Send {
     /// Runs it.
@@ -60,12 +58,15 @@ pub(super) trait Job: Send {
 /// What a closure did, and how to tell its caller.
 pub(super) struct Outcome {
     /// Whether what it did shall stay.
-    is_kept: bool,
+    pub(super) is_kept: bool,
     /// Whether it failed because there was no room.
-    is_disk_full: bool,
+    pub(super) is_disk_full: bool,
     /// Sends the closure's result, or this failure instead.
-    answer: Box<dyn FnOnce(Option<Error>) + Send>,
+    pub(super) answer: Answer,
 }
+
+/// How a caller is told what became of its closure: what it returned, or this failure instead.
+pub(super) type Answer = Box<dyn FnOnce(Option<Error>) + Send>;
 
 /// A closure with the way back to its caller.
 pub(super) struct Work<F, T, E> {
@@ -140,7 +141,8 @@ impl News {
         (News { feed, outbox, rules, is_revoked }, receivers)
     }
 
-    fn publish(&self, cache: &Cache) {
+    /// Tells what a commit has changed.
+    pub(super) fn publish(&self, cache: &Cache) {
         set_if_new(&self.feed, cache.feed());
         set_if_new(&self.outbox, cache.state().unsent());
         set_if_new(&self.is_revoked, cache.state().is_revoked);
@@ -162,15 +164,7 @@ fn set_if_new<T: Copy + PartialEq>(sender: &watch::Sender<T>, value: T) {
 /// The thread's belongings.
 pub(super) struct Writer {
     pub(super) db: Connection,
-    codec: Codec,
-    dir: PathBuf,
-    options: Options,
-    news: News,
-    commits: Arc<AtomicU64>,
-    /// What is in memory of the database; `None` after a commit failed.
-    cache: Option<Cache>,
-    /// SQLite's sign that another program has written.
-    data_version: i64,
+    pub(super) group: GroupCommit,
     /// The file was not found too large or the disk too full for a sweep.
     may_sweep: bool,
 }
@@ -179,7 +173,7 @@ pub(super) struct Writer {
 const QUIET: Duration = Duration::from_secs(2);
 
 impl Writer {
-    /// Takes over the connection and reads what it keeps in memory.
+    /// Takes over the connection and reads what is kept in memory of it.
     pub(super) fn new(
         db: Connection,
         codec: Codec,
@@ -188,53 +182,44 @@ impl Writer {
         news: News,
         commits: Arc<AtomicU64>,
     ) -> Result<Writer, Error> {
-        let mut writer = Writer {
-            db,
-            codec,
-            dir: dir.to_owned(),
-            options,
-            news,
-            commits,
-            cache: None,
-            data_version: 0,
-            may_sweep: true,
-        };
-        let cache = writer.fresh_cache()?;
-        try_writing(&writer.db, &cache)?;
-        writer.news.publish(&cache);
-        writer.cache = Some(cache);
-        Ok(writer)
+        let group = GroupCommit::new(&db, codec, dir, options, news, commits)?;
+        Ok(Writer { db, group, may_sweep: true })
     }
 
     /// Works until the queue is closed and empty.
-    pub(super) fn run(mut self, jobs: &Receiver<Box<dyn Job>>) {
-        let mut expected = 1;
-        while let Ok(first) = self.next(jobs) {
-            let mut group = self.gather(jobs, first, expected);
-            expected = group.len();
-            while !group.is_empty() {
-                self.commit(&mut group);
+    pub(super) fn run(mut self, calls: &Receiver<Call>) {
+        while let Ok(call) = self.next(calls) {
+            match call {
+                Call::Work(first) => self.group.serve(&self.db, calls, first),
+                Call::Renew(renewal) => {
+                    if self.renew(*renewal, calls).is_err() {
+                        return;
+                    }
+                }
             }
         }
     }
 
-    /// The next closure. In a quiet moment before it the file is swept, if that is due.
-    fn next(&mut self, jobs: &Receiver<Box<dyn Job>>) -> Result<Box<dyn Job>, RecvError> {
-        if self.may_sweep && self.cache.as_ref().is_some_and(|cache| cache.is_sweep_due) {
-            match jobs.recv_timeout(QUIET) {
-                Ok(job) => return Ok(job),
+    /// What is asked for next. In a quiet moment before it the file is swept, if that is due.
+    fn next(&mut self, calls: &Receiver<Call>) -> Result<Call, RecvError> {
+        if let Some(call) = self.group.later() {
+            return Ok(call);
+        }
+        if self.may_sweep && self.group.cache().is_some_and(|cache| cache.is_sweep_due) {
+            match calls.recv_timeout(QUIET) {
+                Ok(call) => return Ok(call),
                 Err(RecvTimeoutError::Timeout) => self.sweep(),
                 Err(RecvTimeoutError::Disconnected) => {}
             }
         }
-        jobs.recv()
+        calls.recv()
     }
 
     fn sweep(&mut self) {
         match erase::sweep(&self.db) {
             Ok(true) => {
                 tracing::info!("the database was written anew, without what was erased");
-                if let Some(cache) = &mut self.cache {
+                if let Some(cache) = self.group.cache() {
                     cache.is_sweep_due = false;
                 }
             }
@@ -246,192 +231,4 @@ impl Writer {
             }
         }
     }
-
-    fn gather(&self, jobs: &Receiver<Box<dyn Job>>, first: Box<dyn Job>, expected: usize) -> VecDeque<Box<dyn Job>> {
-        let max = self.options.group_max.max(1);
-        let mut group = VecDeque::from([first]);
-        let deadline = Instant::now() + self.options.linger;
-        while group.len() < max {
-            let next = match jobs.try_recv() {
-                Ok(job) => Ok(job),
-                Err(_) if group.len() >= expected => break,
-                Err(_) => jobs.recv_timeout(deadline.saturating_duration_since(Instant::now())),
-            };
-            match next {
-                Ok(job) => group.push_back(job),
-                Err(_) => break,
-            }
-        }
-        group
-    }
-
-    /// Takes closures off the group and commits them; leaves those that a failing disk took the transaction away from.
-    fn commit(&mut self, jobs: &mut VecDeque<Box<dyn Job>>) {
-        let mut group = match self.begin_group() {
-            Ok(group) => group,
-            Err(error) => {
-                jobs.drain(..).for_each(|job| job.refuse(error.again()));
-                return;
-            }
-        };
-        let is_large = |job: Option<&Box<dyn Job>>| job.is_some_and(|job| job.is_large());
-        let is_alone = jobs.len() == 1 || is_large(jobs.front());
-        let mut failure = None;
-        while let Some(job) = jobs.pop_front() {
-            failure = self.add(&mut group, job, is_alone).err();
-            if failure.is_some() || is_alone || is_large(jobs.front()) {
-                break;
-            }
-        }
-        // Everybody was told, and the error is in the log.
-        let _ = self.end_group(group, failure);
-    }
-
-    /// Begins a transaction for closures that will share it.
-    pub(super) fn begin_group(&mut self) -> Result<Group, Error> {
-        match self.begin() {
-            Ok(cache) => Ok(Group { cache, written: self.db.total_changes(), done: Vec::new(), is_full: false }),
-            Err(error) => {
-                let _ = self.db.execute_batch("ROLLBACK");
-                Err(error)
-            }
-        }
-    }
-
-    /// Runs one closure in the transaction of a group. An error if the transaction is lost; then the group is to be ended
-    /// with it. Nothing else may come into the transaction of one that `is_alone`.
-    pub(super) fn add(&self, group: &mut Group, job: Box<dyn Job + '_>, is_alone: bool) -> Result<(), Error> {
-        let mut failure = None;
-        match self.run_one(job, &mut group.cache, is_alone) {
-            Ok(Ran::Kept(answer)) => group.done.push(answer),
-            Ok(Ran::Undone) => {}
-            Ok(Ran::NoRoom) => group.is_full = true,
-            Err(error) => failure = Some(error),
-        }
-        if self.db.is_autocommit() {
-            // A full or failing disk makes SQLite undo the whole transaction at once.
-            failure.get_or_insert_with(|| if group.is_full { Error::no_room() } else { Error::GroupLost });
-        }
-        failure.map_or(Ok(()), Err)
-    }
-
-    /// Commits a group and answers its callers; or tells them this failure, which took the transaction away.
-    pub(super) fn end_group(&mut self, group: Group, failure: Option<Error>) -> Result<(), Error> {
-        let Group { mut cache, written, done, is_full } = group;
-        let result = match failure {
-            Some(error) => Err(error),
-            None if done.is_empty() => self.db.execute_batch("ROLLBACK").map_err(Error::from),
-            None => self.end(&mut cache),
-        };
-        match &result {
-            Ok(()) => {
-                if is_full || self.db.total_changes() > written {
-                    self.codec.health().set_full(is_full);
-                }
-                self.news.publish(&cache);
-                self.cache = Some(cache);
-                done.into_iter().for_each(|answer| answer(None));
-            }
-            Err(error) => {
-                if error.is_disk_full() {
-                    self.codec.health().set_full(true);
-                }
-                error!(error = error as &dyn std::error::Error, lost = done.len(), "a commit failed");
-                if !self.db.is_autocommit() {
-                    let _ = self.db.execute_batch("ROLLBACK");
-                }
-                done.into_iter().for_each(|answer| answer(Some(error.again())));
-            }
-        }
-        result
-    }
-
-    /// Runs a closure under a savepoint, unless it `is_alone`: then the end of the group undoes it. An error if the savepoint
-    /// could not be handled, in which case the closure's caller has been told so.
-    fn run_one(&self, job: Box<dyn Job + '_>, cache: &mut Cache, is_alone: bool) -> Result<Ran, Error> {
-        let before = cache.clone();
-        let savepoint = |sql: &str| if is_alone { Ok(()) } else { self.sql(sql) };
-        if let Err(error) = savepoint("SAVEPOINT one") {
-            job.refuse(error.again());
-            return Err(error);
-        }
-        let mut tx = Tx::new(&self.db, &self.codec, cache, &self.dir, self.options.version);
-        let Outcome { is_kept, mut is_disk_full, answer } = job.run(&mut tx);
-        let flushed = if is_kept { tx.end() } else { Ok(()) };
-        let failure = match (is_kept, flushed) {
-            (true, Ok(())) => match savepoint("RELEASE one") {
-                Ok(()) => return Ok(Ran::Kept(answer)),
-                Err(error) => {
-                    answer(Some(error.again()));
-                    return Err(error);
-                }
-            },
-            (_, flushed) => flushed.err(),
-        };
-        *cache = before;
-        let undone = match self.db.is_autocommit() {
-            true => Ok(()),
-            false => savepoint("ROLLBACK TO one").and_then(|()| savepoint("RELEASE one")),
-        };
-        is_disk_full |= failure.as_ref().is_some_and(Failure::is_disk_full);
-        if is_disk_full {
-            // Before the answer: whoever is told finds the same in the status.
-            self.codec.health().set_full(true);
-        }
-        answer(failure);
-        undone.map(|()| if is_disk_full { Ran::NoRoom } else { Ran::Undone })
-    }
-
-    fn begin(&mut self) -> Result<Cache, Error> {
-        self.sql("BEGIN IMMEDIATE")?;
-        let version = self.current_version()?;
-        match self.cache.take() {
-            Some(cache) if version == self.data_version => Ok(cache),
-            _ => self.fresh_cache(),
-        }
-    }
-
-    fn end(&mut self, cache: &mut Cache) -> Result<(), Error> {
-        cache.write(&self.db)?;
-        self.sql("COMMIT")?;
-        self.commits.fetch_add(1, Ordering::Relaxed);
-        Ok(())
-    }
-
-    fn fresh_cache(&mut self) -> Result<Cache, Error> {
-        self.data_version = self.current_version()?;
-        Cache::load(&self.db)
-    }
-
-    fn current_version(&self) -> Result<i64, Error> {
-        let mut statement = self.db.prepare_cached("PRAGMA data_version")?;
-        Ok(statement.query_row([], |row| row.get(0))?)
-    }
-
-    fn sql(&self, sql: &str) -> Result<(), Error> {
-        Ok(self.db.prepare_cached(sql)?.execute([]).map(|_| ())?)
-    }
 }
-
-/// Closures that share a transaction.
-pub(super) struct Group {
-    cache: Cache,
-    /// Rows that the connection had changed before.
-    written: u64,
-    /// How to answer those that wait for the commit.
-    done: Vec<Answer>,
-    /// There was no room for what one of them wrote.
-    is_full: bool,
-}
-
-/// What became of one closure.
-enum Ran {
-    /// It waits for the commit, and then for this.
-    Kept(Answer),
-    /// It failed by itself and was answered.
-    Undone,
-    /// The same, because there was no room for what it wrote.
-    NoRoom,
-}
-
-type Answer = Box<dyn FnOnce(Option<Error>) + Send>;

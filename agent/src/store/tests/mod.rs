@@ -13,6 +13,7 @@ mod inline;
 mod log;
 mod old;
 mod reading;
+mod renew;
 mod retention;
 mod schema;
 mod sealed;
