@@ -17,6 +17,9 @@ use crate::status::{bytes, duration};
 use crate::store::{self, Store, files_aside};
 
 const OLD_SECONDS: u64 = 7 * 24 * 3_600;
+const DAY_MS: i64 = 86_400_000;
+/// A certificate is renewed after a sync. That it was not for so long means that there was none, or that the hub gives none.
+const RENEWAL_LATE_DAYS: i64 = 7;
 
 struct Examination<'a> {
     out: &'a mut dyn Write,
@@ -119,7 +122,8 @@ async fn database(folder: &Path, config: &Config, exam: &mut Examination<'_>) ->
             return exam.bad("database", error, hint);
         }
     };
-    let (facts, faults) = store.read(|reader| Ok::<_, Error>((reader.status()?, reader.quick_check()?)))?;
+    let look = store.read(|reader| Ok::<_, Error>((reader.status()?, reader.quick_check()?, reader.enrolment()?)));
+    let (facts, faults, enrolment) = look?;
     match faults.first() {
         None => exam.good("database", &format!("sound, {}", bytes(facts.database_bytes)))?,
         Some(first) => {
@@ -132,6 +136,9 @@ async fn database(folder: &Path, config: &Config, exam: &mut Examination<'_>) ->
     erased(&facts, config, exam)?;
     backup(&facts, config, exam)?;
     history(&facts, config, exam)?;
+    if let Some(identity) = enrolment.and_then(|enrolment| enrolment.identity) {
+        certificate(identity.renew_ms, unix_ms(), exam)?;
+    }
     let oldest = facts.streams.iter().filter(|s| s.unsent > 0).filter_map(|s| s.oldest_ms).min();
     let age = oldest.map(|ms| u64::try_from(unix_ms().saturating_sub(ms) / 1000).unwrap_or(0));
     let unsent: u64 = facts.streams.iter().map(|s| s.unsent).sum();
@@ -229,6 +236,17 @@ fn history(facts: &store::Status, config: &Config, exam: &mut Examination<'_>) -
     exam.good("history", &told)
 }
 
+/// The gateway's own, which renews itself: only that it did not is worth a word.
+fn certificate(renew_ms: i64, now_ms: i64, exam: &mut Examination<'_>) -> Result<(), Error> {
+    let days = now_ms.saturating_sub(renew_ms) / DAY_MS;
+    if days < RENEWAL_LATE_DAYS {
+        return exam.good("certificate", "renews itself after a sync");
+    }
+    let advice = "Let it sync: outpost sync. If the hub answers and this stays, the log says why; tell the hub's admin. When the hub's \
+         grace is over, the gateway needs a new code.";
+    exam.warn("certificate", &format!("was to be renewed {days} days ago"), advice)
+}
+
 fn set_aside(folder: &Path, exam: &mut Examination<'_>) -> Result<(), Error> {
     for file in files_aside(folder) {
         let error =
@@ -262,5 +280,24 @@ async fn hub(folder: &Path, config: &Config, exam: &mut Examination<'_>) -> Resu
             };
             exam.bad("hub", error, hint)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_told_of_when_its_renewal_is_overdue_and_not_before() {
+        let now_ms = 1_790_000_000_000;
+        let told = |days: i64| {
+            let mut out = Vec::new();
+            certificate(now_ms - days * DAY_MS, now_ms, &mut Examination { out: &mut out, worst: None }).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        for days in [-60, 0, 6] {
+            assert!(told(days).starts_with("ok "), "{}", told(days));
+        }
+        assert!(told(7).contains("was to be renewed 7 days ago") && told(90).contains("outpost sync"), "{}", told(7));
     }
 }
