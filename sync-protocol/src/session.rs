@@ -9,8 +9,9 @@ pub const EXCHANGE_SECONDS: u64 = 5;
 /// The first bytes over an unknown link.
 const BYTES_FIRST: u64 = 16 * 1024;
 const BYTES_MIN: u64 = 4 * 1024;
-/// More would only take memory: what is packed stands there until it has been sent, and what is acknowledged is one transaction.
-const BYTES_MAX: u64 = 1024 * 1024;
+/// More would only take memory: what is packed stands there, for a moment twice, until it has been sent, and what is acknowledged is
+/// one transaction.
+const BYTES_MAX: u64 = 256 * 1024;
 const BACKOFF_FIRST_MS: u64 = 2_000;
 const BACKOFF_MAX_MS: u64 = 15 * 60_000;
 /// A gateway that was shut out asks again, but rarely.
@@ -158,5 +159,15 @@ mod tests {
         assert_eq!(session.exchange_bytes(), 20_000);
         session.report(Outcome::Done { bytes: 100, elapsed_ms: 2_000, again: false }, 0);
         assert_eq!(session.exchange_bytes(), 20_000, "an idle exchange teaches nothing");
+    }
+
+    #[test]
+    fn a_fast_link_carries_no_more_at_once_than_a_small_box_has_room_for() {
+        let mut session = Session::new(60_000);
+        for _ in 0..10 {
+            let bytes = session.exchange_bytes();
+            session.report(Outcome::Done { bytes, elapsed_ms: 1, again: true }, 0);
+        }
+        assert_eq!(session.exchange_bytes(), 256 * 1024);
     }
 }
