@@ -8,6 +8,7 @@
 use std::io;
 
 use zstd::bulk::{Compressor, Decompressor};
+use zstd::zstd_safe::CParameter;
 
 use crate::error::DecodeError;
 use crate::limits::{COMPRESS_BYTES_MIN, FRAME_BYTES_LIMIT, FRAME_UNPACKED_BYTES_LIMIT};
@@ -19,13 +20,18 @@ const FLAG_RAW: u8 = 0;
 const FLAG_ZSTD: u8 = 1;
 const FLAG_DICTIONARY_1: u8 = 2;
 const HEADER_BYTES: usize = 5;
+const LEVEL_LINK: i32 = 19;
+/// The tables of that level, half as large as zstd makes them, for the dictionary and for the payload: they still have a place for
+/// each byte of the dictionary and of a frame, and a small box has 1.5 MB more. A payload of more than 64 KB is a single large op.
+const HASH_LOG_LINK: u32 = 16;
+const CHAIN_LOG_LINK: u32 = 17;
 /// The first bytes of everything that zstd makes (RFC 8878, section 3.1.1).
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// Packs and unpacks frames. Holds the prepared dictionary, so make one and keep it.
 pub struct Packer {
     level: i32,
-    /// Made when it is first needed: it takes 4 MB, and a gateway without news never packs.
+    /// Made when it is first needed: it takes megabytes, and a gateway without news never packs.
     encoder: Option<Compressor<'static>>,
     decoder: Decompressor<'static>,
     plain: Decompressor<'static>,
@@ -53,7 +59,7 @@ impl Packer {
     /// What zstd reports if it cannot get memory.
     pub fn new(effort: Effort) -> io::Result<Packer> {
         let level = match effort {
-            Effort::Link => 19,
+            Effort::Link => LEVEL_LINK,
             Effort::Quick => 6,
         };
         Ok(Packer {
@@ -88,7 +94,14 @@ impl Packer {
     fn encoder(&mut self) -> io::Result<&mut Compressor<'static>> {
         match &mut self.encoder {
             Some(encoder) => Ok(encoder),
-            none => Ok(none.insert(Compressor::with_dictionary(self.level, DICTIONARY_1)?)),
+            none => {
+                let mut encoder = Compressor::with_dictionary(self.level, DICTIONARY_1)?;
+                if self.level == LEVEL_LINK {
+                    encoder.set_parameter(CParameter::HashLog(HASH_LOG_LINK))?;
+                    encoder.set_parameter(CParameter::ChainLog(CHAIN_LOG_LINK))?;
+                }
+                Ok(none.insert(encoder))
+            }
         }
     }
 
