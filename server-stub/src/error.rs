@@ -86,6 +86,9 @@ pub enum HubError {
     /// A configuration that cannot be used.
     #[error("configuration: {0}")]
     Config(String),
+    /// A certificate that the hub was given ends in a few days, or cannot be used.
+    #[error("{0}")]
+    Ending(String),
     /// The directory holds no hub.
     #[error("there is no hub in {}", .0.display())]
     NoHub(PathBuf),
@@ -225,7 +228,11 @@ impl HubError {
     /// The class of the error.
     pub fn class(&self) -> Class {
         match self {
-            HubError::Config(_) | HubError::Listen { .. } | HubError::File { .. } | HubError::NoHub(_) => Class::Config,
+            HubError::Config(_)
+            | HubError::Ending(_)
+            | HubError::Listen { .. }
+            | HubError::File { .. }
+            | HubError::NoHub(_) => Class::Config,
             HubError::Store(StoreError::Closed | StoreError::Locked(_))
             | HubError::Busy
             | HubError::TooManyTries
@@ -248,6 +255,7 @@ impl HubError {
     pub fn hint(&self) -> &'static str {
         match self {
             HubError::Config(_) => "`outpost-hub config default` prints a file that works",
+            HubError::Ending(_) => "do it now: without a certificate that gateways take, nothing syncs",
             HubError::Listen { .. } => "choose another --listen address, or stop the program that uses it",
             HubError::File { .. } => "check the path and who may read and write it",
             HubError::Store(StoreError::Newer { .. }) => {

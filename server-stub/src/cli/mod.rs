@@ -349,7 +349,7 @@ fn certificate_status(place: &mut Place<'_>) -> Result<(), HubError> {
     let config = place.config.clone();
     match place.read(|tx| Ok(term::term_of(tx, &config)?))? {
         None => place.say("the hub makes its own certificate, and renews it by itself"),
-        Some(Term { urgency: Urgency::Now, warning, .. }) => return Err(HubError::Config(warning)),
+        Some(Term { urgency: Urgency::Now, warning, .. }) => return Err(HubError::Ending(warning)),
         Some(Term { urgency: Urgency::Soon, warning, .. }) => place.say(format!("soon: {warning}")),
         Some(Term { file, ends_at, .. }) => place.say(format!("{} is good until {ends_at}", file.display())),
     }
