@@ -37,8 +37,11 @@ impl Program {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
         let files = fs::read_dir(&folder)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
         let mut steps: Vec<PathBuf> = files.into_iter().filter(|f| f.extension().is_some_and(|e| e == "sql")).collect();
-        // The tenth comes after the second.
-        steps.sort_by_key(|step| (step.as_os_str().len(), step.clone()));
+        // By the number in the name: the tenth comes after the second.
+        steps.sort_by_key(|step| {
+            let name = step.file_stem().unwrap_or_default().to_string_lossy();
+            name.chars().filter(char::is_ascii_digit).collect::<String>().parse::<u32>().unwrap_or(u32::MAX)
+        });
         ensure!(!steps.is_empty(), "no steps in {}", folder.display());
         Ok(steps)
     }
