@@ -145,7 +145,8 @@ fn power_cuts(config: &str, part: usize) {
     }
     assert_eq!(gateway.export("form"), central);
     assert_eq!(gateway.count("repairs"), 0);
-    let is_readable = std::fs::read_dir(&card).unwrap().flatten().any(|entry| {
+    let files = std::fs::read_dir(&card).unwrap().flatten();
+    let is_readable = files.filter(|entry| entry.file_type().unwrap().is_file()).any(|entry| {
         let bytes = std::fs::read(entry.path()).unwrap();
         ["CREATE TABLE", "as it was said"].iter().any(|word| bytes.windows(word.len()).any(|w| w == word.as_bytes()))
     });
