@@ -49,7 +49,7 @@ struct Wish {
 pub(crate) enum Told {
     /// It is copied.
     Copying { pages: i32, of: i32 },
-    /// The new key is in force, and the old file is checked against and overwritten.
+    /// The new key is in force; the new file is checked, and the old one overwritten.
     Replaced,
     /// It is done, and there is something to say of it.
     Done { note: String },
@@ -249,8 +249,15 @@ async fn renew(
     told.send_replace(Told::Replaced);
     // The hub gets its copy with this sync.
     app.sync.nudge();
-    let note = tidy(store, replaced, ends).await?;
-    keep_only(store.path(), name)?;
+    // From here on the key is another one, whatever happens: what is left to do is told, and the next start does it.
+    let mut note = tidy(store, replaced, ends).await.unwrap_or_else(|error| {
+        format!("the old file could not be overwritten: {error}. The next start tries again; see: outpost doctor")
+    });
+    if let Err(error) = keep_only(store.path(), name) {
+        let left = format!("the slots of the old key could not be taken away: {error}. The next start tries again");
+        tracing::warn!("{left}");
+        note = [note, left].into_iter().filter(|said| !said.is_empty()).collect::<Vec<_>>().join("; ");
+    }
     Ok(note)
 }
 
