@@ -203,6 +203,11 @@ impl Record {
         self.cells.iter().map(|(name, cell)| name.as_str().len() + cell.state.size()).sum()
     }
 
+    /// Whether anything says where the record belongs. Of a part of one, or of one to which a later change came first, nothing does.
+    pub fn is_placed(&self) -> bool {
+        self.cells.contains_key(FieldName::SCOPE)
+    }
+
     /// Where the record belongs; the whole world if nothing says so.
     pub fn scope(&self) -> Scope {
         let shown = match self.cells.get(FieldName::SCOPE).map(|cell| &cell.state) {

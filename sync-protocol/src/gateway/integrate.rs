@@ -277,7 +277,7 @@ fn evict<S: Store>(store: &mut S, key: &RecordKey, state: &GatewayState) -> Resu
 /// does not say where it belongs.
 pub(super) fn leave<S: Store>(store: &mut S, key: &RecordKey, state: &GatewayState) -> Result<bool, S::Error> {
     let confirmed = store.held(key)?.and_then(|held| held.confirmed);
-    match confirmed.is_some_and(|record| record.cells.contains_key(FieldName::SCOPE)) {
+    match confirmed.is_some_and(|record| record.is_placed()) {
         true => evict(store, key, state),
         false => Ok(false),
     }

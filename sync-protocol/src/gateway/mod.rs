@@ -38,7 +38,7 @@ use crate::boot::{Boot, Moment};
 use crate::clock::Hlc;
 use crate::digest::Chain;
 use crate::erase::{Erased, ErasedName};
-use crate::id::{Device, Dot, Epoch, FieldName, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream};
+use crate::id::{Device, Dot, Epoch, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream};
 use crate::identity::DeviceKey;
 use crate::merge::{self, Superseded, origins};
 use crate::message::{About, Bound, Condition, Plea, Short, Slice, ViewHash, view_hash};
@@ -251,7 +251,7 @@ impl Held {
         let is_blind = |stamp: &Stamp| stamp.seen == HubSeq::NONE && stamp.hseq > state.complete && state.wrote(stamp);
         let is_one = |confirmed: &Record| {
             // A later write to a record that had left, confirmed once more by a hub that was put back, does not say where it belongs.
-            let is_placed = confirmed.cells.contains_key(FieldName::SCOPE);
+            let is_placed = confirmed.is_placed();
             !is_placed || confirmed.cells.values().flat_map(Cell::stamps).any(|stamp| is_blind(stamp))
         };
         self.confirmed.as_ref().is_some_and(is_one)

@@ -20,7 +20,7 @@ use crate::digest::op_hash;
 use crate::id::{Device, Dot, FieldName, HubSeq, Origin, Seq, Stream};
 use crate::limits::REPAIR_STEP_MS;
 use crate::payload::News;
-use crate::record::{Change, Op, Record, State};
+use crate::record::{Change, Op, Record, Stamp, State};
 use crate::rules::{Rule, TypeRules};
 
 /// Why the hub takes back what a counter got twice.
@@ -279,9 +279,7 @@ fn is_same_write(one: &Op, other: &Op) -> bool {
     let (this, that) = (&one.stamp, &other.stamp);
     let (apart_ms, adds) = (this.captured_ms.abs_diff(that.captured_ms), one.changes.values().any(adds_up));
     let same_time = this.hlc == that.hlc && (apart_ms == 0 || !adds);
-    // Each copy of the card repairs for itself what it has; what a repair leaves as it was is the same on both.
-    let is_repaired = this.quality != TimeQuality::Good && that.quality != TimeQuality::Good;
-    let same_circumstances = (same_time || (is_repaired && apart_ms % REPAIR_STEP_MS.unsigned_abs() == 0))
+    let same_circumstances = (same_time || may_be_repaired(Captured::of(this), Captured::of(that)))
         && one.stamp.author == other.stamp.author
         && one.stamp.settles == other.stamp.settles
         && one.changes.len() == other.changes.len();
@@ -289,6 +287,26 @@ fn is_same_write(one: &Op, other: &Op) -> bool {
         && one.changes.iter().zip(&other.changes).all(|((field, a), (other_field, b))| {
             field == other_field && (*field == FieldName::scope() || is_same_change(a, b))
         })
+}
+
+/// When a write was captured, and how good that time is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Captured {
+    pub(super) ms: i64,
+    pub(super) quality: TimeQuality,
+}
+
+impl Captured {
+    pub(super) fn of(stamp: &Stamp) -> Captured {
+        Captured { ms: stamp.captured_ms, quality: stamp.quality }
+    }
+}
+
+/// Whether two times may be of one write, because each copy of the card has repaired for itself what it has: what a repair leaves as
+/// it was is the same then.
+pub(super) fn may_be_repaired(one: Captured, other: Captured) -> bool {
+    let is_good = one.quality == TimeQuality::Good || other.quality == TimeQuality::Good;
+    !is_good && one.ms.abs_diff(other.ms) % REPAIR_STEP_MS.unsigned_abs() == 0
 }
 
 fn is_same_change(one: &Change, other: &Change) -> bool {

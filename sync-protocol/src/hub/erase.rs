@@ -119,7 +119,7 @@ fn replace<S: Store>(store: &mut S, key: &RecordKey, record: &Record, number: u6
     let rules = store.rules()?;
     let mut changes =
         BTreeMap::from([(FieldName::deleted(), Change::put(Value::Bool(true))), (FieldName::erased(), mark(number))]);
-    if record.cells.contains_key(FieldName::SCOPE) {
+    if record.is_placed() {
         changes.insert(FieldName::scope(), Change::put(Value::Text(record.scope().as_str().to_owned())));
     }
     let (op, hseq) = hub_op(store, key, Some(record), changes, "erased", &rules)?;

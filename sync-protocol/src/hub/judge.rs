@@ -271,7 +271,7 @@ pub(super) fn keep<S: Store>(
     if !merged.changed {
         return Ok(());
     }
-    let (is, is_placed) = (record.scope(), is_placed(&record));
+    let (is, is_placed) = (record.scope(), record.is_placed());
     store.keep(&op.key, record, &parents)?;
     let has_moved = was.as_ref() != Some(&is);
     if let (Some(was), true) = (was, has_moved) {
@@ -309,13 +309,8 @@ pub(super) fn claimed_scope(op: &Op) -> Option<Scope> {
     Scope::new(claimed).ok()
 }
 
-/// Whether it is known where a record is. Of one that a hub lost which was put back, a later change may come first: what belongs to
-/// it does not follow it to nowhere.
-fn is_placed(record: &Record) -> bool {
-    record.cells.contains_key(FieldName::SCOPE)
-}
-
-/// A record whose type takes its scope from a parent goes where that parent is.
+/// A record whose type takes its scope from a parent goes where that parent is, but not to nowhere: of a parent that a hub lost which
+/// was put back, a later change may come first.
 fn follow_parent<S: Store>(
     store: &mut S,
     key: &RecordKey,
@@ -327,7 +322,7 @@ fn follow_parent<S: Store>(
     let Some(parent_type) = rules.of(&key.record_type).parents.get(field) else { return Ok(()) };
     let Some(parent) = parents.iter().find(|p| p.record_type == *parent_type) else { return Ok(()) };
     match store.record(parent)? {
-        Some(parent) if is_placed(&parent) && parent.scope() != *scope => {
+        Some(parent) if parent.is_placed() && parent.scope() != *scope => {
             own::move_to(store, key, &parent.scope(), rules)
         }
         _ => Ok(()),

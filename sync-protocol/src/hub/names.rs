@@ -6,11 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::copy::are_of_one_card;
+use super::copy::{Captured, are_of_one_card, may_be_repaired};
 use super::{HeldOp, Snapshot, Store};
 use crate::clock::{Hlc, TimeQuality};
 use crate::id::{Dot, FieldName, HubSeq, Origin, RecordKey, Seq, Stream};
-use crate::limits::REPAIR_STEP_MS;
 use crate::record::{Change, Op, Record, Stamp, State};
 use crate::value::Value;
 
@@ -39,24 +38,11 @@ type Named = (Dot, Option<Hlc>);
 #[derive(Debug, Default)]
 struct Said {
     values: Vec<(FieldName, Stands)>,
-    time: Option<Time>,
-}
-
-/// The time of a write, as far as it tells it from others.
-#[derive(Debug, Clone, Copy)]
-struct Time {
-    captured_ms: i64,
-    quality: TimeQuality,
-}
-
-impl Time {
-    fn of(stamp: &Stamp) -> Time {
-        Time { captured_ms: stamp.captured_ms, quality: stamp.quality }
-    }
+    time: Option<Captured>,
 }
 
 /// The writes that a record names, by their numbers and stamps.
-type Stamps = BTreeMap<Dot, BTreeMap<Hlc, Option<Time>>>;
+type Stamps = BTreeMap<Dot, BTreeMap<Hlc, Option<Captured>>>;
 
 /// Finds out what is known here of an offered record, and gives what stands under the number of another write one of its own.
 ///
@@ -117,8 +103,7 @@ pub(super) fn make_way<S: Store>(store: &mut S, op: &Op, record: &mut Record, at
 /// Whether a write came under another number: its author had gone on under another origin before it could send it again.
 fn came_otherwise<S: Snapshot>(store: &mut S, ops: &[Op], (dot, hlc): Named, said: &Said) -> Result<bool, S::Error> {
     for op in ops.iter().filter(|op| op.stamp.dot != dot) {
-        let is_same =
-            hlc == Some(op.stamp.hlc) && said.time.is_none_or(|time| time.captured_ms == op.stamp.captured_ms);
+        let is_same = hlc == Some(op.stamp.hlc) && said.time.is_none_or(|time| time.ms == op.stamp.captured_ms);
         if is_same
             && wrote(op, hlc, said)
             && are_of_one_card(store, op.stamp.dot.origin, dot.origin)?
@@ -157,7 +142,7 @@ fn stamps(record: &Record) -> Stamps {
     let mut all = Stamps::new();
     for cell in record.cells.values() {
         for stamp in cell.stamps() {
-            all.entry(stamp.dot).or_default().insert(stamp.hlc, Some(Time::of(stamp)));
+            all.entry(stamp.dot).or_default().insert(stamp.hlc, Some(Captured::of(stamp)));
         }
         if let State::Log(log) = &cell.state {
             for (hlc, dot, ..) in &log.entries {
@@ -240,10 +225,8 @@ fn wrote(op: &Op, hlc: Option<Hlc>, said: &Said) -> bool {
 
 /// Whether a write was made at another time than this one, for certain: neither did the hub clamp it, nor can both be one write whose
 /// time two copies of a card have repaired.
-fn is_of_another_time(stamp: &Stamp, time: Time) -> bool {
-    let is_good = stamp.quality == TimeQuality::Good || time.quality == TimeQuality::Good;
-    let apart_ms = stamp.captured_ms.abs_diff(time.captured_ms);
-    time.quality != TimeQuality::Clamped && (is_good || apart_ms % REPAIR_STEP_MS.unsigned_abs() != 0)
+fn is_of_another_time(stamp: &Stamp, time: Captured) -> bool {
+    time.quality != TimeQuality::Clamped && !may_be_repaired(Captured::of(stamp), time)
 }
 
 /// Puts other numbers into a record.

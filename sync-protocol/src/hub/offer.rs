@@ -32,7 +32,7 @@ pub fn receive_offers<S: Store>(store: &mut S, with: &mut Conversation, rows: &R
         let mut record = store.record(key)?.unwrap_or_default();
         // What this hub has is only joined within the gateway's view. What it does not have at all may be from a view that it
         // lost as well; and of a record to which only later writes came, it does not know where it belongs.
-        let is_placed = record.cells.contains_key(FieldName::SCOPE);
+        let is_placed = record.is_placed();
         let own = match is_placed && !with.gateway.is_in_view(&record.scope()) {
             // Wherever the record went since: as ops these writes would be taken, too.
             true => Some(part_of(offered, &own_origins(store, with, offered)?)),
