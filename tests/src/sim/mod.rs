@@ -222,30 +222,33 @@ impl Plan {
         let told = catch_unwind(AssertUnwindSafe(|| {
             let mut world = World::new(&self.views, self.faults, packers);
             world.is_told = true;
-            let ended = self.events.iter().try_for_each(|event| {
-                println!("\n* {event}");
-                world.step(event)
-            });
-            println!("\n* all heals");
-            let ended = ended.and_then(|()| world.heal());
+            let ended = self.play_in(&mut world, &mut 0);
             world.tell_end();
             ended
         }));
-        if !matches!(told, Ok(Ok(()))) {
-            println!("it ends early: {told:?}");
+        match told {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => println!("\n{failure}"),
+            Err(_) => println!("\nthe core panicked"),
         }
     }
 
     fn play_through(&self, packers: &mut Packers, after: &mut usize) -> Result<(Tally, Option<String>), Failure> {
         let mut world = World::new(&self.views, self.faults, packers);
+        self.play_in(&mut world, after)?;
+        Ok((world.tally, world.mismatch))
+    }
+
+    fn play_in(&self, world: &mut World<'_>, after: &mut usize) -> Result<(), Failure> {
         for event in &self.events {
             *after += 1;
+            world.tell(event);
             world.step(event)?;
         }
+        world.tell(&"all heals");
         world.heal()?;
         world.check_equal()?;
-        world.check_records()?;
-        Ok((world.tally, world.mismatch))
+        world.check_records()
     }
 }
 

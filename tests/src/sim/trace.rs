@@ -1,6 +1,9 @@
 //! What is said in a schedule, printed: for whoever looks for the cause of a failure.
 
+use std::fmt::Display;
+
 use sync_protocol::gateway::Outgoing;
+use sync_protocol::id::Dot;
 use sync_protocol::message::{Ack, Response};
 use sync_protocol::payload::{Payload, Row, Rows};
 use sync_protocol::record::{Cell, Change, Op, Record, Stamp, State};
@@ -78,7 +81,7 @@ pub(super) fn rows(rows: &Rows) {
     }
 }
 
-fn of_dot(dot: sync_protocol::id::Dot) -> String {
+fn of_dot(dot: Dot) -> String {
     format!("{}.{}.{}", dot.origin.0, dot.stream.number(), dot.seq.0)
 }
 
@@ -115,6 +118,13 @@ fn of_record(record: &Record) -> String {
 }
 
 impl World<'_> {
+    /// What comes next, if it is to be told.
+    pub(super) fn tell(&self, what: &dyn Display) {
+        if self.is_told {
+            println!("\n* {what}");
+        }
+    }
+
     /// What all have in the end.
     pub(super) fn tell_end(&mut self) {
         for (at, site) in self.sites.iter().enumerate() {
