@@ -1,7 +1,6 @@
 //! Another key for the database of a gateway that runs: apps save and read meanwhile, and notice nothing.
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -9,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use outpost_tests::process::{Gateway, Hub, ask, command, must, program, wait_for};
+use outpost_tests::process::{self, Gateway, Hub, ask, command, must, program, wait_for};
 use serde_json::json;
 
 use crate::kill::{App, next, records_of};
@@ -173,15 +172,7 @@ fn killed_again_and_again_while_the_key_changes_nothing_that_was_acknowledged_is
 
 fn say(card: &Path, args: &[&str], said: &str) -> Output {
     let dir = card.to_string_lossy();
-    let mut child = Command::new(program("outpost"))
-        .args([args, &["--data-dir", &dir, "--passphrase-fd", "0"]].concat())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(said.as_bytes()).unwrap();
-    child.wait_with_output().unwrap()
+    process::say("outpost", &[args, &["--data-dir", &dir, "--passphrase-fd", "0"]].concat(), said)
 }
 
 #[test]

@@ -1,10 +1,9 @@
 //! Encrypted gateways as real programs: a stick that is not there, a passphrase, a key that the hub keeps, and keys that are lost.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
-use outpost_tests::process::{Gateway, Hub, Running, ask, command, must, program, wait_for};
+use outpost_tests::process::{Gateway, Hub, Running, ask, command, must, say, wait_for};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -55,15 +54,7 @@ impl Box {
     /// A command to which something is said.
     fn say(&self, args: &[&str], said: &str) -> Output {
         let more = ["--data-dir", &self.dir(), "--passphrase-fd", "0"];
-        let mut child = Command::new(program("outpost"))
-            .args([args, &more].concat())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(said.as_bytes()).unwrap();
-        child.wait_with_output().unwrap()
+        say("outpost", &[args, &more].concat(), said)
     }
 
     fn must_say(&self, args: &[&str], said: &str) -> String {

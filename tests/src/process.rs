@@ -1,6 +1,6 @@
 //! Real programs: started on a free port, asked over HTTP, killed without warning. What is started is stopped on drop.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -109,6 +109,17 @@ impl Drop for Running {
 /// Runs a command of a program to its end.
 pub fn command(name: &str, args: &[&str]) -> Output {
     let output = Command::new(program(name)).args(args).stdin(Stdio::null()).output().expect("the program runs");
+    canary::check(&format!("what {name} said"), &String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+/// Runs a command of a program to its end, and says something to it on its standard input.
+pub fn say(name: &str, args: &[&str], said: &str) -> Output {
+    let mut command = Command::new(program(name));
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program runs");
+    child.stdin.take().expect("a pipe").write_all(said.as_bytes()).expect("a program that listens");
+    let output = child.wait_with_output().expect("the program ends");
     canary::check(&format!("what {name} said"), &String::from_utf8_lossy(&output.stderr));
     output
 }
