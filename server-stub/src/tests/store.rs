@@ -2,7 +2,7 @@
 
 use sync_protocol::clock::{Hlc, TimeQuality};
 use sync_protocol::digest::Chain;
-use sync_protocol::hub::{Arrived, HeldOp, Snapshot, Store};
+use sync_protocol::hub::{Arrived, HeldOp, Snapshot, Store, first_number};
 use sync_protocol::id::{Device, Dot, HubSeq, Origin, RecordKey, Seq, Source, Stream};
 use sync_protocol::identity::DeviceKey;
 use sync_protocol::record::{Op, Stamp};
@@ -43,6 +43,29 @@ fn a_gateway_that_is_enrolled_after_a_restore_gets_no_number_that_was_given_in_t
     let epoch = database.write(NOW_MS, |tx| tx.begin_epoch(0)).unwrap();
     let first = Device::before(epoch).0 + 1;
     assert_eq!(["c", "d"].map(|name| add(&mut database, name)), [Device(first), Device(first + 1)]);
+}
+
+/// The hub may have been started on an older copy of its file, and then others were given those that come next.
+#[test]
+fn numbers_go_on_where_the_clock_stands_whenever_the_hub_is_started_and_those_left_out_are_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut database = database(&dir);
+    let before = database.write(NOW_MS, |tx| tx.next()).unwrap();
+    let own = |tx: &mut Tx<'_>| tx.mark(Origin::HUB, Stream::Normal).map(|mark| mark.acked);
+    database.write(NOW_MS, |tx| tx.note_start()).unwrap();
+    let last = HubSeq(first_number(before.0, NOW_MS as u64));
+    assert_eq!(
+        database.read(NOW_MS, |tx| Ok::<_, StoreError>((tx.head()?, own(tx)?.0))).unwrap(),
+        (last, first_number(0, NOW_MS as u64))
+    );
+    // A day later, on a copy of the file as it was.
+    let next = database.write(NOW_MS, |tx| tx.next()).unwrap();
+    database.write(NOW_MS + 86_400_000, |tx| tx.note_start()).unwrap();
+    let head = database.read(NOW_MS, |tx| tx.head()).unwrap();
+    assert!(head.0 - next.0 > 16 * 86_000, "no number of that day is given again");
+    let asked = [1, 2, last.0 - 1, last.0, next.0, next.0 + 1, head.0 - 1, head.0];
+    let given = [1, 1, 1, last.0, next.0, next.0, next.0, head.0];
+    assert_eq!(asked.map(|n| database.read(NOW_MS, |tx| tx.given(HubSeq(n))).unwrap().0), given);
 }
 
 /// The simulator takes from this what a power cut can leave: a commit that returned is synced.
