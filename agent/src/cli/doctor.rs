@@ -14,7 +14,7 @@ use crate::error::{Class, Error};
 use crate::keys;
 use crate::lock::{Holder, look_patiently};
 use crate::status::{bytes, duration};
-use crate::store::{self, Store, files_aside};
+use crate::store::{self, files_aside};
 
 const OLD_SECONDS: u64 = 7 * 24 * 3_600;
 const DAY_MS: i64 = 86_400_000;
@@ -109,7 +109,7 @@ fn clock(exam: &mut Examination<'_>) -> Result<(), Error> {
 }
 
 async fn database(folder: &Path, config: &Config, exam: &mut Examination<'_>) -> Result<(), Error> {
-    let store = match keys::open(folder, &config.encryption).await.and_then(Store::open_read_only) {
+    let store = match keys::open_to_read(folder, &config.encryption).await {
         Ok(store) => store,
         Err(Error::KeyAbsent(told)) => {
             set_aside(folder, exam)?;

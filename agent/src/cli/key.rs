@@ -244,7 +244,7 @@ impl Place<'_> {
         let key = home.key().ok_or_else(|| Error::refused("the database is not encrypted"))?;
         let way = self.way(source, key_file, key, || Ok(home.clone())).await?;
         let name = way.name();
-        let number = Slots::change(&self.database, |slots| slots.add(key.id(), way, unix_ms()))?;
+        let number = self.change_slots(Some(key.id()), |slots| slots.add(key.id(), way, unix_ms()))?;
         writeln!(out, "slot {number}: {name}; for the next start, set key = \"{name}\"").map_err(Error::from)
     }
 
@@ -257,7 +257,7 @@ impl Place<'_> {
         }
         let way = self.way(source, key_file, key, || Ok(home.clone())).await?;
         let name = way.name();
-        let number = Slots::change(&self.database, |slots| {
+        let number = self.change_slots(Some(key.id()), |slots| {
             let number = slots.add(key.id(), way, unix_ms())?;
             slots.slots.retain(|slot| slot.number == number || slot.way.name() != name);
             Ok(number)
@@ -274,7 +274,7 @@ impl Place<'_> {
             Sealing::Sealed(id) => Some(id),
             _ => None,
         };
-        Slots::change(&self.database, |slots| {
+        self.change_slots(id, |slots| {
             let before = slots.slots.len();
             slots.slots.retain(|slot| slot.number != number);
             let is_openable = slots.slots.iter().any(|slot| id.is_none_or(|id| id == slot.key));
@@ -365,6 +365,23 @@ impl Place<'_> {
         Ok((enrolment.hub_url, identity))
     }
 
+    /// Changes the slots of the key in force. Those of another key go when the change to that one ends, or else those of this.
+    fn change_slots<T>(
+        &self,
+        key: Option<KeyId>,
+        change: impl FnOnce(&mut Slots) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        Slots::change(&self.database, |slots| {
+            match slots.slots.iter().any(|slot| key.is_some_and(|key| key != slot.key)) {
+                true => Err(Error::refused(
+                    "the key of the database is being changed. Wait until that is done and try again; a gateway that was stopped \
+                     in the middle of it ends it when it is started",
+                )),
+                false => change(slots),
+            }
+        })
+    }
+
     async fn open(&self) -> Result<Home, Error> {
         keys::open(self.folder, &self.config.encryption).await
     }
@@ -411,4 +428,40 @@ impl Place<'_> {
 
 fn short(id: KeyId) -> String {
     id.to_string().chars().take(8).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Options;
+
+    #[tokio::test]
+    async fn while_the_key_is_being_changed_no_slot_is_promised_that_would_go_with_the_old_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, other) = (folder.path().join("one.key"), folder.path().join("other.key"));
+        make_file(&one).unwrap();
+        make_file(&other).unwrap();
+        let encryption = EncryptionConfig { key: KeySource::File, key_file: one, ..EncryptionConfig::default() };
+        let config = Config { encryption, ..Config::default() };
+        let home = keys::open(folder.path(), &config.encryption).await.unwrap();
+        let key = home.key().unwrap().id();
+        drop(Store::open(home, Options::default()).unwrap());
+        let place = Place { folder: folder.path(), config: &config, database: folder.path().join(FILE_NAME) };
+        let slots = || Slots::load(&place.database).unwrap().unwrap();
+        let way = slots().slots[0].way.clone();
+        Slots::change(&place.database, |slots| slots.add(KeyId([7; 16]), way, 0)).unwrap();
+        let before = slots();
+        for told in [
+            place.add(Source::File, Some(&other), &mut Vec::new()).await,
+            place.rotate(Some(&other), &mut Vec::new()).await,
+            place.remove(1, &mut Vec::new()),
+        ] {
+            assert!(told.unwrap_err().to_string().contains("being changed"));
+        }
+        assert_eq!(slots(), before);
+        keys::keep_only(&place.database, key).unwrap();
+        place.add(Source::File, Some(&other), &mut Vec::new()).await.unwrap();
+        place.remove(1, &mut Vec::new()).unwrap();
+        assert_eq!(slots().slots.iter().map(|slot| (slot.number, slot.key)).collect::<Vec<_>>(), [(2, key)]);
+    }
 }

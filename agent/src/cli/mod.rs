@@ -24,7 +24,6 @@ use crate::keys::{self, Prompt};
 use crate::lock::{Holder, look_patiently};
 use crate::run::run;
 use crate::status::Status;
-use crate::store::Store;
 use crate::sync::Way;
 use client::Client;
 
@@ -186,16 +185,16 @@ pub async fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Error> {
 /// From the database alone: the same with or without a daemon. A person is told if there is none.
 async fn status(folder: &std::path::Path, config: &Config, json: bool, out: &mut dyn Write) -> Result<(), Error> {
     let holder = look_patiently(folder).await?;
-    let home = match (keys::open(folder, &config.encryption).await, &holder) {
+    let store = match (keys::open_to_read(folder, &config.encryption).await, &holder) {
         // The key is in the memory of the gateway and not at hand here; so it is asked, and answers in JSON only.
         (Err(Error::KeyAbsent(_)), Holder::Daemon(address)) => {
             let status = Client::Daemon(*address).ask_json("GET", "/v1/status", &serde_json::Value::Null).await?;
             let text = serde_json::to_string_pretty(&status).map_err(|e| Error::Config(e.to_string()))?;
             return writeln!(out, "{text}").map_err(Error::from);
         }
-        (home, _) => home?,
+        (store, _) => store?,
     };
-    let facts = Store::open_read_only(home)?.read(|reader| reader.status())?;
+    let facts = store.read(|reader| reader.status())?;
     let now_ms = unix_ms();
     let status = Status::new(&facts, &Disk::new(folder, config.disk_reserve_bytes()), now_ms);
     match json {

@@ -18,7 +18,7 @@ use crate::error::{Class, Error};
 use crate::keys;
 use crate::lock::{Holder, is_gateway, look};
 use crate::status::bytes;
-use crate::store::{Copied, DataKey, Enrolment, FILE_NAME, Gap, Home, Left, OldDatabase, Store, copy_old};
+use crate::store::{Copied, DataKey, Enrolment, FILE_NAME, Gap, Home, Left, OldDatabase, copy_old};
 use crate::sync::{Transport, Trust, hand_in};
 
 /// What bringing an old layout up to date, and a log that grows meanwhile, may take.
@@ -130,7 +130,7 @@ async fn here(folder: &Path, config: &Config) -> Option<Here> {
     if !is_gateway(folder) {
         return None;
     }
-    let store = Store::open_read_only(keys::open(folder, &config.encryption).await.ok()?).ok()?;
+    let store = keys::open_to_read(folder, &config.encryption).await.ok()?;
     let read = store.read(|reader| Ok::<_, Error>((reader.state()?, reader.enrolment()?)));
     let (state, enrolment) = read.ok()?;
     Some(Here { state, enrolment: enrolment? })

@@ -32,7 +32,7 @@ pub(crate) use self::wrap::Secret;
 use crate::clock::unix_ms;
 use crate::config::{EncryptionConfig, KeySource};
 use crate::error::Error;
-use crate::store::{DataKey, FILE_NAME, Home, KeyId, Sealing, sealing};
+use crate::store::{DataKey, FILE_NAME, Home, KeyId, ReadOnly, Sealing, Store, sealing};
 
 /// The folder with the key of its database, by the configured way; a new gateway that is to be encrypted gets its slots here.
 ///
@@ -53,6 +53,22 @@ pub async fn open(dir: &Path, config: &EncryptionConfig) -> Result<Home, Error> 
         (Sealing::Unclear, _) => Some(configured(&database, config, None).await?),
     };
     Ok(Home::new(dir, key))
+}
+
+/// The database of a folder for reading, beside a gateway that may be giving it another key.
+///
+/// # Errors
+/// As [`open`] and [`Store::open_read_only`].
+pub async fn open_to_read(dir: &Path, config: &EncryptionConfig) -> Result<ReadOnly, Error> {
+    let database = dir.join(FILE_NAME);
+    loop {
+        let before = sealing(&database)?;
+        let opened = open(dir, config).await.and_then(Store::open_read_only);
+        // What went wrong with a file that another has replaced meanwhile says nothing of that one.
+        if opened.is_ok() || sealing(&database)? == before {
+            return opened;
+        }
+    }
 }
 
 /// The key for a database that is to be made.
