@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::Database;
 use crate::error::{HubError, StoreError};
 
-/// Pages that are copied at a time; the writer gets in between.
+/// Pages that are copied at a time; others get at the disk in between.
 const PAGES_STEP: i32 = 1_000;
 const STEP_PAUSE: Duration = Duration::from_millis(2);
 
@@ -19,19 +19,26 @@ impl Database {
     /// that stood there before is replaced only by a good one.
     pub(crate) fn back_up(&mut self, to: &Path, now_ms: i64) -> Result<(), HubError> {
         let part = with_suffix(to, ".part");
-        let _ = fs::remove_file(&part);
-        super::keep_private(&part)?;
-        let mut copy = Connection::open(&part).map_err(StoreError::from)?;
-        let backup = Backup::new(&self.conn, &mut copy).map_err(StoreError::from)?;
-        backup.run_to_completion(PAGES_STEP, STEP_PAUSE, None).map_err(StoreError::from)?;
-        drop(backup);
-        copy.pragma_update(None, "journal_mode", "DELETE").map_err(StoreError::from)?;
-        check(&copy, &part)?;
-        let marks = marks_of(&copy)?;
-        drop(copy);
+        let marks = marks_of(&copy(&self.conn, &part)?)?;
         persist(&part, to)?;
         self.write(now_ms, |tx| tx.note_durable(&marks)).map_err(HubError::from)
     }
+}
+
+/// Copies a database, its log included, into one file that is checked.
+fn copy(source: &Connection, part: &Path) -> Result<Connection, HubError> {
+    let _ = fs::remove_file(part);
+    super::keep_private(part)?;
+    let mut target = Connection::open(part).map_err(StoreError::from)?;
+    // A snapshot that is held: the hub is another process, and without it each of its commits would begin the copy anew.
+    let snapshot = source.unchecked_transaction().map_err(StoreError::from)?;
+    snapshot.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(StoreError::from)?;
+    let backup = Backup::new(&snapshot, &mut target).map_err(StoreError::from)?;
+    backup.run_to_completion(PAGES_STEP, STEP_PAUSE, None).map_err(StoreError::from)?;
+    drop(backup);
+    target.pragma_update(None, "journal_mode", "DELETE").map_err(StoreError::from)?;
+    check(&target, part)?;
+    Ok(target)
 }
 
 /// What the streams of all origins had reached.
@@ -42,20 +49,22 @@ fn marks_of(copy: &Connection) -> Result<Vec<(i64, i64, i64)>, StoreError> {
 }
 
 /// Puts a backup in the place of the database of `dir`, which is kept beside it under another name. Tells that name, if there
-/// was one.
+/// was one. Whenever the power fails, one of both is there under its name, and whole.
 pub(crate) fn put_back(dir: &Path, from: &Path, now_ms: i64) -> Result<Option<PathBuf>, HubError> {
     let backup = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(StoreError::from)?;
     check(&backup, from)?;
-    drop(backup);
     let place = dir.join("hub.db");
     let before = with_suffix(&place, &format!(".before-restore-{now_ms}"));
     let is_there = place.exists();
     if is_there {
         make_one_file(&place)?;
-        fs::rename(&place, &before).map_err(|source| HubError::File { path: place.clone(), source })?;
     }
+    // With the log beside it, if somebody copied both by hand.
     let part = with_suffix(&place, ".part");
-    fs::copy(from, &part).map_err(|source| HubError::File { path: from.to_owned(), source })?;
+    drop(copy(&backup, &part)?);
+    if is_there {
+        fs::hard_link(&place, &before).map_err(|source| HubError::File { path: before.clone(), source })?;
+    }
     persist(&part, &place)?;
     Ok(is_there.then_some(before))
 }

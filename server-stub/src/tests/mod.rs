@@ -2,6 +2,7 @@
 
 mod admin;
 mod audit;
+mod backup;
 mod beside;
 mod commands;
 mod erase;
