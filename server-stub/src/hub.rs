@@ -17,6 +17,7 @@ use crate::audit::{Actor, What};
 use crate::clock::now_ms;
 use crate::config::{Config, Tls};
 use crate::error::{HubError, StoreError};
+use crate::exchange::Places;
 use crate::given;
 use crate::oidc;
 use crate::password::Mill;
@@ -47,7 +48,7 @@ struct Inner {
     writer: Writer,
     readers: Readers,
     admin_token: Zeroizing<String>,
-    exchanges: Semaphore,
+    places: Places,
     lookers: Semaphore,
     packers: Mutex<Vec<Packer>>,
     wrong_codes: Mutex<WrongCodes>,
@@ -83,7 +84,7 @@ impl Hub {
             writer: Writer::start(database)?,
             readers: Readers::new(database_path(data_dir)),
             admin_token: Zeroizing::new(secret::admin_token(data_dir)?),
-            exchanges: Semaphore::new(config.exchanges_max),
+            places: Places::new(config.exchanges_max),
             lookers: Semaphore::new(LOOKERS_MAX),
             packers: Mutex::new(Vec::new()),
             wrong_codes: Mutex::default(),
@@ -242,8 +243,8 @@ impl Hub {
         self.0.tries.lock().unwrap_or_else(PoisonError::into_inner).forgive(from, name);
     }
 
-    pub(crate) fn exchanges(&self) -> &Semaphore {
-        &self.0.exchanges
+    pub(crate) fn places(&self) -> &Places {
+        &self.0.places
     }
 
     /// A compressor, used before or new.

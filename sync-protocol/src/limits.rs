@@ -51,6 +51,9 @@ pub const HEAD_BYTES_MAX: usize = 512 * 1024;
 pub const COMPRESS_BYTES_MIN: usize = 64;
 /// A whole request or response body.
 pub const MESSAGE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// What the frames of one request unpack to together, bytes, before the hub takes no more of it; the frame that reaches it is
+/// finished. The rest comes with the next request.
+pub const EXCHANGE_UNPACKED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A rules document, bytes of TOML.
 pub const RULES_BYTES_MAX: usize = 256 * 1024;
 /// Scopes one gateway subscribes to.

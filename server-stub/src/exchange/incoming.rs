@@ -10,6 +10,8 @@ use sync_protocol::limits::MESSAGE_BYTES_MAX;
 use sync_protocol::message::split_head;
 use tokio::time::timeout;
 
+use crate::error::StoreError;
+
 /// Frames that are taken together at most, so that one gateway does not hold the writer for long.
 const FRAMES_TOGETHER: usize = 64;
 
@@ -26,6 +28,8 @@ pub(super) enum Broken {
     TooLarge,
     /// Bytes that are not what they should be.
     Malformed(DecodeError),
+    /// The hub could not go on.
+    Failed(StoreError),
 }
 
 impl From<DecodeError> for Broken {

@@ -7,7 +7,9 @@
 //! the network is waited for.
 
 mod incoming;
+mod places;
 mod rescue;
+mod unpack;
 
 use std::time::{Duration, Instant};
 
@@ -27,6 +29,9 @@ use sync_protocol::payload::Payload;
 use tokio::time::timeout;
 
 use self::incoming::{Broken, Incoming};
+pub(crate) use self::places::Places;
+use self::places::Speaker;
+use self::unpack::{Frames, Next};
 use crate::clock::now_ms;
 use crate::error::{HubError, StoreError};
 use crate::hub::Hub;
@@ -73,12 +78,7 @@ async fn exchange(hub: Hub, peer: Peer, headers: HeaderMap, body: Body) -> Resul
         Ok(key) => key,
         Err(refused) => return Err(turned_away(incoming, device, refused).await),
     };
-    let Ok(place) = hub.exchanges().try_acquire() else {
-        incoming.drain_a_little().await;
-        return Err(
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Too many exchanges at once").hint("come back")
-        );
-    };
+    let Some(place) = hub.places().take() else { return Err(busy(incoming).await) };
     let mut talk = Talk { hub: &hub, device, contact: Contact::of(&request, now_ms()), sum: Received::default() };
     let opened = match talk.open(request, key).await {
         Ok(opened) => opened,
@@ -87,6 +87,7 @@ async fn exchange(hub: Hub, peer: Peer, headers: HeaderMap, body: Body) -> Resul
             return Err(turned_away(incoming, device, refused).await);
         }
     };
+    let own_place = hub.places().take_own(key.map_or(Speaker::Named(device), Speaker::Key));
     let (status, rows, bytes) = match opened {
         Opened::Refused(refusal) => {
             drop(place);
@@ -97,6 +98,8 @@ async fn exchange(hub: Hub, peer: Peer, headers: HeaderMap, body: Body) -> Resul
             }
             (refusal.status, 0, body_of(&refusal.encode()))
         }
+        // It has shown who it is by now, and holds a place of the others.
+        _ if own_place.is_none() => return Err(busy(incoming).await),
         Opened::Ready(with) => {
             let with = talk.listen(with, &mut incoming).await?;
             let Answer { head, frames, rows } = talk.answer(with).await?;
@@ -128,6 +131,11 @@ async fn turned_away(mut incoming: Incoming, device: Device, refused: HubError) 
     incoming.drain_a_little().await;
     tracing::warn!(device = device.0, error = %refused, "exchange refused");
     refused.into()
+}
+
+async fn busy(mut incoming: Incoming) -> Problem {
+    incoming.drain_a_little().await;
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Too many exchanges at once").hint("come back")
 }
 
 fn body_of(head: &[u8]) -> Vec<u8> {
@@ -201,50 +209,24 @@ impl Talk<'_> {
 
     /// Takes in the frames of ops. A damaged one ends it: what came before it stays, the rest is sent again.
     async fn listen(&mut self, mut with: Box<Conversation>, from: &mut Incoming) -> Result<Box<Conversation>, Problem> {
+        let mut frames = Frames::new(self.hub, from);
         loop {
-            let frames = match from.frames().await {
-                Ok(frames) if frames.is_empty() => return Ok(with),
-                Ok(frames) => frames,
-                Err(Broken::Malformed(error)) => {
+            match frames.next().await {
+                Ok(Next::Payloads(payloads)) => with = self.receive(with, payloads).await?,
+                Ok(Next::End) => return Ok(with),
+                Ok(Next::Damaged(error)) => {
                     tracing::warn!(device = self.device.0, %error, "damaged frame");
                     from.drain().await?;
                     with.is_cut = true;
                     return Ok(with);
                 }
+                Err(Broken::Failed(error)) => return Err(error.into()),
                 Err(broken) => {
                     self.note_cut(with.standing).await?;
                     return Err(broken.into());
                 }
-            };
-            let (batches, damage) = self.decode(frames).await?;
-            with = self.receive(with, batches).await?;
-            if let Some(error) = &damage {
-                tracing::warn!(device = self.device.0, %error, "damaged frame");
-            }
-            if damage.is_some() {
-                from.drain().await?;
-                with.is_cut = true;
-                return Ok(with);
             }
         }
-    }
-
-    /// Unpacks frames, up to the first that is damaged.
-    async fn decode(&self, frames: Vec<Vec<u8>>) -> Result<(Vec<Payload>, Option<DecodeError>), StoreError> {
-        let mut packer = self.hub.packer()?;
-        let work = tokio::task::spawn_blocking(move || {
-            let mut batches = Vec::with_capacity(frames.len());
-            for frame in &frames {
-                match packer.unpack(frame).and_then(|bytes| Payload::decode(&bytes)) {
-                    Ok(payload) => batches.push(payload),
-                    Err(error) => return (packer, batches, Some(error)),
-                }
-            }
-            (packer, batches, None)
-        });
-        let (packer, batches, damage) = work.await.map_err(|_| StoreError::Closed)?;
-        self.hub.keep_packer(packer);
-        Ok((batches, damage))
     }
 
     async fn receive(
@@ -329,6 +311,7 @@ impl From<Broken> for Problem {
                 Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The message is larger than any may be")
             }
             Broken::Malformed(error) => Problem::bad_request(error.to_string()),
+            Broken::Failed(error) => error.into(),
         }
     }
 }

@@ -2,11 +2,15 @@
 
 use serde_json::{Value as Json, json};
 use sync_protocol::digest::item;
+use sync_protocol::frame::{Effort, Packer, split};
 use sync_protocol::gateway::{self, Store as _};
 use sync_protocol::hub::Snapshot as _;
-use sync_protocol::id::{HubSeq, Scope};
+use sync_protocol::id::{FieldName, HubSeq, Scope};
 use sync_protocol::identity::DeviceKey;
 use sync_protocol::message::{Plea, Response, Status, body, split_head};
+use sync_protocol::payload::Payload;
+use sync_protocol::record::Change;
+use sync_protocol::value::Value;
 
 use super::{SYNC, World, logged};
 use crate::account::Sight;
@@ -150,6 +154,38 @@ async fn a_damaged_frame_ends_reading_but_not_the_exchange() {
     assert!(left > 0 && left < 1_000, "{left}");
     world.sync(&mut a).await;
     assert_digest(&world).await;
+}
+
+#[tokio::test]
+async fn frames_that_are_small_on_the_wire_and_large_in_memory_have_an_end() {
+    const OPS: u64 = 12;
+    let world = World::start().await;
+    let mut a = world.clinic("a", "mw/zomba").await;
+    for n in 0..OPS {
+        a.put(&format!("patient/p{n}"), json!({ "n": n }));
+    }
+    let outgoing = a.request();
+    let mut packer = Packer::new(Effort::Quick).unwrap();
+    let mut bombs = Vec::new();
+    for frame in &outgoing.frames {
+        let (inside, _) = split(frame).unwrap().unwrap();
+        let Payload::Ops(ops) = Payload::decode(&packer.unpack(inside).unwrap()).unwrap() else { panic!() };
+        for mut op in ops {
+            let put = Change::Put { value: Some(Value::Text("x".repeat(7_000_000))), unseen: Vec::new() };
+            op.changes.insert(FieldName::new("note").unwrap(), put);
+            bombs.push(packer.pack(&Payload::Ops(vec![op]).encode()).unwrap());
+        }
+    }
+    let message = body(&outgoing.head.encode(), bombs);
+    assert!(message.len() < 64 * 1024, "{} bytes", message.len());
+    let reply = world.ask("POST", "/sync/v1", &[SYNC], &message).await;
+    let (head, _) = split_head(&reply.body).unwrap().unwrap();
+    let told = Response::decode(head).unwrap();
+    let taken = told.acks.iter().find(|ack| ack.acked.0 > 0).unwrap().acked.0;
+    assert_eq!(told.status, Status::Ok, "{told:?}");
+    assert_eq!(taken, 10, "the frame that reaches 64 MiB is the last");
+    let mut b = world.clinic("b", "mw/zomba").await;
+    world.sync(&mut b).await;
 }
 
 #[tokio::test]

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use sync_protocol::message::{Status, body};
 
-use super::World;
-use super::tls::{Fort, Stream};
+use super::tls::Fort;
+use super::{SYNC, World};
 use crate::{Config, Tls};
 
 /// How long it is waited for an answer before the next byte goes.
@@ -65,7 +65,7 @@ async fn a_body_that_does_not_come_or_comes_too_slowly_is_not_waited_for() {
 }
 
 /// Begins a message of 30 MB to the exchange; the hub has begun to read it then.
-fn begin(mut stream: Stream, message: &[u8]) -> Stream {
+fn begin<S: Read + Write>(mut stream: S, message: &[u8]) -> S {
     let head = "POST /sync/v1 HTTP/1.1\r\nhost: hub\r\ncontent-type: application/vnd.outpost.sync\r\n\
                 expect: 100-continue\r\ncontent-length: 30000000\r\n\r\n";
     stream.write_all(head.as_bytes()).unwrap();
@@ -100,6 +100,36 @@ async fn who_shows_no_certificate_takes_no_place_and_is_not_read_to_the_end() {
     };
     let told = tokio::task::spawn_blocking(talk).await.unwrap();
     assert!(told.starts_with("HTTP/1.1 403"), "{told}");
+}
+
+#[tokio::test]
+async fn a_gateway_that_begins_many_exchanges_leaves_places_to_others() {
+    let world = World::start_with(Config { tls: Tls::Off, exchanges_max: 6, ..Config::default() }).await;
+    let (mut greedy, mut other) = (world.clinic("a", "mw").await, world.clinic("b", "mw").await);
+    let (said, address) = (body(&greedy.request().head.encode(), []), world.address);
+    let message = said.clone();
+    let hold = move || (0..4).map(|_| begin(TcpStream::connect(address).unwrap(), &message)).collect::<Vec<_>>();
+    let held = tokio::task::spawn_blocking(hold).await.unwrap();
+    let mut told = world.ask("POST", "/sync/v1", &[SYNC], &said).await;
+    // The hub may still be reading the heads of those before.
+    for _ in 0..1_000 {
+        if told.status != 200 {
+            break;
+        }
+        told = world.ask("POST", "/sync/v1", &[SYNC], &said).await;
+    }
+    assert_eq!(told.status, 503, "{told:?}");
+    assert!(told.head.contains("retry-after"), "{}", told.head);
+    world.sync(&mut other).await;
+    drop(held);
+    let mut is_served = false;
+    for _ in 0..1_000 {
+        is_served |= world.ask("POST", "/sync/v1", &[SYNC], &said).await.status == 200;
+        if is_served {
+            break;
+        }
+    }
+    assert!(is_served, "its places are given back");
 }
 
 #[tokio::test]

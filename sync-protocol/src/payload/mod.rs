@@ -99,7 +99,7 @@ impl Notice {
 impl Payload {
     /// About how many bytes of memory the values of its plain writes take, each for itself. A reader refuses more than
     /// [`crate::limits::FRAME_UNPACKED_BYTES_LIMIT`].
-    pub(crate) fn weight(&self) -> usize {
+    pub fn weight(&self) -> usize {
         let plains = |plain: Option<Plain<'_>>| plain.map_or(0, |plain| plain.weight());
         match self {
             Payload::Ops(ops) => ops.iter().map(|op| plains(plain_op(op))).sum(),
