@@ -43,6 +43,7 @@ pub(crate) enum What {
     SetScopes,
     Revoke,
     Allow,
+    PartTwin,
     Enrol,
     EnrolRefused,
     RenewCertificate,

@@ -67,6 +67,14 @@ fn e_both_cards_run_at_once_in_two_boxes_and_no_record_of_either_is_lost() {
         let told = format!("{} (box {})", there["name"].as_str().unwrap(), there["box"].as_str().unwrap());
         assert_eq!(here["twins"], told);
     }
+    // And nobody has to look for it.
+    let audit = hub.command(&["audit", "export"]);
+    let alarm = audit.lines().find(|line| line.contains("\"what\":\"part-twin\"")).expect("an alarm");
+    for gateway in [&a, &b] {
+        assert!(alarm.contains(gateway.status()["box"].as_str().unwrap()), "{alarm}");
+    }
+    let list = hub.command(&["gateway", "list"]);
+    assert!(list.lines().all(|line| line.contains("card")), "{list}");
 }
 
 #[test]

@@ -230,7 +230,11 @@ fn line(gateway: &GatewayView) -> String {
     let contact = if gateway.last_contact_at.is_empty() { "never" } else { &gateway.last_contact_at };
     let GatewayView { name, state, unsent, quarantined, box_warnings, .. } = gateway;
     let warnings: String = box_warnings.iter().map(|told| format!("\t{told}")).collect();
-    format!("{name}\t{state}\tlast contact {contact}\tnot sent {unsent}\tquarantine {quarantined}{warnings}")
+    let copies = match gateway.twins.as_str() {
+        "" => String::new(),
+        twins => format!("\thas one card with {twins}"),
+    };
+    format!("{name}\t{state}\tlast contact {contact}\tnot sent {unsent}\tquarantine {quarantined}{copies}{warnings}")
 }
 
 fn say_all(place: &mut Place<'_>, gateway: &GatewayView) {

@@ -1,6 +1,7 @@
 //! From a name to a gateway that may speak: codes, their hashes, and what a gateway gets for one.
 
 use rusqlite::{OptionalExtension, params};
+use serde_json::json;
 use subtle::ConstantTimeEq;
 use sync_protocol::digest::content_hash;
 use sync_protocol::hub::{Gateway, Snapshot, Store, ViewNews, allow};
@@ -10,8 +11,10 @@ use sync_protocol::message::Short;
 
 use super::Tx;
 use super::tx::{bits, small};
+use crate::audit::{Actor, What};
 use crate::error::{HubError, StoreError};
 use crate::pki::KeyHash;
+use crate::secret::hex;
 
 /// Separates the hashes of codes from other hashes.
 const CODE_CONTEXT: &[u8] = b"outpost-hub 2026-11 enrolment code v1\0";
@@ -283,14 +286,35 @@ impl Tx<'_> {
         let origin = self.new_origin(device, after)?;
         let twin = of.twin(device, origin, print);
         self.set_gateway_state(&twin)?;
+        self.tell_twin(&twin, of)?;
         Ok(twin)
+    }
+
+    /// Two boxes run with copies of one card, and somebody has to look which of them is to stay.
+    fn tell_twin(&mut self, twin: &Gateway, of: &Gateway) -> Result<(), StoreError> {
+        let (gateway, ..) = self.enrolment_of(of.device)?;
+        let (parted, ..) = self.enrolment_of(twin.device)?;
+        let [own_box, other_box] = [of, twin].map(|gateway| hex(&gateway.print));
+        tracing::warn!(
+            gateway,
+            r#box = own_box,
+            twin = parted,
+            twin_box = other_box,
+            "two boxes run with copies of one card"
+        );
+        let target = json!({ "gateway": gateway, "box": own_box, "twin": parted, "twin_box": other_box });
+        self.audit(&Actor::hub(), What::PartTwin, &target)
     }
 
     /// The row of a twin that was parted from another gateway in a time that this hub has lost.
     pub(super) fn insert_lost_twin(&mut self, twin: &Gateway) -> Result<(), StoreError> {
         let of = Gateway { device: twin.twin_of.unwrap_or(twin.device), ..twin.clone() };
         self.insert_twin(Some(twin.device), &of)?;
-        self.set_gateway_state(twin)
+        self.set_gateway_state(twin)?;
+        match self.gateway_state(of.device)? {
+            Some(known) => self.tell_twin(twin, &known),
+            None => Ok(()),
+        }
     }
 
     fn insert_twin(&mut self, device: Option<Device>, of: &Gateway) -> Result<Device, StoreError> {
