@@ -5,8 +5,13 @@ use std::process::ExitCode;
 
 use agent::cli::{Cli, execute, start_log};
 use clap::Parser;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use sync_protocol::error::without_data;
 
 fn main() -> ExitCode {
+    // Memory holds records and keys: neither words nor a file may show them when the program breaks.
+    std::panic::set_hook(Box::new(|panic| eprintln!("outpost: {}", without_data(panic))));
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let cli = Cli::parse();
     start_log(&cli);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {

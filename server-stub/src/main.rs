@@ -4,10 +4,15 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use server_stub::cli::{Cli, run};
+use sync_protocol::error::without_data;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
+    // Memory holds records and keys: neither words nor a file may show them when the program breaks.
+    std::panic::set_hook(Box::new(|panic| eprintln!("outpost-hub: {}", without_data(panic))));
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let ansi = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();

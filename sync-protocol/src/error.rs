@@ -1,5 +1,7 @@
 //! What can be wrong with bytes or text that came from outside, and with a merge.
 
+use std::panic::PanicHookInfo;
+
 use thiserror::Error;
 
 use crate::id::Dot;
@@ -56,4 +58,11 @@ pub enum MergeError {
     /// This dot was applied before with other content: a cloned card or a restored image, never normal operation.
     #[error("{0} was used twice with different content; two gateways share one identity")]
     DotReused(Dot),
+}
+/// What a program may tell of a panic: where it was, and its words only if they were written when the program was. Others are
+/// made of what it was working on: what slices a text in the middle of a letter prints the text.
+pub fn without_data(panic: &PanicHookInfo<'_>) -> String {
+    let place = panic.location().map_or_else(String::new, |place| format!(" at {place}"));
+    let words = panic.payload().downcast_ref::<&'static str>().map_or_else(String::new, |words| format!(": {words}"));
+    format!("broken{place}{words}")
 }

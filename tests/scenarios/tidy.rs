@@ -173,6 +173,7 @@ fn both_units_wait_until_the_program_is_ready_and_watch_that_it_is_alive() {
             "Restart=always",
             "StartLimitIntervalSec=0",
             "RestartPreventExitStatus=7",
+            "LimitCORE=0",
         ] {
             assert!(unit.lines().any(|is| is == line), "{program}.service does not say {line}");
         }
