@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::json;
 use sync_protocol::clock::{Hlc, TimeQuality};
 use sync_protocol::edit::render;
-use sync_protocol::gateway::{Intent, Store as _};
-use sync_protocol::id::{Dot, FieldName, HubSeq, Origin, RecordKey, Scope, Source, Stream};
+use sync_protocol::gateway::{self, Intent, Store as _, WallClock};
+use sync_protocol::hub::{self, Snapshot as _};
+use sync_protocol::id::{Dot, FieldName, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream};
 use sync_protocol::record::{Change, Op, Stamp};
 use sync_protocol::value::Value;
 
@@ -142,4 +143,41 @@ fn nobody_has_seen_a_number_that_was_not_given() {
     let mut all = rivals(&record, "allergy");
     all.push(render(&record)["allergy"].clone());
     assert!(all.contains(&json!("penicillin")), "{all:?}");
+}
+
+#[test]
+fn nothing_is_taken_under_the_name_of_another_or_out_of_its_stream() {
+    let mut w = World::new("version = 1\n", &["mw", "mw"]);
+    w.put(0, "patient/p1", json!({"name": "Asha"}));
+    w.put(1, "patient/p2", json!({"name": "of the hostile one"}));
+    let theirs = w.gateways[0].state().unwrap().origin;
+    let [own] = &w.gateways[1].own_ops(Stream::Normal, Seq(0), 9).unwrap()[..] else { panic!("one op") };
+    let forged = |dot: Dot, hseq: HubSeq| Op { stamp: Stamp { dot, hseq, ..own.stamp.clone() }, ..own.clone() };
+    let dot = own.stamp.dot;
+    let clock = WallClock { now_ms: w.now_ms as u64, ahead_seconds: Some(0) };
+    let head = gateway::request(&mut w.gateways[1], &mut w.link.up, clock, 1 << 20, 1 << 20).unwrap().head;
+    for op in [
+        forged(Dot { origin: theirs, ..dot }, HubSeq::NONE),
+        forged(Dot { origin: Origin::HUB, ..dot }, HubSeq::NONE),
+        forged(Dot { origin: Origin(77), ..dot }, HubSeq::NONE),
+        forged(dot, HubSeq(9)),
+    ] {
+        let opened = hub::open(&mut w.hub, head.clone(), w.now_ms as u64).unwrap();
+        let hub::Opened::Ready(mut with) = opened else { panic!("it has shown who it is") };
+        assert_eq!(hub::receive(&mut w.hub, &mut with, &[op.clone()]).unwrap().new, 0, "{op:?}");
+        // Behind one of its own as well.
+        let opened = hub::open(&mut w.hub, head.clone(), w.now_ms as u64).unwrap();
+        let hub::Opened::Ready(mut with) = opened else { panic!("it has shown who it is") };
+        let second = Dot { seq: dot.seq.next(), ..op.stamp.dot };
+        let behind = Op { stamp: Stamp { dot: second, ..op.stamp.clone() }, ..op };
+        let mut hub = w.hub.clone();
+        assert_eq!(hub::receive(&mut hub, &mut with, &[own.clone(), behind]).unwrap().new, 1);
+        assert!(w.hub.record(&own.key).unwrap().is_none());
+    }
+    for stream in Stream::ALL {
+        assert_eq!(w.hub.mark(theirs, stream).unwrap().acked, Seq(0));
+    }
+    w.sync_all();
+    assert_eq!(w.body(1, "patient/p1")["name"], "Asha", "whose numbers were taken in vain is heard as before");
+    assert_eq!(w.body(0, "patient/p2")["name"], "of the hostile one");
 }
