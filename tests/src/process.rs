@@ -118,6 +118,7 @@ pub fn say(name: &str, args: &[&str], said: &str) -> Output {
     let mut command = Command::new(program(name));
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the program runs");
+    said.lines().for_each(canary::note_secret);
     child.stdin.take().expect("a pipe").write_all(said.as_bytes()).expect("a program that listens");
     let output = child.wait_with_output().expect("the program ends");
     canary::check(&format!("what {name} said"), &String::from_utf8_lossy(&output.stderr));
@@ -132,7 +133,9 @@ pub fn must(name: &str, args: &[&str]) -> String {
     let output = command(name, args);
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{name} {args:?}: {:?}\n{told}", output.status);
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    canary::note_printed(&printed);
+    printed
 }
 
 /// Waits until `done` gives something.
@@ -466,6 +469,10 @@ fn ask_by(
     }
     if let Some(body) = body.filter(|_| url.contains("/records") || url.contains("/batch")) {
         canary::note_values(body);
+    }
+    body.into_iter().for_each(canary::note_secrets);
+    for (_, author) in headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("outpost-author")) {
+        canary::note_values(&Value::from(*author));
     }
     let text = body.map(|b| b.as_str().map_or_else(|| b.to_string(), str::to_owned)).unwrap_or_default();
     let answer = request.body(text).map_err(|e| e.to_string()).and_then(|r| client.run(r).map_err(|e| e.to_string()));
