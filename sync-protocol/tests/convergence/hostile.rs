@@ -164,7 +164,7 @@ fn nothing_is_taken_under_the_name_of_another_or_out_of_its_stream() {
     ] {
         let opened = hub::open(&mut w.hub, head.clone(), w.now_ms as u64).unwrap();
         let hub::Opened::Ready(mut with) = opened else { panic!("it has shown who it is") };
-        assert_eq!(hub::receive(&mut w.hub, &mut with, &[op.clone()]).unwrap().new, 0, "{op:?}");
+        assert_eq!(hub::receive(&mut w.hub, &mut with, std::slice::from_ref(&op)).unwrap().new, 0, "{op:?}");
         // Behind one of its own as well.
         let opened = hub::open(&mut w.hub, head.clone(), w.now_ms as u64).unwrap();
         let hub::Opened::Ready(mut with) = opened else { panic!("it has shown who it is") };
