@@ -10,7 +10,7 @@ use sync_protocol::error::without_data;
 
 fn main() -> ExitCode {
     // Memory holds records and keys: neither words nor a file may show them when the program breaks.
-    std::panic::set_hook(Box::new(|panic| eprintln!("outpost: {}", without_data(panic))));
+    std::panic::set_hook(Box::new(|panic| drop(writeln!(std::io::stderr(), "outpost: {}", without_data(panic)))));
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let cli = Cli::parse();
     start_log(&cli);

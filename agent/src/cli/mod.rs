@@ -253,6 +253,8 @@ pub fn start_log(cli: &Cli) {
     let parse = |wanted: &str| wanted.parse::<Targets>().ok();
     let filter = wanted.as_deref().and_then(parse).or_else(|| parse(if quiet { "error" } else { level }));
     let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    // That a line cannot be written would be told where it cannot be written, and end the program.
+    let log = log.log_internal_errors(false);
     let log = tracing_subscriber::registry().with(filter.unwrap_or_default()).with(log);
     // A second start in one process (tests) keeps the first.
     let _ = log.try_init();
