@@ -258,3 +258,18 @@ fn is_due(last_ms: i64, now_ms: i64, every: Duration) -> bool {
 fn complain(what: &str, error: &Error) {
     tracing::error!(error.class = error.class().name(), "{what} failed: {error}. {}", error.hint());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scrub_is_due_once_a_month_and_again_after_a_clock_that_went_back() {
+        const DAY_MS: i64 = 24 * 3_600 * 1_000;
+        let now_ms = 1_790_000_000_000;
+        let after_days = |days: i64| is_due(now_ms - days * DAY_MS, now_ms, SCRUB_EVERY);
+        assert!(is_due(0, now_ms, SCRUB_EVERY), "never done");
+        assert_eq!([0, 1, 29, 30, 31, 400].map(after_days), [false, false, false, true, true, true]);
+        assert_eq!([-29, -30].map(after_days), [false, true], "it was noted in a time that has not come yet");
+    }
+}

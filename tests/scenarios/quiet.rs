@@ -1,6 +1,6 @@
 //! Kind to the card: what a gateway writes when there is nothing to write.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use outpost_tests::log::Log;
 use outpost_tests::process::{Gateway, Hub, wait_for};
@@ -11,6 +11,14 @@ const EXCHANGES: usize = 12;
 
 fn database(gateway: &Gateway) -> PathBuf {
     PathBuf::from(gateway.data_dir()).join("outpost.db")
+}
+
+/// A gateway that does not note once a day what is safe at the hub, which it may begin with at any moment.
+fn quiet(folder: &Path, hub: &Hub) -> Gateway {
+    let card = folder.join("a");
+    std::fs::create_dir(&card).unwrap();
+    std::fs::write(card.join("outpost.toml"), "[retention]\nhistory_days = 0\n").unwrap();
+    Gateway::enrolled(&card, hub, "a", "mw")
 }
 
 /// The check and the scrub after the first start have been noted, and what was to be told has been told.
@@ -29,7 +37,7 @@ fn settled(gateway: &Gateway) -> Log {
 fn an_idle_exchange_costs_one_sync_and_two_pages() {
     let folder = tempfile::tempdir().unwrap();
     let hub = Hub::start(&folder.path().join("hub"));
-    let gateway = Gateway::enrolled(&folder.path().join("a"), &hub, "a", "mw");
+    let gateway = quiet(folder.path(), &hub);
     gateway.put("form/f1", &json!({"n": 1}));
     gateway.sync();
     let before = settled(&gateway);
@@ -52,7 +60,7 @@ fn an_idle_exchange_costs_one_sync_and_two_pages() {
 fn a_record_that_is_saved_and_sent_alone_costs_four_syncs() {
     let folder = tempfile::tempdir().unwrap();
     let hub = Hub::start(&folder.path().join("hub"));
-    let gateway = Gateway::enrolled(&folder.path().join("a"), &hub, "a", "mw");
+    let gateway = quiet(folder.path(), &hub);
     gateway.put("form/first", &json!({"n": 0}));
     let before = settled(&gateway);
     gateway.put("form/f1", &json!({"n": 1}));
@@ -66,7 +74,7 @@ fn a_record_that_is_saved_and_sent_alone_costs_four_syncs() {
 fn a_link_that_stays_down_is_noted_once() {
     let folder = tempfile::tempdir().unwrap();
     let hub = Hub::start(&folder.path().join("hub"));
-    let gateway = Gateway::enrolled(&folder.path().join("a"), &hub, "a", "mw");
+    let gateway = quiet(folder.path(), &hub);
     settled(&gateway);
     hub.proxy.set_down(true);
     let try_it = || gateway.ask("POST", "/v1/sync", &[], None).0;
@@ -86,7 +94,7 @@ fn a_link_that_stays_down_is_noted_once() {
 fn looking_writes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let hub = Hub::start(&folder.path().join("hub"));
-    let gateway = Gateway::enrolled(&folder.path().join("a"), &hub, "a", "mw");
+    let gateway = quiet(folder.path(), &hub);
     gateway.put("form/f1", &json!({"n": 1}));
     let before = settled(&gateway);
     for path in
@@ -103,7 +111,7 @@ fn looking_writes_nothing() {
 fn what_is_saved_while_an_exchange_ends_is_sent_at_once_and_not_by_the_timer() {
     let folder = tempfile::tempdir().unwrap();
     let hub = Hub::start(&folder.path().join("hub"));
-    let gateway = Gateway::enrolled(&folder.path().join("a"), &hub, "a", "mw");
+    let gateway = quiet(folder.path(), &hub);
     // Each is saved in the moment in which the hub has just taken the one before; the timer is minutes away.
     for n in 0..30 {
         gateway.put(&format!("form/f{n}"), &json!({ "n": n }));
