@@ -89,14 +89,14 @@ fn runtime(work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
 /// One request.
 pub(super) fn http(bytes: &[u8]) {
     let Some((which, written)) = bytes.split_first() else { return };
-    let Some((head, body)) = parts(written) else { return };
+    let is_hub = which % 2 == 1;
+    let Some((head, body)) = parts(written, is_hub) else { return };
     PROGRAMS.with_borrow_mut(|programs| {
         if programs.as_ref().is_none_or(|programs| programs.asked >= REQUESTS_MAX) {
             *programs = Some(Programs::start());
         }
         let programs = programs.as_mut().expect("just started");
         programs.asked += 1;
-        let is_hub = which % 2 == 1;
         let address = if is_hub { programs.hub } else { programs.gateway };
         let token = if is_hub { format!("authorization: Bearer {}\r\n", programs.token) } else { String::new() };
         let more = format!("{token}host: localhost\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
@@ -106,7 +106,7 @@ pub(super) fn http(bytes: &[u8]) {
 }
 
 /// Head and body of a written request, with what would not be one left out.
-fn parts(written: &[u8]) -> Option<(String, &[u8])> {
+fn parts(written: &[u8], is_hub: bool) -> Option<(String, &[u8])> {
     let end = written.windows(2).position(|two| two == b"\n\n").unwrap_or(written.len());
     let body = written.get(end + 2..).unwrap_or_default();
     let text = std::str::from_utf8(&written[..end]).ok()?;
@@ -114,8 +114,8 @@ fn parts(written: &[u8]) -> Option<(String, &[u8])> {
     let (method, path) = lines.next()?.split_once(' ')?;
     let is_word = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_graphic());
     let is_name = |word: &str| is_word(word) && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    // What waits on purpose, and what calls out.
-    let waits = ["changes", "enroll"].iter().any(|word| path.contains(word));
+    // What waits on purpose, and at a gateway what calls out.
+    let waits = path.contains("changes") || !is_hub && path.contains("enroll");
     if !is_name(method) || !is_word(path) || !path.starts_with('/') || waits || method == "CONNECT" || method == "HEAD"
     {
         return None;

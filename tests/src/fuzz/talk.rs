@@ -72,29 +72,44 @@ pub(super) fn hub(bytes: &[u8]) {
     let GatewayState { device, origin, turn, epoch, .. } = state;
     let cursor = said.cursor.min(hub.head().expect("memory"));
     let request = Request { device, origin, turn, proof: state.key.proof(turn), epoch, cursor, ..said };
-    if let Opened::Ready(mut with) = hub::open(&mut hub, request, NOW_MS).expect("memory") {
-        for payload in payloads(&bytes[start..]) {
-            match payload {
-                Payload::Ops(mut ops) => {
-                    let stream = ops.first().map(|op| op.stamp.dot.stream).unwrap_or(sync_protocol::id::Stream::Normal);
-                    let mark = hub.mark(origin, stream).expect("memory").acked.0;
-                    for (op, seq) in ops.iter_mut().zip(mark + 1..) {
-                        op.stamp.dot = Dot { origin, stream, seq: Seq(seq) };
-                    }
-                    hub::receive(&mut hub, &mut with, &ops).expect("memory");
+    match hub::open(&mut hub, request, NOW_MS).expect("memory") {
+        Opened::Ready(with) => exchange(&mut hub, *with, &bytes[start..]),
+        Opened::Rescue(mut with) => {
+            for payload in payloads(&bytes[start..]) {
+                if let Payload::Ops(ops) = payload {
+                    hub::rescue(&mut hub, &mut with, &ops).expect("memory");
                 }
-                Payload::Rows(rows) => hub::receive_offers(&mut hub, &mut with, &rows).expect("memory"),
             }
+            let told = hub::rescued(&mut hub, *with, NOW_MS).expect("memory");
+            Response::decode(&told.encode()).expect("a head of the hub");
         }
-        let grant = hub::grant(&mut hub, &with, NOW_MS).expect("memory");
-        let answer =
-            PACKER.with_borrow_mut(|packer| hub::pull(&mut hub, packer, &with.request, grant)).expect("memory");
-        Response::decode(&answer.head.encode()).expect("a head of the hub");
-        let bytes: usize = answer.frames.iter().map(Vec::len).sum();
-        assert!(bytes <= ANSWER_BYTES_MAX + FRAME_BYTES_LIMIT, "an answer of {bytes} bytes");
+        Opened::Refused(_) => {}
     }
     let traffic = settle(&mut other, &mut hub, &mut link, NOW_MS, 40).expect("an exchange");
     assert!(traffic.agrees && !traffic.again, "another gateway does not come to an end with what this one said");
+}
+
+/// What an enrolled gateway sends. Its ops are given numbers that it has not used yet, because others would be refused.
+fn exchange(hub: &mut MemoryHub, mut with: hub::Conversation, sent: &[u8]) {
+    let origin = with.request.origin;
+    for payload in payloads(sent) {
+        match payload {
+            Payload::Ops(mut ops) => {
+                let stream = ops.first().map(|op| op.stamp.dot.stream).unwrap_or(sync_protocol::id::Stream::Normal);
+                let mark = hub.mark(origin, stream).expect("memory").acked.0;
+                for (op, seq) in ops.iter_mut().zip(mark + 1..) {
+                    op.stamp.dot = Dot { origin, stream, seq: Seq(seq) };
+                }
+                hub::receive(hub, &mut with, &ops).expect("memory");
+            }
+            Payload::Rows(rows) => hub::receive_offers(hub, &mut with, &rows).expect("memory"),
+        }
+    }
+    let grant = hub::grant(hub, &with, NOW_MS).expect("memory");
+    let answer = PACKER.with_borrow_mut(|packer| hub::pull(hub, packer, &with.request, grant)).expect("memory");
+    Response::decode(&answer.head.encode()).expect("a head of the hub");
+    let bytes: usize = answer.frames.iter().map(Vec::len).sum();
+    assert!(bytes <= ANSWER_BYTES_MAX + FRAME_BYTES_LIMIT, "an answer of {bytes} bytes");
 }
 
 /// A gateway takes whatever a hub says. Its own writes are there after it, and it can still speak.
