@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Builds the programs for the boxes they run on, each one static file: cross/build.sh [TARGET[/PROGRAM]...|all]
-# TARGET is aarch64, armv7, armv6 or amd64. The files are put into target/cross/TARGET/ and listed at the end. The same commit
-# and tools give the same bytes in any folder.
+# TARGET is aarch64, armv7, armv6 or amd64; with all, which is what it does when nothing is named, the packages are made as well.
+# The files are put into target/cross/TARGET/ and listed at the end. The same commit and tools give the same bytes in any folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . cross/toolchain.sh
-wanted=("${@:-all}")
-[ "${wanted[0]}" != all ] || wanted=(aarch64 armv7 armv6 amd64)
+wanted=("${@:-all}") packages=
+[ "${wanted[0]}" != all ] || wanted=(aarch64 armv7 armv6 amd64) packages=all
 
 # The hub is for machines that are larger than a gateway.
 programs_of() {
@@ -82,5 +82,7 @@ table() {
   done
 }
 
-for one in "${wanted[@]}"; do build "$one"; done
+# What is set for one target is not to be there for the next.
+for one in "${wanted[@]}"; do (build "$one"); done
+[ -z "$packages" ] || env -u CARGO_TARGET_DIR OUTPOST_BUILT=1 cross/package.sh "$packages"
 table

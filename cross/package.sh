@@ -68,8 +68,10 @@ for arch in "${wanted[@]}"; do
   *) deb "$arch" outpost-hub server-stub ;;
   esac
 done
+echo "== lintian"
 if command -v lintian >/dev/null; then
-  echo "== lintian"
   for arch in "${wanted[@]}"; do lintian --fail-on error "$packages"/*_"$arch.deb"; done
+else
+  echo "NOT LOOKED AT: lintian is not here. Run: apt-get install lintian"
 fi
 (cd "$packages" && sha256sum -- *)

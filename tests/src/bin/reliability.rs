@@ -44,20 +44,33 @@ const ROWS: &[Row] = &[
         "real programs, copied folders",
         "tests/scenario ::e_",
     ),
+    scenario(
+        "boots in 1970 and in 2038 without a contact, over TLS",
+        "real programs, clocks that are wrong",
+        "tests/scenario ::d_",
+    ),
+    scenario("an old card is handed in, also a damaged one", "real programs, broken files", "tests/scenario rescue::"),
     scenario("one bad record and its dependants among five thousand", "real programs", "tests/scenario ::f_"),
     scenario("the hub is put back to last week, by command and by hand", "real programs", "tests/scenario ::g_"),
     scenario("the disk fills", "a small file system that is full", "tests/scenario ::l_"),
+    scenario("the card refuses writes", "real programs, files that may not grow", "tests/scenario io::"),
     Row {
-        fault: "loss, torn messages, power cuts, clocks, builds, rules and scopes that change, all at once",
-        how: "simulated fleet, usual faults",
-        full: "tests/simulate 200000",
-        quick: "tests/simulate --dev 2000",
+        fault: "loss, torn messages, power cuts, clocks, builds, rules and scopes that change, copied cards and hubs that are put back, all at once",
+        how: "simulated fleet, usual faults, stores in memory",
+        full: "tests/simulate 1_000_000",
+        quick: "tests/simulate --dev 10_000",
+    },
+    Row {
+        fault: "the same, and power cuts in the middle of a sync and disks that fill",
+        how: "simulated fleet, usual faults, SQLite on disk",
+        full: "tests/simulate 20_000 --on disk",
+        quick: "tests/simulate --dev 500 --on disk",
     },
     Row {
         fault: "mistakes of developers",
         how: "broken builds, see below",
         full: "tests/broken",
-        quick: "tests/broken ack-before-commit trust-the-clock forget-the-epoch throw-the-loser-away",
+        quick: "tests/broken skip-content-hash ack-before-commit trust-the-clock forget-the-epoch throw-the-loser-away",
     },
 ];
 
