@@ -26,6 +26,7 @@ mod cut;
 mod erase;
 mod every_byte;
 mod full;
+mod injection;
 mod io;
 mod kill;
 mod oidc;

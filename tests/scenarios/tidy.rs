@@ -27,14 +27,19 @@ fn dependencies(of: &str) -> BTreeSet<String> {
 }
 
 fn sources(of: &str) -> Vec<(PathBuf, String)> {
-    let mut found = Vec::new();
-    let mut folders = vec![PathBuf::from(of).join("src")];
+    let mut found = rust_files(PathBuf::from(of).join("src"));
+    found.retain(|(path, _)| path.components().all(|c| c.as_os_str() != "tests"));
+    found
+}
+
+/// All files of Rust below a folder of the repository, and what is in them.
+fn rust_files(below: PathBuf) -> Vec<(PathBuf, String)> {
+    let (mut found, mut folders) = (Vec::new(), vec![below]);
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(root().join(&folder)).unwrap().flatten() {
             let path = folder.join(entry.file_name());
             match root().join(&path).is_dir() {
                 true => folders.push(path),
-                false if path.components().any(|c| c.as_os_str() == "tests") => {}
                 false if path.extension().is_some_and(|e| e == "rs") => {
                     let text = fs::read_to_string(root().join(&path)).unwrap();
                     found.push((path, text));
@@ -178,4 +183,23 @@ fn both_units_wait_until_the_program_is_ready_and_watch_that_it_is_alive() {
             assert!(unit.lines().any(|is| is == line), "{program}.service does not say {line}");
         }
     }
+}
+
+#[test]
+fn every_test_that_a_page_names_is_there() {
+    let crates = ["agent", "server-stub", "sync-protocol", "tests"];
+    let all: String = crates.iter().flat_map(|of| rust_files(PathBuf::from(of))).map(|(_, text)| text).collect();
+    let mut found = 0;
+    for page in ["docs/security.md", "docs/reliability.md", "docs/testing.md", "docs/mutation.md"] {
+        let text = fs::read_to_string(root().join(page)).unwrap();
+        for quoted in text.split('`').skip(1).step_by(2) {
+            let name = quoted.rsplit("::").next().unwrap_or_default();
+            let is_name = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+            if is_name && name.matches('_').count() >= 5 {
+                assert!(all.contains(&format!("fn {name}(")), "{page} names {name}, which is not there");
+                found += 1;
+            }
+        }
+    }
+    assert!(found > 80, "{found}");
 }
