@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::erase;
 use super::judge::{free_waiting, reconsider};
 use super::names::{self, Names};
-use super::{Conversation, Snapshot, Standing, Store};
+use super::{Conversation, LogLine, Logged, Snapshot, Standing, Store};
 use crate::edit::render;
 use crate::id::{FieldName, Origin, RecordKey};
 use crate::merge::{Joining, join, origins, part};
@@ -32,8 +32,8 @@ pub fn receive_offers<S: Store>(store: &mut S, with: &mut Conversation, rows: &R
         let mut record = store.record(key)?.unwrap_or_default();
         // What this hub has is only joined within the gateway's view. What it does not have at all may be from a view that it
         // lost as well; and of a record to which only later writes came, it does not know where it belongs.
-        let is_placed = record.is_placed();
-        let own = match is_placed && !with.gateway.is_in_view(&record.scope()) {
+        let was = record.is_placed().then(|| record.scope());
+        let own = match was.is_some() && !with.gateway.is_in_view(&record.scope()) {
             // Wherever the record went since: as ops these writes would be taken, too.
             true => Some(part_of(offered, &own_origins(store, with, offered)?)),
             false => None,
@@ -50,7 +50,12 @@ pub fn receive_offers<S: Store>(store: &mut S, with: &mut Conversation, rows: &R
         store.remember(key, &merged.superseded)?;
         if merged.changed {
             let parents = rules.parents(&key.record_type, &render(&record));
+            let is = record.scope();
             store.keep(key, record, &parents)?;
+            // Who had it in view, and has nothing to recover any more, has to let go of it.
+            if let Some(was) = was.filter(|was| *was != is) {
+                store.log(&LogLine { hseq, key: key.clone(), what: Logged::Left(was) })?;
+            }
             free_waiting(store, key)?;
         }
     }

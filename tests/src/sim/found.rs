@@ -497,3 +497,28 @@ fn what_others_showed_makes_way_for_a_write_of_the_same_values_under_its_number(
         ],
     );
 }
+
+/// Seed 200059416.
+#[test]
+fn who_has_recovered_lets_go_of_what_another_one_brings_back_to_another_place() {
+    play(
+        &[1, 3],
+        vec![
+            Event::Backup,
+            Event::Write { at: 0, id: 1, key: 0, act: Act::Pick("alive", 2), is_stale: false, is_synced: false },
+            Event::Write { at: 1, id: 2, key: 0, act: Act::Pick("alive", 2), is_stale: false, is_synced: true },
+            Event::Write { at: 0, id: 4, key: 2, act: Act::Set("note"), is_stale: false, is_synced: true },
+            Event::Sync { at: 1 },
+            Event::Sync { at: 0 },
+            Event::Sync { at: 1 },
+            Event::Restore { is_told: false },
+            Event::Sync { at: 0 },
+            Event::HubWrite { id: 18, key: 2, act: Act::Set("note") },
+            Event::Sync { at: 1 },
+            Event::Ask { at: 0, is_thin: false },
+            Event::Serve { at: 0, nth: 0, shape: Shape::Whole, pause: Some(3) },
+            Event::Take { at: 0, nth: 0, shape: Shape::Whole, cut: None },
+            Event::Write { at: 0, id: 22, key: 2, act: Act::Set("note"), is_stale: false, is_synced: true },
+        ],
+    );
+}
