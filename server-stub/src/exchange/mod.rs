@@ -87,7 +87,11 @@ async fn exchange(hub: Hub, peer: Peer, headers: HeaderMap, body: Body) -> Resul
             return Err(turned_away(incoming, device, refused).await);
         }
     };
-    let own_place = hub.places().take_own(key.map_or(Speaker::Named(device), Speaker::Key));
+    // Whoever was refused may have named a gateway that it is not.
+    let own_place = match &opened {
+        Opened::Refused(_) => None,
+        _ => hub.places().take_own(key.map_or(Speaker::Named(device), Speaker::Key)),
+    };
     let (status, rows, bytes) = match opened {
         Opened::Refused(refusal) => {
             drop(place);
