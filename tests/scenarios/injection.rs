@@ -116,8 +116,14 @@ fn at_the_hub(hub: &Hub, n: usize, text: &str) {
         is_answered(&format!("{method} {path}"), hub.ask(method, &format!("/admin/v1{path}"), body))
     };
     let why = format!("{text} is why");
-    let wish = json!({"body": {"n": n, "text": format!("{text} of the centre")}, "why": why, "note": why});
-    admin("PUT", format!("/records/patient/c{n}"), Some(&wish));
+    let wish = json!({"n": n, "text": format!("{text} of the centre")});
+    assert!(admin("PUT", format!("/records/patient/c{n}?scope=mw"), Some(&wish)), "a value is taken");
+    let (status, told) = hub.ask("GET", &format!("/admin/v1/records/patient/c{n}"), None);
+    let kept: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((status, &kept), (200, &wish), "{told}");
+    let author = escaped(&format!("{text} at the centre"));
+    admin("PUT", format!("/records/patient/d{n}?scope=mw&author={author}"), Some(&wish));
+    admin("PUT", format!("/records/patient/e{n}?scope={path}"), Some(&wish));
     admin("PUT", format!("/records/{path}/c{n}"), Some(&wish));
     admin("GET", format!("/records/patient/{path}"), None);
     admin("GET", format!("/records/{path}?after={path}&limit={path}&scope={path}"), None);
