@@ -43,7 +43,9 @@ fn run(folder: &Path, text: &str) -> (String, bool) {
     let said = folder.join("said");
     let out = fs::File::create(&said).unwrap();
     let mut shell = Command::new("bash");
-    shell.args(["-euo", "pipefail", "-c", text]).current_dir(folder).env("PATH", path).stdin(Stdio::null());
+    // On a terminal the logs of both programs would fall between the words that are looked for.
+    shell.env("PATH", path).env("RUST_LOG", "off");
+    shell.args(["-euo", "pipefail", "-c", text]).current_dir(folder).stdin(Stdio::null());
     shell.stdout(out.try_clone().unwrap()).stderr(out).process_group(0);
     let mut shell = Shell(shell.spawn().expect("bash and curl are needed. Run: apt-get install bash curl"));
     let ended = shell.0.wait().unwrap();
