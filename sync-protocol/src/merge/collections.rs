@@ -73,10 +73,18 @@ impl Step<'_> {
     }
 }
 
-/// Whether a self-merging cell has this write in it already.
+/// Whether a self-merging cell has this write in it already. A set may know a write from what somebody showed a hub that was put
+/// back, and have members all the same that it took out: who does not hold all of a record cannot tell what is not in it.
 pub(super) fn contains(state: &State, dot: Dot, change: &Change) -> bool {
     match (state, change) {
-        (State::Set(set), Change::Members { .. }) => set.clock.get(&dot.writer()).is_some_and(|seq| *seq >= dot.seq.0),
+        (State::Set(set), Change::Members { remove, .. }) => {
+            let is_in = |member: &Value, upto: &BTreeMap<Writer, u64>| {
+                let mut known = set.members.get(member).into_iter().flatten();
+                known.any(|(writer, seq)| upto.get(writer).is_some_and(|upto| seq <= upto))
+            };
+            set.clock.get(&dot.writer()).is_some_and(|seq| *seq >= dot.seq.0)
+                && !remove.iter().any(|(member, upto)| is_in(member, upto))
+        }
         (State::Log(log), Change::Append(_)) => log.entries.iter().any(|(_, known, _, _)| *known == dot),
         (State::Counter(counter), Change::Count { plus, minus }) => {
             counter.totals.get(&dot.origin).is_some_and(|(p, m)| p >= plus && m >= minus)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Merged, apply_among, collections, fit};
 use crate::id::{Dot, FieldName, HubSeq, Origin, RecordKey, Writer};
-use crate::record::{Cell, Change, Op, Record, Stamp, State, Touch};
+use crate::record::{Cell, Change, CounterState, LogState, Op, Record, SetState, Stamp, State, Touch};
 use crate::rules::TypeRules;
 
 /// Under what numbers a record is joined.
@@ -98,7 +98,7 @@ fn unite(ours: Option<&State>, theirs: &State, at: &Joining) -> Option<State> {
             let theirs_alone =
                 theirs.entries.iter().filter(|(_, dot, ..)| !at.applied.contains(dot)).cloned().collect();
             let entries = collections::united_entries(Some(&ours.entries), theirs_alone);
-            State::Log(crate::record::LogState { touch: touch(&theirs.touch), entries })
+            State::Log(LogState { touch: touch(&theirs.touch), entries })
         }
         (Some(State::Counter(ours)), State::Counter(theirs)) => {
             let mut totals = ours.totals.clone();
@@ -106,9 +106,14 @@ fn unite(ours: Option<&State>, theirs: &State, at: &Joining) -> Option<State> {
                 let known = totals.entry(*origin).or_default();
                 *known = (known.0.max(*plus), known.1.max(*minus));
             }
-            State::Counter(crate::record::CounterState { touch: touch(&theirs.touch), totals })
+            State::Counter(CounterState { touch: touch(&theirs.touch), totals })
         }
-        (None, theirs) => theirs.clone(),
+        // Under new numbers here, too: those of the lost hub say nothing of what a deletion has seen.
+        (None, State::Set(theirs)) => State::Set(SetState { touch: touch(&theirs.touch), ..theirs.clone() }),
+        (None, State::Log(theirs)) => State::Log(LogState { touch: touch(&theirs.touch), ..theirs.clone() }),
+        (None, State::Counter(theirs)) => {
+            State::Counter(CounterState { touch: touch(&theirs.touch), ..theirs.clone() })
+        }
         // The rules of the field were changed in between: ours stands, and theirs is in the history of its gateway.
         (Some(_), _) => return None,
     };

@@ -1,18 +1,8 @@
-//! Schedules that failed once, by name.
+//! Cards that were copied or put back.
 
-use super::builds::Build;
-use super::event::{Act, Event, Shape};
-use super::{Faults, On, Packers, Plan};
-
-/// Plays a schedule in memory and on disk, with everything that may happen by itself.
-fn play(views: &[usize], events: Vec<Event>) {
-    let plan = Plan { views: views.to_vec(), events, faults: Faults::all() };
-    for on in [On::Memory, On::Disk] {
-        if let Err(failure) = plan.play(&mut Packers::on(on), false) {
-            panic!("{on:?}: {failure}\n{plan}");
-        }
-    }
-}
+use super::super::builds::Build;
+use super::super::event::{Act, Event, Shape};
+use super::{exchange, play, write};
 
 /// Seed 328.
 #[test]
@@ -29,72 +19,6 @@ fn a_gateway_that_was_parted_in_the_lost_time_is_taken_in_again() {
             Event::Sync { at: 2 },
             Event::Restore { is_told: true },
             Event::Sync { at: 1 },
-        ],
-    );
-}
-
-/// Seed 1722.
-#[test]
-fn a_write_to_a_record_that_has_left_does_not_bring_a_part_of_it_back() {
-    play(
-        &[3, 0, 1],
-        vec![
-            Event::Write { at: 0, id: 2, key: 3, act: Act::Set("note"), is_stale: false, is_synced: true },
-            Event::Sync { at: 0 },
-            Event::Backup,
-            Event::Write { at: 2, id: 5, key: 1, act: Act::Set("phone"), is_stale: false, is_synced: true },
-            Event::Ask { at: 2, is_thin: false },
-            Event::Serve { at: 2, nth: 0, shape: Shape::Whole, pause: None },
-            Event::Take { at: 2, nth: 0, shape: Shape::Whole, cut: None },
-            Event::Write { at: 2, id: 11, key: 3, act: Act::Add, is_stale: true, is_synced: true },
-            Event::Sync { at: 2 },
-            Event::Restore { is_told: false },
-            Event::Write { at: 1, id: 19, key: 1, act: Act::Add, is_stale: false, is_synced: true },
-            Event::Ask { at: 2, is_thin: true },
-            Event::Serve { at: 2, nth: 0, shape: Shape::Whole, pause: None },
-            Event::Take { at: 2, nth: 0, shape: Shape::Whole, cut: None },
-            Event::Ask { at: 2, is_thin: false },
-        ],
-    );
-}
-
-/// Seed 2050.
-#[test]
-fn what_came_as_an_op_is_not_made_again_from_the_value_that_is_left() {
-    play(
-        &[3],
-        vec![
-            Event::Write { at: 0, id: 3, key: 2, act: Act::Set("note"), is_stale: false, is_synced: false },
-            Event::Write { at: 0, id: 5, key: 3, act: Act::Count(-2), is_stale: false, is_synced: true },
-            Event::HubWrite { id: 7, key: 0, act: Act::Set("rank") },
-            Event::Write { at: 0, id: 8, key: 1, act: Act::Pick("low", 2), is_stale: false, is_synced: true },
-            Event::Sync { at: 0 },
-            Event::Backup,
-            Event::Assign { at: 0, view: 0 },
-            Event::Sync { at: 0 },
-            Event::Write { at: 0, id: 29, key: 2, act: Act::SettleDelete(false), is_stale: false, is_synced: true },
-            Event::Restore { is_told: false },
-            Event::Write { at: 0, id: 35, key: 3, act: Act::Long, is_stale: false, is_synced: true },
-        ],
-    );
-}
-
-/// Seed 3973.
-#[test]
-fn an_op_that_came_before_its_record_is_free_when_the_record_is_offered() {
-    play(
-        &[3, 0, 3],
-        vec![
-            Event::Write { at: 1, id: 3, key: 2, act: Act::Set("note"), is_stale: true, is_synced: true },
-            Event::Write { at: 2, id: 6, key: 0, act: Act::Add, is_stale: false, is_synced: true },
-            Event::Backup,
-            Event::Sync { at: 2 },
-            Event::Ask { at: 1, is_thin: true },
-            Event::Serve { at: 1, nth: 0, shape: Shape::Whole, pause: None },
-            Event::Sync { at: 0 },
-            Event::Write { at: 0, id: 16, key: 2, act: Act::Append, is_stale: false, is_synced: false },
-            Event::Sync { at: 0 },
-            Event::Restore { is_told: false },
         ],
     );
 }
@@ -119,21 +43,6 @@ fn what_was_written_under_a_lost_origin_comes_back_with_its_record() {
             Event::Restore { is_told: false },
         ],
     );
-}
-
-/// Seed 5786.
-#[test]
-fn a_write_that_loses_at_the_hub_leaves_no_part_of_a_record_that_is_not_held() {
-    let put = |id, act| Event::Write { at: 0, id, key: 1, act, is_stale: false, is_synced: true };
-    let stale = Event::Write { at: 0, id: 20, key: 1, act: Act::Pick("stage", 0), is_stale: true, is_synced: true };
-    let events = vec![
-        put(6, Act::Pick("stage", 1)),
-        put(13, Act::Pick("top", 2)),
-        Event::Assign { at: 0, view: 2 },
-        Event::Sync { at: 0 },
-        stale,
-    ];
-    play(&[3], events);
 }
 
 /// Seed 28310. The flipped bit is in the length of the frame.
@@ -167,44 +76,6 @@ fn what_an_origin_had_counted_in_a_record_that_left_is_not_counted_again_under_t
             Event::Write { at: 0, id: 26, key: 0, act: Act::Pick("stage", 3), is_stale: false, is_synced: true },
             Event::Clone { at: 0 },
             Event::Write { at: 1, id: 32, key: 1, act: Act::Count(4), is_stale: false, is_synced: false },
-        ],
-    );
-}
-
-/// Seed 13072.
-#[test]
-fn news_of_a_record_that_a_new_view_has_yet_to_bring_comes_with_all_of_it() {
-    let mut events = vec![
-        Event::Write { at: 1, id: 7, key: 1, act: Act::Set("phone"), is_stale: false, is_synced: true },
-        Event::Sync { at: 1 },
-        Event::Sync { at: 0 },
-        Event::Write { at: 1, id: 8, key: 1, act: Act::Add, is_stale: false, is_synced: true },
-        Event::Assign { at: 0, view: 3 },
-        Event::Sync { at: 1 },
-    ];
-    events.extend(exchange(0, None));
-    events.push(Event::Write { at: 0, id: 27, key: 1, act: Act::Set("phone"), is_stale: false, is_synced: true });
-    play(&[1, 2], events);
-}
-
-/// Seed 62065. Both restores begin where the one backup ends.
-#[test]
-fn a_hub_that_goes_back_twice_gives_no_number_of_its_own_again() {
-    play(
-        &[0, 0],
-        vec![
-            Event::Write { at: 1, id: 2, key: 3, act: Act::Append, is_stale: false, is_synced: true },
-            Event::Backup,
-            Event::Write { at: 0, id: 12, key: 1, act: Act::Pick("top", 3), is_stale: false, is_synced: true },
-            Event::Write { at: 1, id: 13, key: 0, act: Act::Append, is_stale: false, is_synced: true },
-            Event::Ask { at: 1, is_thin: true },
-            Event::Serve { at: 1, nth: 0, shape: Shape::Whole, pause: None },
-            Event::Sync { at: 0 },
-            Event::Write { at: 0, id: 22, key: 3, act: Act::Move(2), is_stale: false, is_synced: true },
-            Event::Restore { is_told: true },
-            Event::HubWrite { id: 23, key: 2, act: Act::Count(-2) },
-            Event::Sync { at: 0 },
-            Event::Restore { is_told: true },
         ],
     );
 }
@@ -243,37 +114,6 @@ fn a_card_that_is_put_back_while_it_offers_records_shows_its_own_ops_first() {
     let write = Event::Write { at: 1, id: 24, key: 0, act: Act::Move(2), is_stale: false, is_synced: true };
     events.extend([ask, serve, write, take, Event::Image { at: 1 }, Event::Sync { at: 1 }, Event::PutBack { at: 1 }]);
     play(&[3, 3], events);
-}
-
-/// Asks, is answered, and takes the answer; the power goes after so many commits.
-fn exchange(at: usize, cut: Option<u8>) -> [Event; 3] {
-    let shape = Shape::Whole;
-    [
-        Event::Ask { at, is_thin: false },
-        Event::Serve { at, nth: 0, shape, pause: None },
-        Event::Take { at, nth: 0, shape, cut },
-    ]
-}
-
-/// Seed 20386.
-#[test]
-fn a_write_that_a_restored_hub_lost_is_shown_again_although_its_record_had_left() {
-    let mut events = vec![
-        Event::Write { at: 0, id: 6, key: 3, act: Act::Move(0), is_stale: false, is_synced: true },
-        Event::Write { at: 1, id: 7, key: 1, act: Act::Set("phone"), is_stale: false, is_synced: true },
-        Event::Backup,
-        Event::Sync { at: 1 },
-        Event::HubWrite { id: 11, key: 3, act: Act::Set("note") },
-        Event::Sync { at: 0 },
-        Event::Restore { is_told: false },
-    ];
-    events.extend(exchange(0, Some(1)));
-    events.push(Event::Write { at: 0, id: 14, key: 3, act: Act::Set("note"), is_stale: false, is_synced: true });
-    play(&[1, 3], events);
-}
-
-fn write(at: usize, id: u8, key: usize, act: Act) -> Event {
-    Event::Write { at, id, key, act, is_stale: false, is_synced: true }
 }
 
 /// Seed 609967.
@@ -327,51 +167,6 @@ fn a_hub_that_was_put_back_and_has_the_writes_of_another_copy_of_the_card_is_sho
             write(1, 18, 1, Act::Pick("alive", 1)),
             Event::Restore { is_told: true },
             Event::Sync { at: 1 },
-        ],
-    );
-}
-
-/// Seed 822297. What waits at the hub was passed by a later write of the same gateway, and the news that it was let go broke off.
-#[test]
-fn who_writes_on_does_not_claim_to_have_seen_his_own_write_that_was_not_shown() {
-    let write = |at, id, key, act, is_stale, is_synced| Event::Write { at, id, key, act, is_stale, is_synced };
-    let (ask, serve) =
-        (|at| Event::Ask { at, is_thin: false }, |at| Event::Serve { at, nth: 0, shape: Shape::Whole, pause: None });
-    play(
-        &[1, 1],
-        vec![
-            write(0, 3, 2, Act::Set("note"), false, false),
-            write(1, 4, 0, Act::Add, false, true),
-            write(0, 6, 2, Act::Set("note"), false, true),
-            ask(0),
-            write(0, 7, 2, Act::Set("note"), true, true),
-            serve(0),
-            Event::Take { at: 0, nth: 0, shape: Shape::Whole, cut: None },
-            ask(1),
-            serve(1),
-            ask(0),
-            serve(0),
-            Event::Take { at: 0, nth: 0, shape: Shape::Flipped(142), cut: None },
-            write(0, 11, 2, Act::Set("note"), false, true),
-        ],
-    );
-}
-
-/// Seed 810214. A number that was given again would name two writes, and whoever saw the one would count as having seen the other.
-#[test]
-fn a_hub_that_nobody_says_was_put_back_gives_no_number_again() {
-    play(
-        &[0, 0],
-        vec![
-            write(1, 9, 2, Act::Set("note")),
-            Event::Write { at: 0, id: 16, key: 2, act: Act::Set("note"), is_stale: true, is_synced: true },
-            Event::Backup,
-            write(1, 18, 0, Act::Add),
-            Event::Sync { at: 1 },
-            Event::Restore { is_told: false },
-            Event::Sync { at: 0 },
-            Event::Serve { at: 1, nth: 0, shape: Shape::Whole, pause: None },
-            write(1, 42, 2, Act::Clear("note")),
         ],
     );
 }
@@ -498,27 +293,25 @@ fn what_others_showed_makes_way_for_a_write_of_the_same_values_under_its_number(
     );
 }
 
-/// Seed 200059416.
+/// Seed 301016117. The op whose number the other copy of the card took is forgotten here, and the one after it tells.
 #[test]
-fn who_has_recovered_lets_go_of_what_another_one_brings_back_to_another_place() {
+fn a_stream_whose_end_is_forgotten_is_compared_by_what_follows_it() {
     play(
-        &[1, 3],
+        &[2],
         vec![
+            write(0, 1, 4, Act::Set("note")),
+            Event::Image { at: 0 },
             Event::Backup,
-            Event::Write { at: 0, id: 1, key: 0, act: Act::Pick("alive", 2), is_stale: false, is_synced: false },
-            Event::Write { at: 1, id: 2, key: 0, act: Act::Pick("alive", 2), is_stale: false, is_synced: true },
-            Event::Write { at: 0, id: 4, key: 2, act: Act::Set("note"), is_stale: false, is_synced: true },
-            Event::Sync { at: 1 },
+            write(0, 6, 4, Act::Set("note")),
+            write(0, 15, 4, Act::Set("note")),
+            Event::Clone { at: 0 },
             Event::Sync { at: 0 },
-            Event::Sync { at: 1 },
-            Event::Restore { is_told: false },
-            Event::Sync { at: 0 },
-            Event::HubWrite { id: 18, key: 2, act: Act::Set("note") },
-            Event::Sync { at: 1 },
+            Event::Restore { is_told: true },
+            write(1, 22, 4, Act::Set("note")),
             Event::Ask { at: 0, is_thin: false },
-            Event::Serve { at: 0, nth: 0, shape: Shape::Whole, pause: Some(3) },
-            Event::Take { at: 0, nth: 0, shape: Shape::Whole, cut: None },
-            Event::Write { at: 0, id: 22, key: 2, act: Act::Set("note"), is_stale: false, is_synced: true },
+            Event::Forget { at: 2, is_early: true },
+            Event::Serve { at: 0, nth: 0, shape: Shape::Whole, pause: None },
+            Event::Sync { at: 1 },
         ],
     );
 }

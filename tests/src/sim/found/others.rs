@@ -1,0 +1,61 @@
+//! Links, power and views.
+
+use super::super::event::{Act, Event, Shape};
+use super::{exchange, play};
+
+/// Seed 5786.
+#[test]
+fn a_write_that_loses_at_the_hub_leaves_no_part_of_a_record_that_is_not_held() {
+    let put = |id, act| Event::Write { at: 0, id, key: 1, act, is_stale: false, is_synced: true };
+    let stale = Event::Write { at: 0, id: 20, key: 1, act: Act::Pick("stage", 0), is_stale: true, is_synced: true };
+    let events = vec![
+        put(6, Act::Pick("stage", 1)),
+        put(13, Act::Pick("top", 2)),
+        Event::Assign { at: 0, view: 2 },
+        Event::Sync { at: 0 },
+        stale,
+    ];
+    play(&[3], events);
+}
+
+/// Seed 13072.
+#[test]
+fn news_of_a_record_that_a_new_view_has_yet_to_bring_comes_with_all_of_it() {
+    let mut events = vec![
+        Event::Write { at: 1, id: 7, key: 1, act: Act::Set("phone"), is_stale: false, is_synced: true },
+        Event::Sync { at: 1 },
+        Event::Sync { at: 0 },
+        Event::Write { at: 1, id: 8, key: 1, act: Act::Add, is_stale: false, is_synced: true },
+        Event::Assign { at: 0, view: 3 },
+        Event::Sync { at: 1 },
+    ];
+    events.extend(exchange(0, None));
+    events.push(Event::Write { at: 0, id: 27, key: 1, act: Act::Set("phone"), is_stale: false, is_synced: true });
+    play(&[1, 2], events);
+}
+
+/// Seed 822297. What waits at the hub was passed by a later write of the same gateway, and the news that it was let go broke off.
+#[test]
+fn who_writes_on_does_not_claim_to_have_seen_his_own_write_that_was_not_shown() {
+    let write = |at, id, key, act, is_stale, is_synced| Event::Write { at, id, key, act, is_stale, is_synced };
+    let (ask, serve) =
+        (|at| Event::Ask { at, is_thin: false }, |at| Event::Serve { at, nth: 0, shape: Shape::Whole, pause: None });
+    play(
+        &[1, 1],
+        vec![
+            write(0, 3, 2, Act::Set("note"), false, false),
+            write(1, 4, 0, Act::Add, false, true),
+            write(0, 6, 2, Act::Set("note"), false, true),
+            ask(0),
+            write(0, 7, 2, Act::Set("note"), true, true),
+            serve(0),
+            Event::Take { at: 0, nth: 0, shape: Shape::Whole, cut: None },
+            ask(1),
+            serve(1),
+            ask(0),
+            serve(0),
+            Event::Take { at: 0, nth: 0, shape: Shape::Flipped(142), cut: None },
+            write(0, 11, 2, Act::Set("note"), false, true),
+        ],
+    );
+}

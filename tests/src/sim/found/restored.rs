@@ -1,0 +1,202 @@
+//! Hubs that were put back.
+
+use super::super::builds::Build;
+use super::super::event::{Act, Event, Shape};
+use super::{exchange, play, write};
+
+/// Seed 1722.
+#[test]
+fn a_write_to_a_record_that_has_left_does_not_bring_a_part_of_it_back() {
+    play(
+        &[3, 0, 1],
+        vec![
+            Event::Write { at: 0, id: 2, key: 3, act: Act::Set("note"), is_stale: false, is_synced: true },
+            Event::Sync { at: 0 },
+            Event::Backup,
+            Event::Write { at: 2, id: 5, key: 1, act: Act::Set("phone"), is_stale: false, is_synced: true },
+            Event::Ask { at: 2, is_thin: false },
+            Event::Serve { at: 2, nth: 0, shape: Shape::Whole, pause: None },
+            Event::Take { at: 2, nth: 0, shape: Shape::Whole, cut: None },
+            Event::Write { at: 2, id: 11, key: 3, act: Act::Add, is_stale: true, is_synced: true },
+            Event::Sync { at: 2 },
+            Event::Restore { is_told: false },
+            Event::Write { at: 1, id: 19, key: 1, act: Act::Add, is_stale: false, is_synced: true },
+            Event::Ask { at: 2, is_thin: true },
+            Event::Serve { at: 2, nth: 0, shape: Shape::Whole, pause: None },
+            Event::Take { at: 2, nth: 0, shape: Shape::Whole, cut: None },
+            Event::Ask { at: 2, is_thin: false },
+        ],
+    );
+}
+
+/// Seed 2050.
+#[test]
+fn what_came_as_an_op_is_not_made_again_from_the_value_that_is_left() {
+    play(
+        &[3],
+        vec![
+            Event::Write { at: 0, id: 3, key: 2, act: Act::Set("note"), is_stale: false, is_synced: false },
+            Event::Write { at: 0, id: 5, key: 3, act: Act::Count(-2), is_stale: false, is_synced: true },
+            Event::HubWrite { id: 7, key: 0, act: Act::Set("rank") },
+            Event::Write { at: 0, id: 8, key: 1, act: Act::Pick("low", 2), is_stale: false, is_synced: true },
+            Event::Sync { at: 0 },
+            Event::Backup,
+            Event::Assign { at: 0, view: 0 },
+            Event::Sync { at: 0 },
+            Event::Write { at: 0, id: 29, key: 2, act: Act::SettleDelete(false), is_stale: false, is_synced: true },
+            Event::Restore { is_told: false },
+            Event::Write { at: 0, id: 35, key: 3, act: Act::Long, is_stale: false, is_synced: true },
+        ],
+    );
+}
+
+/// Seed 3973.
+#[test]
+fn an_op_that_came_before_its_record_is_free_when_the_record_is_offered() {
+    play(
+        &[3, 0, 3],
+        vec![
+            Event::Write { at: 1, id: 3, key: 2, act: Act::Set("note"), is_stale: true, is_synced: true },
+            Event::Write { at: 2, id: 6, key: 0, act: Act::Add, is_stale: false, is_synced: true },
+            Event::Backup,
+            Event::Sync { at: 2 },
+            Event::Ask { at: 1, is_thin: true },
+            Event::Serve { at: 1, nth: 0, shape: Shape::Whole, pause: None },
+            Event::Sync { at: 0 },
+            Event::Write { at: 0, id: 16, key: 2, act: Act::Append, is_stale: false, is_synced: false },
+            Event::Sync { at: 0 },
+            Event::Restore { is_told: false },
+        ],
+    );
+}
+
+/// Seed 62065. Both restores begin where the one backup ends.
+#[test]
+fn a_hub_that_goes_back_twice_gives_no_number_of_its_own_again() {
+    play(
+        &[0, 0],
+        vec![
+            Event::Write { at: 1, id: 2, key: 3, act: Act::Append, is_stale: false, is_synced: true },
+            Event::Backup,
+            Event::Write { at: 0, id: 12, key: 1, act: Act::Pick("top", 3), is_stale: false, is_synced: true },
+            Event::Write { at: 1, id: 13, key: 0, act: Act::Append, is_stale: false, is_synced: true },
+            Event::Ask { at: 1, is_thin: true },
+            Event::Serve { at: 1, nth: 0, shape: Shape::Whole, pause: None },
+            Event::Sync { at: 0 },
+            Event::Write { at: 0, id: 22, key: 3, act: Act::Move(2), is_stale: false, is_synced: true },
+            Event::Restore { is_told: true },
+            Event::HubWrite { id: 23, key: 2, act: Act::Count(-2) },
+            Event::Sync { at: 0 },
+            Event::Restore { is_told: true },
+        ],
+    );
+}
+
+/// Seed 20386.
+#[test]
+fn a_write_that_a_restored_hub_lost_is_shown_again_although_its_record_had_left() {
+    let mut events = vec![
+        Event::Write { at: 0, id: 6, key: 3, act: Act::Move(0), is_stale: false, is_synced: true },
+        Event::Write { at: 1, id: 7, key: 1, act: Act::Set("phone"), is_stale: false, is_synced: true },
+        Event::Backup,
+        Event::Sync { at: 1 },
+        Event::HubWrite { id: 11, key: 3, act: Act::Set("note") },
+        Event::Sync { at: 0 },
+        Event::Restore { is_told: false },
+    ];
+    events.extend(exchange(0, Some(1)));
+    events.push(Event::Write { at: 0, id: 14, key: 3, act: Act::Set("note"), is_stale: false, is_synced: true });
+    play(&[1, 3], events);
+}
+
+/// Seed 810214. A number that was given again would name two writes, and whoever saw the one would count as having seen the other.
+#[test]
+fn a_hub_that_nobody_says_was_put_back_gives_no_number_again() {
+    play(
+        &[0, 0],
+        vec![
+            write(1, 9, 2, Act::Set("note")),
+            Event::Write { at: 0, id: 16, key: 2, act: Act::Set("note"), is_stale: true, is_synced: true },
+            Event::Backup,
+            write(1, 18, 0, Act::Add),
+            Event::Sync { at: 1 },
+            Event::Restore { is_told: false },
+            Event::Sync { at: 0 },
+            Event::Serve { at: 1, nth: 0, shape: Shape::Whole, pause: None },
+            write(1, 42, 2, Act::Clear("note")),
+        ],
+    );
+}
+
+/// Seed 200059416.
+#[test]
+fn who_has_recovered_lets_go_of_what_another_one_brings_back_to_another_place() {
+    play(
+        &[1, 3],
+        vec![
+            Event::Backup,
+            Event::Write { at: 0, id: 1, key: 0, act: Act::Pick("alive", 2), is_stale: false, is_synced: false },
+            Event::Write { at: 1, id: 2, key: 0, act: Act::Pick("alive", 2), is_stale: false, is_synced: true },
+            Event::Write { at: 0, id: 4, key: 2, act: Act::Set("note"), is_stale: false, is_synced: true },
+            Event::Sync { at: 1 },
+            Event::Sync { at: 0 },
+            Event::Sync { at: 1 },
+            Event::Restore { is_told: false },
+            Event::Sync { at: 0 },
+            Event::HubWrite { id: 18, key: 2, act: Act::Set("note") },
+            Event::Sync { at: 1 },
+            Event::Ask { at: 0, is_thin: false },
+            Event::Serve { at: 0, nth: 0, shape: Shape::Whole, pause: Some(3) },
+            Event::Take { at: 0, nth: 0, shape: Shape::Whole, cut: None },
+            Event::Write { at: 0, id: 22, key: 2, act: Act::Set("note"), is_stale: false, is_synced: true },
+        ],
+    );
+}
+
+/// Seed 301019271. The record is shown by one who cannot tell what is not in it any more, and then comes the write that took it out.
+#[test]
+fn a_member_that_was_taken_out_is_out_although_the_set_knows_that_write_already() {
+    play(
+        &[3],
+        vec![
+            Event::Write { at: 0, id: 5, key: 0, act: Act::Add, is_stale: false, is_synced: false },
+            write(0, 6, 0, Act::Delete),
+            Event::Backup,
+            write(0, 14, 0, Act::Take(1)),
+            Event::Ask { at: 0, is_thin: true },
+            Event::Serve { at: 0, nth: 0, shape: Shape::Whole, pause: None },
+            Event::Take { at: 0, nth: 0, shape: Shape::Whole, cut: None },
+            write(0, 19, 4, Act::Append),
+            Event::Restore { is_told: false },
+            Event::Forget { at: 0, is_early: true },
+            Event::Ask { at: 0, is_thin: false },
+            Event::Serve { at: 0, nth: 0, shape: Shape::Flipped(164), pause: None },
+            Event::Take { at: 0, nth: 0, shape: Shape::Whole, cut: None },
+            Event::Ask { at: 0, is_thin: false },
+            Event::Serve { at: 0, nth: 0, shape: Shape::Flipped(448), pause: None },
+        ],
+    );
+}
+
+/// Seed 302008717.
+#[test]
+fn a_deletion_at_a_restored_hub_has_not_seen_a_set_that_it_had_lost() {
+    play(
+        &[1],
+        vec![
+            write(0, 11, 1, Act::Append),
+            Event::Ask { at: 0, is_thin: false },
+            Event::Serve { at: 0, nth: 0, shape: Shape::Whole, pause: None },
+            Event::Backup,
+            write(0, 16, 1, Act::Add),
+            Event::Sync { at: 0 },
+            Event::Restore { is_told: true },
+            Event::Ask { at: 0, is_thin: false },
+            Event::Serve { at: 0, nth: 0, shape: Shape::Whole, pause: None },
+            Event::Take { at: 0, nth: 0, shape: Shape::Whole, cut: None },
+            Event::HubBuild { build: Build::OtherVersion },
+            Event::Sync { at: 0 },
+            Event::HubWrite { id: 26, key: 1, act: Act::Delete },
+        ],
+    );
+}
