@@ -26,6 +26,8 @@ use crate::store::{Answer, Filter, Query, Tx};
 /// Most records in one page of a list.
 pub(crate) const LIST_LIMIT_MAX: usize = 1_000;
 const LIST_LIMIT: usize = 100;
+/// Each is looked at in each record of the type.
+const FILTERS_MAX: usize = 16;
 /// A page of a list ends with the record that reaches this, bytes of JSON.
 pub(crate) const LIST_BYTES_MAX: usize = 1024 * 1024;
 /// How long an `Idempotency-Key` is remembered: longer than any outage of an app.
@@ -286,6 +288,9 @@ pub(crate) async fn list(
             }
             "after" => {
                 query.after = Some(RecordId::new(&value).map_err(|e| Problem::bad_request(format!("after is {e}.")))?);
+            }
+            _ if query.filters.len() == FILTERS_MAX => {
+                return Err(Problem::bad_request(format!("a list is asked for by at most {FILTERS_MAX} fields.")));
             }
             path => query
                 .filters

@@ -11,6 +11,7 @@ use sync_protocol::message::{Request, Response, Status, body, split_head};
 use sync_protocol::payload::Payload;
 use utoipa::ToSchema;
 
+use super::patience::until_answered;
 use super::pulse::Pulse;
 use super::transport::{Incoming, Transport};
 use crate::clock::Clock;
@@ -142,13 +143,13 @@ impl Courier {
     pub async fn exchange(&self, bytes: u64) -> Result<Report, Error> {
         self.pulse.beat(Duration::ZERO);
         let outgoing = self.prepare(bytes).await?;
-        self.pulse.beat(Duration::ZERO);
         let request = outgoing.head;
         let sent = outgoing.ops as u64;
         let (asked, message) = (request.asks, body(&request.encode(), outgoing.frames));
         let bytes_up = message.len() as u64;
         let mut report = Report { sent, exchanges: 1, bytes_up, agrees: true, asked, ..Report::default() };
         let began = Instant::now();
+        self.pulse.beat(until_answered(message.len()));
         let incoming = self.transport.exchange(message).await?;
         self.integrate(incoming, Arc::new(request), began, &mut report).await?;
         report.elapsed_ms = millis(began.elapsed());

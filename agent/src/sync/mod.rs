@@ -7,6 +7,7 @@ mod certificate;
 mod enroll;
 mod exchange;
 mod link;
+mod patience;
 mod pulse;
 mod rescue;
 mod tls;

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A step of the loop is over by then. Each wait for the network in it ends after a minute; what remains is room for a card that
-/// takes its time.
+/// A step of the loop is over by then. Each wait for the network in it ends after a minute, but for one that is told of, as when much
+/// goes over a slow link; what remains is room for a card that takes its time.
 const STEP_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// When the next sign of the loop is due. Clones share it.

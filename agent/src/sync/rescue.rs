@@ -57,14 +57,8 @@ pub async fn hand_in(
 }
 
 async fn ask(transport: &Transport, outgoing: Outgoing) -> Result<Response, Error> {
-    let mut incoming = transport.exchange(body(&outgoing.head.encode(), outgoing.frames)).await?;
-    let mut bytes = Vec::new();
-    while let Some(chunk) = incoming.chunk().await? {
-        bytes.extend_from_slice(&chunk);
-        if bytes.len() > MESSAGE_BYTES_MAX {
-            return Err(Error::Rejected("the hub's answer is larger than any answer may be".to_owned()));
-        }
-    }
+    let incoming = transport.exchange(body(&outgoing.head.encode(), outgoing.frames)).await?;
+    let bytes = incoming.whole(MESSAGE_BYTES_MAX).await?;
     let head = split_head(&bytes)?.ok_or_else(|| Error::offline(super::exchange::Cut))?;
     let answer = Response::decode(head.0)?;
     match answer.status {

@@ -1,14 +1,17 @@
 //! The way to the hub: HTTPS by reqwest. The only place of the program that speaks over the network to anyone but an app.
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::header::CONTENT_TYPE;
 use reqwest::redirect::Policy;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sync_protocol::limits::RULES_BYTES_MAX;
 use sync_protocol::ticket::FINGERPRINT_BYTES;
+use tokio::time::timeout;
 
+use super::patience::{Patience, until_answered};
 use super::tls;
 use crate::clock::Clock;
 use crate::error::{Class, Error};
@@ -16,9 +19,14 @@ use crate::store::Identity;
 
 /// What an exchange is labelled with; whatever answers with something else is not a hub.
 const SYNC_TYPE: &str = "application/vnd.outpost.sync";
+const JSON_TYPE: &str = "application/json";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-/// Silence of this long on a connection is a link that is gone.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// What was sent and is not acknowledged for so long will not be: the link is gone.
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);
+/// What a hub answers in JSON: at most its rules, of which JSON may make twice as much, and certificates.
+const JSON_BYTES_MAX: usize = 4 * RULES_BYTES_MAX;
+/// What is kept of a reason that a hub gives.
+const REASON_CHARS_MAX: usize = 500;
 
 /// Whom a client trusts, and who it is itself.
 #[derive(Debug, Clone)]
@@ -40,7 +48,10 @@ pub struct Transport {
 
 /// An answer that is still arriving.
 #[derive(Debug)]
-pub struct Incoming(reqwest::Response);
+pub struct Incoming {
+    response: reqwest::Response,
+    patience: Patience,
+}
 
 impl Transport {
     /// A client for the hub at `base`, such as `https://hub.example.org`.
@@ -65,7 +76,7 @@ impl Transport {
         };
         let client = builder
             .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(SILENCE_MAX)
+            .tcp_user_timeout(UNACKNOWLEDGED_MAX)
             // A captive portal redirects; a hub does not.
             .redirect(Policy::none())
             .user_agent(concat!("outpost/", env!("CARGO_PKG_VERSION")))
@@ -79,12 +90,7 @@ impl Transport {
     /// # Errors
     /// [`Error::Offline`] if nobody answered, or something that is not a hub did.
     pub async fn exchange(&self, body: Vec<u8>) -> Result<Incoming, Error> {
-        let request = self.client.post(format!("{}/sync/v1", self.base)).header(CONTENT_TYPE, SYNC_TYPE).body(body);
-        let response = request.send().await.map_err(Error::offline)?;
-        if content_type(&response) != SYNC_TYPE {
-            return Err(not_a_hub(response).await);
-        }
-        Ok(Incoming(response))
+        self.post("/sync/v1", SYNC_TYPE, body).await
     }
 
     /// Sends JSON and reads JSON.
@@ -93,15 +99,21 @@ impl Transport {
     /// [`Error::Offline`] as above; [`Error::Denied`] with the hub's words if it refused.
     pub async fn post_json<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Error> {
         let body = serde_json::to_vec(body).map_err(|e| Error::Config(e.to_string()))?;
-        let request =
-            self.client.post(format!("{}{path}", self.base)).header(CONTENT_TYPE, "application/json").body(body);
-        let response = request.send().await.map_err(Error::offline)?;
-        if content_type(&response) != "application/json" {
-            return Err(not_a_hub(response).await);
-        }
-        let bytes = response.bytes().await.map_err(Error::offline)?;
+        let bytes = self.post(path, JSON_TYPE, body).await?.whole(JSON_BYTES_MAX).await?;
         serde_json::from_slice(&bytes)
             .map_err(|_| Error::Rejected("the hub's answer is not in a form that this version reads".to_owned()))
+    }
+
+    /// Sends something, to which the answer is of the same type.
+    async fn post(&self, path: &str, content_type: &'static str, body: Vec<u8>) -> Result<Incoming, Error> {
+        let patience = until_answered(body.len());
+        let request = self.client.post(format!("{}{path}", self.base)).header(CONTENT_TYPE, content_type).body(body);
+        let response = timeout(patience, request.send()).await.map_err(Error::offline)?.map_err(Error::offline)?;
+        let incoming = Incoming { response, patience: Patience::new() };
+        match incoming.content_type() == content_type {
+            true => Ok(incoming),
+            false => Err(incoming.not_a_hub().await),
+        }
     }
 }
 
@@ -131,32 +143,52 @@ impl Incoming {
     /// The next bytes; `None` at the end.
     ///
     /// # Errors
-    /// [`Error::Offline`] if the link was cut.
+    /// [`Error::Offline`] if the link was cut, or too little comes over it.
     pub async fn chunk(&mut self) -> Result<Option<Vec<u8>>, Error> {
-        Ok(self.0.chunk().await.map_err(Error::offline)?.map(Into::into))
+        let began = Instant::now();
+        let chunk = timeout(self.patience.left(), self.response.chunk()).await.map_err(Error::offline)?;
+        let chunk = chunk.map_err(Error::offline)?;
+        self.patience.earn(chunk.as_ref().map_or(0, |bytes| bytes.len()), began.elapsed());
+        Ok(chunk.map(Into::into))
     }
-}
 
-fn content_type(response: &reqwest::Response) -> &str {
-    let value = response.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    value.split(';').next().unwrap_or_default().trim()
-}
-
-/// What something that is not the expected answer means: a problem document is the hub's refusal, all else no link.
-async fn not_a_hub(response: reqwest::Response) -> Error {
-    let status = response.status();
-    if content_type(&response) != "application/problem+json" {
-        return Error::Portal(status.as_u16());
+    /// All that comes, of at most `bytes_max`.
+    ///
+    /// # Errors
+    /// As [`chunk`](Self::chunk), and [`Error::Rejected`] if it is more.
+    pub async fn whole(mut self, bytes_max: usize) -> Result<Vec<u8>, Error> {
+        let mut whole = Vec::new();
+        while let Some(chunk) = self.chunk().await? {
+            whole.extend_from_slice(&chunk);
+            if whole.len() > bytes_max {
+                return Err(Error::Rejected("the hub's answer is larger than any answer may be".to_owned()));
+            }
+        }
+        Ok(whole)
     }
-    let body: serde_json::Value =
-        response.bytes().await.ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
-    let detail = body.get("detail").and_then(|d| d.as_str()).unwrap_or("no reason given").to_owned();
-    match status.as_u16() {
-        401 | 403 => Error::Denied(detail),
-        429 | 500..=599 => Error::Busy(detail),
-        // Some other program with an API: a hub has all the paths that are asked for.
-        404 | 405 => Error::Portal(status.as_u16()),
-        _ => Error::Rejected(detail),
+
+    fn content_type(&self) -> &str {
+        let value = self.response.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        value.split(';').next().unwrap_or_default().trim()
+    }
+
+    /// What something that is not the expected answer means: a problem document is the hub's refusal, all else no link.
+    async fn not_a_hub(self) -> Error {
+        let status = self.response.status().as_u16();
+        if self.content_type() != "application/problem+json" {
+            return Error::Portal(status);
+        }
+        let bytes = self.whole(JSON_BYTES_MAX).await.unwrap_or_default();
+        let body: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let detail = body.get("detail").and_then(|d| d.as_str()).unwrap_or("no reason given");
+        let detail = detail.chars().take(REASON_CHARS_MAX).collect();
+        match status {
+            401 | 403 => Error::Denied(detail),
+            429 | 500..=599 => Error::Busy(detail),
+            // Some other program with an API: a hub has all the paths that are asked for.
+            404 | 405 => Error::Portal(status),
+            _ => Error::Rejected(detail),
+        }
     }
 }
 
