@@ -35,6 +35,8 @@ use crate::{api, enroll, escrow, exchange, gate, oidc, page, proxy};
 /// How long a handshake may take.
 const HANDSHAKE_SECONDS: u64 = 15;
 const HEADER_SECONDS: u64 = 30;
+/// The head of a request, with a client's certificate that a proxy puts there. It is also what is read ahead on a connection.
+const HEADER_BYTES_MAX: usize = 64 * 1024;
 /// What a request may bring, but for a sync.
 pub(crate) const JSON_BYTES_MAX: usize = 1024 * 1024;
 /// What is read of somebody who is not known yet.
@@ -206,6 +208,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     });
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(HEADER_SECONDS));
+    server.max_buf_size(HEADER_BYTES_MAX);
     let stream = PatientStream::new(stream, Duration::from_secs(TAKE_SECONDS));
     let connection = server.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);

@@ -11,6 +11,7 @@ use sync_protocol::edit::render;
 use sync_protocol::gateway::Intent;
 use sync_protocol::hub::Written;
 use sync_protocol::id::{FieldName, RecordKey, RecordType};
+use sync_protocol::limits::RECORD_BYTES_MAX;
 use sync_protocol::rules::lookup;
 
 use super::{json as json_reply, page};
@@ -26,6 +27,8 @@ use crate::view;
 
 const LIMIT_DEFAULT: usize = 100;
 const LIMIT_MAX: usize = 1_000;
+/// Each is looked at in each record of a page.
+const FILTERS_MAX: usize = 16;
 /// Records looked at for one page of a filtered list.
 const SCAN_MAX: usize = 20_000;
 const SCAN_STEP: usize = 500;
@@ -49,6 +52,9 @@ impl Listing {
                         limit.ok_or_else(|| HubError::Invalid(format!("limit is a number from 1 to {LIMIT_MAX}")))?;
                 }
                 "after" => listing.after = value,
+                _ if listing.filters.len() == FILTERS_MAX => {
+                    return Err(HubError::Invalid(format!("a list is asked for by at most {FILTERS_MAX} fields")));
+                }
                 field => listing.filters.push((FieldName::new(field)?, value)),
             }
         }
@@ -124,6 +130,16 @@ pub(super) async fn list(
         Ok::<_, HubError>((page("records", found, next), target))
     };
     Ok(json_reply(StatusCode::OK, &hub.show(caller.actor, What::ListRecords, look).await?))
+}
+
+/// A record as somebody at the centre writes it. It goes to gateways, so it is no larger than what they take.
+fn fields(body: &[u8]) -> Result<Map<String, Json>, Problem> {
+    if body.len() > RECORD_BYTES_MAX {
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The record is too large")
+            .detail(format!("a record has at most {} KiB of JSON", RECORD_BYTES_MAX / 1024))
+            .hint("leave out what need not travel, such as pictures"));
+    }
+    problem::json(body)
 }
 
 /// One page of records, and where the next one begins.
@@ -228,7 +244,7 @@ pub(super) async fn put(
 ) -> Result<Response, Problem> {
     let key = RecordKey::new(&kind, &id).map_err(HubError::from)?;
     let who = Who::new(&caller, writing.author.as_deref(), writing.scope.as_deref())?;
-    let body: Map<String, Json> = problem::json(&body)?;
+    let body = fields(&body)?;
     let condition = Condition::of(&headers);
     let act = move |tx: &mut Tx<'_>| {
         condition.check(tx, &who.sight, &key)?;
@@ -248,7 +264,7 @@ pub(super) async fn patch(
 ) -> Result<Response, Problem> {
     let key = RecordKey::new(&kind, &id).map_err(HubError::from)?;
     let who = Who::new(&caller, writing.author.as_deref(), writing.scope.as_deref())?;
-    let patch: Map<String, Json> = problem::json(&body)?;
+    let patch = fields(&body)?;
     let condition = Condition::of(&headers);
     let act = move |tx: &mut Tx<'_>| {
         condition.check(tx, &who.sight, &key)?;

@@ -9,6 +9,7 @@ mod erase;
 mod escrow;
 mod exchange;
 mod given;
+mod limits;
 mod login;
 mod people;
 mod proxy;
@@ -123,12 +124,13 @@ impl World {
         self.send([request.as_bytes(), body].concat(), false).await.unwrap()
     }
 
-    /// Sends bytes and reads what comes; `None` if the hub just hangs up, as it may if the sending was cut.
+    /// Sends bytes and reads what comes; `None` if the hub just hangs up, as it may if the sending was cut, or too much.
     async fn send(&self, bytes: Vec<u8>, is_cut: bool) -> Option<Reply> {
         let address = self.address;
         let talk = move || {
             let mut stream = TcpStream::connect(address).unwrap();
-            stream.write_all(&bytes).unwrap();
+            // What was said before it hung up is there to read all the same.
+            let _ = stream.write_all(&bytes);
             if is_cut {
                 stream.shutdown(Shutdown::Write).unwrap();
             }
