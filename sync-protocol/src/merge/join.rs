@@ -71,6 +71,14 @@ fn renumbered(stamp: &Stamp, at: &Joining) -> Stamp {
     Stamp { hseq: HubSeq::NONE, seen: stamp.seen.min(at.common), ..stamp.clone() }
 }
 
+/// The touch of a cell that is not here at all. Numbers of the lost hub become ours: they would say of a deletion that was made here
+/// since that it had seen this. Where there was one writer there is one.
+fn taken_over(touch: &Touch, at: &Joining) -> Touch {
+    let ours = |number: HubSeq| if number > at.common { at.hseq } else { number };
+    let last = Stamp { hseq: ours(touch.last.hseq), seen: touch.last.seen.min(at.common), ..Stamp::clone(&touch.last) };
+    Touch { last: Arc::new(last), basis: ours(touch.basis) }
+}
+
 /// A set, list or counter with what another one knows more; `None` if that is nothing.
 fn unite(ours: Option<&State>, theirs: &State, at: &Joining) -> Option<State> {
     let touch = |touch: &Touch| {
@@ -108,11 +116,10 @@ fn unite(ours: Option<&State>, theirs: &State, at: &Joining) -> Option<State> {
             }
             State::Counter(CounterState { touch: touch(&theirs.touch), totals })
         }
-        // Under new numbers here, too: those of the lost hub say nothing of what a deletion has seen.
-        (None, State::Set(theirs)) => State::Set(SetState { touch: touch(&theirs.touch), ..theirs.clone() }),
-        (None, State::Log(theirs)) => State::Log(LogState { touch: touch(&theirs.touch), ..theirs.clone() }),
+        (None, State::Set(theirs)) => State::Set(SetState { touch: taken_over(&theirs.touch, at), ..theirs.clone() }),
+        (None, State::Log(theirs)) => State::Log(LogState { touch: taken_over(&theirs.touch, at), ..theirs.clone() }),
         (None, State::Counter(theirs)) => {
-            State::Counter(CounterState { touch: touch(&theirs.touch), ..theirs.clone() })
+            State::Counter(CounterState { touch: taken_over(&theirs.touch, at), ..theirs.clone() })
         }
         // The rules of the field were changed in between: ours stands, and theirs is in the history of its gateway.
         (Some(_), _) => return None,

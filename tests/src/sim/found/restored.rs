@@ -200,3 +200,22 @@ fn a_deletion_at_a_restored_hub_has_not_seen_a_set_that_it_had_lost() {
         ],
     );
 }
+
+/// Seed 302026148.
+#[test]
+fn a_list_of_one_writer_that_a_restored_hub_had_lost_is_deleted_by_that_writer() {
+    play(
+        &[3, 1, 3],
+        vec![
+            Event::Write { at: 2, id: 15, key: 1, act: Act::Set("fixed"), is_stale: true, is_synced: false },
+            Event::Backup,
+            write(1, 16, 3, Act::Append),
+            write(1, 17, 3, Act::Delete),
+            Event::Sync { at: 1 },
+            Event::Ask { at: 0, is_thin: false },
+            Event::Serve { at: 0, nth: 0, shape: Shape::Whole, pause: None },
+            Event::Take { at: 0, nth: 0, shape: Shape::Whole, cut: None },
+            Event::Restore { is_told: true },
+        ],
+    );
+}
