@@ -12,7 +12,7 @@ const COUNT: usize = 20;
 /// All four boots take less than a second here, and a repair moves times by steps: each may take the next one along.
 const SQUEEZED_MS: i64 = 4 * sync_protocol::limits::REPAIR_STEP_MS;
 
-fn now_ms() -> i64 {
+pub(crate) fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
 }
 

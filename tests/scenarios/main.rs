@@ -37,6 +37,7 @@ mod quiet;
 mod renewal;
 mod rescue;
 mod restore;
+mod scan;
 mod sealed;
 mod secure;
 mod service;

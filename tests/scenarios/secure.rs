@@ -6,6 +6,8 @@ use outpost_tests::process::{Gateway, Hub, command, must};
 use outpost_tests::tls_proxy::Place;
 use serde_json::{Value, json};
 
+use crate::clock::now_ms;
+
 /// A certificate that is to be renewed as soon as it is there would need a day; here its time is set back in the database.
 fn make_due(card: &Path) {
     let db = rusqlite::Connection::open(card.join("outpost.db")).unwrap();
@@ -51,6 +53,14 @@ fn a_certificate_is_renewed_in_time_and_after_a_restart_of_the_hub_all_goes_on()
     let mut a = Gateway::enrolled(&card, &hub, "a", "mw");
     a.sync();
     let first = certificate(&card);
+    // At two thirds of its 90 days, as far as the two clocks of this machine are one.
+    let db = rusqlite::Connection::open(card.join("outpost.db")).unwrap();
+    let renew_ms: i64 = db.query_row("SELECT renew_ms FROM enrolment", [], |row| row.get(0)).unwrap();
+    drop(db);
+    let in_days = (renew_ms - now_ms()) as f64 / 86_400_000.0;
+    assert!((59.9..=60.0).contains(&in_days), "in {in_days} days");
+    a.sync();
+    assert_eq!(certificate(&card), first, "it is not time yet");
     a.kill();
     make_due(&card);
     a.restart();
