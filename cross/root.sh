@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2034,SC2154
 # Sourced by the scripts that try packages: a Debian of their own for $arch in $root, and what they say of it.
 
-base=$PWD/target/cross/root-$arch.tar
+base=$PWD/target/cross/base-$arch.tar
 root=$PWD/target/cross/root-$arch
 
 step() { printf '\n== %s: %s\n' "$program" "$1"; }
@@ -40,7 +40,7 @@ make_base() {
   command -v debootstrap >/dev/null || fail "debootstrap is needed. Run: apt-get install debootstrap"
   echo "making a Debian for $arch ..."
   rm -rf "$root"
-  debootstrap --arch="$arch" --variant=minbase --include=ca-certificates,systemd bookworm "$root" >"$base.log" ||
+  debootstrap --arch="$arch" --variant=minbase --include=ca-certificates,dbus,sudo,systemd bookworm "$root" >"$base.log" ||
     fail "debootstrap failed: $base.log"
   rm -f "$root"/var/cache/apt/archives/*.deb
   tar -C "$root" --one-file-system -cf "$base.part" .

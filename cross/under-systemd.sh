@@ -5,45 +5,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . cross/toolchain.sh
-[ "$(id -u)" = 0 ] || fail "Only root can do this. Run: sudo cross/under-systemd.sh"
-command -v systemd-nspawn >/dev/null || fail "systemd-nspawn is needed. Run: apt-get install systemd-container"
-arch=$(dpkg --print-architecture)
-. cross/root.sh
-packages=(target/cross/packages/outpost_*_"$arch".deb target/cross/packages/outpost-hub_*_"$arch".deb)
-[ -e "${packages[1]}" ] || fail "There is no package yet. Run: cross/package.sh $arch"
+. cross/container.sh
 
-boot() {
-  unpack_root
-  cp "${packages[@]}" "$root/opt"
-  # A hang of minutes is too long to wait for here.
-  for program in outpost outpost-hub; do
-    mkdir -p "$root/etc/systemd/system/$program.service.d"
-    printf '[Service]\nWatchdogSec=10s\nTimeoutAbortSec=3s\n' >"$root/etc/systemd/system/$program.service.d/short.conf"
-  done
-  systemd-nspawn --quiet --directory="$root" --boot --private-network --register=no --keep-unit --tmpfs=/mnt \
-    </dev/null >"$root.log" 2>&1 &
-  container=$!
-  trap 'kill "$container" 2>/dev/null || true; wait "$container" 2>/dev/null || true' EXIT
-  within "the container has an init" init_of
-  init=$(init_of)
-  within "the system has started" inside systemctl is-system-running --wait
-}
-
-# The process that is systemd in the container: the child of what nspawn has forked for it.
-init_of() { pgrep -P "$container" | head -1 | grep .; }
-inside() { nsenter --target "$init" --all env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C HOME=/root DEBIAN_FRONTEND=noninteractive "$@"; }
 is() { [ "$(inside systemctl show --property="$1" --value "$program")" = "$2" ]; }
 pid() { inside systemctl show --property=MainPID --value "$program"; }
-
-# Waits for a minute at most.
-within() {
-  local what=$1 until=$((SECONDS + 60))
-  shift
-  until "$@" >/dev/null 2>&1; do
-    [ "$SECONDS" -lt "$until" ] || fail "waited a minute: $what" "$(tail -5 "$root.log")"
-    sleep 0.2
-  done
-}
 
 as_user() { inside setpriv --reuid="$program" --regid="$program" --clear-groups "/usr/bin/$program" "$@" --data-dir "/var/lib/$program"; }
 
@@ -115,13 +80,16 @@ copies() {
   within "there is a copy" inside sh -c 'ls /mnt/stick/outpost-backup-*.db'
 }
 
+make_container
+# A hang of minutes is too long to wait for here.
+for program in outpost outpost-hub; do
+  mkdir -p "$root/etc/systemd/system/$program.service.d"
+  printf '[Service]\nWatchdogSec=10s\nTimeoutAbortSec=3s\n' >"$root/etc/systemd/system/$program.service.d/short.conf"
+done
 boot
 inside dpkg --install "/opt/$(basename "${packages[0]}")" "/opt/$(basename "${packages[1]}")"
 copies
 life outpost "serving this machine on http://127.0.0.1:8470" "$(layout_of agent/src/store/migrations)"
 life outpost-hub "serving gateways on 127.0.0.1:8480" "$(layout_of server-stub/src/store)"
-inside systemctl poweroff --no-wall || true
-wait "$container" || true
-trap - EXIT
-rm -rf "$root"
+end_container
 printf '\n%s: both units ran under systemd, were killed and hung, came back, and lost nothing\n' "$arch"

@@ -303,6 +303,8 @@ fn init(place: &mut Place<'_>, name: &str, admin: &AccountName) -> Result<(), Hu
         let boss = Boss { actor: actor.clone(), sight: Sight::everything() };
         staff::add(tx, &boss, (admin, Role::Admin, &Sight::everything()), hours).map(Some)
     })?;
+    // Who types it as another user, or with another folder, makes a hub of his own without noticing.
+    place.say(format!("the hub in {}", place.data_dir.display()));
     place.say(format!("gateways reach this hub at https://{address}; it hears of that when it is started again"));
     if let Some(code) = code {
         admin::say_code(place, admin, &code)?;
