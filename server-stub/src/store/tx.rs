@@ -290,9 +290,9 @@ impl Store for Tx<'_> {
         Ok(Origin(small(origin)))
     }
 
-    fn claim_origin(&mut self, device: Device, origin: Origin) -> Result<(), StoreError> {
-        let mut insert = self.sql("INSERT INTO origins (origin, device, after) VALUES (?1, ?2, ?1)")?;
-        insert.execute(params![origin.0, device.0])?;
+    fn claim_origin(&mut self, device: Device, origin: Origin, after: Origin) -> Result<(), StoreError> {
+        let mut insert = self.sql("INSERT INTO origins (origin, device, after) VALUES (?1, ?2, ?3)")?;
+        insert.execute(params![origin.0, device.0, after.0])?;
         Ok(())
     }
 

@@ -55,18 +55,13 @@ pub(super) fn rebase<S: Store>(store: &mut S, mut state: GatewayState, response:
 /// Up to where a hub that was put back has the ops of this stream that are here. If what it has is of another history, because a
 /// copy of the card has come since, all that is kept is shown again, and the hub tells where the two part.
 fn shared<S: Store>(store: &mut S, ack: &Ack) -> Result<(Seq, Short), S::Error> {
-    let here = match store.chain_at(ack.stream, ack.acked)? {
-        // It was forgotten or erased, and what follows it says what was there.
-        None => store.chain_before(ack.stream, ack.acked.next())?.map(|chain| chain.short()),
-        here => here,
-    };
-    if here.is_none_or(|chain| chain == ack.chain) {
+    if store.known_chain(ack.stream, ack.acked)?.is_none_or(|chain| chain == ack.chain) {
         return Ok((ack.acked, ack.chain));
     }
     let first = store.own_ops(ack.stream, Seq(0), 1)?.first().map_or(Seq(1), |op| op.stamp.dot.seq);
     let before = Seq(first.0.saturating_sub(1));
     // A chain that is not known here would look to the hub as if it had been put back once more.
-    Ok(store.chain_at(ack.stream, before)?.map_or((Seq(0), Short::default()), |chain| (before, chain)))
+    Ok(store.known_chain(ack.stream, before)?.map_or((Seq(0), Short::default()), |chain| (before, chain)))
 }
 
 /// Own ops of which the hub knows nothing any more count as such, until it has them again.

@@ -133,8 +133,11 @@ pub fn capture<S: Store>(store: &mut S, wish: Capture) -> Result<Captured, Refus
     let stream_id = type_rules.stream;
     state.awaits_time |= wish.quality == TimeQuality::Unknown;
     state.clock = state.clock.tick(u64::try_from(wish.now_ms).unwrap_or(0));
+    let shown = merge::highest(&visible, (state.origin, stream_id.number()));
     let stream = state.stream_mut(stream_id);
-    stream.last = stream.last.next();
+    // Above that only if card and hub were both put back, and a third shows what was written in the lost time. Under such a number
+    // a write would count as one that is there; the hub sees that some are missing, and gives this gateway another origin.
+    stream.last = stream.last.max(shown).next();
     let (seq, chain) = (stream.last, stream.chain);
     let stamp = Stamp {
         dot: Dot { origin: state.origin, stream: stream_id, seq },

@@ -7,6 +7,7 @@ use crate::id::{Dot, HubSeq, Seq};
 use crate::merge;
 use crate::message::Ack;
 use crate::payload::{News, Notice};
+use crate::record::Op;
 use crate::rules::Rules;
 
 /// Whether the hub has other ops than those here under the numbers that it acknowledges: then it took this gateway, with its
@@ -14,7 +15,7 @@ use crate::rules::Rules;
 pub(super) fn is_for_another<S: Store>(store: &mut S, state: &GatewayState, acks: &[Ack]) -> Result<bool, S::Error> {
     for ack in acks {
         let acked = ack.acked.min(state.stream(ack.stream).last);
-        if store.chain_at(ack.stream, acked)?.is_some_and(|chain| chain != ack.chain) {
+        if store.known_chain(ack.stream, acked)?.is_some_and(|chain| chain != ack.chain) {
             return Ok(true);
         }
     }
@@ -55,6 +56,12 @@ fn confirm<S: Store>(
     Ok(op.stamp.hlc)
 }
 
+/// Whether it was heard already what became of an own op: news of one that no longer waits can come before it is acknowledged.
+fn is_settled<S: Store>(store: &mut S, op: Option<&Op>) -> Result<bool, S::Error> {
+    let Some(op) = op else { return Ok(false) };
+    Ok(!store.pending(&op.key)?.iter().any(|pending| pending.stamp.dot == op.stamp.dot))
+}
+
 /// Takes an acknowledgement of one stream. `latest` is the highest stamp that the hub leaves as it is.
 pub(super) fn acknowledge<S: Store>(
     store: &mut S,
@@ -66,7 +73,7 @@ pub(super) fn acknowledge<S: Store>(
     let before = state.stream(ack.stream).acked;
     let last = state.stream(ack.stream).last;
     let acked = ack.acked.min(last);
-    let chain = store.chain_at(ack.stream, acked)?;
+    let chain = store.known_chain(ack.stream, acked)?;
     if chain.is_some_and(|chain| chain != ack.chain) {
         // Another card with this identity wrote these. Ours are sent all the same, and the hub sees the difference.
         return Ok(0);
@@ -82,8 +89,10 @@ pub(super) fn acknowledge<S: Store>(
         let stamp = match number {
             Some(hseq) => confirm(store, state, dot, hseq, rules)?,
             None => {
-                store.settle_fate(dot, &Fate::Parked("waiting at the hub".to_owned()))?;
                 let op = store.own_op(dot)?;
+                if !is_settled(store, op.as_ref())? {
+                    store.settle_fate(dot, &Fate::Parked("waiting at the hub".to_owned()))?;
+                }
                 erase::settled(store, op.as_ref())?;
                 op.map(|op| op.stamp.hlc).unwrap_or_default()
             }

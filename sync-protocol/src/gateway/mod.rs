@@ -354,6 +354,13 @@ pub trait Store {
         let _ = (stream, seq);
         Ok(None)
     }
+    /// The same after an own op that is here no more, if the one that follows it says so.
+    fn known_chain(&mut self, stream: Stream, seq: Seq) -> Result<Option<Short>, Self::Error> {
+        match self.chain_at(stream, seq)? {
+            None => Ok(self.chain_before(stream, seq.next())?.map(|chain| chain.short())),
+            known => Ok(known),
+        }
+    }
     /// The hub takes a stream over ops that were forgotten or erased.
     fn gaps_are_taken(&mut self) -> Result<(), Self::Error> {
         Ok(())

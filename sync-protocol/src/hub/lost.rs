@@ -20,6 +20,16 @@ pub(super) fn is_of_lost_time<S: Snapshot>(store: &mut S, request: &Request) -> 
     Ok(is_one && !request.origin.is_of(epoch) && store.device_of(request.origin)?.is_none())
 }
 
+/// An origin that is known here and from which one goes on that was given in the lost time, if not at once: the last that this gateway
+/// is known to have had, or the one that its card was copied from. So what both have written is told to be the same.
+pub(super) fn origin_before<S: Snapshot>(store: &mut S, gateway: &Gateway, origin: Origin) -> Result<Origin, S::Error> {
+    if gateway.origin != origin {
+        return Ok(gateway.origin);
+    }
+    let parent = gateway.twin_of.map(|device| store.gateway(device)).transpose()?.flatten();
+    Ok(parent.map_or(origin, |parent| parent.origin))
+}
+
 /// 2026-01-01, milliseconds since 1970.
 const YEAR_2026_MS: u64 = 1_767_225_600_000;
 

@@ -299,8 +299,8 @@ pub trait Store: Snapshot {
     fn next(&mut self) -> Result<HubSeq, Self::Error>;
     /// A new origin number, never given before.
     fn new_origin(&mut self, device: Device, after: Origin) -> Result<Origin, Self::Error>;
-    /// Takes down whose an origin is that was given in a time which this hub has lost.
-    fn claim_origin(&mut self, device: Device, origin: Origin) -> Result<(), Self::Error>;
+    /// Takes down whose an origin is that was given in a time which this hub has lost, and one from which it goes on.
+    fn claim_origin(&mut self, device: Device, origin: Origin, after: Origin) -> Result<(), Self::Error>;
     /// Takes in again a gateway that was parted from another in a time which this hub has lost.
     fn claim_twin(&mut self, twin: &Gateway) -> Result<(), Self::Error>;
     /// A new origin number for rescued ops: no gateway speaks under it.

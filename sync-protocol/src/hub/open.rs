@@ -133,7 +133,8 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
         return rebase(store, &gateway, &request, now_ms);
     }
     if !is_stale && lost::is_of_lost_time(store, &request)? {
-        store.claim_origin(gateway.device, request.origin)?;
+        let after = lost::origin_before(store, &gateway, request.origin)?;
+        store.claim_origin(gateway.device, request.origin, after)?;
         gateway.goes_on_as(request.origin);
         store.set_gateway(&gateway)?;
     }

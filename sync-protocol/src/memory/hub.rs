@@ -399,8 +399,11 @@ impl Store for MemoryHub {
         Ok(origin)
     }
 
-    fn claim_origin(&mut self, device: Device, origin: Origin) -> Result<(), MemoryError> {
+    fn claim_origin(&mut self, device: Device, origin: Origin, after: Origin) -> Result<(), MemoryError> {
         self.origins.insert(origin, device);
+        if after != origin {
+            self.before.insert(origin, after);
+        }
         Ok(())
     }
 

@@ -21,7 +21,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 pub use join::{Joining, join};
-pub use part::{origins, part};
+pub use part::{highest, origins, part};
 
 use crate::erase;
 use crate::error::MergeError;

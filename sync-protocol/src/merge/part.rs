@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::id::Origin;
+use crate::id::{Dot, Origin, Seq, Writer};
 use crate::record::{Cell, Record, State};
 
 /// The origins of all that stands in a record.
@@ -17,6 +17,20 @@ pub fn origins(record: &Record) -> BTreeSet<Origin> {
         }
     }
     found
+}
+
+/// The highest number in a record of a stream of an origin; 0 if there is none.
+pub fn highest(record: &Record, writer: Writer) -> Seq {
+    let of_writer = |dot: &Dot| if dot.writer() == writer { dot.seq } else { Seq(0) };
+    let numbers = record.cells.values().map(|cell| {
+        let within = match &cell.state {
+            State::Register(_) | State::Counter(_) => Seq(0),
+            State::Set(set) => set.clock.get(&writer).map_or(Seq(0), |seq| Seq(*seq)),
+            State::Log(log) => log.entries.iter().map(|(_, dot, ..)| of_writer(dot)).max().unwrap_or_default(),
+        };
+        cell.stamps().into_iter().map(|stamp| of_writer(&stamp.dot)).fold(within, Seq::max)
+    });
+    numbers.max().unwrap_or_default()
 }
 
 /// The record with no more in it than these origins wrote. What they took out of a set that others had put in is not told.

@@ -39,7 +39,10 @@ impl World<'_> {
         let tail = memory.own().filter(|(op, _)| is_left(op.stamp.dot));
         // What the hub lost and was forgotten here counts until the hub has gone on over it.
         let gone = memory.forgotten().filter(|dot| is_left(*dot));
-        if (tail.count() + gone.count()) as u64 != state.unsent() {
+        let (left, told_left) = ((tail.count() + gone.count()) as u64, state.unsent());
+        // Numbers that a card which was put back as well has left out, because somebody shows writes under them.
+        let may_skip = self.was_restored && left > 0 && left < told_left;
+        if left != told_left && !may_skip {
             return says(format!("{} count as unsent", state.unsent()));
         }
         match site.card.as_mut().and_then(|card| same::status_differs(card, &memory)) {

@@ -390,8 +390,8 @@ impl hub::Store for AtCentre<'_, '_> {
     fn new_origin(&mut self, device: Device, after: Origin) -> Result<Origin, StoreError> {
         ask!(self, new_origin(device, after))
     }
-    fn claim_origin(&mut self, device: Device, origin: Origin) -> Result<(), StoreError> {
-        ask!(self, claim_origin(device, origin))
+    fn claim_origin(&mut self, device: Device, origin: Origin, after: Origin) -> Result<(), StoreError> {
+        ask!(self, claim_origin(device, origin, after))
     }
     fn claim_twin(&mut self, twin: &Gateway) -> Result<(), StoreError> {
         ask!(self, claim_twin(twin))

@@ -7,7 +7,7 @@ use agent::store::{Entry, OpState, Status};
 use rusqlite::Connection;
 use sync_protocol::gateway::{Fate, Store as _};
 use sync_protocol::hub::Snapshot as _;
-use sync_protocol::id::{Device, Dot, Scope, Stream};
+use sync_protocol::id::{Device, Scope, Stream};
 use sync_protocol::memory::{MemoryGateway, MemoryHub};
 
 use super::card::Card;
@@ -95,12 +95,9 @@ pub(super) fn status_differs(card: &mut Card, memory: &MemoryGateway) -> Option<
     }
     for at in status.streams {
         let oldest_ms = memory.oldest_ms(at.stream, state.stream(at.stream).acked).unwrap();
-        let is_tail = |dot: &Dot| {
-            (dot.origin, dot.stream) == (state.origin, at.stream) && dot.seq > state.stream(at.stream).acked
-        };
-        let kept = memory.own().filter(|(op, _)| is_tail(&op.stamp.dot)).count();
-        let unsent = kept + memory.forgotten().filter(is_tail).count();
-        if (at.unsent, at.oldest_ms) != (unsent as u64, oldest_ms) {
+        // That this is as it should be is looked at after each step (`check`).
+        let unsent = state.stream(at.stream).unsent();
+        if (at.unsent, at.oldest_ms) != (unsent, oldest_ms) {
             return Some(format!("stream {}: the status says {at:?}, {unsent} are unsent", at.stream.number()));
         }
     }

@@ -98,13 +98,18 @@ impl World<'_> {
         self.was_restored && (said_more || came_later)
     }
 
-    /// Whether the card of a write had written to the record under an origin that it gave up. The `seen` of the write cannot
-    /// tell that it knew of that before a pull has brought it, so that a delete is kept for review then.
+    /// Whether the card of a write, or another copy of it, had written to the record under an origin that it gave up. The `seen` of the
+    /// write cannot tell that it knew of that before a pull has brought it, so that a delete is kept for review then.
     fn is_parted(&self, case: &Case<'_>, id: u8) -> bool {
+        let arrivals = || self.hub.store.arrivals().map(|(op, _)| op).filter(|op| op.key == *case.key);
         self.sites.iter().any(|site| {
             let of_record: Vec<&Op> = site.store.own().map(|(op, _)| op).filter(|op| op.key == *case.key).collect();
             let origin = of_record.iter().find(|op| id_of(&op.stamp) == Some(id)).map(|op| op.stamp.dot.origin);
-            origin.is_some_and(|origin| of_record.iter().any(|op| op.stamp.dot.origin != origin))
+            let former = site.store.former_origins();
+            origin.is_some_and(|origin| {
+                of_record.iter().any(|op| op.stamp.dot.origin != origin)
+                    || arrivals().any(|op| former.contains(&op.stamp.dot.origin))
+            })
         })
     }
 
@@ -241,6 +246,8 @@ impl World<'_> {
             let of_sites = self.sites.iter().flat_map(|site| site.store.replaced());
             let mut before = of_sites.filter(|(of, s)| of == key && s.field == lost.field && id_of(&s.by) != Some(new));
             let is_void = is_void || self.was_restored && before.any(|(_, s)| id_of(&s.entry.stamp) == Some(old));
+            // Or nobody but the hub that was lost has that in a history: who holds what had replaced it never had the other.
+            let is_void = is_void || self.was_restored && self.oracle.is_replaced_by_another(old, new, &lost.field);
             if !is_void && self.oracle.saw(new, &lost.field) & bit(old) == 0 {
                 let what = format!("{key}, {}: w{new} replaced w{old}, which its author had never seen", lost.field);
                 return Err(Failure::new(Kind::Claim, what));

@@ -315,3 +315,73 @@ fn a_stream_whose_end_is_forgotten_is_compared_by_what_follows_it() {
         ],
     );
 }
+
+/// Seed 301088975. An op is forgotten whose number the other copy of the card took; the op after it tells so, whenever the hub speaks of it.
+#[test]
+fn what_another_copy_wrote_under_a_forgotten_number_is_not_taken_for_its_own() {
+    play(
+        &[3],
+        vec![
+            Event::Sync { at: 0 },
+            Event::Backup,
+            write(0, 2, 4, Act::Set("note")),
+            Event::Image { at: 1 },
+            write(1, 5, 4, Act::Set("note")),
+            Event::Write { at: 0, id: 8, key: 4, act: Act::Set("note"), is_stale: false, is_synced: false },
+            Event::Sync { at: 0 },
+            Event::Restore { is_told: false },
+            Event::Ask { at: 0, is_thin: false },
+            Event::Forget { at: 2, is_early: true },
+            Event::Serve { at: 0, nth: 0, shape: Shape::Whole, pause: None },
+            Event::Take { at: 0, nth: 0, shape: Shape::Whole, cut: None },
+            Event::Clone { at: 0 },
+            Event::Write { at: 1, id: 19, key: 4, act: Act::Set("note"), is_stale: false, is_synced: false },
+            Event::Sync { at: 1 },
+            Event::Ask { at: 0, is_thin: false },
+        ],
+    );
+}
+
+/// Seed 301096512. The card and the hub were put back to before the same write, and somebody else shows it.
+#[test]
+fn a_card_that_is_put_back_with_its_hub_gives_no_number_again_that_somebody_shows() {
+    play(
+        &[3, 3],
+        vec![
+            Event::Backup,
+            Event::Image { at: 0 },
+            write(0, 8, 4, Act::Set("note")),
+            Event::Sync { at: 0 },
+            Event::Ask { at: 1, is_thin: true },
+            Event::Serve { at: 1, nth: 0, shape: Shape::Whole, pause: None },
+            Event::Take { at: 1, nth: 0, shape: Shape::Whole, cut: None },
+            Event::Restore { is_told: false },
+            Event::PutBack { at: 0 },
+            Event::Sync { at: 1 },
+            Event::Sync { at: 0 },
+            Event::Write { at: 0, id: 21, key: 4, act: Act::Set("note"), is_stale: false, is_synced: false },
+        ],
+    );
+}
+
+/// Seed 302087438.
+#[test]
+fn what_three_copies_of_a_card_had_in_common_counts_once_at_a_hub_that_had_lost_one_of_them() {
+    play(
+        &[3],
+        vec![
+            Event::Image { at: 0 },
+            Event::Write { at: 0, id: 8, key: 3, act: Act::Append, is_stale: false, is_synced: false },
+            Event::Clone { at: 0 },
+            write(1, 12, 3, Act::Set("note")),
+            Event::Sync { at: 1 },
+            write(0, 16, 3, Act::Delete),
+            Event::Image { at: 0 },
+            Event::Backup,
+            Event::Sync { at: 0 },
+            write(1, 28, 1, Act::Add),
+            Event::Restore { is_told: false },
+            Event::Clone { at: 0 },
+        ],
+    );
+}

@@ -1,7 +1,7 @@
 //! Links, power and views.
 
 use super::super::event::{Act, Event, Shape};
-use super::{exchange, play};
+use super::{exchange, play, write};
 
 /// Seed 5786.
 #[test]
@@ -56,6 +56,29 @@ fn who_writes_on_does_not_claim_to_have_seen_his_own_write_that_was_not_shown() 
             serve(0),
             Event::Take { at: 0, nth: 0, shape: Shape::Flipped(142), cut: None },
             write(0, 11, 2, Act::Set("note"), false, true),
+        ],
+    );
+}
+
+/// Seed 301164526.
+#[test]
+fn news_of_a_write_that_comes_before_its_acknowledgement_stands() {
+    play(
+        &[3],
+        vec![
+            write(0, 1, 0, Act::Set("rank")),
+            write(0, 6, 2, Act::Set("note")),
+            Event::Write { at: 0, id: 10, key: 2, act: Act::Long, is_stale: false, is_synced: false },
+            Event::Write { at: 0, id: 11, key: 2, act: Act::Long, is_stale: true, is_synced: true },
+            Event::Ask { at: 0, is_thin: false },
+            Event::Serve { at: 0, nth: 0, shape: Shape::Whole, pause: Some(3) },
+            Event::Serve { at: 0, nth: 0, shape: Shape::Flipped(110), pause: None },
+            Event::GoOn { at: 0 },
+            Event::Take { at: 0, nth: 1, shape: Shape::Whole, cut: None },
+            Event::Ask { at: 0, is_thin: true },
+            Event::Serve { at: 0, nth: 0, shape: Shape::Whole, pause: Some(0) },
+            Event::GoOn { at: 0 },
+            Event::Take { at: 0, nth: 0, shape: Shape::Whole, cut: None },
         ],
     );
 }

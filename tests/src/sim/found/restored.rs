@@ -219,3 +219,22 @@ fn a_list_of_one_writer_that_a_restored_hub_had_lost_is_deleted_by_that_writer()
         ],
     );
 }
+
+/// Seed 302071823. The write that had replaced it was lost with the hub, and stands beside the other in the end.
+#[test]
+fn what_was_replaced_in_the_lost_time_is_replaced_by_whoever_comes_first() {
+    play(
+        &[3, 3],
+        vec![
+            write(0, 6, 4, Act::Set("note")),
+            write(1, 8, 4, Act::Set("note")),
+            Event::Sync { at: 0 },
+            write(1, 14, 4, Act::Set("note")),
+            Event::Backup,
+            Event::HubWrite { id: 17, key: 4, act: Act::Set("note") },
+            Event::Sync { at: 1 },
+            Event::Write { at: 1, id: 25, key: 4, act: Act::Set("note"), is_stale: true, is_synced: true },
+            Event::Restore { is_told: false },
+        ],
+    );
+}
