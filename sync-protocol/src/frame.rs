@@ -201,6 +201,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_small_on_the_wire_and_too_large_in_memory_is_refused() {
+        let mut packer = Packer::new(Effort::Quick).unwrap();
+        let most = frame_of(&vec![0; FRAME_UNPACKED_BYTES_LIMIT]);
+        assert!(most.len() < 4_096, "{} bytes", most.len());
+        assert_eq!(packer.unpack(split(&most).unwrap().unwrap().0).unwrap().len(), FRAME_UNPACKED_BYTES_LIMIT);
+        let bomb = frame_of(&vec![0; FRAME_UNPACKED_BYTES_LIMIT + 1]);
+        let refused = packer.unpack(split(&bomb).unwrap().unwrap().0);
+        assert!(matches!(refused, Err(DecodeError::TooLarge { limit: FRAME_UNPACKED_BYTES_LIMIT, .. })), "{refused:?}");
+        // One that says that it is small: four bytes of its header, after one that says that they are there.
+        let mut body = zstd::bulk::compress(&[0; 100_000], 1).unwrap().split_off(ZSTD_MAGIC.len());
+        assert_eq!(body[0] >> 5, 0b101, "the size in four bytes, and no window");
+        body[1..5].copy_from_slice(&10u32.to_le_bytes());
+        let lie = [&[FLAG_ZSTD][..], &checksum(FLAG_ZSTD, &body).to_le_bytes(), &body].concat();
+        assert!(matches!(packer.unpack(&lie), Err(DecodeError::Unpack(_))));
+    }
+
+    #[test]
     fn a_cut_frame_is_waited_for_and_a_damaged_one_refused() {
         let frame = frame_of(&[7; 300]);
         for cut in 0..frame.len() {
