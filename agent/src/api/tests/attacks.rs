@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use serde_json::json;
+use sync_protocol::limits::{DEPTH_MAX, FIELDS_MAX};
 
 use super::{Open, PATIENCE, request};
 use crate::config::NetworkConfig;
@@ -208,6 +209,20 @@ fn what_is_too_large_is_refused() {
     let wide = format!("x-wide: {}", "y".repeat(300_000));
     assert!(is_refused(gateway.ask(&token, "GET", PATIENT, &[&wide], "").status, 431));
     assert_eq!(gateway.ask(&token, "GET", PATIENT, &[], "").status, 404, "nothing of it was taken");
+    let (mut deep, wide) = (json!("x"), (0..=FIELDS_MAX).map(|n| (format!("f{n}"), json!(n))));
+    for _ in 0..DEPTH_MAX {
+        deep = json!([deep]);
+    }
+    for body in [json!({ "a": deep }), serde_json::Value::Object(wide.collect())] {
+        let refused = gateway.ask(&token, "PUT", PATIENT, &[], &body.to_string());
+        assert!(matches!(refused.status, 400 | 413 | 422), "{refused:?}");
+    }
+    assert_eq!(gateway.ask(&token, "GET", PATIENT, &[], "").status, 404, "nothing of it was taken");
+    let list = |fields: usize| {
+        let fields: String = (0..fields).map(|n| format!("f{n}=x&")).collect();
+        gateway.ask(&token, "GET", &format!("/v1/records/patient?{fields}"), &[], "").status
+    };
+    assert_eq!((list(16), list(17)), (200, 400));
     let many: Vec<String> = (0..200).map(|n| format!("x-{n}: y")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     assert_eq!(gateway.ask(&token, "GET", PATIENT, &many, "").status, 431);
