@@ -224,9 +224,10 @@ fn wrote(op: &Op, hlc: Option<Hlc>, said: &Said) -> bool {
 }
 
 /// Whether a write was made at another time than this one, for certain: neither did the hub clamp it, nor can both be one write whose
-/// time two copies of a card have repaired.
+/// time two copies of a card have repaired. A copy puts a write into another order, too, and leaves the time as it was.
 fn is_of_another_time(stamp: &Stamp, time: Captured) -> bool {
-    time.quality != TimeQuality::Clamped && !may_be_repaired(Captured::of(stamp), time)
+    let here = Captured::of(stamp);
+    time.quality != TimeQuality::Clamped && time.ms != here.ms && !may_be_repaired(here, time)
 }
 
 /// Puts other numbers into a record.

@@ -65,7 +65,10 @@ impl World<'_> {
         if !self.was_restored {
             return 0;
         }
-        self.contained_in(self.hub.store.records())
+        // What lost there by the rule of its field is in the history of values.
+        let lost = self.hub.store.replaced().iter().filter(|(_, lost)| lost.why != Why::Seen);
+        let lost = lost.filter_map(|(_, lost)| id_of(&lost.entry.stamp)).fold(0, |all, id| all | bit(id));
+        lost | self.contained_in(self.hub.store.records())
     }
 
     /// The writes that are in these records.
@@ -95,7 +98,13 @@ impl World<'_> {
         let came_later = of_record
             .filter(|(op, _)| op.stamp.dot.origin != counted.stamp.dot.origin && knew(op))
             .any(|(_, hseq)| hseq > counted.stamp.seen);
-        self.was_restored && (said_more || came_later)
+        // What waited when it came has the number under which it was let go.
+        let stamps = case.record.cells.values().flat_map(Cell::stamps);
+        let let_go_later = stamps
+            .filter(|stamp| stamp.hseq > counted.stamp.seen && stamp.dot.origin != counted.stamp.dot.origin)
+            .filter_map(|stamp| id_of(stamp))
+            .any(|edit| case.record.cells.keys().any(|name| self.oracle.saw(id, name) & bit(edit) != 0));
+        self.was_restored && (said_more || came_later || let_go_later)
     }
 
     /// Whether the card of a write, or another copy of it, had written to the record under an origin that it gave up. The `seen` of the

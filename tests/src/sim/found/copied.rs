@@ -385,3 +385,44 @@ fn what_three_copies_of_a_card_had_in_common_counts_once_at_a_hub_that_had_lost_
         ],
     );
 }
+
+/// Seed 305079990. The copy has it at the same time and in another order.
+#[test]
+fn an_entry_that_two_copies_of_a_card_put_into_another_order_is_one_entry() {
+    play(
+        &[3],
+        vec![
+            Event::Sync { at: 0 },
+            Event::Write { at: 0, id: 13, key: 1, act: Act::Append, is_stale: false, is_synced: false },
+            write(0, 16, 3, Act::Set("note")),
+            Event::Clock { at: 0, days: 18262 },
+            Event::Ask { at: 0, is_thin: true },
+            Event::Image { at: 0 },
+            Event::Backup,
+            Event::Clone { at: 0 },
+            Event::Restore { is_told: true },
+            write(1, 26, 1, Act::Add),
+        ],
+    );
+}
+
+/// Seed 306094632. By the rule the least stands, and the other is in the history of values.
+#[test]
+fn what_comes_back_with_a_record_and_loses_by_its_rule_is_in_the_history() {
+    play(
+        &[1],
+        vec![
+            Event::Image { at: 0 },
+            write(0, 1, 2, Act::Set("note")),
+            Event::Ask { at: 0, is_thin: false },
+            Event::Serve { at: 0, nth: 0, shape: Shape::Whole, pause: None },
+            Event::Clone { at: 0 },
+            write(1, 8, 0, Act::Move(1)),
+            write(1, 10, 0, Act::Pick("low", 3)),
+            Event::Backup,
+            Event::Sync { at: 1 },
+            Event::Restore { is_told: false },
+            Event::HubWrite { id: 14, key: 0, act: Act::Pick("low", 1) },
+        ],
+    );
+}

@@ -238,3 +238,24 @@ fn what_was_replaced_in_the_lost_time_is_replaced_by_whoever_comes_first() {
         ],
     );
 }
+
+/// Seed 305070482.
+#[test]
+fn a_deletion_of_what_was_let_go_in_the_lost_time_is_kept_for_review() {
+    play(
+        &[3, 3],
+        vec![
+            write(1, 1, 2, Act::Set("note")),
+            Event::Ask { at: 1, is_thin: true },
+            Event::Serve { at: 1, nth: 0, shape: Shape::Whole, pause: None },
+            Event::Backup,
+            write(0, 11, 0, Act::Pick("stage", 2)),
+            Event::Sync { at: 0 },
+            Event::Restore { is_told: true },
+            Event::Ask { at: 0, is_thin: false },
+            Event::Serve { at: 0, nth: 0, shape: Shape::Whole, pause: None },
+            Event::Take { at: 0, nth: 0, shape: Shape::Whole, cut: None },
+            Event::Write { at: 0, id: 13, key: 2, act: Act::Delete, is_stale: false, is_synced: false },
+        ],
+    );
+}
