@@ -14,8 +14,8 @@ mkdir -p target/reproduce
 git clone --quiet --no-hardlinks . "$again"
 # As a fresh clone would get it: within the clone, and not fetched once more.
 mkdir "$again/target"
-cp -al "$toolchain" "$again/target/toolchain"
-"$again/cross/build.sh" "$wanted"
+[ ! -d "$toolchain" ] || cp -a --reflink=auto "$toolchain" "$again/target/toolchain"
+env -u OUTPOST_TOOLCHAIN "$again/cross/build.sh" "$wanted"
 for file in "$again/target/cross/$name"/outpost*; do
   program=$name/$(basename "$file")
   cmp "$file" "target/cross/$program" || fail "$program is not the same twice; the other one is in $again/target/cross"

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A step of the loop is over by then. Each wait for the network in it ends after a minute, but for one that is told of, as when much
+/// A step of the loop is over by then. Each wait for the network in it ends after a minute, or is told of, as when much
 /// goes over a slow link; what remains is room for a card that takes its time.
 const STEP_MAX: Duration = Duration::from_secs(10 * 60);
 

@@ -61,7 +61,7 @@ fn shared<S: Store>(store: &mut S, ack: &Ack) -> Result<(Seq, Short), S::Error> 
     let first = store.own_ops(ack.stream, Seq(0), 1)?.first().map_or(Seq(1), |op| op.stamp.dot.seq);
     let before = Seq(first.0.saturating_sub(1));
     // A chain that is not known here would look to the hub as if it had been put back once more.
-    Ok(store.known_chain(ack.stream, before)?.map_or((Seq(0), Short::default()), |chain| (before, chain)))
+    Ok(store.chain_at(ack.stream, before)?.map_or((Seq(0), Short::default()), |chain| (before, chain)))
 }
 
 /// Own ops of which the hub knows nothing any more count as such, until it has them again.

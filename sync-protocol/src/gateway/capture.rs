@@ -15,6 +15,9 @@ use crate::limits::{FIELDS_MAX, RECORD_KEPT_BYTES_MAX};
 use crate::merge::{self, Presence, presence};
 use crate::record::{Cell, Change, Op, Record, Stamp, State};
 
+/// More than a card writes in its life before it is put back: a number above that is somebody's joke, and would leave none to give.
+const NUMBERS_LOST_MAX: u64 = 1 << 24;
+
 /// What an app wants done to a record.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Intent {
@@ -137,7 +140,8 @@ pub fn capture<S: Store>(store: &mut S, wish: Capture) -> Result<Captured, Refus
     let stream = state.stream_mut(stream_id);
     // Above that only if card and hub were both put back, and a third shows what was written in the lost time. Under such a number
     // a write would count as one that is there; the hub sees that some are missing, and gives this gateway another origin.
-    stream.last = stream.last.max(shown).next();
+    let is_lost = shown.0 <= stream.last.0.saturating_add(NUMBERS_LOST_MAX);
+    stream.last = if is_lost { stream.last.max(shown) } else { stream.last }.next();
     let (seq, chain) = (stream.last, stream.chain);
     let stamp = Stamp {
         dot: Dot { origin: state.origin, stream: stream_id, seq },

@@ -3,6 +3,7 @@
 use super::integrate::{leave, refresh};
 use super::{Fate, GatewayState, Held, Store, bounded, bounds, erase, show};
 use crate::clock::Hlc;
+use crate::erase::knows;
 use crate::id::{Dot, HubSeq, Seq};
 use crate::merge;
 use crate::message::Ack;
@@ -59,6 +60,9 @@ fn confirm<S: Store>(
 /// Whether it was heard already what became of an own op: news of one that no longer waits can come before it is acknowledged.
 fn is_settled<S: Store>(store: &mut S, op: Option<&Op>) -> Result<bool, S::Error> {
     let Some(op) = op else { return Ok(false) };
+    if store.erasure(&op.key)?.is_some_and(|number| !knows(op, number)) {
+        return Ok(false);
+    }
     Ok(!store.pending(&op.key)?.iter().any(|pending| pending.stamp.dot == op.stamp.dot))
 }
 

@@ -1,5 +1,7 @@
 //! What a hub that was put back does not know any more, and can tell from what its gateways say.
 
+use std::collections::BTreeSet;
+
 use super::{Gateway, Snapshot, Store, ViewNews};
 use crate::gateway::UNENROLLED;
 use crate::id::Origin;
@@ -23,11 +25,20 @@ pub(super) fn is_of_lost_time<S: Snapshot>(store: &mut S, request: &Request) -> 
 /// An origin that is known here and from which one goes on that was given in the lost time, if not at once: the last that this gateway
 /// is known to have had, or the one that its card was copied from. So what both have written is told to be the same.
 pub(super) fn origin_before<S: Snapshot>(store: &mut S, gateway: &Gateway, origin: Origin) -> Result<Origin, S::Error> {
-    if gateway.origin != origin {
-        return Ok(gateway.origin);
-    }
     let parent = gateway.twin_of.map(|device| store.gateway(device)).transpose()?.flatten();
-    Ok(parent.map_or(origin, |parent| parent.origin))
+    let after = match gateway.origin == origin {
+        true => parent.map_or(origin, |parent| parent.origin),
+        false => gateway.origin,
+    };
+    // Another copy may have been sent on from this very origin before its turn came: then that one is the earlier, and stays so.
+    let (mut at, mut passed) = (after, BTreeSet::new());
+    while let Some(before) = store.origin_before(at)?.filter(|_| passed.insert(at)) {
+        if before == origin {
+            return Ok(origin);
+        }
+        at = before;
+    }
+    Ok(after)
 }
 
 /// 2026-01-01, milliseconds since 1970.
@@ -58,4 +69,23 @@ pub(super) fn twin<S: Store>(store: &mut S, request: &Request) -> Result<Option<
     };
     store.claim_twin(&twin)?;
     Ok(Some(twin))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Device;
+    use crate::memory::MemoryHub;
+
+    #[test]
+    fn who_comes_first_stays_first_and_nobody_goes_on_from_himself() {
+        let mut hub = MemoryHub::default();
+        let known = hub.enroll(Vec::new(), crate::id::Source::default(), crate::identity::DeviceKey::NONE);
+        let lost = Origin(known.origin.0 + 1_000);
+        assert_eq!(origin_before(&mut hub, &known, lost).unwrap(), known.origin);
+        // One copy was sent on from the lost origin before another one showed it.
+        let next = hub.new_origin(Device(known.device.0), lost).unwrap();
+        let gateway = Gateway { origin: next, ..known };
+        assert_eq!(origin_before(&mut hub, &gateway, lost).unwrap(), lost, "then it is the first");
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::clamp::clamp_record;
 use super::erase;
 use super::judge::{free_waiting, reconsider};
 use super::names::{self, Names};
@@ -20,6 +21,8 @@ use crate::record::Record;
 pub fn receive_offers<S: Store>(store: &mut S, with: &mut Conversation, rows: &Rows) -> Result<(), S::Error> {
     let may_offer = with.standing == Standing::Member && with.gateway.epoch != store.epoch()?;
     let Some(common) = with.request.recovers.filter(|_| may_offer) else { return Ok(()) };
+    let head = store.head()?;
+    let common = common.min(head);
     let (rules, earlier) = (store.rules()?, with.joined.len());
     for row in &rows.rows {
         let Row::Cells { key, record: offered, whole } = row else { continue };
@@ -42,6 +45,7 @@ pub fn receive_offers<S: Store>(store: &mut S, with: &mut Conversation, rows: &R
         if offered.cells.is_empty() {
             continue;
         }
+        clamp_record(&mut offered, with.now_ms, head);
         let type_rules = rules.of(&key.record_type);
         let Names { applied, forked } = names::settle(store, key, &mut offered)?;
         let hseq = store.next()?;

@@ -75,7 +75,9 @@ fn renumbered(stamp: &Stamp, at: &Joining) -> Stamp {
 /// since that it had seen this. Where there was one writer there is one.
 fn taken_over(touch: &Touch, at: &Joining) -> Touch {
     let ours = |number: HubSeq| if number > at.common { at.hseq } else { number };
-    let last = Stamp { hseq: ours(touch.last.hseq), seen: touch.last.seen.min(at.common), ..Stamp::clone(&touch.last) };
+    // One without a number would count as the last for ever.
+    let hseq = Some(ours(touch.last.hseq)).filter(|hseq| *hseq != HubSeq::NONE).unwrap_or(at.hseq);
+    let last = Stamp { hseq, seen: touch.last.seen.min(at.common), ..Stamp::clone(&touch.last) };
     Touch { last: Arc::new(last), basis: ours(touch.basis) }
 }
 

@@ -1,14 +1,16 @@
 //! A gateway that says of its writes what is not true.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::json;
 use sync_protocol::clock::{Hlc, TimeQuality};
 use sync_protocol::edit::render;
 use sync_protocol::gateway::{self, Intent, Store as _, WallClock};
 use sync_protocol::hub::{self, Snapshot as _};
-use sync_protocol::id::{Dot, FieldName, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream};
-use sync_protocol::record::{Change, Op, Stamp};
+use sync_protocol::id::{Dot, Epoch, FieldName, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream};
+use sync_protocol::loopback::exchange;
+use sync_protocol::record::{Change, Op, Stamp, State};
 use sync_protocol::value::Value;
 
 use crate::world::{World, object, rivals};
@@ -180,4 +182,65 @@ fn nothing_is_taken_under_the_name_of_another_or_out_of_its_stream() {
     w.sync_all();
     assert_eq!(w.body(1, "patient/p1")["name"], "Asha", "whose numbers were taken in vain is heard as before");
     assert_eq!(w.body(0, "patient/p2")["name"], "of the hostile one");
+}
+
+#[test]
+fn what_is_shown_to_a_restored_hub_claims_no_more_than_a_write_may() {
+    let mut w = World::new("version = 1\n", &["mw", "mw"]);
+    w.put(0, "patient/p1", json!({"name": "Asha"}));
+    w.sync_all();
+    let backup = w.hub.clone();
+    w.edit(1, "patient/p1", json!({"name": "forged"}));
+    w.sync_all();
+    w.hub = backup.restored(true, Epoch(77), 0);
+    let key = RecordKey::parse("patient/p1").unwrap();
+    for _ in 0..8 {
+        // It says that it had seen whatever will ever be written, in the year 2096, and that the hub lost nothing.
+        let mut held = w.gateways[1].held(&key).unwrap().unwrap();
+        for cell in held.confirmed.as_mut().unwrap().cells.values_mut() {
+            let State::Register(entries) = &mut cell.state else { continue };
+            for entry in entries {
+                let stamp = Arc::make_mut(&mut entry.stamp);
+                (stamp.seen, stamp.hlc, stamp.captured_ms) = (HubSeq(u64::MAX), Hlc::at(4_000_000_000_000), i64::MAX);
+            }
+        }
+        w.gateways[1].keep(&key, &held).unwrap();
+        let mut state = w.gateways[1].state().unwrap();
+        state.recovers = state.recovers.map(|_| HubSeq(u64::MAX));
+        w.gateways[1].set_state(&state).unwrap();
+        exchange(&mut w.gateways[1], &mut w.hub, &mut w.link, w.now_ms as u64).unwrap();
+    }
+    assert_eq!(
+        w.hub_record("patient/p1").cells[&FieldName::new("name").unwrap()].value(),
+        Some(text("forged")),
+        "it came"
+    );
+    w.sync_all();
+    w.sync_all();
+    w.edit(0, "patient/p1", json!({"name": "Asha Phiri"}));
+    w.sync_all();
+    let record = w.hub_record("patient/p1");
+    assert_eq!(render(&record)["name"], json!("Asha Phiri"), "who has read it can correct it");
+    let latest = Hlc::at(w.now_ms as u64 + 120_000);
+    let stamps: Vec<_> = record.cells.values().flat_map(|cell| cell.stamps().into_iter().cloned()).collect();
+    assert!(stamps.iter().all(|stamp| stamp.hlc < latest), "{stamps:?}");
+}
+
+#[test]
+fn a_number_of_ones_own_that_somebody_shows_is_believed_up_to_what_a_card_writes_in_its_life() {
+    let mut w = World::new("version = 1\n", &["mw", "mw"]);
+    w.put(0, "patient/p1", json!({"name": "Asha"}));
+    w.sync_all();
+    let key = RecordKey::parse("patient/p1").unwrap();
+    let mut held = w.gateways[0].held(&key).unwrap().unwrap();
+    let origin = w.gateways[0].state().unwrap().origin;
+    for cell in held.visible.cells.values_mut() {
+        let State::Register(entries) = &mut cell.state else { continue };
+        for entry in entries {
+            Arc::make_mut(&mut entry.stamp).dot = Dot { origin, stream: Stream::Normal, seq: Seq(u64::MAX) };
+        }
+    }
+    w.gateways[0].keep(&key, &held).unwrap();
+    w.edit(0, "patient/p1", json!({"phone": "1"}));
+    assert_eq!(w.gateways[0].state().unwrap().stream(Stream::Normal).last, Seq(2));
 }
