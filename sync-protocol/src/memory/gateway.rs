@@ -67,11 +67,6 @@ impl MemoryGateway {
         self.own.values().map(|own| (&own.op, own.fate.as_ref()))
     }
 
-    /// The origins that it gave up.
-    pub fn former_origins(&self) -> Vec<Origin> {
-        self.state.former.iter().map(|former| former.origin).collect()
-    }
-
     /// Own ops that the hub keeps in quarantine, with the reasons.
     pub fn parked(&self) -> Vec<(&Op, &str)> {
         let parked = self.own.values().filter_map(|own| match &own.fate {

@@ -107,19 +107,14 @@ impl World<'_> {
         self.was_restored && (said_more || came_later || let_go_later)
     }
 
-    /// Whether the card of a write, or another copy of it, had written to the record under an origin that it gave up. The `seen` of the
-    /// write cannot tell that it knew of that before a pull has brought it, so that a delete is kept for review then.
+    /// Whether the card of a write, or another copy of it, had written to the record under another origin. The `seen` of the write
+    /// cannot tell that it knew of that before a pull has brought it, so that a delete is kept for review then.
     fn is_parted(&self, case: &Case<'_>, id: u8) -> bool {
-        let arrivals = || self.hub.store.arrivals().map(|(op, _)| op).filter(|op| op.key == *case.key);
-        self.sites.iter().any(|site| {
-            let of_record: Vec<&Op> = site.store.own().map(|(op, _)| op).filter(|op| op.key == *case.key).collect();
-            let origin = of_record.iter().find(|op| id_of(&op.stamp) == Some(id)).map(|op| op.stamp.dot.origin);
-            let former = site.store.former_origins();
-            origin.is_some_and(|origin| {
-                of_record.iter().any(|op| op.stamp.dot.origin != origin)
-                    || arrivals().any(|op| former.contains(&op.stamp.dot.origin))
-            })
-        })
+        let hub = &self.hub.store;
+        let Some(op) = hub.history().find(|op| id_of(&op.stamp) == Some(id)) else { return false };
+        let (of, first) = (op.stamp.dot.origin, hub.first_origin(op.stamp.dot.origin));
+        let origins = hub.arrivals().filter(|(op, _)| op.key == *case.key).map(|(op, _)| op.stamp.dot.origin);
+        origins.filter(|origin| *origin != of).any(|origin| hub.first_origin(origin) == first)
     }
 
     fn judge(&self, case: &Case<'_>, name: &FieldName, cell: &Cell) -> Result<(), String> {

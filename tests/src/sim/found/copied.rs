@@ -426,3 +426,51 @@ fn what_comes_back_with_a_record_and_loses_by_its_rule_is_in_the_history() {
         ],
     );
 }
+
+/// Seed 310017802.
+#[test]
+fn a_deletion_by_a_card_that_was_put_back_of_what_it_wrote_under_another_name_is_kept_for_review() {
+    play(
+        &[2],
+        vec![
+            write(0, 1, 2, Act::Set("note")),
+            Event::Image { at: 0 },
+            Event::Write { at: 0, id: 4, key: 1, act: Act::Count(1), is_stale: false, is_synced: false },
+            Event::Ask { at: 0, is_thin: false },
+            Event::Serve { at: 0, nth: 0, shape: Shape::Whole, pause: None },
+            Event::PutBack { at: 0 },
+            Event::Ask { at: 0, is_thin: false },
+            write(0, 10, 0, Act::Set("rank")),
+            Event::Serve { at: 0, nth: 0, shape: Shape::Whole, pause: None },
+            write(0, 12, 2, Act::Delete),
+            Event::Take { at: 0, nth: 0, shape: Shape::Whole, cut: None },
+            Event::Sync { at: 0 },
+            Event::PutBack { at: 0 },
+        ],
+    );
+}
+
+/// Seed 307111484.
+#[test]
+fn a_card_that_was_put_back_comes_to_an_end_although_others_show_what_it_wrote() {
+    play(
+        &[3],
+        vec![
+            Event::Backup,
+            Event::HubBuild { build: Build::OtherVersion },
+            write(0, 2, 2, Act::Move(1)),
+            Event::Image { at: 0 },
+            Event::Clone { at: 0 },
+            write(1, 4, 2, Act::Set("note")),
+            Event::Build { at: 1, build: Build::OtherVersion },
+            write(1, 5, 2, Act::Set("note")),
+            Event::Write { at: 0, id: 6, key: 3, act: Act::Set("note"), is_stale: false, is_synced: false },
+            write(1, 7, 2, Act::Move(2)),
+            Event::HubWrite { id: 10, key: 0, act: Act::Append },
+            write(1, 22, 2, Act::Set("note")),
+            Event::Sync { at: 1 },
+            Event::Restore { is_told: true },
+            Event::Forget { at: 1, is_early: true },
+        ],
+    );
+}
