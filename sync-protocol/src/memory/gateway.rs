@@ -304,7 +304,9 @@ impl Store for MemoryGateway {
     fn chain_before(&mut self, stream: Stream, seq: Seq) -> Result<Option<Chain>, MemoryError> {
         let before = Dot { origin: self.state.origin, stream, seq: Seq(seq.0.saturating_sub(1)) };
         let erased = self.own.get(&before).filter(|own| own.op.is_erased()).map(|own| own.chain);
-        Ok(self.forgotten.get(&before).copied().or(erased).filter(|_| self.takes_gaps))
+        // On a card it is kept with the op that follows.
+        let forgotten = self.forgotten.get(&before).filter(|_| self.own.contains_key(&Dot { seq, ..before })).copied();
+        Ok(forgotten.or(erased).filter(|_| self.takes_gaps))
     }
 
     fn gaps_are_taken(&mut self) -> Result<(), MemoryError> {
