@@ -50,6 +50,7 @@ type Stamps = BTreeMap<Dot, BTreeMap<Hlc, Option<Captured>>>;
 /// What the store reports.
 pub(super) fn settle<S: Store>(store: &mut S, key: &RecordKey, offered: &mut Record) -> Result<Names, S::Error> {
     let ops = store.writes_of(key)?;
+    let standing = said(&store.record(key)?.unwrap_or_default());
     let (mut names, mut renamed) = (Names::default(), BTreeMap::new());
     for (named, said) in said(offered) {
         let (dot, hlc) = named;
@@ -64,7 +65,10 @@ pub(super) fn settle<S: Store>(store: &mut S, key: &RecordKey, offered: &mut Rec
             names.forked.insert(dot.origin);
         } else if store.op_hash(dot)?.is_some() {
             names.forked.insert(dot.origin);
-            renamed.extend(lost_origin(store, dot)?.map(|origin| (named, Dot { origin, ..dot })));
+            // What was shown before the number meant something else stands under it.
+            if !standing.contains_key(&named) {
+                renamed.extend(lost_origin(store, dot)?.map(|origin| (named, Dot { origin, ..dot })));
+            }
         }
     }
     rename(offered, &renamed);

@@ -474,3 +474,31 @@ fn a_card_that_was_put_back_comes_to_an_end_although_others_show_what_it_wrote()
         ],
     );
 }
+
+/// Seed 313067496. It is shown twice, and between that another copy gives its number to a write of another record.
+#[test]
+fn an_entry_that_is_shown_twice_is_one_entry_whatever_its_number_means_meanwhile() {
+    play(
+        &[1],
+        vec![
+            Event::Assign { at: 0, view: 2 },
+            write(0, 4, 0, Act::Add),
+            Event::HubWrite { id: 5, key: 2, act: Act::Set("note") },
+            Event::Image { at: 0 },
+            Event::Backup,
+            write(0, 8, 0, Act::Append),
+            Event::Clone { at: 0 },
+            Event::Sync { at: 1 },
+            Event::Sync { at: 0 },
+            Event::Restore { is_told: true },
+            Event::Write { at: 1, id: 20, key: 2, act: Act::Set("note"), is_stale: true, is_synced: true },
+            Event::Sync { at: 0 },
+            Event::Ask { at: 1, is_thin: false },
+            Event::Write { at: 1, id: 26, key: 1, act: Act::Move(0), is_stale: true, is_synced: false },
+            Event::Serve { at: 1, nth: 0, shape: Shape::Whole, pause: None },
+            Event::Take { at: 1, nth: 0, shape: Shape::Whole, cut: None },
+            Event::Ask { at: 1, is_thin: false },
+            Event::Write { at: 0, id: 28, key: 0, act: Act::Set("fixed"), is_stale: false, is_synced: false },
+        ],
+    );
+}
