@@ -25,6 +25,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);
 /// What a hub answers in JSON: at most its rules, of which JSON may make twice as much, and certificates.
 const JSON_BYTES_MAX: usize = 4 * RULES_BYTES_MAX;
+/// How long such an answer may take in all: whoever vouches for the daemon hears nothing meanwhile.
+const JSON_SECONDS_MAX: u64 = 5 * 60;
 /// What is kept of a reason that a hub gives.
 const REASON_CHARS_MAX: usize = 500;
 
@@ -99,7 +101,8 @@ impl Transport {
     /// [`Error::Offline`] as above; [`Error::Denied`] with the hub's words if it refused.
     pub async fn post_json<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Error> {
         let body = serde_json::to_vec(body).map_err(|e| Error::Config(e.to_string()))?;
-        let bytes = self.post(path, JSON_TYPE, body).await?.whole(JSON_BYTES_MAX).await?;
+        let answer = self.post(path, JSON_TYPE, body).await?.whole(JSON_BYTES_MAX);
+        let bytes = timeout(Duration::from_secs(JSON_SECONDS_MAX), answer).await.map_err(Error::offline)??;
         serde_json::from_slice(&bytes)
             .map_err(|_| Error::Rejected("the hub's answer is not in a form that this version reads".to_owned()))
     }
@@ -214,12 +217,45 @@ pub async fn ask_daemon(
 
 #[cfg(test)]
 pub(super) mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
 
     /// Whether something answers on this port of this machine over TLS.
     pub(in super::super) async fn answers_over(tls: rustls::ClientConfig, port: u16) -> bool {
         let client = builder().no_proxy().tls_backend_preconfigured(tls).build().unwrap();
         client.get(format!("https://localhost:{port}/")).send().await.is_ok()
+    }
+
+    /// What comes of asking something that answers with this head, and a body of so many bytes.
+    async fn ask(head: &str, bytes: usize) -> Error {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let answer = format!("HTTP/1.1 {head}\r\nconnection: close\r\n\r\n{{\"detail\": \"{}\"}}", "x".repeat(bytes));
+        let answering = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = [0; 4_096];
+            let _ = stream.read(&mut asked).await.unwrap();
+            // Who has read enough hangs up.
+            let _ = stream.write_all(answer.as_bytes()).await;
+        });
+        let transport = Transport::new(&base, &Clock::default(), &Trust::System).unwrap();
+        let told = transport.post_json::<Vec<u8>>("/renew/v1", &()).await.unwrap_err();
+        answering.await.unwrap();
+        told
+    }
+
+    #[tokio::test]
+    async fn what_a_hub_answers_has_an_end() {
+        let json = "200 OK\r\ncontent-type: application/json";
+        let Error::Rejected(told) = ask(json, JSON_BYTES_MAX).await else { panic!("it was read to the end") };
+        assert!(told.contains("larger"), "{told}");
+        let Error::Rejected(told) = ask(json, JSON_BYTES_MAX / 2).await else { panic!("it is not what was asked for") };
+        assert!(told.contains("form"), "{told}");
+        let problem = "403 Forbidden\r\ncontent-type: application/problem+json";
+        let Error::Denied(told) = ask(problem, 10_000).await else { panic!("it was refused") };
+        assert_eq!(told.len(), REASON_CHARS_MAX);
+        assert!(matches!(ask("200 OK\r\ncontent-type: text/html", 10).await, Error::Portal(200)));
     }
 
     #[test]
