@@ -10,7 +10,7 @@
 //! - Totals of a counter are those of an origin, and later ones have the copy in them. So its count is taken, and as much taken
 //!   back by a write of the hub.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::judge::{claimed_scope, keep, log_news, try_on};
 use super::own::write_as_hub;
@@ -161,17 +161,24 @@ pub(super) fn is_applied<S: Snapshot>(store: &mut S, op: &Op) -> Result<bool, S:
     Ok(matches!(copies.find(store, op)?, Some(Copy::Applied(_))))
 }
 
-/// The first origin of those that go on from each other. What a gateway said that it went on from may be a number that was given
-/// later, so it may come back to where it began.
-fn first_of<S: Snapshot>(store: &mut S, origin: Origin) -> Result<Origin, S::Error> {
-    let (mut first, mut passed) = (origin, BTreeSet::new());
-    while let Some(before) = store.origin_before(first)? {
-        if !passed.insert(first) {
-            break;
-        }
-        first = before;
+/// An origin and those that it goes on from, up to the first. What a gateway said that it went on from may be a number that was
+/// given later, so it may come back to where it began; there it ends.
+///
+/// # Errors
+/// What the store reports.
+pub fn lineage<S: Snapshot>(store: &mut S, origin: Origin) -> Result<Vec<Origin>, S::Error> {
+    let mut line = vec![origin];
+    let mut at = origin;
+    while let Some(before) = store.origin_before(at)?.filter(|before| !line.contains(before)) {
+        line.push(before);
+        at = before;
     }
-    Ok(first)
+    Ok(line)
+}
+
+/// The first origin of those that go on from each other.
+fn first_of<S: Snapshot>(store: &mut S, origin: Origin) -> Result<Origin, S::Error> {
+    Ok(lineage(store, origin)?.last().copied().unwrap_or(origin))
 }
 
 /// Whether two origins go back to the same one.

@@ -1,7 +1,6 @@
 //! What a hub that was put back does not know any more, and can tell from what its gateways say.
 
-use std::collections::BTreeSet;
-
+use super::copy::lineage;
 use super::{Gateway, Snapshot, Store, ViewNews};
 use crate::gateway::UNENROLLED;
 use crate::id::Origin;
@@ -31,14 +30,8 @@ pub(super) fn origin_before<S: Snapshot>(store: &mut S, gateway: &Gateway, origi
         false => gateway.origin,
     };
     // Another copy may have been sent on from this very origin before its turn came: then that one is the earlier, and stays so.
-    let (mut at, mut passed) = (after, BTreeSet::new());
-    while let Some(before) = store.origin_before(at)?.filter(|_| passed.insert(at)) {
-        if before == origin {
-            return Ok(origin);
-        }
-        at = before;
-    }
-    Ok(after)
+    let is_later = lineage(store, after)?.contains(&origin);
+    Ok(if is_later { origin } else { after })
 }
 
 /// 2026-01-01, milliseconds since 1970.

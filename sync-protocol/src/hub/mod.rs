@@ -31,6 +31,7 @@ mod write;
 use std::sync::Arc;
 
 pub use clamp::clamped;
+pub use copy::lineage;
 pub use erase::{Wiped, carry_out, erase, family};
 pub use grant::{Grant, grant};
 pub use judge::{admit, discard, release, review_all};

@@ -65,15 +65,6 @@ pub struct MemoryHub {
 }
 
 impl MemoryHub {
-    /// The first of the origins that this one goes on from.
-    pub fn first_origin(&self, origin: Origin) -> Origin {
-        let (mut first, mut passed) = (origin, BTreeSet::new());
-        while let Some(before) = self.before.get(&first).filter(|_| passed.insert(first)) {
-            first = *before;
-        }
-        first
-    }
-
     /// Enrolls a gateway: gives it a device number and an origin. The key is the caller's, fresh from a source of randomness.
     pub fn enroll(&mut self, scopes: Vec<Scope>, source: Source, key: DeviceKey) -> Gateway {
         let before = Device::before(self.epoch);

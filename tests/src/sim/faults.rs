@@ -56,7 +56,7 @@ pub enum Fault {
     Restores,
     /// As [`Fault::Restores`], but nobody counts the epoch up.
     Forgotten,
-    /// Apps count in schedules in which both cards are copied and the hub is put back, and the hub in those in which it is put back.
+    /// Apps count in schedules in which both cards are copied and the hub is put back, and the hub after it was put back.
     Recounts,
 }
 

@@ -102,10 +102,10 @@ impl Oracle {
         self.get(id).and_then(|p| p.saw.get(field)).copied().unwrap_or_default()
     }
 
-    /// Whether another write than `new` had seen `old` and was taken, so that `old` does not stand in any case.
-    pub(super) fn is_replaced_by_another(&self, old: u8, new: u8, field: &FieldName) -> bool {
-        let mut taken = self.all().filter(|(id, p)| *id != new && p.standing != Standing::Asked);
-        taken.any(|(id, _)| self.saw(id, field) & bit(old) != 0)
+    /// Whether one of these writes, and not `new`, had seen `old`, so that `old` does not stand in any case.
+    pub(super) fn is_replaced_by_another(&self, old: u8, new: u8, field: &FieldName, of: Writes) -> bool {
+        let mut others = self.all().filter(|(id, _)| *id != new && of & bit(*id) != 0);
+        others.any(|(id, _)| self.saw(id, field) & bit(old) != 0)
     }
 
     /// For each field of a copy of a record, the writes that are in it or were replaced by one of those. `ops` are all that

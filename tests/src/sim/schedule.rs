@@ -101,13 +101,15 @@ fn with_forgetting(events: Vec<Event>, seed: u64, sites: usize, faults: Faults) 
 }
 
 /// Leaves out counts where it cannot be told of which writes a total is made: of apps, where copies of a card give one number to
-/// several writes and the hub forgets which; and of the hub itself, which begins again with what it had.
+/// several writes and the hub forgets which; and of the hub after it was put back, which goes on from what the backup had.
 fn leave_out_recounts(events: &mut Vec<Event>) {
     let is_copied = events.iter().any(|event| matches!(event, Event::PutBack { .. } | Event::Clone { .. }));
     let is_restored = events.iter().any(|event| matches!(event, Event::Restore { .. }));
-    if is_restored {
-        events.retain(|event| !matches!(event, Event::HubWrite { act: Act::Count(_), .. }));
-    }
+    let mut has_gone_back = false;
+    events.retain(|event| {
+        has_gone_back |= matches!(event, Event::Restore { .. });
+        !(has_gone_back && matches!(event, Event::HubWrite { act: Act::Count(_), .. }))
+    });
     if is_copied && is_restored {
         events.retain(|event| !matches!(event, Event::Write { act: Act::Count(_), .. }));
     }

@@ -8,10 +8,10 @@
 
 use std::collections::BTreeMap;
 
-use sync_protocol::hub::Snapshot as _;
-use sync_protocol::id::{FieldName, RecordKey};
+use sync_protocol::hub::{Snapshot as _, lineage};
+use sync_protocol::id::{FieldName, Origin, RecordKey};
 use sync_protocol::merge::{Presence, Why, presence};
-use sync_protocol::record::{Cell, Change, Op, Record, State};
+use sync_protocol::record::{Cell, Change, Op, Record, Stamp, State};
 use sync_protocol::rules::{DeleteRule, TypeRules};
 use sync_protocol::value::Value;
 
@@ -107,14 +107,16 @@ impl World<'_> {
         self.was_restored && (said_more || came_later || let_go_later)
     }
 
-    /// Whether the card of a write, or another copy of it, had written to the record under another origin. The `seen` of the write
-    /// cannot tell that it knew of that before a pull has brought it, so that a delete is kept for review then.
+    /// Whether the card of a write, or another copy of it, had written to the record under another origin, and the `seen` of the
+    /// write does not reach that: it cannot tell that it knew of it before a pull has brought it, so that a delete is kept for review.
     fn is_parted(&self, case: &Case<'_>, id: u8) -> bool {
-        let hub = &self.hub.store;
-        let Some(op) = hub.history().find(|op| id_of(&op.stamp) == Some(id)) else { return false };
-        let (of, first) = (op.stamp.dot.origin, hub.first_origin(op.stamp.dot.origin));
-        let origins = hub.arrivals().filter(|(op, _)| op.key == *case.key).map(|(op, _)| op.stamp.dot.origin);
-        origins.filter(|origin| *origin != of).any(|origin| hub.first_origin(origin) == first)
+        let Some(op) = self.hub.store.history().find(|op| id_of(&op.stamp) == Some(id)) else { return false };
+        let mut hub = self.hub.store.clone();
+        let mut first = |origin| lineage(&mut hub, origin).unwrap().last().copied();
+        let Stamp { dot, seen, .. } = &op.stamp;
+        let stamps = case.record.cells.values().flat_map(Cell::stamps).filter(|stamp| stamp.hseq > *seen);
+        let others: Vec<Origin> = stamps.map(|stamp| stamp.dot.origin).filter(|origin| *origin != dot.origin).collect();
+        others.into_iter().any(|origin| first(origin) == first(dot.origin))
     }
 
     fn judge(&self, case: &Case<'_>, name: &FieldName, cell: &Cell) -> Result<(), String> {
@@ -229,8 +231,8 @@ impl World<'_> {
         let fail = |what: &str| Err(Failure::new(Kind::Presence, format!("{}: {what}", case.key)));
         let came_as_record = case.applied.iter().any(|(id, _)| case.arrived & bit(*id) == 0);
         let may_stay =
-            came_as_record || deletes.iter().any(|id| self.is_bounded(case, *id) || self.is_parted(case, *id));
-        if !deletes.is_empty() && deletes.iter().all(|id| knew_all(*id)) && !is_deleted && !may_stay {
+            || came_as_record || deletes.iter().any(|id| self.is_bounded(case, *id) || self.is_parted(case, *id));
+        if !deletes.is_empty() && deletes.iter().all(|id| knew_all(*id)) && !is_deleted && !may_stay() {
             return fail("is back, although whoever deleted it knew of every write");
         }
         let may_go = rules.delete == DeleteRule::DeleteWins || deletes.iter().any(|id| knew_edits(*id));
@@ -242,6 +244,7 @@ impl World<'_> {
 
     /// No write replaced as seen what its author had not seen.
     fn check_claims(&self) -> Result<(), Failure> {
+        let at_hub = writes(self.hub.store.history()) | self.back_as_records();
         for (key, lost) in self.hub.store.replaced().iter().filter(|(_, lost)| lost.why == Why::Seen) {
             let (Some(old), Some(new)) = (id_of(&lost.entry.stamp), id_of(&lost.by)) else { continue };
             // What the first of them had replaced went with the hub that was lost.
@@ -251,7 +254,8 @@ impl World<'_> {
             let mut before = of_sites.filter(|(of, s)| of == key && s.field == lost.field && id_of(&s.by) != Some(new));
             let is_void = is_void || self.was_restored && before.any(|(_, s)| id_of(&s.entry.stamp) == Some(old));
             // Or nobody but the hub that was lost has that in a history: who holds what had replaced it never had the other.
-            let is_void = is_void || self.was_restored && self.oracle.is_replaced_by_another(old, new, &lost.field);
+            let is_void =
+                is_void || self.was_restored && self.oracle.is_replaced_by_another(old, new, &lost.field, at_hub);
             if !is_void && self.oracle.saw(new, &lost.field) & bit(old) == 0 {
                 let what = format!("{key}, {}: w{new} replaced w{old}, which its author had never seen", lost.field);
                 return Err(Failure::new(Kind::Claim, what));
