@@ -6,11 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::copy::{Captured, are_of_one_card, may_be_repaired};
+use super::copy::{Captured, are_of_one_card, lineage, may_be_repaired};
 use super::{HeldOp, Snapshot, Store};
 use crate::clock::{Hlc, TimeQuality};
 use crate::id::{Dot, FieldName, HubSeq, Origin, RecordKey, Seq, Stream};
-use crate::record::{Change, Op, Record, Stamp, State};
+use crate::record::{Cell, Change, Op, Record, Stamp, State};
 use crate::value::Value;
 
 /// What is known of the writes of an offered record.
@@ -23,7 +23,7 @@ pub(super) struct Names {
 }
 
 /// One value as it stands in a record.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 enum Stands {
     Put(Option<Value>),
     Member(Value),
@@ -66,7 +66,8 @@ pub(super) fn settle<S: Store>(store: &mut S, key: &RecordKey, offered: &mut Rec
         } else if store.op_hash(dot)?.is_some() {
             names.forked.insert(dot.origin);
             // What was shown before the number meant something else stands under it.
-            if !standing.contains_key(&named) {
+            let here = standing.get(&named).map(|here| here.values.as_slice()).unwrap_or_default();
+            if !said.values.iter().all(|value| here.contains(value)) {
                 renamed.extend(lost_origin(store, dot)?.map(|origin| (named, Dot { origin, ..dot })));
             }
         }
@@ -82,6 +83,7 @@ pub(super) fn settle<S: Store>(store: &mut S, key: &RecordKey, offered: &mut Rec
 /// What the store reports.
 pub(super) fn make_way<S: Store>(store: &mut S, op: &Op, record: &mut Record, at: HubSeq) -> Result<(), S::Error> {
     let dot = op.stamp.dot;
+    uncover(store, op, record, at)?;
     if !record.cells.values().any(|cell| names(&cell.state, dot)) {
         return Ok(());
     }
@@ -102,6 +104,57 @@ pub(super) fn make_way<S: Store>(store: &mut S, op: &Op, record: &mut Record, at
         }
     }
     Ok(())
+}
+
+/// Lets a set take what an op adds although the set counts its number as contained: somebody showed the set, and the numbers in it
+/// are those of another copy of the card. Where no copy is known the member was taken out by whoever had read it, and stays out.
+fn uncover<S: Store>(store: &mut S, op: &Op, record: &mut Record, at: HubSeq) -> Result<(), S::Error> {
+    let (dot, writer) = (op.stamp.dot, op.stamp.dot.writer());
+    let is_covered = |(name, cell): &(&FieldName, &mut Cell)| match (&cell.state, op.changes.get(*name)) {
+        (State::Set(set), Some(Change::Members { add, .. })) => {
+            let stands = |member: &Value| set.members.get(member).is_some_and(|writes| writes.contains_key(&writer));
+            set.clock.get(&writer).is_some_and(|seq| *seq >= dot.seq.0) && !add.iter().all(stands)
+        }
+        _ => false,
+    };
+    let covered: Vec<_> = record.cells.iter_mut().filter(is_covered).collect();
+    if covered.is_empty() || !is_copied(store, dot.origin)? {
+        return Ok(());
+    }
+    let arrived: BTreeSet<u64> = store
+        .writes_of(&op.key)?
+        .iter()
+        .map(|op| op.stamp.dot)
+        .filter_map(|known| (known.writer() == writer).then_some(known.seq.0))
+        .collect();
+    let Some(origin) = lost_origin(store, dot)? else { return Ok(()) };
+    let lost = (origin, writer.1);
+    for (_, cell) in covered {
+        let State::Set(set) = &mut cell.state else { continue };
+        cell.changed = at;
+        for writes in set.members.values_mut() {
+            if let Some(seq) = writes.get(&writer).copied().filter(|seq| !arrived.contains(seq)) {
+                writes.remove(&writer);
+                writes.insert(lost, seq);
+            }
+        }
+        let upto = set.clock.remove(&writer).unwrap_or_default();
+        set.clock.entry(lost).and_modify(|seq| *seq = upto.max(*seq)).or_insert(upto);
+        set.clock.extend(arrived.last().map(|seq| (writer, *seq)));
+    }
+    Ok(())
+}
+
+/// Whether somebody else speaks, or goes on, from where this origin was.
+fn is_copied<S: Snapshot>(store: &mut S, origin: Origin) -> Result<bool, S::Error> {
+    let device = store.device_of(origin)?;
+    for gateway in store.gateways()? {
+        let goes_on = gateway.origin != origin && lineage(store, gateway.origin)?.contains(&origin);
+        if goes_on || (device.is_some() && gateway.twin_of == device) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether a write came under another number: its author had gone on under another origin before it could send it again.

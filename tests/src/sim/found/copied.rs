@@ -1,8 +1,8 @@
-//! Cards that were copied or put back.
+//! Cards that run in two boxes.
 
 use super::super::builds::Build;
 use super::super::event::{Act, Event, Shape};
-use super::{exchange, play, write};
+use super::{play, write};
 
 /// Seed 328.
 #[test]
@@ -19,28 +19,6 @@ fn a_gateway_that_was_parted_in_the_lost_time_is_taken_in_again() {
             Event::Sync { at: 2 },
             Event::Restore { is_told: true },
             Event::Sync { at: 1 },
-        ],
-    );
-}
-
-/// Seed 3435.
-#[test]
-fn what_was_written_under_a_lost_origin_comes_back_with_its_record() {
-    play(
-        &[3],
-        vec![
-            Event::Backup,
-            Event::Write { at: 1, id: 3, key: 0, act: Act::Pick("top", 2), is_stale: false, is_synced: true },
-            Event::Image { at: 1 },
-            Event::Write { at: 1, id: 6, key: 0, act: Act::Add, is_stale: true, is_synced: false },
-            Event::Ask { at: 0, is_thin: false },
-            Event::Serve { at: 0, nth: 0, shape: Shape::Whole, pause: None },
-            Event::PutBack { at: 0 },
-            Event::Ask { at: 1, is_thin: false },
-            Event::Serve { at: 1, nth: 0, shape: Shape::Whole, pause: None },
-            Event::Take { at: 1, nth: 0, shape: Shape::Whole, cut: None },
-            Event::Write { at: 0, id: 21, key: 0, act: Act::SettleDelete(true), is_stale: false, is_synced: true },
-            Event::Restore { is_told: false },
         ],
     );
 }
@@ -98,24 +76,6 @@ fn what_a_hub_acknowledged_and_lost_is_missed_although_it_has_as_many_writes_aga
     );
 }
 
-/// Seed 303408.
-#[test]
-fn a_card_that_is_put_back_while_it_offers_records_shows_its_own_ops_first() {
-    let mut events = vec![
-        Event::HubWrite { id: 2, key: 0, act: Act::Pick("stage", 3) },
-        Event::Write { at: 0, id: 3, key: 0, act: Act::Pick("alive", 1), is_stale: false, is_synced: false },
-        Event::Sync { at: 1 },
-        Event::Backup,
-        Event::Restore { is_told: true },
-        Event::Sync { at: 0 },
-    ];
-    events.extend(exchange(1, None));
-    let [ask, serve, take] = exchange(1, None);
-    let write = Event::Write { at: 1, id: 24, key: 0, act: Act::Move(2), is_stale: false, is_synced: true };
-    events.extend([ask, serve, write, take, Event::Image { at: 1 }, Event::Sync { at: 1 }, Event::PutBack { at: 1 }]);
-    play(&[3, 3], events);
-}
-
 /// Seed 609967.
 #[test]
 fn what_two_copies_of_a_card_had_in_common_counts_once_when_a_third_one_took_its_number() {
@@ -129,25 +89,6 @@ fn what_two_copies_of_a_card_had_in_common_counts_once_when_a_third_one_took_its
             write(1, 11, 1, Act::Set("rank")),
             Event::Sync { at: 1 },
             Event::Clone { at: 0 },
-        ],
-    );
-}
-
-/// Seed 505933.
-#[test]
-fn an_entry_whose_time_was_repaired_twice_is_one_entry() {
-    play(
-        &[3, 3],
-        vec![
-            write(0, 1, 1, Act::Set("rank")),
-            Event::Clock { at: 0, days: 24_837 },
-            Event::Backup,
-            Event::Write { at: 0, id: 9, key: 3, act: Act::Append, is_stale: true, is_synced: true },
-            Event::Image { at: 0 },
-            Event::Sync { at: 0 },
-            Event::PutBack { at: 0 },
-            Event::Sync { at: 1 },
-            Event::Restore { is_told: true },
         ],
     );
 }
@@ -190,62 +131,6 @@ fn two_cards_with_one_name_both_show_a_restored_hub_what_it_lost() {
             Event::Serve { at: 0, nth: 0, shape: Shape::Whole, pause: None },
             Event::Sync { at: 1 },
             Event::Restore { is_told: true },
-        ],
-    );
-}
-
-/// Seed 40057428.
-#[test]
-fn two_writes_under_one_number_in_one_offered_record_are_told_apart() {
-    play(
-        &[3, 0],
-        vec![
-            write(1, 2, 4, Act::Append),
-            Event::Backup,
-            Event::Image { at: 0 },
-            write(0, 6, 4, Act::Set("note")),
-            Event::Sync { at: 1 },
-            Event::Sync { at: 0 },
-            Event::Sync { at: 1 },
-            Event::PutBack { at: 0 },
-            Event::Restore { is_told: true },
-            Event::Sync { at: 1 },
-            Event::Sync { at: 0 },
-            Event::Restore { is_told: true },
-            write(0, 30, 4, Act::Append),
-        ],
-    );
-}
-
-/// Seed 40077520.
-#[test]
-fn an_entry_whose_time_two_copies_of_a_card_repaired_for_themselves_is_one_entry() {
-    play(
-        &[2],
-        vec![
-            Event::Write { at: 0, id: 1, key: 4, act: Act::Count(3), is_stale: true, is_synced: false },
-            write(0, 2, 4, Act::Add),
-            Event::Image { at: 0 },
-            write(0, 6, 4, Act::Set("note")),
-            write(0, 7, 1, Act::Set("rank")),
-            Event::Ask { at: 0, is_thin: false },
-            Event::Serve { at: 0, nth: 1, shape: Shape::Flipped(835), pause: Some(1) },
-            Event::GoOn { at: 0 },
-            Event::Clock { at: 0, days: 24837 },
-            Event::Sync { at: 0 },
-            Event::PutBack { at: 0 },
-            write(0, 17, 4, Act::Append),
-            Event::Build { at: 0, build: Build::Newer },
-            Event::Forget { at: 1, is_early: true },
-            Event::Image { at: 0 },
-            Event::Ask { at: 0, is_thin: false },
-            Event::Serve { at: 0, nth: 2, shape: Shape::Whole, pause: None },
-            Event::Restore { is_told: false },
-            Event::Clone { at: 0 },
-            write(0, 23, 2, Act::Count(-2)),
-            Event::Write { at: 1, id: 24, key: 0, act: Act::Set("fixed"), is_stale: false, is_synced: false },
-            Event::Sync { at: 0 },
-            write(1, 25, 3, Act::Set("note")),
         ],
     );
 }
@@ -342,28 +227,6 @@ fn what_another_copy_wrote_under_a_forgotten_number_is_not_taken_for_its_own() {
     );
 }
 
-/// Seed 301096512. The card and the hub were put back to before the same write, and somebody else shows it.
-#[test]
-fn a_card_that_is_put_back_with_its_hub_gives_no_number_again_that_somebody_shows() {
-    play(
-        &[3, 3],
-        vec![
-            Event::Backup,
-            Event::Image { at: 0 },
-            write(0, 8, 4, Act::Set("note")),
-            Event::Sync { at: 0 },
-            Event::Ask { at: 1, is_thin: true },
-            Event::Serve { at: 1, nth: 0, shape: Shape::Whole, pause: None },
-            Event::Take { at: 1, nth: 0, shape: Shape::Whole, cut: None },
-            Event::Restore { is_told: false },
-            Event::PutBack { at: 0 },
-            Event::Sync { at: 1 },
-            Event::Sync { at: 0 },
-            Event::Write { at: 0, id: 21, key: 4, act: Act::Set("note"), is_stale: false, is_synced: false },
-        ],
-    );
-}
-
 /// Seed 302087438.
 #[test]
 fn what_three_copies_of_a_card_had_in_common_counts_once_at_a_hub_that_had_lost_one_of_them() {
@@ -427,29 +290,6 @@ fn what_comes_back_with_a_record_and_loses_by_its_rule_is_in_the_history() {
     );
 }
 
-/// Seed 310017802.
-#[test]
-fn a_deletion_by_a_card_that_was_put_back_of_what_it_wrote_under_another_name_is_kept_for_review() {
-    play(
-        &[2],
-        vec![
-            write(0, 1, 2, Act::Set("note")),
-            Event::Image { at: 0 },
-            Event::Write { at: 0, id: 4, key: 1, act: Act::Count(1), is_stale: false, is_synced: false },
-            Event::Ask { at: 0, is_thin: false },
-            Event::Serve { at: 0, nth: 0, shape: Shape::Whole, pause: None },
-            Event::PutBack { at: 0 },
-            Event::Ask { at: 0, is_thin: false },
-            write(0, 10, 0, Act::Set("rank")),
-            Event::Serve { at: 0, nth: 0, shape: Shape::Whole, pause: None },
-            write(0, 12, 2, Act::Delete),
-            Event::Take { at: 0, nth: 0, shape: Shape::Whole, cut: None },
-            Event::Sync { at: 0 },
-            Event::PutBack { at: 0 },
-        ],
-    );
-}
-
 /// Seed 307111484.
 #[test]
 fn a_card_that_was_put_back_comes_to_an_end_although_others_show_what_it_wrote() {
@@ -499,6 +339,26 @@ fn an_entry_that_is_shown_twice_is_one_entry_whatever_its_number_means_meanwhile
             Event::Take { at: 1, nth: 0, shape: Shape::Whole, cut: None },
             Event::Ask { at: 1, is_thin: false },
             Event::Write { at: 0, id: 28, key: 0, act: Act::Set("fixed"), is_stale: false, is_synced: false },
+        ],
+    );
+}
+
+/// Seed 315085479. A set that came back with a record of the other copy has counted the number of this one.
+#[test]
+fn a_member_comes_although_the_set_was_shown_with_the_numbers_of_another_copy() {
+    play(
+        &[1],
+        vec![
+            Event::Image { at: 0 },
+            write(0, 2, 0, Act::Set("first")),
+            write(0, 3, 1, Act::Add),
+            Event::Backup,
+            Event::Clone { at: 0 },
+            Event::Sync { at: 1 },
+            Event::Sync { at: 1 },
+            write(1, 10, 1, Act::Add),
+            Event::Sync { at: 0 },
+            Event::Restore { is_told: true },
         ],
     );
 }

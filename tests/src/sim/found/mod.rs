@@ -2,6 +2,7 @@
 
 mod copied;
 mod others;
+mod put_back;
 mod restored;
 
 use super::event::{Act, Event, Shape};
