@@ -102,3 +102,41 @@ fn e_yesterdays_card_is_put_back_and_new_records_sync_under_no_old_number() {
     assert_eq!(a.export("form"), central);
     assert_eq!(names(&hub), ["a"], "it is one box, and stays one");
 }
+
+#[test]
+fn e_what_a_card_wrote_before_it_was_put_back_comes_back_to_a_restored_hub_write_by_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut hub = Hub::start(&folder.path().join("hub"));
+    let (card, image) = (folder.path().join("a"), folder.path().join("image"));
+    let mut a = Gateway::enrolled(&card, &hub, "a", "mw");
+    a.sync();
+    let backup = folder.path().join("backup.db");
+    hub.command(&["backup", &backup.to_string_lossy()]);
+    for n in 1..=3 {
+        a.put("form/course", &json!({"n": n}));
+    }
+    a.sync();
+    a.kill();
+    copy(&card, &image);
+    a.restart();
+    save(&a, "today", 0, 5);
+    a.sync();
+    a.kill();
+    copy(&image, &card);
+    a.restart();
+    save(&a, "after", 0, 5);
+    a.sync();
+    hub.kill();
+    hub.command(&["restore", &backup.to_string_lossy()]);
+    hub.restart();
+    a.sync();
+    assert_eq!(hub.export("form").lines().count(), 1 + 5 + 5);
+    // Shown with its record alone, only the last of the three would be known.
+    let (status, history) = hub.ask("GET", "/admin/v1/records/form/course/history", None);
+    assert_eq!(status, 200, "{history}");
+    for n in 1..=3 {
+        assert!(history.to_string().contains(&format!("\"n\":{n}")), "{history}");
+    }
+    let idle = a.sync();
+    assert_eq!((idle["exchanges"].as_u64(), idle["agrees"].as_bool()), (Some(1), Some(true)), "{idle}");
+}

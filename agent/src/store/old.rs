@@ -1,4 +1,5 @@
-//! A database that is out of use, as far as it can be read: who its gateway was, and what it wrote last.
+//! A database that is out of use, as far as it can be read: who its gateway was, and what it wrote last. In a database that is in
+//! use, the incarnations before the present one are such, too.
 //!
 //! What cannot be read is left out and never an error: pages that SQLite cannot read are walked around.
 
@@ -25,7 +26,7 @@ use super::side::identity;
 use super::tx::incarnation_of;
 use crate::error::Error;
 
-/// An opened copy of such a database.
+/// An opened copy of such a database, or one that is in use, and the incarnation of it that is read.
 pub struct OldDatabase {
     db: Connection,
     codec: Codec,
@@ -103,18 +104,21 @@ impl OldDatabase {
         let read = "SELECT authority, key, certificate, renew_ms FROM enrolment";
         let identity = db.query_row(read, [], |row| identity(row, 0)).optional().map_err(Error::from);
         let identity = whole(identity)?.flatten().flatten();
-        let mut left = Left { state, origin, hub_url, name, identity, last: [Seq(0); 3] };
         let incarnation = incarnation.unwrap_or(0);
-        for (last, stream) in left.last.iter_mut().zip(Stream::ALL) {
-            let newest = db.query_row(
-                "SELECT max(number) FROM history WHERE number BETWEEN ?1 AND ?2",
-                (own(incarnation, stream, Seq(1)), lane_end(own(incarnation, stream, Seq(0)))),
-                |row| row.get::<_, Option<i64>>(0),
-            );
-            let newest = whole(newest.map_err(Error::from))?.flatten();
-            *last = newest.map_or(Seq(0), |number| Seq(seq(number)));
-        }
+        let left = Left { state, origin, hub_url, name, identity, last: last_ops(&db, incarnation)? };
         Ok((OldDatabase { db, codec, incarnation, origin: origin.unwrap_or(UNENROLLED) }, left))
+    }
+
+    /// Opens, for reading only, the database of a gateway that works, for what it wrote as an incarnation that is over. With the last
+    /// op of each stream of it.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub fn of_former(home: &Home, origin: Origin) -> Result<(OldDatabase, [Seq; 3]), Error> {
+        let (db, codec) = (open::for_reading(home)?, Codec::new(Arc::default())?);
+        let incarnation = incarnation_of(&db, origin)?.unwrap_or(0);
+        let last = last_ops(&db, incarnation)?;
+        Ok((OldDatabase { db, codec, incarnation, origin }, last))
     }
 
     /// Ops after `after` up to `last` that cannot be read. Those that the gateway had forgotten are none of them.
@@ -208,6 +212,21 @@ impl Old for OldDatabase {
             _ => None,
         }))
     }
+}
+
+/// The last op of each stream of an incarnation that there are traces of.
+fn last_ops(db: &Connection, incarnation: i64) -> Result<[Seq; 3], Error> {
+    let mut all = [Seq(0); 3];
+    for (last, stream) in all.iter_mut().zip(Stream::ALL) {
+        let newest = db.query_row(
+            "SELECT max(number) FROM history WHERE number BETWEEN ?1 AND ?2",
+            (own(incarnation, stream, Seq(1)), lane_end(own(incarnation, stream, Seq(0)))),
+            |row| row.get::<_, Option<i64>>(0),
+        );
+        let newest = whole(newest.map_err(Error::from))?.flatten();
+        *last = newest.map_or(Seq(0), |number| Seq(seq(number)));
+    }
+    Ok(all)
 }
 
 fn last_incarnation(db: &Connection) -> Result<Option<i64>, Error> {

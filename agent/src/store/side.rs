@@ -50,12 +50,16 @@ pub(super) fn write_state(db: &Connection, state: &GatewayState) -> Result<(), E
     Ok(())
 }
 
-/// The bounds of the present incarnation, and those of former ones with their origin behind them.
+/// What stands before the origin of an incarnation that the hub may lack something of.
+const OWED: &str = "owed ";
+
+/// The bounds of the present incarnation, those of former ones with their origin behind them, and which of these are owed.
 fn bounds_text(state: &GatewayState) -> String {
     let text = |bound: &Bound| format!("{} {} {}", bound.stream.number(), bound.upto.0, bound.common.0);
     let mut lines: Vec<String> = state.bounds.iter().map(text).collect();
     for former in &state.former {
         lines.extend(former.bounds.iter().map(|bound| format!("{} {}", text(bound), former.origin.0)));
+        lines.extend(former.is_owed.then(|| format!("{OWED}{}", former.origin.0)));
     }
     lines.join("\n")
 }
@@ -77,13 +81,15 @@ pub(super) fn read_bounds(text: &str) -> Vec<Bound> {
 /// Adds the incarnations that there were before the present one.
 pub(super) fn read_former(db: &Connection, state: &mut GatewayState) -> Result<(), Error> {
     let bounds: Option<String> = db.query_row("SELECT bounds FROM sync_state", [], |row| row.get(0)).optional()?;
-    let bounds: Vec<_> = bounds.as_deref().unwrap_or_default().lines().filter_map(read_bound).collect();
+    let lines = || bounds.as_deref().unwrap_or_default().lines();
+    let owed: Vec<_> = lines().filter_map(|line| line.strip_prefix(OWED)?.parse().ok().map(Origin)).collect();
+    let bounds: Vec<_> = lines().filter_map(read_bound).collect();
     let mut select = db.prepare_cached("SELECT origin FROM incarnations WHERE origin NOT IN (?1, ?2) ORDER BY n")?;
     let origins = select.query_map([state.origin.0, UNENROLLED.0], |row| row.get(0).map(Origin))?;
     for origin in origins {
         let origin = origin?;
         let bounds = bounds.iter().filter(|(of, _)| *of == Some(origin)).map(|(_, bound)| *bound).collect();
-        state.former.push(Former { origin, bounds });
+        state.former.push(Former { origin, bounds, is_owed: owed.contains(&origin) });
     }
     Ok(())
 }

@@ -136,6 +136,18 @@ impl Courier {
         Courier { pulse, ..self }
     }
 
+    /// Shows a hub that was put back what it may lack of earlier incarnations. Tells whether it lacked anything, so that there is
+    /// something to fetch. If that fails it is done after the next sync.
+    pub(super) async fn hand_in_owed(&self) -> bool {
+        let done = super::former::hand_in_owed(&self.store, &self.transport, &self.pulse).await;
+        done.unwrap_or_else(|error| {
+            tracing::warn!(
+                "the hub did not hear of what was written under an earlier origin: {error}; it does after the next sync"
+            );
+            false
+        })
+    }
+
     /// Makes one exchange of about `bytes` each way.
     ///
     /// # Errors

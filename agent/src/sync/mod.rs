@@ -6,6 +6,7 @@
 mod certificate;
 mod enroll;
 mod exchange;
+mod former;
 mod link;
 mod patience;
 mod pulse;
@@ -177,7 +178,7 @@ impl SyncLoop {
             sum = sum.and(one);
             let again = one.again || (is_worth_another(&one) && sum.acknowledged < unsent);
             self.session.report(Outcome::Done { bytes, elapsed_ms, again }, 0);
-            if !again {
+            if !again && !courier.hand_in_owed().await {
                 break;
             }
         }

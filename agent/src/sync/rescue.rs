@@ -39,21 +39,38 @@ pub async fn hand_in(
         Err(error) => return (rescue, Err(error.into())),
     };
     for _ in 0..REQUESTS_MAX {
-        let outgoing = match rescue.rescuer.request(&mut rescue.old, &mut packer, UP_BYTES) {
+        let prepared;
+        ((rescue, packer), prepared) =
+            apart((rescue, packer), |(rescue, packer)| rescue.rescuer.request(&mut rescue.old, packer, UP_BYTES)).await;
+        let outgoing = match prepared {
             Ok(Some(outgoing)) => outgoing,
             Ok(None) => return (rescue, Ok(())),
             Err(error) => return (rescue, Err(error)),
         };
-        let answered = match ask(transport, outgoing).await {
-            Ok(answer) => rescue.rescuer.answered(&mut rescue.old, &answer),
-            Err(error) => Err(error),
+        let answer = match ask(transport, outgoing).await {
+            Ok(answer) => answer,
+            Err(error) => return (rescue, Err(error)),
         };
+        let answered;
+        (rescue, answered) = apart(rescue, move |rescue| rescue.rescuer.answered(&mut rescue.old, &answer)).await;
         if let Err(error) = answered {
             return (rescue, Err(error));
         }
         told(rescue.rescuer.tally());
     }
     (rescue, Err(Error::Rejected("it does not come to an end".to_owned())))
+}
+
+/// Works where nobody else waits for the disk meanwhile.
+async fn apart<S: Send + 'static, T: Send + 'static>(
+    mut on: S,
+    work: impl FnOnce(&mut S) -> T + Send + 'static,
+) -> (S, T) {
+    let done = tokio::task::spawn_blocking(move || {
+        let result = work(&mut on);
+        (on, result)
+    });
+    done.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
 async fn ask(transport: &Transport, outgoing: Outgoing) -> Result<Response, Error> {

@@ -270,6 +270,10 @@ impl Snapshot for Tx<'_> {
     fn is_for_rescue(&mut self, origin: Origin) -> Result<bool, StoreError> {
         self.is_rescue_origin(origin)
     }
+
+    fn is_rescued(&mut self, origin: Origin) -> Result<bool, StoreError> {
+        self.has_names_of(origin)
+    }
 }
 
 impl Store for Tx<'_> {

@@ -28,6 +28,7 @@ pub(super) fn rebase<S: Store>(store: &mut S, mut state: GatewayState, response:
     state.repair_symbols = Some(SYMBOLS_FIRST as u32);
     state.wanted.clear();
     state.slice = Slice::default();
+    state.former.iter_mut().for_each(|former| former.is_owed = true);
     for stream in Stream::ALL {
         let upto = state.stream(stream).last;
         if upto > Seq(0) {
@@ -149,7 +150,7 @@ pub fn adopt_origin<S: Store>(store: &mut S, origin: Origin) -> Result<(), S::Er
     }
     state.origin = origin;
     if old != UNENROLLED {
-        state.former.push(Former { origin: old, bounds });
+        state.former.push(Former { origin: old, bounds, is_owed: state.recovers.is_some() });
     }
     store.set_state(&state)?;
     for (key, counted) in bases {
@@ -157,6 +158,8 @@ pub fn adopt_origin<S: Store>(store: &mut S, origin: Origin) -> Result<(), S::Er
         if let Some(Held { confirmed: Some(mut confirmed), visible, is_pending, leaving }) = held {
             take_back(&mut confirmed, old, &acked, &counted);
             let confirmed = Some(confirmed).filter(|confirmed| !confirmed.cells.is_empty());
+            // Of what is only written here it is not known yet where it belongs.
+            let leaving = leaving.filter(|_| confirmed.is_some());
             store.keep(&key, &Held { confirmed, visible, is_pending, leaving })?;
         }
     }

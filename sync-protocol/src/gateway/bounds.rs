@@ -2,18 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::id::{HubSeq, Origin};
+use crate::id::HubSeq;
 use crate::message::Bound;
 use crate::record::{Op, Record, Stamp, State};
-
-/// An incarnation that this gateway was before.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Former {
-    /// The origin under which it wrote.
-    pub origin: Origin,
-    /// Ops of it that were written under the numbers of an epoch that is gone.
-    pub bounds: Vec<Bound>,
-}
 
 /// Adds what follows from another epoch. What says no more than that goes, so there is at most one for each epoch.
 pub(super) fn add(bounds: &mut Vec<Bound>, new: Bound) {

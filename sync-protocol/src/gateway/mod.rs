@@ -13,6 +13,7 @@ mod bounds;
 mod capture;
 mod erase;
 mod exchange;
+pub mod former;
 mod heard;
 mod integrate;
 mod reopened;
@@ -24,13 +25,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use adopt::adopt_origin;
-pub use bounds::Former;
 pub(crate) use bounds::bounded;
 pub use capture::{Capture, Captured, Intent, Refusal, capture};
 pub(crate) use capture::{changes_of, is_delete, own_up};
 pub(crate) use erase::changes_name;
 pub use exchange::{Outgoing, WallClock, request};
 pub(crate) use exchange::{cut_frame, next_guess};
+pub use former::Former;
 pub use integrate::{Integrated, finish, integrate_head, integrate_rows};
 pub use restamp::leave_times;
 

@@ -37,7 +37,7 @@ pub(super) enum Copy {
 }
 
 /// What is known of an origin under which copies may come. There are none of what was written under the first origin of an
-/// enrolment.
+/// enrolment, unless another copy of the card has handed it in.
 pub(super) struct Copies {
     /// The first origin of the family.
     first: Origin,
@@ -51,10 +51,11 @@ impl Copies {
     /// # Errors
     /// What the store reports.
     pub(super) fn of<S: Snapshot>(store: &mut S, origin: Origin, stream: Stream) -> Result<Option<Copies>, S::Error> {
-        if store.origin_before(origin)?.is_none() {
-            return Ok(None);
-        }
-        let began = store.ranges(origin, stream, Seq(0), Seq(1))?.first().map(|range| range.hseq);
+        let began = match store.origin_before(origin)? {
+            Some(_) => store.ranges(origin, stream, Seq(0), Seq(1))?.first().map(|range| range.hseq),
+            None if store.is_rescued(origin)? => None,
+            None => return Ok(None),
+        };
         Ok(Some(Copies { first: first_of(store, origin)?, began }))
     }
 

@@ -7,14 +7,16 @@
 //! - An op that arrived is not taken again, under whatever number it came: it is told by its record, clock, author and content.
 //! - An op gets its own number only if it follows on what the hub has. All others get numbers of an origin that was made for the
 //!   rescue, and that no gateway speaks under. Within such an origin an op follows only ops of the same file that are before it.
-//! - Nothing is taken that a gateway may still send itself: it would stand here twice.
+//! - Nothing is taken that the gateway which hands it in may still send itself: it would stand here twice. What another copy of the
+//!   card may send is taken, and is known when it comes ([`super::copy`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::copy::find;
+use super::clamp::clamped;
+use super::copy::{Copies, find};
 use super::judge::admit;
 use super::open::ack;
-use super::{Arrived, Gateway, Mark, Opened, Snapshot, Store};
+use super::{Arrived, Gateway, Mark, Opened, Snapshot, Store, lost};
 use crate::digest::op_hash;
 use crate::gateway::{UNENROLLED, bounded};
 use crate::id::{Dot, FieldName, HubSeq, Origin, Seq, Stream};
@@ -29,9 +31,12 @@ pub struct Rescuing {
     gateway: Gateway,
     request: Request,
     kind: Rescue,
-    /// The gateway speaks under the origin of the file to this day.
+    /// A gateway speaks under the origin of the file to this day.
     is_live: bool,
+    /// It is the one that hands in the file.
+    is_own: bool,
     bounds: Vec<Bound>,
+    now_ms: u64,
     /// Up to where file and hub have the same, as far as it was shown.
     agreed: BTreeMap<Stream, Seq>,
     /// Streams in which the file is known to differ from what the hub has under its numbers.
@@ -74,9 +79,12 @@ pub(super) fn open<S: Snapshot>(
     if origin == UNENROLLED && kind == Rescue::InPlace {
         return refuse("what was written before an enrolment has no numbers here");
     }
-    if origin != UNENROLLED && store.device_of(origin)? != Some(request.device) {
-        return refuse("this hub never gave this origin to this gateway; perhaps it was put back to before it did");
+    let writer = store.device_of(origin)?;
+    let is_of_card = writer == Some(request.device) || (writer.is_some() && writer == gateway.twin_of);
+    if origin != UNENROLLED && !is_of_card && !lost::is_of_lost_time(store, &request)? {
+        return refuse("this hub never gave this origin to this gateway");
     }
+    let writer = writer.map(|device| store.gateway(device)).transpose()?.flatten();
     let mut bounds = request.bounds.clone();
     if request.epoch != epoch {
         let (upto, common) = (Seq(u64::MAX), store.common(request.epoch)?);
@@ -90,11 +98,13 @@ pub(super) fn open<S: Snapshot>(
         }
     }
     Ok(Opened::Rescue(Box::new(Rescuing {
-        is_live: gateway.origin == origin,
+        is_live: writer.is_some_and(|writer| writer.origin == origin),
+        is_own: gateway.origin == origin,
         gateway: Gateway { origin, ..gateway },
         request,
         kind,
         bounds,
+        now_ms,
         agreed,
         apart: BTreeSet::new(),
         ended: BTreeSet::new(),
@@ -124,6 +134,7 @@ impl Rescuing {
 /// # Errors
 /// What the store reports; the caller rolls back then.
 pub fn rescue<S: Store>(store: &mut S, with: &mut Rescuing, ops: &[Op]) -> Result<(), S::Error> {
+    take_in(store, with)?;
     for op in ops {
         if op.stamp.dot.origin != with.gateway.origin || op.stamp.hseq != HubSeq::NONE {
             break;
@@ -134,6 +145,17 @@ pub fn rescue<S: Store>(store: &mut S, with: &mut Rescuing, ops: &[Op]) -> Resul
         }
     }
     Ok(())
+}
+
+/// An origin that this hub gave in a time which it lost becomes known again.
+fn take_in<S: Store>(store: &mut S, with: &Rescuing) -> Result<(), S::Error> {
+    let (device, origin) = (with.gateway.device, with.gateway.origin);
+    if origin == UNENROLLED || store.device_of(origin)?.is_some() {
+        return Ok(());
+    }
+    let Some(known) = store.gateway(device)? else { return Ok(()) };
+    let after = lost::origin_before(store, &known, origin)?;
+    store.claim_origin(device, origin, after)
 }
 
 /// The answer to a rescue: what became of its ops, and how far the streams have come. Only reads.
@@ -199,7 +221,7 @@ fn apart<S: Store>(store: &mut S, with: &mut Rescuing, op: &Op) -> Result<(), S:
         with.sum.known += 1;
         return Ok(());
     }
-    if with.is_live && !with.apart.contains(&dot.stream) {
+    if with.is_own && !with.apart.contains(&dot.stream) {
         with.sum.waiting += 1;
         return Ok(());
     }
@@ -221,12 +243,14 @@ fn apart<S: Store>(store: &mut S, with: &mut Rescuing, op: &Op) -> Result<(), S:
 }
 
 fn take<S: Store>(store: &mut S, with: &Rescuing, op: &Op, mark: Mark) -> Result<bool, S::Error> {
-    let written = Arrived::after(mark.chain, op);
-    let counted = counted(op, with);
-    let dot = op.stamp.dot;
+    let (written, dot) = (Arrived::after(mark.chain, op), op.stamp.dot);
     store.set_mark(dot.origin, dot.stream, &Mark { acked: dot.seq, chain: written.chain, ..mark })?;
-    let arrived = Arrived { op: counted.as_ref().unwrap_or(op), ..written };
-    admit(store, Some(&with.gateway), &arrived)
+    let counted = counted(op, with);
+    let counted = clamped(counted.as_ref().unwrap_or(op), with.now_ms, store.head()?).or(counted);
+    let op = counted.as_ref().unwrap_or(op);
+    let copies = Copies::of(store, dot.origin, dot.stream)?;
+    let rest = copies.map(|copies| copies.without_shown(store, op)).transpose()?.flatten();
+    admit(store, Some(&with.gateway), &Arrived { op: rest.as_ref().unwrap_or(op), ..written })
 }
 
 /// The op as it counts, if its numbers are of another epoch. One that was moved was bounded under its own number.

@@ -393,20 +393,63 @@ impl Store for MemoryGateway {
     }
 }
 
+/// What a gateway holds of one of its incarnations.
+#[derive(Debug)]
+pub struct MemoryOld<'a> {
+    gateway: &'a MemoryGateway,
+    origin: Origin,
+}
+
+impl MemoryGateway {
+    /// What it holds of an incarnation.
+    pub fn old(&self, origin: Origin) -> MemoryOld<'_> {
+        MemoryOld { gateway: self, origin }
+    }
+}
+
+impl MemoryOld<'_> {
+    fn own(&self, stream: Stream, after: Seq) -> impl DoubleEndedIterator<Item = &Own> {
+        let dot = |seq| Dot { origin: self.origin, stream, seq };
+        self.gateway.own.range(dot(after.next())..=dot(Seq(u64::MAX))).map(|(_, own)| own)
+    }
+
+    /// The last op of each stream that is here.
+    pub fn last(&self) -> [Seq; 3] {
+        Stream::ALL.map(|stream| self.own(stream, Seq(0)).next_back().map_or(Seq(0), |own| own.op.stamp.dot.seq))
+    }
+}
+
+impl Old for MemoryOld<'_> {
+    type Error = MemoryError;
+
+    fn ops(&mut self, stream: Stream, after: Seq, limit: usize) -> Result<Vec<Op>, MemoryError> {
+        let ops = self.own(stream, after).map(|own| &own.op);
+        Ok(ops.filter(|op| !op.is_erased()).take(limit).cloned().collect())
+    }
+
+    fn chain_at(&mut self, stream: Stream, seq: Seq) -> Result<Option<Short>, MemoryError> {
+        let own = self.gateway.own.get(&Dot { origin: self.origin, stream, seq });
+        Ok(own.map(|own| own.chain.short()))
+    }
+
+    fn counted_before(&mut self, op: &Op, field: &FieldName) -> Result<Option<(u64, u64)>, MemoryError> {
+        Ok(self.gateway.own.get(&op.stamp.dot).and_then(|own| own.counted.get(field).copied()))
+    }
+}
+
+/// What it holds of the present one.
 impl Old for MemoryGateway {
     type Error = MemoryError;
 
     fn ops(&mut self, stream: Stream, after: Seq, limit: usize) -> Result<Vec<Op>, MemoryError> {
-        let dot = |seq| Dot { origin: self.state.origin, stream, seq };
-        let own = self.own.range(dot(after.next())..=dot(Seq(u64::MAX)));
-        Ok(own.map(|(_, own)| &own.op).filter(|op| !op.is_erased()).take(limit).cloned().collect())
+        self.old(self.state.origin).ops(stream, after, limit)
     }
 
     fn chain_at(&mut self, stream: Stream, seq: Seq) -> Result<Option<Short>, MemoryError> {
-        Store::chain_at(self, stream, seq)
+        self.old(self.state.origin).chain_at(stream, seq)
     }
 
     fn counted_before(&mut self, op: &Op, field: &FieldName) -> Result<Option<(u64, u64)>, MemoryError> {
-        Ok(self.own.get(&op.stamp.dot).and_then(|own| own.counted.get(field).copied()))
+        self.old(self.state.origin).counted_before(op, field)
     }
 }

@@ -379,6 +379,10 @@ impl Snapshot for MemoryHub {
     fn is_for_rescue(&mut self, origin: Origin) -> Result<bool, MemoryError> {
         Ok(self.rescues.contains(&origin))
     }
+
+    fn is_rescued(&mut self, origin: Origin) -> Result<bool, MemoryError> {
+        Ok(self.rescued.keys().any(|dot| dot.origin == origin && dot.seq > Seq(0)))
+    }
 }
 
 impl Store for MemoryHub {

@@ -6,7 +6,7 @@
 mod gateway;
 mod hub;
 
-pub use gateway::MemoryGateway;
+pub use gateway::{MemoryGateway, MemoryOld};
 pub use hub::MemoryHub;
 
 use std::convert::Infallible;

@@ -4,9 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use agent::error::Error;
-use agent::store::{FILE_NAME, Inline, Options};
+use agent::store::{FILE_NAME, Inline, OldDatabase, Options};
 use rusqlite::Connection;
 use sync_protocol::gateway::Store as _;
+use sync_protocol::id::{Origin, Seq};
 
 use super::torn::Files;
 use crate::generator::random::Random;
@@ -51,6 +52,11 @@ impl Card {
     /// The open store.
     pub(super) fn store(&mut self) -> &mut Inline {
         self.store.as_mut().expect("the box has power")
+    }
+
+    /// What is on the card of an incarnation that is over, with the last op of each stream.
+    pub(super) fn old(&self, origin: Origin) -> (OldDatabase, [Seq; 3]) {
+        OldDatabase::of_former(&self.folder().as_path().into(), origin).unwrap()
     }
 
     /// The program is started on these files, with or without a stale index; on an empty card if there are none.

@@ -7,7 +7,7 @@ use rusqlite::ErrorCode;
 use server_stub::StoreError;
 use sync_protocol::error::DecodeError;
 use sync_protocol::frame::Packer;
-use sync_protocol::hub::{self, Conversation, Grant, Opened, Snapshot as _, Store as _};
+use sync_protocol::hub::{self, Conversation, Grant, Opened, Rescuing, Snapshot as _, Store as _};
 use sync_protocol::id::Device;
 use sync_protocol::identity::DeviceKey;
 use sync_protocol::memory::MemoryHub;
@@ -212,14 +212,28 @@ impl Centre {
             Opened::Ready(with) => with,
             Opened::Refused(_) if is_cut => return Heard::Nothing,
             Opened::Refused(response) => return Heard::Answer(body(&response.encode(), [])),
-            // No gateway of a simulated fleet hands in old files.
-            Opened::Rescue(_) => return Heard::Nothing,
+            Opened::Rescue(with) => return self.rescue(packer, *with, wire::frames(&bytes[start..]).0, now_ms),
         };
         let (frames, is_whole) = wire::frames(&bytes[start..]);
         let left = frames.into();
         // The flipped bit may be in the length of a frame, which then does not end; that is damage as well.
         with.is_cut = !is_whole;
         self.go_on(packer, Hearing { at, number, with, left, grant: None, is_broken: is_cut }, now_ms, pause)
+    }
+
+    /// Takes what an incarnation hands in that is over.
+    fn rescue(&mut self, packer: &mut Packer, mut with: Rescuing, frames: Vec<Vec<u8>>, now_ms: u64) -> Heard {
+        for frame in frames {
+            // Of a damaged frame the hub says so, and nothing else.
+            let Ok(Payload::Ops(ops)) = packer.unpack(&frame).and_then(|bytes| Payload::decode(&bytes)) else {
+                return Heard::Nothing;
+            };
+            if room(self.now(now_ms, |store| hub::rescue(store, &mut with, &ops))).is_none() {
+                return Heard::Nothing;
+            }
+        }
+        let response = self.look(now_ms, |store| hub::rescued(store, with, now_ms)).unwrap();
+        Heard::Answer(body(&response.encode(), []))
     }
 
     /// Goes on with an exchange, for so many steps at most.

@@ -41,7 +41,7 @@ impl World<'_> {
         for _ in 0..EXCHANGES_MAX {
             self.ask(at, false)?;
             self.serve(at, 0, Shape::Whole, None)?;
-            if self.take(at, 0, Shape::Whole, None)? != Some(true) {
+            if self.take(at, 0, Shape::Whole, None)? != Some(true) && !self.hand_in(at)? {
                 return Ok(());
             }
         }

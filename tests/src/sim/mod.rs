@@ -35,6 +35,7 @@ pub mod event;
 mod exchange;
 pub mod faults;
 pub mod fleet;
+mod former;
 mod heal;
 mod in_step;
 mod on;

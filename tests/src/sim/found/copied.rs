@@ -362,3 +362,85 @@ fn a_member_comes_although_the_set_was_shown_with_the_numbers_of_another_copy() 
         ],
     );
 }
+
+/// Seed 400002201. Card and memory said different things of a record of which nothing is confirmed.
+#[test]
+fn a_record_that_was_leaving_and_is_written_anew_belongs_to_where_it_is_written() {
+    play(
+        &[3],
+        vec![
+            Event::Assign { at: 0, view: 2 },
+            Event::Backup,
+            Event::Image { at: 0 },
+            write(0, 5, 4, Act::Add),
+            Event::Write { at: 0, id: 8, key: 4, act: Act::Delete, is_stale: false, is_synced: false },
+            Event::Sync { at: 0 },
+            Event::Restore { is_told: true },
+            Event::Clone { at: 0 },
+            Event::Write { at: 1, id: 15, key: 4, act: Act::Add, is_stale: false, is_synced: false },
+            Event::Sync { at: 1 },
+        ],
+    );
+}
+
+/// Seed 308114669. The card held its own part of that record only, and of that not where it belongs.
+#[test]
+fn what_a_restored_hub_lost_of_a_former_origin_comes_back_although_its_record_was_not_shown() {
+    play(
+        &[3],
+        vec![
+            write(0, 5, 3, Act::Append),
+            Event::Backup,
+            Event::Image { at: 0 },
+            Event::Clone { at: 0 },
+            Event::Write { at: 1, id: 11, key: 3, act: Act::Set("note"), is_stale: false, is_synced: false },
+            write(0, 15, 1, Act::Append),
+            Event::Ask { at: 0, is_thin: false },
+            Event::Serve { at: 0, nth: 0, shape: Shape::Whole, pause: None },
+            Event::Ask { at: 1, is_thin: false },
+            Event::Serve { at: 1, nth: 0, shape: Shape::Whole, pause: None },
+            Event::Take { at: 1, nth: 0, shape: Shape::Whole, cut: None },
+            Event::Restore { is_told: true },
+        ],
+    );
+}
+
+/// Seed 316100679. Of that record the card holds nothing.
+#[test]
+fn what_was_written_under_a_former_origin_outside_of_the_view_comes_back() {
+    play(
+        &[0],
+        vec![
+            Event::Backup,
+            Event::Image { at: 0 },
+            write(0, 7, 3, Act::Set("note")),
+            Event::Assign { at: 0, view: 1 },
+            Event::Clone { at: 0 },
+            Event::Write { at: 0, id: 11, key: 3, act: Act::Delete, is_stale: true, is_synced: true },
+            write(0, 12, 3, Act::Append),
+            Event::Sync { at: 1 },
+            Event::Sync { at: 0 },
+            Event::Restore { is_told: true },
+        ],
+    );
+}
+
+/// Seed 317074034. It was shown with its record first.
+#[test]
+fn an_item_that_was_shown_is_not_handed_in_a_second_time() {
+    play(
+        &[2],
+        vec![
+            Event::Image { at: 0 },
+            Event::Clone { at: 0 },
+            Event::Write { at: 0, id: 4, key: 0, act: Act::Move(0), is_stale: false, is_synced: false },
+            Event::Sync { at: 0 },
+            Event::Clone { at: 0 },
+            Event::Backup,
+            Event::Write { at: 2, id: 19, key: 2, act: Act::Append, is_stale: false, is_synced: false },
+            Event::Sync { at: 2 },
+            Event::Restore { is_told: true },
+            write(3, 25, 2, Act::Move(0)),
+        ],
+    );
+}

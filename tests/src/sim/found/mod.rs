@@ -13,6 +13,7 @@ fn play(views: &[usize], events: Vec<Event>) {
     let plan = Plan { views: views.to_vec(), events, faults: Faults::all() };
     for on in [On::Memory, On::Disk] {
         if let Err(failure) = plan.play(&mut Packers::on(on), false) {
+            plan.tell(&mut Packers::on(on));
             panic!("{on:?}: {failure}\n{plan}");
         }
     }

@@ -163,3 +163,30 @@ fn a_deletion_by_a_card_that_was_put_back_of_what_it_wrote_under_another_name_is
         ],
     );
 }
+
+/// Seed 307119513.
+#[test]
+fn what_was_written_under_a_former_origin_comes_back_although_its_record_has_left() {
+    play(
+        &[1, 0],
+        vec![
+            Event::HubWrite { id: 4, key: 0, act: Act::Set("fixed") },
+            write(0, 5, 0, Act::Add),
+            Event::Ask { at: 1, is_thin: true },
+            Event::Backup,
+            write(0, 6, 2, Act::Append),
+            Event::Image { at: 0 },
+            Event::Ask { at: 0, is_thin: true },
+            Event::Serve { at: 0, nth: 0, shape: Shape::Whole, pause: None },
+            Event::Serve { at: 1, nth: 0, shape: Shape::Whole, pause: None },
+            Event::Take { at: 1, nth: 0, shape: Shape::Whole, cut: None },
+            write(0, 13, 3, Act::Move(0)),
+            Event::Sync { at: 0 },
+            Event::Write { at: 1, id: 17, key: 0, act: Act::Pick("top", 0), is_stale: false, is_synced: false },
+            Event::PutBack { at: 0 },
+            Event::Sync { at: 0 },
+            Event::Restore { is_told: false },
+            write(0, 22, 2, Act::Add),
+        ],
+    );
+}
