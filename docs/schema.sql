@@ -245,3 +245,22 @@ CREATE TABLE sweep (
   one INTEGER PRIMARY KEY CHECK (one = 1), -- there is one row
   due_ms INTEGER NOT NULL -- since when
 ) STRICT;
+
+-- What was done here that decides about who gets in, for the audit of the hub. The newest 500.
+CREATE TABLE acts (
+  number INTEGER PRIMARY KEY, -- rises
+  name TEXT NOT NULL UNIQUE, -- 16 hex digits at random, by which the hub knows one that it has
+  at_ms INTEGER NOT NULL, -- when, as well as that was known
+  time INTEGER NOT NULL, -- how well that was
+  who TEXT NOT NULL, -- `cli:0 for 1000`, `page`, `machine`, `app:tablet 1` or `gateway`
+  what TEXT NOT NULL, -- such as `pair-app`
+  target TEXT NOT NULL -- on what, in JSON: ids, names and counts, never a value of a record
+) STRICT;
+
+-- What of them the hub has; no row before it has any.
+CREATE TABLE acts_told (
+  one INTEGER PRIMARY KEY CHECK (one = 1), -- there is one row
+  number INTEGER NOT NULL, -- acts up to this one
+  epoch INTEGER NOT NULL, -- under this lineage of the hub: a hub that was put back may have lost them, and is told again
+  dropped INTEGER NOT NULL -- acts that went before the hub heard of them, in all
+) STRICT;

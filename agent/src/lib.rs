@@ -8,6 +8,7 @@
 // Named, so that the SQLite that it compiles is linked.
 use sqlite as _;
 
+pub mod acts;
 pub mod api;
 pub mod apps;
 mod board;

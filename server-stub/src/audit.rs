@@ -50,6 +50,7 @@ pub(crate) enum What {
     GiveCertificate,
     GiveRecoveryKey,
     FetchKey,
+    GatewayAct,
     SetAddress,
     AddAccount,
     ChangeAccount,
@@ -103,6 +104,11 @@ impl Actor {
             None => format!("cli:{user}"),
         };
         Actor { who, source: "here".to_owned() }
+    }
+
+    /// The name of a gateway; empty of everybody else.
+    pub(crate) fn gateway_name(&self) -> &str {
+        self.who.strip_prefix("gateway:").unwrap_or_default()
     }
 
     /// The hub by itself.

@@ -10,6 +10,7 @@
 use sqlite as _;
 
 mod account;
+mod acts;
 mod api;
 mod audit;
 mod caller;

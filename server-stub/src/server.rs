@@ -30,7 +30,7 @@ use crate::patience::{PatientStream, TAKE_SECONDS, patiently};
 use crate::peer::{self, Peer};
 use crate::problem::Problem;
 use crate::sources::Connections;
-use crate::{api, enroll, escrow, exchange, gate, oidc, page, proxy};
+use crate::{acts, api, enroll, escrow, exchange, gate, oidc, page, proxy};
 
 /// How long a handshake may take.
 const HANDSHAKE_SECONDS: u64 = 15;
@@ -61,6 +61,7 @@ fn router(hub: Hub) -> Router {
         .route("/renew/v1", post(peer::renew))
         .route("/escrow/v1", post(escrow::deposit))
         .route("/escrow/v1/fetch", post(escrow::fetch))
+        .route("/acts/v1", post(acts::take).layer(DefaultBodyLimit::max(acts::TELLING_BYTES_MAX)))
         .nest("/admin/v1", api::router(&hub))
         .layer(DefaultBodyLimit::max(JSON_BYTES_MAX))
         .with_state(hub)

@@ -13,6 +13,7 @@
 //! | g | the hub is put back to last week | `restore` |
 //! | l | the disk fills during intake | `full` |
 
+mod acts;
 mod api;
 mod bad_record;
 mod board;

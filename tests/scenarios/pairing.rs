@@ -27,13 +27,13 @@ impl Clinic {
 }
 
 /// As `docs/operations.md` says.
-fn curl(pin: &str, args: &[&str]) -> Output {
+pub(crate) fn curl(pin: &str, args: &[&str]) -> Output {
     let pin = format!("sha256//{}=", pin.replace('_', "/").replace('-', "+"));
     let always = ["--silent", "--insecure", "--pinnedpubkey", &pin, "--write-out", "\n%{http_code}"];
     Command::new("curl").args(always).args(args).output().unwrap()
 }
 
-fn status(output: &Output) -> u16 {
+pub(crate) fn status(output: &Output) -> u16 {
     let said = String::from_utf8_lossy(&output.stdout);
     said.lines().last().and_then(|status| status.parse().ok()).unwrap_or(0)
 }

@@ -9,17 +9,21 @@ use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use utoipa::ToSchema;
 
 use super::App;
 use super::body::{expect_type, read};
+use super::caller::Person;
 use super::guard::Source;
 use super::problem::Problem;
 use super::view::time_text;
+use crate::acts::{Act, Deed, Who};
 use crate::apps::{APPS_MAX, CODE_LIFE, Grant, Invitation, NAME_BYTES_MAX, PairedApp, Refused, Token, app_name};
 use crate::config::TOKEN_DAYS_MAX;
 use crate::error::Error;
 use crate::network::Entrance;
+use crate::store::Tx;
 
 const BODY_BYTES_MAX: usize = 16 * 1024;
 
@@ -63,6 +67,7 @@ pub(crate) struct Invited {
     responses((status = 201, body = Invited), (status = "4XX", body = Problem)))]
 pub(crate) async fn invite(
     State(app): State<App>,
+    Person(who): Person,
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<Invited>), Problem> {
@@ -72,11 +77,11 @@ pub(crate) async fn invite(
         let wanted = "an object with name and optionally read, write and days";
         Problem::bad_request(format!("The body is not {wanted}: see column {}.", e.column()))
     })?;
-    Ok((StatusCode::CREATED, Json(open_code(&app, wish)?)))
+    Ok((StatusCode::CREATED, Json(open_code(&app, wish, &who).await?)))
 }
 
 /// The same for the page.
-pub(super) fn open_code(app: &App, wish: Wish) -> Result<Invited, Problem> {
+pub(super) async fn open_code(app: &App, wish: Wish, who: &Who) -> Result<Invited, Problem> {
     let entrance = app.entrance.as_ref().ok_or_else(Problem::network_closed)?;
     let name = app_name(&wish.name)
         .ok_or_else(|| Problem::bad_request(format!("name must be text of 1 to {NAME_BYTES_MAX} bytes.")))?;
@@ -91,6 +96,10 @@ pub(super) fn open_code(app: &App, wish: Wish) -> Result<Invited, Problem> {
     if !replaces && known.len() >= APPS_MAX {
         return Err(Problem::bad_request(format!("{APPS_MAX} apps are paired already: revoke some.")));
     }
+    let on = json!({ "app": name, "reads": grant.reads.names(), "writes": grant.writes.names(), "days": days });
+    let act = Act::new(Deed::InviteApp, who, app.clock.now(), on)?;
+    // Before anybody sees the code.
+    app.store.write(move |tx| tx.act(&act).map_err(Problem::from)).await?;
     let code = app.door.open_code(name.clone(), grant, days, Instant::now())?;
     let (address, pin) = (entrance.address(), entrance.pin);
     let invitation = Invitation { address: address.clone(), code: code.clone(), pin }.to_string();
@@ -140,10 +149,15 @@ pub(crate) async fn pair(
     })?;
     let new = PairedApp::new(&offer, &token, app.clock.bounds());
     let PairedApp { name, grant, days, .. } = new.clone();
+    let act = Act::new(Deed::PairApp, &Who::app(&name), app.clock.now(), json!({ "app": name, "address": from }))?;
     to_its_end(async move {
         let _turn = app.door.turn().await;
         let kept = new.clone();
-        let written: Result<(), Error> = app.store.write(move |tx| tx.set_app(&kept)).await;
+        let write = move |tx: &mut Tx<'_>| {
+            tx.set_app(&kept)?;
+            tx.act(&act)
+        };
+        let written: Result<(), Error> = app.store.write(write).await;
         if let Err(error) = written {
             app.door.put_back(offer);
             return Err(error.into());
@@ -233,18 +247,30 @@ pub(crate) async fn list(State(app): State<App>) -> Json<Apps> {
 /// Lets an app in no more, at once.
 #[utoipa::path(delete, path = "/v1/apps/{name}", params(("name" = String, Path)),
     responses((status = 204, description = "It is out"), (status = 404, body = Problem)))]
-pub(crate) async fn revoke(State(app): State<App>, Path(name): Path<String>) -> Result<StatusCode, Problem> {
-    throw_out(&app, &name).await?;
+pub(crate) async fn revoke(
+    State(app): State<App>,
+    Person(who): Person,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Problem> {
+    throw_out(&app, &name, &who).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// The same for the page.
-pub(super) async fn throw_out(app: &App, name: &str) -> Result<(), Problem> {
+pub(super) async fn throw_out(app: &App, name: &str, who: &Who) -> Result<(), Problem> {
+    let act = Act::new(Deed::RevokeApp, who, app.clock.now(), json!({ "app": name }))?;
     let (app, name) = (app.clone(), name.to_owned());
     to_its_end(async move {
         let _turn = app.door.turn().await;
         let kept = name.clone();
-        let was_there = app.store.write(move |tx| tx.remove_app(&kept).map_err(Problem::from)).await?;
+        let write = move |tx: &mut Tx<'_>| {
+            let was_there = tx.remove_app(&kept)?;
+            if was_there {
+                tx.act(&act)?;
+            }
+            Ok::<_, Problem>(was_there)
+        };
+        let was_there = app.store.write(write).await?;
         // After the commit: what is out stays out after a power cut.
         app.door.remove(&name);
         if !was_there {

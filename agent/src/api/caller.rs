@@ -3,13 +3,31 @@
 //! A handler gets the name of a record only from here, so that no path to a record goes past the rights of who asks. They are
 //! looked up each time: what was revoked counts at once, also in the middle of a stream.
 
+use std::convert::Infallible;
+
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use sync_protocol::id::{Author, RecordKey, RecordType};
 
 use super::problem::Problem;
+use crate::acts::Who;
 use crate::apps::{Access, Door, Fingerprint, PairedApp};
 use crate::clock::Clock;
+
+/// Who types the command that asks; said by commands of this machine, and by nobody else.
+pub(crate) const WHO_HEADER: &str = "outpost-who";
+
+/// Who asks, for the audit.
+pub(crate) struct Person(pub(crate) Who);
+
+impl<S: Sync> FromRequestParts<S> for Person {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Person, Infallible> {
+        let said = parts.headers.get(WHO_HEADER).and_then(|said| said.to_str().ok());
+        Ok(Person(said.map_or_else(Who::machine, Who::said)))
+    }
+}
 
 /// Who asks.
 #[derive(Debug, Clone)]

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use super::App;
 use super::body::{expect_type, read};
+use super::caller::Person;
 use super::problem::Problem;
 use crate::error::Error;
 use crate::sync::{self, Report, Transport, Trust, Way};
@@ -44,7 +45,12 @@ pub(crate) struct Enrolled {
 /// Joins a hub with a one-time code. What was captured before goes up with the next sync.
 #[utoipa::path(post, path = "/v1/enroll", request_body = Enrolling,
     responses((status = 200, body = Enrolled), (status = 502, body = Problem)))]
-pub(crate) async fn enroll(State(app): State<App>, headers: HeaderMap, body: Body) -> Result<Json<Enrolled>, Problem> {
+pub(crate) async fn enroll(
+    State(app): State<App>,
+    Person(who): Person,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Enrolled>, Problem> {
     expect_type(&headers, "application/json")?;
     let body = read(body, BODY_BYTES_MAX, "The body").await?;
     let wish: Enrolling = serde_json::from_slice(&body).map_err(|e| {
@@ -59,7 +65,7 @@ pub(crate) async fn enroll(State(app): State<App>, headers: HeaderMap, body: Bod
         Err(error @ Error::Told { .. }) => return Err(Problem::bad_request(format!("{error}."))),
         _ => {}
     }
-    let name = sync::enroll(&app.store, &app.clock, hub_url.as_deref(), &code, again).await;
+    let name = sync::enroll_by(&app.store, &app.clock, hub_url.as_deref(), &code, again, &who).await;
     let name = name.map_err(|error| Problem::from_enrolment(error, &way.hub_url))?;
     app.sync.nudge();
     Ok(Json(Enrolled { name, hub_url: way.hub_url }))

@@ -6,6 +6,7 @@
 //!
 //! Deliberately not here: merging, validation, SQL, and anything that waits for the hub.
 
+mod acts;
 mod apps;
 mod batch;
 mod body;
@@ -40,6 +41,7 @@ pub use problem::{FieldProblem, Problem};
 pub use serve::{Entry, serve};
 
 use self::caller::Caller;
+pub(crate) use self::caller::WHO_HEADER;
 use self::guard::Manners;
 use self::routes::{FOR_APPS, FOR_STRANGERS, FOR_TECHNICIANS};
 use crate::apps::{Access, Door};

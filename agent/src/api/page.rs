@@ -16,6 +16,7 @@ use super::App;
 use super::apps::{AppView, Invited, Wish, open_code, throw_out, views};
 use super::problem::Problem;
 use super::status_of;
+use crate::acts::Who;
 use crate::apps::picture;
 use crate::status::Status;
 
@@ -53,7 +54,7 @@ async fn pair(State(app): State<App>, headers: HeaderMap, Form(asked): Form<Aske
     expect_own_page(&headers)?;
     let types = |text: &str| Some(text.split([' ', ',']).map(str::to_owned).collect());
     let wish = Wish { name: asked.name, read: types(&asked.read), write: types(&asked.write), days: None };
-    Ok(html(invitation(&open_code(&app, wish)?)))
+    Ok(html(invitation(&open_code(&app, wish, &Who::page()).await?)))
 }
 
 /// Which app.
@@ -64,7 +65,7 @@ struct Named {
 
 async fn revoke(State(app): State<App>, headers: HeaderMap, Form(named): Form<Named>) -> Result<Redirect, Problem> {
     expect_own_page(&headers)?;
-    throw_out(&app, &named.name).await?;
+    throw_out(&app, &named.name, &Who::page()).await?;
     Ok(Redirect::to("/"))
 }
 

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::routing::MethodRouter;
 use serde_json::Value;
 
-use super::{App, apps, batch, changes, healthz, hub, people, receipts, records, status};
+use super::{App, acts, apps, batch, changes, healthz, hub, people, receipts, records, status};
 
 /// What `/openapi.json` shows to who is on this machine.
 pub(super) const DOCUMENT: &str = include_str!("openapi.json");
@@ -52,6 +52,7 @@ pub(super) const FOR_TECHNICIANS: Routes = routes! {
     "/v1/apps" => get apps::list;
     "/v1/apps/{name}" => delete apps::revoke;
     "/v1/pairings" => post apps::invite;
+    "/v1/acts" => get acts::list;
 };
 
 /// What needs no token.

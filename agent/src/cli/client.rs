@@ -10,7 +10,8 @@ use http_body_util::BodyExt;
 use serde_json::Value;
 use tower::ServiceExt;
 
-use crate::api::router;
+use crate::acts::Who;
+use crate::api::{WHO_HEADER, router};
 use crate::config::Config;
 use crate::error::{Class, Error};
 use crate::keys;
@@ -59,6 +60,7 @@ impl Client {
             Client::Daemon(address) => ask_daemon(*address, method, path, content_type, body).await?,
             Client::Here { router, sync, .. } => {
                 let request = Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, content_type);
+                let request = request.header(WHO_HEADER, Who::at_the_keyboard().as_str());
                 let request = request.body(Body::from(body)).map_err(|e| Error::Config(e.to_string()))?;
                 tokio::select! {
                     answer = here(router.clone(), request) => answer?,

@@ -4,8 +4,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
+use serde_json::json;
 use zeroize::Zeroizing;
 
+use crate::acts::{Act, Deed, Who};
 use crate::clock::{Clock, unix_ms};
 use crate::config::{Config, EncryptionConfig, KeySource};
 use crate::disk::Disk;
@@ -13,7 +15,9 @@ use crate::error::Error;
 use crate::keys::{self, CREDENTIAL, Said, Secret, Slots, Told, Way, make_file};
 use crate::lock::{Access, Lock};
 use crate::status::bytes;
-use crate::store::{DataKey, FILE_NAME, Home, Identity, KeyId, Sealing, Step, Store, convert, files_aside, sealing};
+use crate::store::{
+    DataKey, FILE_NAME, Home, Identity, KeyId, Sealing, Step, Store, convert, files_aside, keep_acts, sealing,
+};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Key {
@@ -155,7 +159,7 @@ impl Place<'_> {
         }
         let key = DataKey::generate()?;
         let way = self.way(source, None, &key, || Ok(Home::new(self.folder, None))).await?;
-        Slots::change(&self.database, |slots| slots.add(key.id(), way, unix_ms()))?;
+        self.add_slot(Deed::Encrypt, key.id(), way)?;
         if is_new {
             return writeln!(out, "the new gateway will be encrypted: outpost run").map_err(Error::from);
         }
@@ -168,6 +172,12 @@ impl Place<'_> {
     async fn decrypt(&self, out: &mut dyn Write) -> Result<(), Error> {
         let _lock = self.lock().await?;
         let home = self.open().await?;
+        // Before it is done: what is done and not told would be worse than what is told and then fails. With what waits beside
+        // the database, which goes.
+        let waiting = Slots::load(&self.database)?.map(|slots| slots.acts).unwrap_or_default();
+        let key = home.key().map(|key| key.id().to_string());
+        let act = Act::by_the_box(Deed::Decrypt, &Who::at_the_keyboard(), json!({ "key": key }))?;
+        keep_acts(&home, &[waiting, vec![act]].concat())?;
         self.convert(&home, None, out)?;
         std::fs::remove_file(Slots::path(&self.database))?;
         writeln!(out, "the database is plain; take [encryption] out of the configuration, and start the gateway")
@@ -234,7 +244,7 @@ impl Place<'_> {
             None => self.way(source, None, &key, || Ok(home.clone())).await?,
         };
         // Both until the copy is in its place: whichever database there is after a power cut opens.
-        Slots::change(&self.database, |slots| slots.add(key.id(), way, unix_ms()))?;
+        self.add_slot(Deed::RenewKey, key.id(), way)?;
         self.convert(&home, Some(&key), out)?;
         keys::keep_only(&self.database, key.id())
     }
@@ -244,7 +254,7 @@ impl Place<'_> {
         let key = home.key().ok_or_else(|| Error::refused("the database is not encrypted"))?;
         let way = self.way(source, key_file, key, || Ok(home.clone())).await?;
         let name = way.name();
-        let number = self.change_slots(Some(key.id()), |slots| slots.add(key.id(), way, unix_ms()))?;
+        let number = self.change_slots(Some(key.id()), |slots| added(slots, Deed::AddKeySlot, key.id(), way))?;
         writeln!(out, "slot {number}: {name}; for the next start, set key = \"{name}\"").map_err(Error::from)
     }
 
@@ -258,7 +268,7 @@ impl Place<'_> {
         let way = self.way(source, key_file, key, || Ok(home.clone())).await?;
         let name = way.name();
         let number = self.change_slots(Some(key.id()), |slots| {
-            let number = slots.add(key.id(), way, unix_ms())?;
+            let number = added(slots, Deed::ReplaceKeySlot, key.id(), way)?;
             slots.slots.retain(|slot| slot.number == number || slot.way.name() != name);
             Ok(number)
         })?;
@@ -276,6 +286,7 @@ impl Place<'_> {
         };
         self.change_slots(id, |slots| {
             let before = slots.slots.len();
+            let by = slots.slots.iter().find(|slot| slot.number == number).map(|slot| slot.way.name());
             slots.slots.retain(|slot| slot.number != number);
             let is_openable = slots.slots.iter().any(|slot| id.is_none_or(|id| id == slot.key));
             match (slots.slots.len() < before, is_openable) {
@@ -283,7 +294,10 @@ impl Place<'_> {
                 (true, false) => {
                     Err(Error::refused("this is the last slot that opens the database; add another before"))
                 }
-                (true, true) => Ok(()),
+                (true, true) => {
+                    let on = json!({ "slot": number, "by": by });
+                    slots.note(Deed::RemoveKeySlot, &Who::at_the_keyboard(), on)
+                }
             }
         })?;
         writeln!(out, "slot {number} is gone").map_err(Error::from)
@@ -311,9 +325,13 @@ impl Place<'_> {
         }
         let number = Slots::change(&self.database, |slots| {
             slots.slots.retain(|slot| slot.way.name() != name);
-            slots.add(id, way, unix_ms())
+            added(slots, Deed::RecoverKey, id, way)
         })?;
         writeln!(out, "slot {number}: {name} opens the database now").map_err(Error::from)
+    }
+
+    fn add_slot(&self, deed: Deed, key: KeyId, way: Way) -> Result<(), Error> {
+        Slots::change(&self.database, |slots| added(slots, deed, key, way)).map(|_| ())
     }
 
     /// A slot for a key; for the hub it is deposited there before.
@@ -348,7 +366,8 @@ impl Place<'_> {
             Source::Passphrase => keys::said(prompt.ask_new()?),
             Source::Hub => {
                 let (url, identity) = self.identity(&home()?)?;
-                keys::deposit(&self.database, &Clock::default(), &url, &identity, key).await?;
+                let who = Who::at_the_keyboard();
+                keys::deposit(&self.database, &Clock::default(), &url, &identity, key, &who).await?;
                 return Ok(keys::deposited(&url, &identity));
             }
         };
@@ -424,6 +443,14 @@ impl Place<'_> {
         }
         Ok(())
     }
+}
+
+/// Adds a slot, and notes that this was done.
+fn added(slots: &mut Slots, deed: Deed, key: KeyId, way: Way) -> Result<u32, Error> {
+    let by = way.name();
+    let number = slots.add(key, way, unix_ms())?;
+    slots.note(deed, &Who::at_the_keyboard(), json!({ "key": key.to_string(), "slot": number, "by": by }))?;
+    Ok(number)
 }
 
 fn short(id: KeyId) -> String {

@@ -1,6 +1,7 @@
 //! The command line: what a technician types. Each command is a few calls of the local API, so that it does the same with a
 //! running daemon and without one.
 
+mod acts;
 mod apps;
 mod client;
 mod doctor;
@@ -61,6 +62,7 @@ enum Command {
     Pair(apps::Pair),
     #[command(subcommand)]
     Apps(apps::Apps),
+    Acts(acts::Acts),
     /// Join a hub with the one-time code that its admin made.
     Enroll {
         /// The code, which says where the hub is; before it an address, such as https://hub.example.org, if that is another.
@@ -164,6 +166,7 @@ pub async fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Error> {
         }
         Command::Pair(pair) => pair.execute(&mut Client::connect(&folder, &load()?).await?, out).await,
         Command::Apps(apps) => apps.execute(&mut Client::connect(&folder, &load()?).await?, out).await,
+        Command::Acts(acts) => acts.execute(&mut Client::connect(&folder, &load()?).await?, out).await,
         Command::Status { json } => status(&folder, &load().unwrap_or_default(), json, out).await,
         Command::Sync => sync(&mut Client::connect(&folder, &load()?).await?, out).await,
         Command::Import(import) => import.execute(&mut Client::connect(&folder, &load()?).await?, out).await,

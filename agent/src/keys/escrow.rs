@@ -7,10 +7,12 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use sync_protocol::recovery;
 use zeroize::Zeroize;
 
 use super::slots::{Bytes, Escrowed, Slots, Way};
+use crate::acts::{Deed, Who};
 use crate::clock::{Clock, unix_ms};
 use crate::error::Error;
 use crate::store::{DataKey, Enrolment, Identity, KeyId, Store};
@@ -77,7 +79,7 @@ impl Keeper {
         let Some(identity) = &enrolment.identity else { return Ok(()) };
         refresh(store.path(), &enrolment.hub_url, identity)?;
         if self.is_wanted {
-            deposit(store.path(), clock, &enrolment.hub_url, identity, key).await?;
+            deposit(store.path(), clock, &enrolment.hub_url, identity, key, &Who::gateway()).await?;
         }
         self.done = Some((enrolment, key.id()));
         Ok(())
@@ -94,6 +96,7 @@ pub(crate) async fn deposit(
     url: &str,
     identity: &Identity,
     key: &DataKey,
+    who: &Who,
 ) -> Result<(), Error> {
     let transport = Transport::new(url, clock, &Trust::Member(identity.clone()))?;
     let letters = recovery::to_letters(key.bytes());
@@ -104,6 +107,7 @@ pub(crate) async fn deposit(
         // Once a start, not once a change of the clock.
         let is_known = slots.escrow.as_ref().is_some_and(|known| known.url == escrow.url && known.key == escrow.key);
         if !is_known {
+            slots.note(Deed::DepositKey, who, json!({ "key": escrow.key.to_string(), "hub": url }))?;
             slots.escrow = Some(escrow);
         }
         Ok(())

@@ -11,6 +11,7 @@
 
 mod escrow;
 mod locked;
+mod noted;
 mod renewal;
 mod slots;
 mod socket;
@@ -19,16 +20,19 @@ mod wrap;
 
 use std::path::Path;
 
+use serde_json::json;
 use sync_protocol::recovery;
 use zeroize::Zeroizing;
 
 pub(crate) use self::escrow::{Keeper, deposit, deposited};
 pub(crate) use self::locked::{Said, wait_for_key};
+pub(crate) use self::noted::fetch_notes;
 pub(crate) use self::renewal::{Told, ask_for_renewal, keep_only, renew_when_asked};
 pub(crate) use self::slots::{Slots, Way};
 pub use self::source::Prompt;
 pub(crate) use self::source::{CREDENTIAL, credential, file, make_file};
 pub(crate) use self::wrap::Secret;
+use crate::acts::{Deed, Who};
 use crate::clock::unix_ms;
 use crate::config::{EncryptionConfig, KeySource};
 use crate::error::Error;
@@ -90,7 +94,11 @@ async fn key_of_new(database: &Path, config: &EncryptionConfig) -> Result<DataKe
     if let Some(folder) = database.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    Slots::change(database, |slots| slots.add(key.id(), secret.wrap(&key)?, unix_ms()))?;
+    Slots::change(database, |slots| {
+        let number = slots.add(key.id(), secret.wrap(&key)?, unix_ms())?;
+        let on = json!({ "key": key.id().to_string(), "slot": number, "by": config.key.name() });
+        slots.note(Deed::Encrypt, &Who::gateway(), on)
+    })?;
     Ok(key)
 }
 

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex, mpsc, watch};
@@ -21,6 +22,7 @@ use super::escrow::{deposit, deposited};
 use super::slots::{Slots, Way};
 use super::socket::Socket;
 use super::{Secret, credential, file, missing_slots, open_slot, said};
+use crate::acts::{Deed, Who};
 use crate::api::App;
 use crate::clock::unix_ms;
 use crate::config::{EncryptionConfig, KeySource};
@@ -41,6 +43,9 @@ const TELL_EVERY: Duration = Duration::from_millis(500);
 struct Wish {
     key: KeySource,
     key_file: PathBuf,
+    /// Who asks, for the audit.
+    #[serde(default)]
+    who: String,
 }
 
 /// How it goes, a line each.
@@ -101,7 +106,8 @@ pub(crate) async fn ask_for_renewal(
     };
     let stream = UnixStream::connect(dir.join(SOCKET)).await.map_err(none)?;
     let (read, mut write) = stream.into_split();
-    let wish = Wish { key: config.key, key_file: config.key_file.clone() };
+    let who = Who::at_the_keyboard().as_str().to_owned();
+    let wish = Wish { key: config.key, key_file: config.key_file.clone(), who };
     let mut text = Zeroizing::new(serde_json::to_string(&wish).map_err(|e| Error::Config(e.to_string()))?);
     text.push('\n');
     write.write_all(text.as_bytes()).await?;
@@ -233,7 +239,10 @@ async fn renew(
     // Both until the copy is in its place: whichever database there is after a power cut opens.
     Slots::change(store.path(), |slots| {
         slots.slots.retain(|slot| slot.key == old.id());
-        slots.add(key.id(), way, unix_ms())
+        let by = way.name();
+        let number = slots.add(key.id(), way, unix_ms())?;
+        let on = json!({ "key": key.id().to_string(), "slot": number, "by": by });
+        slots.note(Deed::RenewKey, &Who::said(&wish.who), on)
     })?;
     let (name, at) = (key.id(), watched(app, ends, told.clone()));
     let replaced = match beside(store, move |store| store.renew_key(&key, at)).await {
@@ -324,7 +333,7 @@ async fn new_way(
             let identity = enrolment.identity.ok_or_else(|| {
                 Error::refused("the hub gives no certificates, so it cannot tell by whom it is asked for a key")
             })?;
-            deposit(&database, &app.clock, &enrolment.hub_url, &identity, key).await?;
+            deposit(&database, &app.clock, &enrolment.hub_url, &identity, key, &Who::said(&wish.who)).await?;
             return Ok(deposited(&enrolment.hub_url, &identity));
         }
     };
@@ -347,7 +356,12 @@ async fn new_way(
 /// As [`Slots::change`].
 pub(crate) fn keep_only(database: &Path, key: KeyId) -> Result<(), Error> {
     Slots::change(database, |slots| {
+        let before = slots.slots.len();
         slots.slots.retain(|slot| slot.key == key);
+        if slots.slots.len() < before {
+            let on = json!({ "key": key.to_string(), "slots_gone": before - slots.slots.len() });
+            slots.note(Deed::KeyInForce, &Who::gateway(), on)?;
+        }
         Ok(())
     })
 }

@@ -14,9 +14,11 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use ring::digest::{SHA256, digest};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value as Json;
 use zeroize::Zeroizing;
 
 use super::wrap::Stretch;
+use crate::acts::{Act, Deed, Who};
 use crate::error::Error;
 use crate::store::{KeyId, with_suffix};
 
@@ -30,6 +32,8 @@ const BLOCK_BYTES: usize = 4_096;
 const FILE_BYTES_MAX: u64 = 256 * 1024;
 /// Slots in one file.
 const SLOTS_MAX: usize = 16;
+/// Acts that wait in it.
+const ACTS_MAX: usize = 64;
 
 /// Bytes, in letters.
 #[derive(Clone, PartialEq, Eq)]
@@ -43,6 +47,12 @@ pub(crate) struct Slots {
     /// Where a copy of the key is kept by a hub.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) escrow: Option<Escrowed>,
+    /// What was done to them, until the database has it: written with the change that it tells of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) acts: Vec<Act>,
+    /// How many went before it had them.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub(super) acts_dropped: u64,
 }
 
 /// One way to the key.
@@ -134,7 +144,7 @@ impl Way {
 impl Slots {
     /// None yet.
     pub(crate) fn new() -> Slots {
-        Slots { format: FORMAT, slots: Vec::new(), escrow: None }
+        Slots { format: FORMAT, slots: Vec::new(), escrow: None, acts: Vec::new(), acts_dropped: 0 }
     }
 
     /// Where those of a database are.
@@ -215,6 +225,24 @@ impl Slots {
         self.slots.push(Slot { number, key, made_ms, way });
         Ok(number)
     }
+
+    /// Notes what this change does; the oldest note goes if nobody has come for it for long.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the system has no random bytes.
+    pub(crate) fn note(&mut self, deed: Deed, who: &Who, on: Json) -> Result<(), Error> {
+        if self.acts.len() >= ACTS_MAX {
+            self.acts.remove(0);
+            self.acts_dropped += 1;
+        }
+        self.acts.push(Act::by_the_box(deed, who, on)?);
+        Ok(())
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 fn checksum(json: &[u8]) -> String {

@@ -11,6 +11,7 @@
 //! - The digest of a scope is the sum over its confirmed records, in the same transaction as those.
 //! - It decides nothing about merging: that is `sync_protocol`, which calls back through [`sync_protocol::gateway::Store`].
 
+mod acts;
 mod aside;
 mod backup;
 mod boots;
@@ -60,6 +61,7 @@ use sync_protocol::boot::Boot;
 use sync_protocol::rules::Rules;
 use tokio::sync::{Semaphore, oneshot, watch};
 
+pub use self::acts::{ACTS_MAX, keep_acts};
 pub(crate) use self::aside::with_suffix;
 pub use self::aside::{files_aside, set_aside};
 pub use self::backup::{Medium, Outcome as BackupOutcome, copies_before};

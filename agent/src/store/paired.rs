@@ -3,12 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, Row};
+use serde_json::json;
 
+use super::acts;
 use super::aside::set_aside;
 use super::key::Home;
 use super::open;
 use super::reader::Reader;
 use super::tx::Tx;
+use crate::acts::{Act, Deed, Who};
 use crate::apps::{Fingerprint, Grant, PairedApp, Types};
 use crate::error::Error;
 
@@ -22,7 +25,24 @@ pub fn begin_anew(home: &Home) -> Result<PathBuf, Error> {
     if let Err(error) = carry_over(&aside, home) {
         tracing::warn!("paired apps could not be carried over, so they have to be paired again: {error}");
     }
+    if let Err(error) = carry_acts_over(&aside, home) {
+        tracing::warn!("what was done at this gateway could not be carried over for the audit of the hub: {error}");
+    }
     Ok(aside)
+}
+
+/// What the hub has not heard of yet goes over, and that this was done.
+fn carry_acts_over(aside: &Path, home: &Home) -> Result<(), Error> {
+    let old = open::copy_for_reading(aside, home.key()).and_then(|old| acts::of_old(&old));
+    let name = aside.file_name().unwrap_or_default().to_string_lossy();
+    let is_read = old.is_ok();
+    let on = json!({ "file": name, "acts_kept": is_read });
+    let act = Act::by_the_box(Deed::SetAside, &Who::gateway(), on)?;
+    let mut db = open::for_writing(home)?;
+    let step = db.transaction()?;
+    acts::take_over(&step, &old.unwrap_or_default())?;
+    acts::keep(&step, &act)?;
+    Ok(step.commit()?)
 }
 
 fn carry_over(aside: &Path, home: &Home) -> Result<(), Error> {

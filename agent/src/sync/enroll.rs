@@ -1,6 +1,7 @@
 //! Enrolment: a one-time code from the hub's admin becomes an identity, and what was captured before it is renumbered.
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::path::Path;
 use std::sync::Arc;
 use sync_protocol::gateway::{Store as _, UNENROLLED, adopt_origin};
@@ -12,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::certificate::{Certified, NewKey, unhex};
 use super::transport::{Transport, Trust};
+use crate::acts::{Act, Deed, Who};
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::hardware;
@@ -58,6 +60,21 @@ pub async fn enroll(
     code: &str,
     again: bool,
 ) -> Result<String, Error> {
+    enroll_by(store, clock, hub_url, code, again, &Who::gateway()).await
+}
+
+/// The same for somebody who is named in the audit.
+///
+/// # Errors
+/// As [`enroll`].
+pub(crate) async fn enroll_by(
+    store: &Store,
+    clock: &Clock,
+    hub_url: Option<&str>,
+    code: &str,
+    again: bool,
+    who: &Who,
+) -> Result<String, Error> {
     let Way { hub_url, code, trust } = Way::find(hub_url, code)?;
     let hub_url = hub_url.as_str();
     let transport = Transport::new(hub_url, clock, &trust)?;
@@ -88,7 +105,9 @@ pub async fn enroll(
     let rules =
         Rules::parse(&granted.rules).map_err(|e| Error::Rejected(format!("its rules cannot be read here: {e}")))?;
     let (name, hub_url) = (granted.name.clone(), hub_url.trim_end_matches('/').to_owned());
-    let enrolled_ms = clock.now().now_ms;
+    let now = clock.now();
+    let (enrolled_ms, on) = (now.now_ms, json!({ "hub": hub_url, "gateway": name, "origin": granted.origin }));
+    let act = Act::new(Deed::Enrol, who, now, on)?;
     let write = store.write_large(move |tx| {
         tx.set_rules(Arc::new(rules))?;
         let mut state = tx.state()?;
@@ -108,6 +127,7 @@ pub async fn enroll(
         (state.told, state.is_revoked) = (false, false);
         tx.set_state(&state)?;
         adopt_origin(tx, Origin(granted.origin))?;
+        tx.act(&act)?;
         tx.set_enrolment(&Enrolment { hub_url, name: granted.name, device: granted.device, enrolled_ms, identity })
     });
     write.await?;

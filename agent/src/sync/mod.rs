@@ -3,6 +3,7 @@
 //! No transaction is open while the network is in use. An attempt is counted before it is made. Nothing is remembered of
 //! an exchange under way but that one began: after any accident the gateway asks what arrived, and goes on from there.
 
+mod acts;
 mod certificate;
 mod enroll;
 mod exchange;
@@ -22,11 +23,13 @@ use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use enroll::Way;
 pub use enroll::enroll;
+pub(crate) use enroll::enroll_by;
 pub use exchange::{Courier, Report};
 pub(crate) use pulse::Pulse;
 pub use rescue::{Rescue, hand_in};
 pub use transport::{Transport, Trust, ask_daemon};
 
+use self::acts::Teller;
 use self::link::Routes;
 use crate::clock::Clock;
 use crate::error::{Class, Error};
@@ -83,6 +86,7 @@ pub struct SyncLoop {
     courier: Option<(Enrolment, Courier)>,
     session: Session,
     escrow: Keeper,
+    teller: Teller,
     asked: mpsc::Receiver<oneshot::Sender<Result<Report, Error>>>,
     pulse: Pulse,
     /// What was unsent when the last exchange began, and is so after it; `None` if it failed. More than that is news.
@@ -96,7 +100,17 @@ pub fn sync_loop(store: Store, clock: Clock, interval: Duration) -> (SyncHandle,
     let (session, pulse) = (Session::new(interval_ms), Pulse::new());
     (
         SyncHandle { ask, pulse: pulse.clone() },
-        SyncLoop { store, clock, courier: None, session, asked, pulse, left: None, escrow: Keeper::default() },
+        SyncLoop {
+            store,
+            clock,
+            courier: None,
+            session,
+            escrow: Keeper::default(),
+            teller: Teller::default(),
+            asked,
+            pulse,
+            left: None,
+        },
     )
 }
 
@@ -193,6 +207,7 @@ impl SyncLoop {
         if let Err(error) = self.escrow.after_sync(&self.store, &self.clock, enrolment).await {
             self.escrow.complain(&error);
         }
+        self.teller.after_sync(&self.store, &self.clock, &self.pulse).await;
         Ok(sum)
     }
 }

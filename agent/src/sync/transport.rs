@@ -13,6 +13,8 @@ use tokio::time::timeout;
 
 use super::patience::{Patience, until_answered};
 use super::tls;
+use crate::acts::Who;
+use crate::api::WHO_HEADER;
 use crate::clock::Clock;
 use crate::error::{Class, Error};
 use crate::store::Identity;
@@ -208,8 +210,9 @@ pub async fn ask_daemon(
 ) -> Result<(u16, Vec<u8>), Error> {
     let client = builder().no_proxy().redirect(Policy::none()).build().map_err(Error::offline)?;
     let method = reqwest::Method::from_bytes(method.as_bytes()).map_err(Error::offline)?;
-    let request =
-        client.request(method, format!("http://{address}{path}")).header(CONTENT_TYPE, content_type).body(body);
+    let request = client.request(method, format!("http://{address}{path}"));
+    let who = Who::at_the_keyboard();
+    let request = request.header(CONTENT_TYPE, content_type).header(WHO_HEADER, who.as_str()).body(body);
     let response = request.send().await.map_err(Error::offline)?;
     let status = response.status().as_u16();
     Ok((status, response.bytes().await.map_err(Error::offline)?.into()))

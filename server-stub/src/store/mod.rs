@@ -5,6 +5,7 @@
 //! transaction but parsed rules by their version, because commands of the same program write the file while it is served.
 
 mod accounts;
+mod acts;
 mod audit;
 mod authority;
 mod backup;
@@ -53,7 +54,7 @@ pub(crate) use writer::Writer;
 use self::audit::Audited;
 use crate::error::StoreError;
 
-const SCHEMA: [&str; 9] = [
+const SCHEMA: [&str; 10] = [
     include_str!("schema-1.sql"),
     include_str!("schema-2.sql"),
     include_str!("schema-3.sql"),
@@ -63,6 +64,7 @@ const SCHEMA: [&str; 9] = [
     include_str!("schema-7.sql"),
     include_str!("schema-8.sql"),
     include_str!("schema-9.sql"),
+    include_str!("schema-10.sql"),
 ];
 const BUSY_SECONDS: u64 = 20;
 const STATEMENTS_CACHED: usize = 96;

@@ -120,7 +120,9 @@ async fn what_is_too_large_is_refused() {
     {
         assert_eq!(world.ask(method, path, &admin, &large).await.status, 413, "{path}");
     }
-    for path in ["/login", "/password", "/admin/v1/session", "/admin/v1/password", "/escrow/v1", "/escrow/v1/fetch"] {
+    for path in
+        ["/login", "/password", "/admin/v1/session", "/admin/v1/password", "/escrow/v1", "/escrow/v1/fetch", "/acts/v1"]
+    {
         let headers = [("content-type", "application/x-www-form-urlencoded"), ("sec-fetch-site", "same-origin")];
         let answer = world.ask("POST", path, &headers, &large).await;
         assert!((400..500).contains(&answer.status), "{path}: {answer:?}");

@@ -1,5 +1,6 @@
 //! The hub over real sockets, with gateways whose store is in memory.
 
+mod acts;
 mod admin;
 mod audit;
 mod backup;

@@ -10,7 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::super::routes::{DOCUMENT, FOR_APPS, FOR_STRANGERS, FOR_TECHNICIANS, Routes, document_for_apps};
-use super::super::{App, apps, batch, changes, hub, people, receipts, records};
+use super::super::{App, acts, apps, batch, changes, hub, people, receipts, records};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -53,7 +53,8 @@ fn made() -> Value {
         .routes(routes!(apps::list))
         .routes(routes!(apps::revoke))
         .routes(routes!(apps::invite))
-        .routes(routes!(apps::pair));
+        .routes(routes!(apps::pair))
+        .routes(routes!(acts::list));
     serde_json::to_value(router.split_for_parts().1).unwrap()
 }
 

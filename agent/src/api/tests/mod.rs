@@ -1,5 +1,6 @@
 //! The API as it is met from outside: real sockets, and requests as bytes, also such as no library would send.
 
+mod acts;
 mod attacks;
 mod document;
 mod pages;

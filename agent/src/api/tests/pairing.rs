@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use serde_json::json;
 
 use super::{Open, request};
+use crate::acts::Who;
 use crate::apps::Fingerprint;
 use crate::config::NetworkConfig;
 
@@ -219,7 +220,7 @@ fn a_gateway_that_is_closed_says_how_it_is_opened() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let problem = runtime.block_on(async {
         let app = crate::run::Gateway::open(folder.path(), &config).unwrap().app;
-        crate::api::apps::open_code(&app, Default::default()).unwrap_err()
+        crate::api::apps::open_code(&app, Default::default(), &Who::page()).await.unwrap_err()
     });
     assert!(problem.status == 409 && problem.detail.contains("[network]"), "{problem:?}");
 }

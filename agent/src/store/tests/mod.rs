@@ -1,5 +1,6 @@
 //! The store on real files: what survives, what is undone, what is proven.
 
+mod acts;
 mod backup;
 mod broken;
 mod damage;

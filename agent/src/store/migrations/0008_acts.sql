@@ -1,0 +1,16 @@
+CREATE TABLE acts (
+  number INTEGER PRIMARY KEY,
+  name TEXT NOT NULL UNIQUE,
+  at_ms INTEGER NOT NULL,
+  time INTEGER NOT NULL,
+  who TEXT NOT NULL,
+  what TEXT NOT NULL,
+  target TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE acts_told (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  number INTEGER NOT NULL,
+  epoch INTEGER NOT NULL,
+  dropped INTEGER NOT NULL
+) STRICT;
