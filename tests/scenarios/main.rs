@@ -26,6 +26,7 @@ mod conflicts;
 mod cut;
 mod erase;
 mod every_byte;
+mod expired;
 mod full;
 mod injection;
 mod io;

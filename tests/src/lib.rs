@@ -7,6 +7,7 @@ pub mod canary;
 pub mod frozen;
 pub mod fuzz;
 pub mod generator;
+pub mod later;
 pub mod log;
 #[cfg(test)]
 mod model;
@@ -15,4 +16,5 @@ pub mod provider;
 pub mod proxy;
 pub mod sim;
 pub mod tls_proxy;
+pub mod wait;
 pub mod wire;

@@ -4,13 +4,14 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use crate::canary;
 use crate::proxy::Proxy;
+pub use crate::wait::wait_for;
 
 /// A program of this workspace, built beside the test: `cargo build --workspace --bins` makes it.
 ///
@@ -110,7 +111,13 @@ impl Drop for Running {
 
 /// Runs a command of a program to its end.
 pub fn command(name: &str, args: &[&str]) -> Output {
-    let output = Command::new(program(name)).args(args).stdin(Stdio::null()).output().expect("the program runs");
+    command_in(&[], name, args)
+}
+
+fn command_in(variables: &[(&str, String)], name: &str, args: &[&str]) -> Output {
+    let mut command = Command::new(program(name));
+    command.args(args).envs(variables.iter().map(|(name, value)| (name, value)));
+    let output = command.stdin(Stdio::null()).output().expect("the program runs");
     canary::check(&format!("what {name} said"), &String::from_utf8_lossy(&output.stderr));
     output
 }
@@ -132,27 +139,16 @@ pub fn say(name: &str, args: &[&str], said: &str) -> Output {
 /// # Panics
 /// If it fails, with what it said.
 pub fn must(name: &str, args: &[&str]) -> String {
-    let output = command(name, args);
+    must_in(&[], name, args)
+}
+
+fn must_in(variables: &[(&str, String)], name: &str, args: &[&str]) -> String {
+    let output = command_in(variables, name, args);
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{name} {args:?}: {:?}\n{told}", output.status);
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     canary::note_printed(&printed);
     printed
-}
-
-/// Waits until `done` gives something.
-///
-/// # Panics
-/// If it does not within a minute.
-pub fn wait_for<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + Duration::from_secs(60);
-    loop {
-        if let Some(value) = done() {
-            return value;
-        }
-        assert!(Instant::now() < until, "waited a minute for {what}");
-        std::thread::park_timeout(Duration::from_millis(20));
-    }
 }
 
 /// A hub on a folder, behind a proxy that keeps one address over restarts.
@@ -161,6 +157,8 @@ pub struct Hub {
     dir: PathBuf,
     running: Option<Running>,
     scheme: &'static str,
+    /// Of its environment, and that of its commands.
+    variables: Vec<(&'static str, String)>,
     /// The way to it that gateways use.
     pub proxy: Proxy,
 }
@@ -180,7 +178,7 @@ impl Hub {
     pub fn start_as(dir: &Path, scheme: &'static str, config: &str) -> Hub {
         std::fs::create_dir_all(dir).expect("a folder for the hub");
         std::fs::write(dir.join("config.toml"), config).expect("its configuration");
-        let mut hub = Hub { dir: dir.to_owned(), running: None, scheme, proxy: Proxy::start() };
+        let mut hub = Hub { dir: dir.to_owned(), running: None, scheme, variables: Vec::new(), proxy: Proxy::start() };
         hub.restart();
         hub
     }
@@ -211,10 +209,17 @@ impl Hub {
         self.restart_with(&[tells_all()]);
     }
 
+    /// Starts it again, in this environment from now on.
+    pub fn restart_in(&mut self, variables: Vec<(&'static str, String)>) {
+        self.variables = variables;
+        self.restart();
+    }
+
     fn restart_with(&mut self, variables: &[(&str, String)]) {
         self.kill();
         let log = self.dir.join("log");
         let dir = self.data_dir();
+        let variables = &[variables, &self.variables].concat();
         let config = self.config();
         let args = ["serve", "--data-dir", &dir, "--config", &config, "--listen", "127.0.0.1:0"];
         let running = Running::start_with("outpost-hub", &args, variables, &log);
@@ -240,7 +245,7 @@ impl Hub {
     /// Runs one of its commands, which must succeed.
     pub fn command(&self, args: &[&str]) -> String {
         let dir = self.data_dir();
-        must("outpost-hub", &[args, &["--data-dir", &dir, "--config", &self.config()]].concat())
+        must_in(&self.variables, "outpost-hub", &[args, &["--data-dir", &dir, "--config", &self.config()]].concat())
     }
 
     /// Publishes rules.
