@@ -31,6 +31,7 @@ mod full;
 mod injection;
 mod io;
 mod kill;
+mod link;
 mod oidc;
 mod outreach;
 mod pairing;
