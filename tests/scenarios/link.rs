@@ -34,7 +34,9 @@ fn heard<T>(link: &Receiver<ServiceEvent>, what: &str, is_it: impl Fn(ServiceEve
 }
 
 fn on_the_link(found: &ResolvedService) -> bool {
-    found.addresses.iter().any(|address| address.to_ip_addr().to_string() == ADDRESS)
+    let addresses: Vec<_> = found.addresses.iter().map(|address| address.to_ip_addr()).collect();
+    assert!(addresses.iter().all(|address| !address.is_loopback()), "{addresses:?}");
+    addresses.iter().any(|address| address.to_string() == ADDRESS)
 }
 
 fn on_link(program: &str, args: &[&str]) -> std::io::Result<std::process::Output> {
@@ -72,7 +74,7 @@ fn look_for_it() {
         let own = |key: &str| apps["network"][key].as_str().unwrap().to_owned();
         let port = own("address").rsplit(':').next().unwrap().parse::<u16>().unwrap();
         let found = heard(&link, "where the gateway is", |event| match event {
-            // What it says on the loopback of the machine may come before.
+            // Its address by IPv6 may come before.
             ServiceEvent::ServiceResolved(found) if found.port == port && on_the_link(&found) => Some(found),
             _ => None,
         });

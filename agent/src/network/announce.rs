@@ -1,7 +1,7 @@
 //! Making the gateway known on the local link (mDNS, RFC 6762, as a DNS-SD service, RFC 6763), so that an app finds it again
 //! when its address has changed. Nobody has to believe it: an app looks for its pin.
 
-use mdns_sd::{ServiceDaemon, ServiceInfo};
+use mdns_sd::{IfKind, ServiceDaemon, ServiceInfo};
 
 use super::Entrance;
 
@@ -33,6 +33,8 @@ fn announce(entrance: &Entrance) -> mdns_sd::Result<Announcement> {
     let daemon = ServiceDaemon::new()?;
     let announcement = Announcement(daemon.clone());
     daemon.set_ip_check_interval(ADDRESSES_EVERY_SECONDS)?;
+    // Whoever looks from this very box would be told an address that is no other's.
+    daemon.disable_interface(vec![IfKind::LoopbackV4, IfKind::LoopbackV6])?;
     daemon.register(service(entrance)?)?;
     Ok(announcement)
 }
