@@ -83,10 +83,6 @@ impl Tx<'_> {
         Ok(names)
     }
 
-    pub(super) fn has_names_of(&mut self, origin: Origin) -> Result<bool, StoreError> {
-        Ok(self.sql("SELECT 1 FROM rescued WHERE origin = ?1 AND seq > 0 LIMIT 1")?.exists([origin.0])?)
-    }
-
     pub(super) fn is_rescue_origin(&mut self, origin: Origin) -> Result<bool, StoreError> {
         Ok(self.sql("SELECT 1 FROM rescue_origins WHERE origin = ?1")?.exists([origin.0])?)
     }

@@ -271,8 +271,10 @@ impl Snapshot for Tx<'_> {
         self.is_rescue_origin(origin)
     }
 
-    fn is_rescued(&mut self, origin: Origin) -> Result<bool, StoreError> {
-        self.has_names_of(origin)
+    fn is_followed(&mut self, origin: Origin) -> Result<bool, StoreError> {
+        Ok(self
+            .sql("SELECT 1 FROM origins WHERE after = ?1 AND after <> 0 AND after <> origin LIMIT 1")?
+            .exists([origin.0])?)
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) enum Copy {
 }
 
 /// What is known of an origin under which copies may come. There are none of what was written under the first origin of an
-/// enrolment, unless another copy of the card has handed it in.
+/// enrolment, unless another copy of the card has gone on from it, or handed it in.
 pub(super) struct Copies {
     /// The first origin of the family.
     first: Origin,
@@ -53,7 +53,7 @@ impl Copies {
     pub(super) fn of<S: Snapshot>(store: &mut S, origin: Origin, stream: Stream) -> Result<Option<Copies>, S::Error> {
         let began = match store.origin_before(origin)? {
             Some(_) => store.ranges(origin, stream, Seq(0), Seq(1))?.first().map(|range| range.hseq),
-            None if store.is_rescued(origin)? => None,
+            None if store.is_followed(origin)? => None,
             None => return Ok(None),
         };
         Ok(Some(Copies { first: first_of(store, origin)?, began }))

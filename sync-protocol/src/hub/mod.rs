@@ -289,8 +289,8 @@ pub trait Snapshot {
     fn dependants(&mut self, parent: &RecordKey) -> Result<Vec<RecordKey>, Self::Error>;
     /// Whether an origin was made for rescued ops.
     fn is_for_rescue(&mut self, origin: Origin) -> Result<bool, Self::Error>;
-    /// Whether ops that somebody holds under this origin were taken under other numbers ([`rescue`]).
-    fn is_rescued(&mut self, origin: Origin) -> Result<bool, Self::Error>;
+    /// Whether another origin goes on from this one, be it one that was made for rescued ops.
+    fn is_followed(&mut self, origin: Origin) -> Result<bool, Self::Error>;
 }
 
 /// What the hub remembers on disk. Calls between two commits of the caller are one transaction.

@@ -380,8 +380,8 @@ impl Snapshot for MemoryHub {
         Ok(self.rescues.contains(&origin))
     }
 
-    fn is_rescued(&mut self, origin: Origin) -> Result<bool, MemoryError> {
-        Ok(self.rescued.keys().any(|dot| dot.origin == origin && dot.seq > Seq(0)))
+    fn is_followed(&mut self, origin: Origin) -> Result<bool, MemoryError> {
+        Ok(self.before.values().any(|before| *before == origin))
     }
 }
 

@@ -373,8 +373,8 @@ impl hub::Snapshot for AtCentre<'_, '_> {
     fn is_for_rescue(&mut self, origin: Origin) -> Result<bool, StoreError> {
         ask!(self, is_for_rescue(origin))
     }
-    fn is_rescued(&mut self, origin: Origin) -> Result<bool, StoreError> {
-        ask!(self, is_rescued(origin))
+    fn is_followed(&mut self, origin: Origin) -> Result<bool, StoreError> {
+        ask!(self, is_followed(origin))
     }
 }
 

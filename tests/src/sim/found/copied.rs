@@ -444,3 +444,35 @@ fn an_item_that_was_shown_is_not_handed_in_a_second_time() {
         ],
     );
 }
+
+/// Seed 321019171. One copy had forgotten what came before it, so the other gave it another number first.
+#[test]
+fn what_two_copies_had_in_common_counts_once_also_from_the_one_that_keeps_its_origin() {
+    play(
+        &[1],
+        vec![
+            Event::Write { at: 0, id: 6, key: 0, act: Act::Set("first"), is_stale: true, is_synced: false },
+            Event::Sync { at: 0 },
+            Event::Backup,
+            write(0, 7, 0, Act::Set("phone")),
+            write(0, 13, 0, Act::Clear("phone")),
+            Event::Ask { at: 0, is_thin: true },
+            Event::Serve { at: 0, nth: 0, shape: Shape::Whole, pause: Some(3) },
+            Event::Take { at: 0, nth: 0, shape: Shape::Whole, cut: None },
+            write(0, 14, 0, Act::Append),
+            Event::Image { at: 0 },
+            Event::Restore { is_told: false },
+            Event::Clone { at: 0 },
+            Event::Ask { at: 0, is_thin: true },
+            Event::Serve { at: 0, nth: 0, shape: Shape::Whole, pause: None },
+            Event::Take { at: 0, nth: 0, shape: Shape::Whole, cut: None },
+            Event::Forget { at: 1, is_early: true },
+            Event::Ask { at: 1, is_thin: false },
+            write(1, 33, 2, Act::Long),
+            Event::Serve { at: 1, nth: 0, shape: Shape::Whole, pause: Some(1) },
+            Event::Take { at: 1, nth: 0, shape: Shape::Whole, cut: None },
+            Event::Ask { at: 1, is_thin: true },
+            Event::Serve { at: 1, nth: 0, shape: Shape::Whole, pause: None },
+        ],
+    );
+}
