@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::path::Path;
 use std::sync::Arc;
+use sync_protocol::gateway::former::leave_hub;
 use sync_protocol::gateway::{Store as _, UNENROLLED, adopt_origin};
 use sync_protocol::id::{Device, Epoch, HubSeq, Origin, Scope, Source};
 use sync_protocol::identity::DeviceKey;
@@ -127,6 +128,11 @@ pub(crate) async fn enroll_by(
         (state.told, state.is_revoked) = (false, false);
         tx.set_state(&state)?;
         adopt_origin(tx, Origin(granted.origin))?;
+        if !is_same_hub {
+            let mut state = tx.state()?;
+            leave_hub(&mut state);
+            tx.set_state(&state)?;
+        }
         tx.act(&act)?;
         tx.set_enrolment(&Enrolment { hub_url, name: granted.name, device: granted.device, enrolled_ms, identity })
     });

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 
+use super::former::{Debt, owe};
 use super::integrate::refresh;
 use super::reopened::take_back;
 use super::{Fate, Former, GatewayState, Held, Store, UNENROLLED, bounded, bounds};
@@ -28,7 +29,7 @@ pub(super) fn rebase<S: Store>(store: &mut S, mut state: GatewayState, response:
     state.repair_symbols = Some(SYMBOLS_FIRST as u32);
     state.wanted.clear();
     state.slice = Slice::default();
-    state.former.iter_mut().for_each(|former| former.is_owed = true);
+    owe(&mut state);
     for stream in Stream::ALL {
         let upto = state.stream(stream).last;
         if upto > Seq(0) {
@@ -150,7 +151,8 @@ pub fn adopt_origin<S: Store>(store: &mut S, origin: Origin) -> Result<(), S::Er
     }
     state.origin = origin;
     if old != UNENROLLED {
-        state.former.push(Former { origin: old, bounds, is_owed: state.recovers.is_some() });
+        let debt = if state.recovers.is_some() { Debt::Owed } else { Debt::Nothing };
+        state.former.push(Former { origin: old, bounds, debt });
     }
     store.set_state(&state)?;
     for (key, counted) in bases {
