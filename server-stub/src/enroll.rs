@@ -7,7 +7,9 @@ use axum::body::Bytes;
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use sync_protocol::hub::Snapshot;
+use sync_protocol::id::{Device, Origin};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::audit::{Actor, What};
@@ -17,6 +19,7 @@ use crate::peer::{Certified, Peer};
 use crate::pki::check_key;
 use crate::problem::{self, Problem};
 use crate::secret::{self, unhex};
+use crate::store::Tx;
 
 /// What a new gateway sends.
 #[derive(Debug, Deserialize)]
@@ -29,11 +32,26 @@ pub(crate) struct Enrolment {
     version: String,
     /// The name that it has and would keep; absent if any will do.
     known_as: Option<String>,
+    /// Who it was before, if it has spoken with a hub.
+    past: Option<Past>,
+    /// Whether what it holds may be shown to this hub although another one confirmed it: that one is lost, and this one stands in
+    /// its place.
+    #[serde(default)]
+    new_hub: bool,
     /// Its public key, a point of P-256, and the code signed with it; in hex digits.
     #[serde(default)]
     public_key: String,
     #[serde(default)]
     proof: String,
+}
+
+/// Who a gateway was at the hub that it spoke with.
+#[derive(Debug, Deserialize)]
+struct Past {
+    device: u32,
+    origins: Vec<u32>,
+    /// What shows the hub that gave it the key there; in hex digits.
+    membership: String,
 }
 
 /// What it gets.
@@ -43,6 +61,9 @@ pub(crate) struct Welcome {
     origin: u32,
     key: String,
     epoch: u32,
+    /// This is not the hub that it spoke with before, or not in a state that knows of it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    stranger: bool,
     name: String,
     scopes: Vec<String>,
     source: u8,
@@ -72,7 +93,7 @@ pub(crate) async fn enroll(
         Err(HubError::Code(why)) => {
             hub.note_wrong_code(peer.address);
             tracing::warn!(why, "enrolment refused");
-            let (actor, target) = (Actor::at("nobody", peer.address), serde_json::json!({ "why": why }));
+            let (actor, target) = (Actor::at("nobody", peer.address), json!({ "why": why }));
             hub.change::<_, HubError, _>(actor, What::EnrolRefused, move |_| Ok(((), target))).await?;
         }
         Err(_) => {}
@@ -85,7 +106,7 @@ async fn redeem(hub: &Hub, from: Option<IpAddr>, mut asked: Enrolment) -> Result
     let code = Zeroizing::new(secret::normal_code(&asked.code));
     asked.code.zeroize();
     let hardware = serde_json::Value::Object(asked.hardware).to_string();
-    let known_as = asked.known_as;
+    let (known_as, past, may_show) = (asked.known_as, asked.past, asked.new_hub);
     let (authority, days) = (hub.authority().cloned(), hub.config().certificate_days);
     let (point, proof) = (unhex(&asked.public_key).unwrap_or_default(), unhex(&asked.proof).unwrap_or_default());
     let version: String = asked.version.chars().take(64).collect();
@@ -95,6 +116,14 @@ async fn redeem(hub: &Hub, from: Option<IpAddr>, mut asked: Enrolment) -> Result
             Ok(Some(key)) => tx.redeemed(&code, key)?,
             _ => None,
         };
+        let is_new = before.is_none();
+        if is_new {
+            tx.device_to_enrol(&code)?;
+        }
+        let stranger = past.as_ref().map(|past| is_stranger(tx, past)).transpose()?.unwrap_or(false);
+        if let (true, true, Some(past)) = (is_new, stranger, &past) {
+            tx.leave_origins(&past.origins.iter().copied().map(Origin).collect::<Vec<_>>())?;
+        }
         let enrolled = match before {
             Some(before) => before,
             None => tx.redeem(&code, &hardware, &version, key)?,
@@ -102,6 +131,9 @@ async fn redeem(hub: &Hub, from: Option<IpAddr>, mut asked: Enrolment) -> Result
         if let Some(known_as) = known_as.filter(|name| *name != enrolled.name) {
             // The code stays good: nothing of this transaction is kept.
             return Err(HubError::OtherName { wanted: enrolled.name, known_as });
+        }
+        if stranger && !may_show {
+            return Err(HubError::Stranger);
         }
         let gateway = enrolled.gateway;
         let certified = match (&authority, shown?) {
@@ -113,12 +145,17 @@ async fn redeem(hub: &Hub, from: Option<IpAddr>, mut asked: Enrolment) -> Result
             _ => None,
         };
         let actor = Actor::at(format!("gateway:{}", enrolled.name), from);
-        tx.audit(&actor, What::Enrol, &serde_json::json!({ "gateway": enrolled.name, "origin": gateway.origin.0 }))?;
+        let on = match stranger {
+            true => json!({ "gateway": enrolled.name, "origin": gateway.origin.0, "from_another_hub": true }),
+            false => json!({ "gateway": enrolled.name, "origin": gateway.origin.0 }),
+        };
+        tx.audit(&actor, What::Enrol, &on)?;
         Ok(Welcome {
             device: gateway.device.0,
             origin: gateway.origin.0,
             key: secret::hex(&gateway.key.0),
             epoch: tx.epoch()?.0,
+            stranger,
             name: enrolled.name,
             scopes: gateway.scopes.iter().map(ToString::to_string).collect(),
             source: gateway.source.0,
@@ -129,4 +166,11 @@ async fn redeem(hub: &Hub, from: Option<IpAddr>, mut asked: Enrolment) -> Result
         })
     })
     .await
+}
+
+/// Whether it was not this hub that the gateway spoke with before.
+fn is_stranger(tx: &mut Tx<'_>, past: &Past) -> Result<bool, HubError> {
+    let shown = unhex(&past.membership).and_then(|shown| shown.try_into().ok());
+    let shown = shown.ok_or_else(|| HubError::Invalid("membership is not 16 hex digits".to_owned()))?;
+    Ok(!tx.knows(Device(past.device), &shown)?)
 }

@@ -143,6 +143,9 @@ pub enum HubError {
         /// Who shows it.
         known_as: String,
     },
+    /// A gateway shows what another hub confirmed, and nobody said that this one stands in its place.
+    #[error("this hub does not know this gateway, which holds what another hub confirmed")]
+    Stranger,
     /// There is nothing to settle there.
     #[error("{0}")]
     NotInConflict(String),
@@ -291,6 +294,11 @@ impl HubError {
             HubError::NameTaken(_) => "ask for its new code, or choose another name",
             HubError::OtherName { .. } => {
                 "if it shall have the new name: outpost enroll --again CODE; the code still works"
+            }
+            HubError::Stranger => {
+                "if this hub was put back to an older state, or stands in the place of one that is lost: outpost enroll --new-hub \
+                 CODE, and it is shown all that is held; for the hub of somebody else begin with an empty data folder; the code \
+                 still works"
             }
             HubError::NotInConflict(_) => "lists of conflicts show what waits; other fields are changed by an edit",
             HubError::Conflict(_) => "read it again, then decide",

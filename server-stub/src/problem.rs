@@ -111,6 +111,7 @@ impl From<HubError> for Problem {
             HubError::Conflict(_)
             | HubError::NameTaken(_)
             | HubError::OtherName { .. }
+            | HubError::Stranger
             | HubError::NotInConflict(_)
             | HubError::RulesVersion { .. }
             | HubError::RulesSources(_) => {

@@ -124,6 +124,11 @@ impl HubSeq {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Epoch(pub u32);
 
+impl Epoch {
+    /// That of no hub: whoever says it shares no number with the one that it speaks with.
+    pub const NONE: Epoch = Epoch(0);
+}
+
 /// Identity of one write: its idempotency key everywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Dot {

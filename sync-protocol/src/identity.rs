@@ -33,18 +33,23 @@ impl DeviceKey {
 
     /// What shows that its holder speaks, in this turn.
     pub fn proof(&self, turn: u64) -> Short {
-        let mut short = Short::default();
-        let hash = self.keyed(b"turn", turn);
-        for (to, from) in short.iter_mut().zip(hash.as_bytes()) {
-            *to = *from;
-        }
-        short
+        self.short(b"turn", turn)
     }
 
     /// Whether a proof is right, in a time that does not depend on where it is wrong.
     pub fn proves(&self, turn: u64, proof: &Short) -> bool {
-        let differs = self.proof(turn).iter().zip(proof).fold(0, |differs, (a, b)| differs | (a ^ b));
-        *self != DeviceKey::NONE && differs == 0
+        self.is_short(b"turn", turn, proof)
+    }
+
+    /// What shows the hub that gave this key to a device that it did. It is no turn: another hub that is asked learns nothing
+    /// with which it could speak for the device.
+    pub fn membership(&self, device: u32) -> Short {
+        self.short(b"here", u64::from(device))
+    }
+
+    /// Whether that is right, in a time that does not depend on where it is wrong.
+    pub fn is_membership(&self, device: u32, shown: &Short) -> bool {
+        self.is_short(b"here", u64::from(device), shown)
     }
 
     /// The key of the enrolment that a twin gets when the two are parted. Both ends compute it, so it never travels. Of no key
@@ -54,6 +59,19 @@ impl DeviceKey {
             return DeviceKey::NONE;
         }
         DeviceKey(*self.keyed(b"part", u64::from(device)).as_bytes())
+    }
+
+    fn short(&self, purpose: &[u8; 4], number: u64) -> Short {
+        let mut short = Short::default();
+        for (to, from) in short.iter_mut().zip(self.keyed(purpose, number).as_bytes()) {
+            *to = *from;
+        }
+        short
+    }
+
+    fn is_short(&self, purpose: &[u8; 4], number: u64, shown: &Short) -> bool {
+        let differs = self.short(purpose, number).iter().zip(shown).fold(0, |differs, (a, b)| differs | (a ^ b));
+        *self != DeviceKey::NONE && differs == 0
     }
 
     fn keyed(&self, purpose: &[u8; 4], number: u64) -> blake3::Hash {
@@ -75,8 +93,11 @@ mod tests {
         let mut cancelling = one.proof(7);
         cancelling.iter_mut().take(2).for_each(|byte| *byte ^= 1);
         assert!(!one.proves(7, &cancelling), "two wrong bytes do not make a right one");
+        assert!(one.is_membership(7, &one.membership(7)) && !other.is_membership(7, &one.membership(7)));
+        assert!(!one.is_membership(8, &one.membership(7)) && !one.proves(7, &one.membership(7)), "it is no turn");
         assert!(!one.part(3).proves(7, &one.proof(7)) && one.part(3) != one.part(4));
         assert!(!DeviceKey::NONE.proves(0, &DeviceKey::NONE.proof(0)), "who was never enrolled proves nothing");
+        assert!(!DeviceKey::NONE.is_membership(0, &DeviceKey::NONE.membership(0)), "nor that it was");
         let forged = DeviceKey::NONE.keyed(b"part", 3);
         assert!(DeviceKey::NONE.part(3) != DeviceKey(*forged.as_bytes()), "what anybody can compute is no key");
         let twin = DeviceKey::NONE.part(3);

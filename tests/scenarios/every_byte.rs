@@ -9,7 +9,7 @@ use std::path::Path;
 use agent::clock::Clock;
 use agent::error::{Class, Error};
 use agent::store::{Options, Store};
-use agent::sync::{Courier, Report, Transport, Trust, enroll};
+use agent::sync::{Consent, Courier, Report, Transport, Trust, enroll};
 use outpost_tests::process::{Hub, wait_for};
 use outpost_tests::proxy::Way;
 use serde_json::{Value, json};
@@ -47,7 +47,7 @@ impl Pair {
         let added = hub.command(&["gateway", "add", "a", "--scope", "mw", "--json"]);
         let added: Value = serde_json::from_str(&added).unwrap();
         let (clock, code) = (Clock::of_boot(store.boot()), added["code"].as_str().unwrap());
-        runtime.block_on(enroll(&store, &clock, Some(&hub.proxy.url()), code, false)).unwrap();
+        runtime.block_on(enroll(&store, &clock, Some(&hub.proxy.url()), code, Consent::default())).unwrap();
         let transport = Transport::new(&hub.proxy.url(), &clock, &Trust::System).unwrap();
         let courier = Courier::new(store.clone(), transport, clock).unwrap();
         let pair = Pair { hub, store, courier, runtime, visits: 0, forms: 0 };

@@ -78,3 +78,23 @@ fn g_the_hub_is_put_back_by_hand_notices_it_and_gets_back_what_it_lost() {
         hub.restart();
     });
 }
+
+#[test]
+fn g_a_gateway_that_came_in_the_lost_week_comes_again_with_a_code_and_brings_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut hub = Hub::start(&folder.path().join("hub"));
+    let backup = folder.path().join("backup.db");
+    hub.command(&["backup", &backup.to_string_lossy()]);
+    let a = Gateway::enrolled(&folder.path().join("a"), &hub, "a", "mw");
+    save(&a, "week-a", 5);
+    a.sync();
+    save(&a, "unsent", 2);
+    hub.kill();
+    hub.command(&["restore", &backup.to_string_lossy()]);
+    hub.restart();
+    // The hub has the key that the gateway knows: nobody is asked whether it is another.
+    a.enroll(&hub, "a", "mw");
+    a.sync();
+    assert_eq!(hub.export("form").lines().count(), 7);
+    assert_eq!(hub.export("form"), a.export("form"));
+}

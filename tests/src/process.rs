@@ -248,6 +248,14 @@ impl Hub {
         must_in(&self.variables, "outpost-hub", &[args, &["--data-dir", &dir, "--config", &self.config()]].concat())
     }
 
+    /// Adds a gateway, and gives the code for it.
+    pub fn code(&self, name: &str, scope: &str) -> String {
+        let added = self.command(&["gateway", "add", name, "--scope", scope, "--json"]);
+        let added: Value = serde_json::from_str(&added).expect("JSON of gateway add");
+        canary::note_secrets(&added);
+        added.get("code").and_then(Value::as_str).expect("a code").to_owned()
+    }
+
     /// Publishes rules.
     pub fn publish(&self, rules: &str) {
         let file = self.dir.join("rules.toml");
@@ -327,11 +335,7 @@ impl Gateway {
 
     /// Enrols it.
     pub fn enroll(&self, hub: &Hub, name: &str, scope: &str) {
-        let added: Value = serde_json::from_str(&hub.command(&["gateway", "add", name, "--scope", scope, "--json"]))
-            .expect("JSON of gateway add");
-        canary::note_secrets(&added);
-        let code = added.get("code").and_then(Value::as_str).expect("a code").to_owned();
-        self.command(&["enroll", &hub.proxied(), &code]);
+        self.command(&["enroll", &hub.proxied(), &hub.code(name, scope)]);
     }
 
     /// Ends it without warning.

@@ -12,7 +12,7 @@ use super::body::{expect_type, read};
 use super::caller::Person;
 use super::problem::Problem;
 use crate::error::Error;
-use crate::sync::{self, Report, Transport, Trust, Way};
+use crate::sync::{self, Consent, Report, Transport, Trust, Way};
 
 const BODY_BYTES_MAX: usize = 4 * 1024;
 
@@ -33,6 +33,9 @@ pub(crate) struct Enrolling {
     /// Whether a gateway that is enrolled may get another name.
     #[serde(default)]
     again: bool,
+    /// Whether the hub stands in the place of the one before, which is lost, and may be shown all that this one confirmed.
+    #[serde(default)]
+    new_hub: bool,
 }
 
 /// The name that the hub knows this gateway by.
@@ -56,7 +59,7 @@ pub(crate) async fn enroll(
     let wish: Enrolling = serde_json::from_slice(&body).map_err(|e| {
         Problem::bad_request(format!("The body is not an object with hub_url and code: see column {}.", e.column()))
     })?;
-    let Enrolling { hub_url, code, again } = wish;
+    let Enrolling { hub_url, code, again, new_hub } = wish;
     let way = Way::find(hub_url.as_deref(), &code).map_err(|error| Problem::bad_request(format!("{error}.")))?;
     match Transport::new(&way.hub_url, &app.clock, &Trust::System) {
         Err(Error::Config(_)) => {
@@ -65,7 +68,8 @@ pub(crate) async fn enroll(
         Err(error @ Error::Told { .. }) => return Err(Problem::bad_request(format!("{error}."))),
         _ => {}
     }
-    let name = sync::enroll_by(&app.store, &app.clock, hub_url.as_deref(), &code, again, &who).await;
+    let name =
+        sync::enroll_by(&app.store, &app.clock, hub_url.as_deref(), &code, Consent { again, new_hub }, &who).await;
     let name = name.map_err(|error| Problem::from_enrolment(error, &way.hub_url))?;
     app.sync.nudge();
     Ok(Json(Enrolled { name, hub_url: way.hub_url }))

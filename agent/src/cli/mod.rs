@@ -71,6 +71,9 @@ enum Command {
         /// Join although this gateway is enrolled under another name, which it loses.
         #[arg(long)]
         again: bool,
+        /// The hub stands in the place of the one before, which is lost: show it everything that is held here.
+        #[arg(long)]
+        new_hub: bool,
     },
     /// Show what is held, what waits, and what needs a person.
     Status {
@@ -146,7 +149,7 @@ pub async fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Error> {
             };
             run(&folder, &config, announce, stop_signal()).await
         }
-        Command::Enroll { words, again } => {
+        Command::Enroll { words, again, new_hub } => {
             let (hub_url, code) = match words.as_slice() {
                 [code] => (None, code.as_str()),
                 [hub_url, code] => (Some(hub_url.as_str()), code.as_str()),
@@ -159,7 +162,7 @@ pub async fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Error> {
             // What is mistyped is said before anything is made.
             let hub_url = Way::find(hub_url, code)?.hub_url;
             let mut client = Client::make(&folder, &load()?).await?;
-            let wish = serde_json::json!({"hub_url": hub_url, "code": code, "again": again});
+            let wish = serde_json::json!({"hub_url": hub_url, "code": code, "again": again, "new_hub": new_hub});
             let answer = client.ask_json("POST", "/v1/enroll", &wish).await?;
             let name = answer.get("name").and_then(serde_json::Value::as_str).unwrap_or_default();
             writeln!(out, "enrolled as {name} at {hub_url}").map_err(Error::from)

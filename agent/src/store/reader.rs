@@ -161,6 +161,15 @@ impl<'a> Reader<'a> {
         read_state(self.db)
     }
 
+    /// Whether anything is here that a hub confirmed.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub fn has_confirmed(&self) -> Result<bool, Error> {
+        let mut select = self.db.prepare("SELECT EXISTS (SELECT 1 FROM records WHERE is_confirmed = 1)")?;
+        Ok(select.query_row([], |row| row.get(0))?)
+    }
+
     /// The rules in force.
     ///
     /// # Errors

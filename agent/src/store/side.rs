@@ -1,7 +1,6 @@
 //! The small tables: sync state, notes on ops, pleas, answers under idempotency keys, enrolment, the report of the last sync.
 
 use rusqlite::{Connection, OptionalExtension};
-use sync_protocol::gateway::former::Debt;
 use sync_protocol::gateway::{Former, GatewayState, UNENROLLED};
 use sync_protocol::id::{Dot, HubSeq, Origin, Scope, Seq, Stream};
 use sync_protocol::message::{Bound, Plea};
@@ -51,17 +50,16 @@ pub(super) fn write_state(db: &Connection, state: &GatewayState) -> Result<(), E
     Ok(())
 }
 
-/// What stands before the origin of an incarnation that the hub may lack something of, and of one that wrote for another hub.
-const DEBTS: [(Debt, &str); 2] = [(Debt::Owed, "owed "), (Debt::Elsewhere, "elsewhere ")];
+/// What stands before the origin of an incarnation that the hub may lack something of.
+const OWED: &str = "owed ";
 
-/// The bounds of the present incarnation, those of former ones with their origin behind them, and what is owed of these.
+/// The bounds of the present incarnation, those of former ones with their origin behind them, and which of these are owed.
 fn bounds_text(state: &GatewayState) -> String {
     let text = |bound: &Bound| format!("{} {} {}", bound.stream.number(), bound.upto.0, bound.common.0);
     let mut lines: Vec<String> = state.bounds.iter().map(text).collect();
     for former in &state.former {
         lines.extend(former.bounds.iter().map(|bound| format!("{} {}", text(bound), former.origin.0)));
-        let debt = DEBTS.iter().find(|(debt, _)| *debt == former.debt);
-        lines.extend(debt.map(|(_, word)| format!("{word}{}", former.origin.0)));
+        lines.extend(former.is_owed.then(|| format!("{OWED}{}", former.origin.0)));
     }
     lines.join("\n")
 }
@@ -84,17 +82,14 @@ pub(super) fn read_bounds(text: &str) -> Vec<Bound> {
 pub(super) fn read_former(db: &Connection, state: &mut GatewayState) -> Result<(), Error> {
     let bounds: Option<String> = db.query_row("SELECT bounds FROM sync_state", [], |row| row.get(0)).optional()?;
     let lines = || bounds.as_deref().unwrap_or_default().lines();
-    let is_of =
-        |line: &str, word: &str, origin: Origin| line.strip_prefix(word).is_some_and(|of| of == origin.0.to_string());
-    let debt =
-        |origin| DEBTS.iter().find(|(_, word)| lines().any(|line| is_of(line, word, origin))).map(|(debt, _)| *debt);
+    let owed: Vec<_> = lines().filter_map(|line| line.strip_prefix(OWED)?.parse().ok().map(Origin)).collect();
     let bounds: Vec<_> = lines().filter_map(read_bound).collect();
     let mut select = db.prepare_cached("SELECT origin FROM incarnations WHERE origin NOT IN (?1, ?2) ORDER BY n")?;
     let origins = select.query_map([state.origin.0, UNENROLLED.0], |row| row.get(0).map(Origin))?;
     for origin in origins {
         let origin = origin?;
         let bounds = bounds.iter().filter(|(of, _)| *of == Some(origin)).map(|(_, bound)| *bound).collect();
-        state.former.push(Former { origin, bounds, debt: debt(origin).unwrap_or_default() });
+        state.former.push(Former { origin, bounds, is_owed: owed.contains(&origin) });
     }
     Ok(())
 }

@@ -130,7 +130,8 @@ pub(super) async fn renew_in_time(store: &Store, clock: &Clock, enrolment: &Enro
     Ok(())
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes as hex digits, as the hub reads them.
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

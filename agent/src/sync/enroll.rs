@@ -4,15 +4,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::path::Path;
 use std::sync::Arc;
-use sync_protocol::gateway::former::leave_hub;
-use sync_protocol::gateway::{Store as _, UNENROLLED, adopt_origin};
-use sync_protocol::id::{Device, Epoch, HubSeq, Origin, Scope, Source};
+use sync_protocol::gateway::{GatewayState, Store as _, adopt_origin};
+use sync_protocol::id::{Device, Epoch, HubSeq, Origin, Scope, Seq, Source};
 use sync_protocol::identity::DeviceKey;
 use sync_protocol::rules::Rules;
 use sync_protocol::ticket::Ticket;
 use zeroize::Zeroizing;
 
-use super::certificate::{Certified, NewKey, unhex};
+use super::certificate::{Certified, NewKey, hex, unhex};
+use super::tls::has_fingerprint;
 use super::transport::{Transport, Trust};
 use crate::acts::{Act, Deed, Who};
 use crate::clock::Clock;
@@ -28,10 +28,48 @@ struct Wish<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     known_as: Option<String>,
     hardware: std::collections::BTreeMap<&'static str, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    past: Option<Past>,
+    /// It may be shown what another hub confirmed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    new_hub: bool,
     #[serde(skip_serializing_if = "str::is_empty")]
     public_key: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     proof: &'a str,
+}
+
+/// Who it was at the hub that it has spoken with, so that a hub can tell whether that was itself.
+#[derive(Serialize)]
+struct Past {
+    device: u32,
+    origins: Vec<u32>,
+    membership: String,
+}
+
+impl Past {
+    /// None of one that no hub has told anything.
+    fn of(state: &GatewayState) -> Option<Past> {
+        has_spoken(state).then(|| Past {
+            device: state.device.0,
+            origins: state
+                .former
+                .iter()
+                .map(|former| former.origin)
+                .chain([state.origin])
+                .map(|origin| origin.0)
+                .collect(),
+            membership: hex(&state.key.membership(state.device.0)),
+        })
+    }
+}
+
+fn has_spoken(state: &GatewayState) -> bool {
+    state.cursor != HubSeq::NONE || has_acked(state)
+}
+
+fn has_acked(state: &GatewayState) -> bool {
+    state.streams.iter().any(|stream| stream.acked > Seq(0))
 }
 
 #[derive(Deserialize)]
@@ -40,6 +78,9 @@ struct Granted {
     origin: u32,
     key: String,
     epoch: u32,
+    /// It is not the hub that was spoken with before, or not in a state that knows of it.
+    #[serde(default)]
+    stranger: bool,
     name: String,
     scopes: Vec<String>,
     source: u8,
@@ -48,20 +89,30 @@ struct Granted {
     certified: Option<Certified>,
 }
 
+/// What a person who enrols a gateway that was enrolled before has to say to it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Consent {
+    /// It may get another name. Else the hub refuses a code that is for one.
+    pub again: bool,
+    /// The hub stands in the place of the one before, and is shown all that this one confirmed. Else a hub that does not know the
+    /// gateway refuses it.
+    pub new_hub: bool,
+}
+
 /// Enrols this gateway at the hub, and tells the name it got. A gateway that is enrolled already is enrolled anew: its
-/// unsent records go on under the new identity. Whoever did not hear the hub's answer tries again with the same code. Unless it
-/// is `again`, the hub refuses a code that is for another name.
+/// unsent records go on under the new identity. Whoever did not hear the hub's answer tries again with the same code.
 ///
 /// # Errors
-/// [`Error::Denied`] with the hub's words if the code is wrong, used or too old; [`Error::Offline`] if it cannot be reached.
+/// [`Error::Denied`] with the hub's words if the code is wrong, used or too old, and [`Error::Rejected`] if a [`Consent`] is wanted;
+/// [`Error::Offline`] if it cannot be reached.
 pub async fn enroll(
     store: &Store,
     clock: &Clock,
     hub_url: Option<&str>,
     code: &str,
-    again: bool,
+    consent: Consent,
 ) -> Result<String, Error> {
-    enroll_by(store, clock, hub_url, code, again, &Who::gateway()).await
+    enroll_by(store, clock, hub_url, code, consent, &Who::gateway()).await
 }
 
 /// The same for somebody who is named in the audit.
@@ -73,7 +124,7 @@ pub(crate) async fn enroll_by(
     clock: &Clock,
     hub_url: Option<&str>,
     code: &str,
-    again: bool,
+    consent: Consent,
     who: &Who,
 ) -> Result<String, Error> {
     let Way { hub_url, code, trust } = Way::find(hub_url, code)?;
@@ -84,14 +135,23 @@ pub(crate) async fn enroll_by(
         Trust::Fingerprint(_) => Some(NewKey::for_code(dir, &code)?),
         _ => None,
     };
-    let enrolment = store.read(|reader| reader.enrolment()).await?;
-    let is_same_hub = enrolment.as_ref().is_some_and(|known| known.hub_url == hub_url.trim_end_matches('/'));
-    let known_as = enrolment.filter(|_| !again).map(|enrolment| enrolment.name);
+    let (enrolment, state, holds) =
+        store.read(|reader| Ok::<_, Error>((reader.enrolment()?, reader.state()?, reader.has_confirmed()?))).await?;
+    // A hub that has the authority of the one before is that one, put back to when it did not know this gateway.
+    let identity = enrolment.as_ref().and_then(|known| known.identity.as_ref());
+    let is_put_back = match (&trust, identity) {
+        (Trust::Fingerprint(of), Some(known)) => has_fingerprint(&known.authority.as_slice().into(), of),
+        _ => false,
+    };
+    let has_secrets = holds || has_acked(&state);
+    let known_as = enrolment.filter(|_| !consent.again).map(|enrolment| enrolment.name);
     let wish = Wish {
         code: &code,
         version: env!("CARGO_PKG_VERSION"),
         known_as,
         hardware: hardware::facts(),
+        past: Past::of(&state),
+        new_hub: consent.new_hub || is_put_back || !has_secrets,
         public_key: new_key.as_ref().map_or("", |key| &key.public_key),
         proof: new_key.as_ref().map_or("", |key| &key.proof),
     };
@@ -112,27 +172,28 @@ pub(crate) async fn enroll_by(
     let write = store.write_large(move |tx| {
         tx.set_rules(Arc::new(rules))?;
         let mut state = tx.state()?;
+        let origin = Origin(granted.origin);
+        if state.former.iter().any(|former| former.origin == origin) || (state.origin == origin && has_acked(&state)) {
+            let told = "the hub gave a number that this gateway has had: ask its admin for another code".to_owned();
+            return Err(Error::Rejected(told));
+        }
         state.device = Device(granted.device);
         (state.key, state.turn) = (key, 0);
-        if state.origin == UNENROLLED || !is_same_hub {
-            // What is confirmed here is compared with another hub from the beginning.
-            (state.epoch, state.cursor, state.complete) = (Epoch(granted.epoch), HubSeq::NONE, HubSeq::NONE);
-            // Another hub has erasures of its own, and tells all of them.
-            state.erased = 0;
+        // At the same hub it says where it stood. If the hub was put back since, it is asked for what the hub lost.
+        if !has_spoken(&state) {
+            state.epoch = Epoch(granted.epoch);
         } else if state.scopes != scopes {
             state.backfill = Some(HubSeq::NONE);
         }
-        // At the same hub it says where it stood. If the hub was put back since, it is asked for what the hub lost.
+        if granted.stranger && !is_put_back {
+            // No number of another hub means anything to this one, which is shown all that is here and tells all its erasures.
+            (state.epoch, state.erased) = (Epoch::NONE, 0);
+        }
         state.scopes = scopes;
         state.source = Source(granted.source);
         (state.told, state.is_revoked) = (false, false);
         tx.set_state(&state)?;
-        adopt_origin(tx, Origin(granted.origin))?;
-        if !is_same_hub {
-            let mut state = tx.state()?;
-            leave_hub(&mut state);
-            tx.set_state(&state)?;
-        }
+        adopt_origin(tx, origin)?;
         tx.act(&act)?;
         tx.set_enrolment(&Enrolment { hub_url, name: granted.name, device: granted.device, enrolled_ms, identity })
     });

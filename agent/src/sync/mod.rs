@@ -21,9 +21,8 @@ use std::time::Duration;
 use sync_protocol::session::{Outcome, Session, Wake};
 use tokio::sync::{mpsc, oneshot};
 
-pub(crate) use enroll::Way;
-pub use enroll::enroll;
-pub(crate) use enroll::enroll_by;
+pub use enroll::{Consent, enroll};
+pub(crate) use enroll::{Way, enroll_by};
 pub use exchange::{Courier, Report};
 pub(crate) use pulse::Pulse;
 pub use rescue::{Rescue, hand_in};

@@ -106,6 +106,32 @@ impl Tx<'_> {
         }
     }
 
+    /// Whether this hub gave the device the key that shows this, now or before; not if it did so in a time that it lost.
+    pub(crate) fn knows(&mut self, device: Device, membership: &Short) -> Result<bool, StoreError> {
+        let mut keys: Vec<DeviceKey> = self.gateway_state(device)?.map(|gateway| gateway.key).into_iter().collect();
+        keys.extend(self.keys_before(device)?);
+        keys.extend(self.keys_revoked(device)?);
+        Ok(keys.iter().any(|key| key.is_membership(device.0, membership)))
+    }
+
+    /// Sees to it that no origin is given here that another hub may have given: those of a gateway's past stand in the records that
+    /// it brings. Every hub begins with the same numbers, so they are left behind with the first that comes from elsewhere.
+    pub(crate) fn leave_origins(&mut self, past: &[Origin]) -> Result<(), StoreError> {
+        let epoch = self.epoch()?;
+        if Origin::before(epoch) == Origin::HUB || past.iter().any(|origin| origin.is_of(epoch)) {
+            self.begin_epoch(u64::try_from(self.now_ms).unwrap_or(0))?;
+        }
+        Ok(())
+    }
+
+    /// Whom a code is for that was not used yet.
+    pub(crate) fn device_to_enrol(&mut self, code: &str) -> Result<Device, HubError> {
+        match self.device_of_code(code)? {
+            (_, true) => Err(HubError::Code("this code was used already")),
+            (device, false) => Ok(device),
+        }
+    }
+
     /// Takes a code and gives the gateway a new origin and its key. A gateway that had been enrolled before, on a
     /// card that is gone, is so again: whoever still has the old card is shut out, but for handing in what it holds, and a
     /// revocation ends.
@@ -116,10 +142,7 @@ impl Tx<'_> {
         version: &str,
         key: DeviceKey,
     ) -> Result<Enrolled, HubError> {
-        let (device, is_used) = self.device_of_code(code)?;
-        if is_used {
-            return Err(HubError::Code("this code was used already"));
-        }
+        let device = self.device_to_enrol(code)?;
         let (name, origin, scopes, source) = self.enrolment_of(device)?;
         self.keep_former_key(device)?;
         let origin = self.new_origin(device, origin)?;
@@ -139,7 +162,7 @@ impl Tx<'_> {
             echo_until: HubSeq::NONE,
             twin_of: None,
             // A gateway that was enrolled before may hold what this hub lost when it was put back.
-            epoch: Epoch(0),
+            epoch: Epoch::NONE,
             offered: None,
             erased: None,
         };

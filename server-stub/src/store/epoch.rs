@@ -84,7 +84,11 @@ impl Tx<'_> {
         self.sql("UPDATE hub SET epoch = ?1, lineage = ?2")?
             .execute(params![bits(u64::from(epoch)), text.to_string()])?;
         self.skip(now_ms)?;
-        tracing::warn!(epoch, began = started, "this hub was put back to an older state; a new epoch began");
+        tracing::warn!(
+            epoch,
+            began = started,
+            "a new epoch of this hub began: its gateways compare with it what they hold"
+        );
         Ok(())
     }
 }

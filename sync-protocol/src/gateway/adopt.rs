@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 
-use super::former::{Debt, owe};
 use super::integrate::refresh;
 use super::reopened::take_back;
 use super::{Fate, Former, GatewayState, Held, Store, UNENROLLED, bounded, bounds};
@@ -29,7 +28,7 @@ pub(super) fn rebase<S: Store>(store: &mut S, mut state: GatewayState, response:
     state.repair_symbols = Some(SYMBOLS_FIRST as u32);
     state.wanted.clear();
     state.slice = Slice::default();
-    owe(&mut state);
+    state.former.iter_mut().for_each(|former| former.is_owed = true);
     for stream in Stream::ALL {
         let upto = state.stream(stream).last;
         if upto > Seq(0) {
@@ -150,9 +149,8 @@ pub fn adopt_origin<S: Store>(store: &mut S, origin: Origin) -> Result<(), S::Er
         };
     }
     state.origin = origin;
-    if old != UNENROLLED {
-        let debt = if state.recovers.is_some() { Debt::Owed } else { Debt::Nothing };
-        state.former.push(Former { origin: old, bounds, debt });
+    if old != UNENROLLED && old != origin {
+        state.former.push(Former { origin: old, bounds, is_owed: state.recovers.is_some() });
     }
     store.set_state(&state)?;
     for (key, counted) in bases {

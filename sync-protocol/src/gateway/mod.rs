@@ -145,7 +145,7 @@ impl Default for GatewayState {
             origin: UNENROLLED,
             key: DeviceKey::NONE,
             turn: 0,
-            epoch: Epoch(0),
+            epoch: Epoch::NONE,
             cursor: HubSeq::NONE,
             complete: HubSeq::NONE,
             backfill: None,

@@ -118,7 +118,7 @@ impl Gateway {
     /// It goes on under another origin. What this one has heard in the present epoch is another matter than what the one before
     /// had, so it may have something to offer.
     pub(super) fn goes_on_as(&mut self, origin: Origin) {
-        (self.origin, self.offered, self.epoch) = (origin, None, Epoch(0));
+        (self.origin, self.offered, self.epoch) = (origin, None, Epoch::NONE);
     }
 
     /// A gateway that turned out to be two: the other one, which has yet to speak.
@@ -135,7 +135,7 @@ impl Gateway {
             offered: None,
             erased: None,
             twin_of: Some(self.device),
-            epoch: Epoch(0),
+            epoch: Epoch::NONE,
             ..self.clone()
         }
     }

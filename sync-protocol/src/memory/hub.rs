@@ -87,7 +87,7 @@ impl MemoryHub {
             backfill: false,
             echo_until: HubSeq::NONE,
             twin_of: None,
-            epoch: Epoch(0),
+            epoch: Epoch::NONE,
             offered: None,
             erased: None,
         };

@@ -56,7 +56,7 @@ impl Request {
             origin: Origin(0),
             turn: 0,
             proof: [0; 8],
-            epoch: Epoch(0),
+            epoch: Epoch::NONE,
             cursor: HubSeq::NONE,
             rules: [0; 4],
             streams: Vec::new(),

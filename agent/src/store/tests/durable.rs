@@ -1,7 +1,6 @@
 //! What was answered is there after the program is started again.
 
 use serde_json::json;
-use sync_protocol::gateway::former::Debt;
 use sync_protocol::gateway::{Store as _, adopt_origin};
 use sync_protocol::id::{Origin, Stream};
 
@@ -28,14 +27,13 @@ fn captured_records_the_outbox_and_the_state_survive_a_restart() {
 #[test]
 fn what_is_owed_of_former_incarnations_survives_a_restart() {
     let clinic = Clinic::new();
-    let debts = [Debt::Elsewhere, Debt::Nothing, Debt::Owed];
     let write = move |tx: &mut crate::store::Tx<'_>| -> Result<_, Error> {
         // One is the beginning of another.
         for origin in [1, 11, 111, 2] {
             adopt_origin(tx, Origin(origin))?;
         }
         let mut state = tx.state()?;
-        state.former.iter_mut().zip(debts).for_each(|(former, debt)| former.debt = debt);
+        state.former.iter_mut().for_each(|former| former.is_owed = former.origin != Origin(11));
         tx.set_state(&state)?;
         Ok(state.former)
     };
@@ -43,10 +41,8 @@ fn what_is_owed_of_former_incarnations_survives_a_restart() {
     let clinic = clinic.reopen();
     let read = clinic.store.blocking_read(|reader| reader.state()).unwrap().former;
     assert_eq!(read, former);
-    assert_eq!(
-        read.iter().map(|former| (former.origin.0, former.debt)).collect::<Vec<_>>(),
-        [(1, Debt::Elsewhere), (11, Debt::Nothing), (111, Debt::Owed)]
-    );
+    let read: Vec<_> = read.iter().map(|former| (former.origin.0, former.is_owed)).collect();
+    assert_eq!(read, [(1, true), (11, false), (111, true)]);
 }
 
 #[test]
