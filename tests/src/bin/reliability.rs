@@ -2,11 +2,15 @@
 //!
 //! A row is a fault and a command. The command fails if anything was lost, doubled or different; what it did it tells in lines
 //! of JSON with `often` (in words), `lost` and `doubled`, or as `cargo test` tells it. To add a row, add it to [`ROWS`].
+//!
+//! A full run takes hours. What a row came to at a commit is kept in the build folder, so a run that was stopped goes on where it
+//! was, and `--only` runs rows beside each other.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// One line of the table.
@@ -78,8 +82,10 @@ const PAGE: &str = "docs/reliability.md";
 const BEGIN: &str = "<!-- made by tests/reliability; not by hand -->\n";
 const END: &str = "<!-- end -->\n";
 
+const USAGE: &str = "tests/reliability [--quick] [--only PART_OF_COMMANDS]";
+
 /// What a run came to.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct Outcome {
     often: Vec<String>,
     lost: u64,
@@ -89,19 +95,27 @@ struct Outcome {
 }
 
 fn main() -> Result<()> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let is_quick = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => false,
-        ["--quick"] => true,
-        _ => bail!("tests/reliability [--quick]"),
-    };
-    let mut table = format!("{}\n\n", heading(is_quick)?);
+    let (mut is_quick, mut only, mut args) = (false, None, std::env::args().skip(1));
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--quick" => is_quick = true,
+            "--only" => only = Some(args.next().context(USAGE)?),
+            _ => bail!(USAGE),
+        }
+    }
+    let built = Built::now()?;
+    let command_of = |row: &Row| if is_quick { row.quick } else { row.full };
+    if let Some(part) = only {
+        let mut rows = ROWS.iter().map(command_of).filter(|command| command.contains(&part)).peekable();
+        ensure!(rows.peek().is_some(), "no command has {part}");
+        return rows.try_for_each(|command| built.outcome(command).map(drop));
+    }
+    let mut table = format!("{}\n\n", built.heading(is_quick)?);
     table.push_str("| fault | how | how often | lost | doubled | again |\n|---|---|---|---|---|---|\n");
     let mut breaks = Vec::new();
     for row in ROWS {
-        let command = if is_quick { row.quick } else { row.full };
-        eprintln!("{command}");
-        let outcome = run(command)?;
+        let command = command_of(row);
+        let outcome = built.outcome(command)?;
         let (often, how) = (outcome.often.join("; "), row.how);
         let count = |n: u64| if n == 0 { "nothing".to_owned() } else { n.to_string() };
         let (lost, doubled) = (count(outcome.lost), count(outcome.doubled));
@@ -119,20 +133,54 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// When, and of what.
-fn heading(is_quick: bool) -> Result<String> {
-    let said = |program: &str, args: &[&str]| -> Result<String> {
-        let output = Command::new(program).args(args).output().with_context(|| program.to_owned())?;
-        ensure!(output.status.success(), "{program} {args:?} failed");
-        Ok(String::from_utf8(output.stdout)?.trim().to_owned())
-    };
-    let date = said("date", &["-u", "+%Y-%m-%d"])?;
-    let commit = said("git", &["rev-parse", "--short=10", "HEAD"])?;
-    // The page itself may differ: it is what is being made.
-    let changes = said("git", &["status", "--porcelain", "--", ".", ":!docs/reliability.md"])?;
-    let with = if changes.is_empty() { "" } else { " with changes that are not committed" };
-    let counts = if is_quick { "the small counts of `tests/reliability --quick`" } else { "`tests/reliability`" };
-    Ok(format!("Run on {date} at commit `{commit}`{with}, by {counts}."))
+/// What is run.
+struct Built {
+    commit: String,
+    has_changes: bool,
+}
+
+impl Built {
+    fn now() -> Result<Built> {
+        // The page itself may differ: it is what is being made.
+        let changes = said("git", &["status", "--porcelain", "--", ".", ":!docs/reliability.md"])?;
+        Ok(Built { commit: said("git", &["rev-parse", "--short=10", "HEAD"])?, has_changes: !changes.is_empty() })
+    }
+
+    /// When, and of what.
+    fn heading(&self, is_quick: bool) -> Result<String> {
+        let date = said("date", &["-u", "+%Y-%m-%d"])?;
+        let with = if self.has_changes { " with changes that are not committed" } else { "" };
+        let counts = if is_quick { "the small counts of `tests/reliability --quick`" } else { "`tests/reliability`" };
+        Ok(format!("Run on {date} at commit `{}`{with}, by {counts}.", self.commit))
+    }
+
+    /// What a command comes to, or came to at this commit.
+    fn outcome(&self, command: &str) -> Result<Outcome> {
+        let kept = self.place_of(command);
+        if let (false, Ok(text)) = (self.has_changes, std::fs::read(&kept)) {
+            eprintln!("{command}: has run");
+            return serde_json::from_slice(&text).with_context(|| kept.display().to_string());
+        }
+        eprintln!("{command}");
+        let outcome = run(command)?;
+        if !self.has_changes {
+            std::fs::create_dir_all(kept.parent().unwrap_or(Path::new(".")))?;
+            std::fs::write(&kept, serde_json::to_vec(&outcome)?)?;
+        }
+        Ok(outcome)
+    }
+
+    fn place_of(&self, command: &str) -> PathBuf {
+        let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+        let name: String = command.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        Path::new(&target).join("reliability").join(&self.commit).join(format!("{name}.json"))
+    }
+}
+
+fn said(program: &str, args: &[&str]) -> Result<String> {
+    let output = Command::new(program).args(args).output().with_context(|| program.to_owned())?;
+    ensure!(output.status.success(), "{program} {args:?} failed");
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
 fn run(command: &str) -> Result<Outcome> {
