@@ -476,3 +476,25 @@ fn what_two_copies_had_in_common_counts_once_also_from_the_one_that_keeps_its_or
         ],
     );
 }
+
+/// Seed 20261. The hub that was put back had parted two copies under one number, and parts the second from the first.
+#[test]
+fn a_copy_of_a_copy_hands_in_what_the_first_card_wrote() {
+    play(
+        &[2],
+        vec![
+            Event::Write { at: 0, id: 2, key: 0, act: Act::Pick("alive", 1), is_stale: false, is_synced: false },
+            Event::Sync { at: 0 },
+            Event::Image { at: 0 },
+            Event::Write { at: 0, id: 3, key: 0, act: Act::Pick("top", 2), is_stale: true, is_synced: false },
+            Event::Sync { at: 0 },
+            Event::Backup,
+            Event::Clone { at: 0 },
+            Event::Clone { at: 0 },
+            Event::Sync { at: 0 },
+            Event::Sync { at: 1 },
+            Event::Restore { is_told: false },
+            Event::Sync { at: 2 },
+        ],
+    );
+}
