@@ -10,7 +10,7 @@ use super::{Step, Superseded, Why};
 use crate::error::MergeError;
 use crate::id::{Dot, FieldName, HubSeq};
 use crate::limits::VALUES_KEPT_MAX;
-use crate::record::{Change, Entry, Marker};
+use crate::record::{Change, Entry, Marker, Stamp};
 use crate::rules::Rule;
 use crate::value::Value;
 
@@ -35,9 +35,13 @@ impl Step<'_> {
         let overrules = |e: &&Entry| saw(e) && (!self.merges_by_size() || self.stamp.settles.is_some());
         if known.is_some() {
             // It came as a value before, of which nobody could tell all that its author had seen.
-            let (gone, stand): (Vec<Entry>, Vec<Entry>) = entries
+            let (gone, mut stand): (Vec<Entry>, Vec<Entry>) = entries
                 .into_iter()
                 .partition(|e| e.stamp.dot != incoming.stamp.dot && overrules(&e) && !self.may_not_replace(e));
+            for entry in stand.iter_mut().filter(|e| e.stamp.dot == incoming.stamp.dot) {
+                let seen = entry.stamp.seen.max(incoming.stamp.seen);
+                entry.stamp = Arc::new(Stamp { seen, ..Stamp::clone(&entry.stamp) });
+            }
             let other = gone.into_iter().filter(|entry| entry.value != incoming.value);
             superseded.extend(other.map(|entry| self.lost(entry, self.stamp, Why::Seen)));
             return Ok(stand);
@@ -76,7 +80,7 @@ impl Step<'_> {
         standing.stamp.dot.origin != self.stamp.dot.origin || !(self.is_stranger)(&standing.stamp)
     }
 
-    fn lost(&self, entry: Entry, by: &Arc<crate::record::Stamp>, why: Why) -> Superseded {
+    fn lost(&self, entry: Entry, by: &Arc<Stamp>, why: Why) -> Superseded {
         Superseded { field: self.field.clone(), entry, by: Arc::clone(by), why }
     }
 

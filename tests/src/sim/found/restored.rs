@@ -259,3 +259,29 @@ fn a_deletion_of_what_was_let_go_in_the_lost_time_is_kept_for_review() {
         ],
     );
 }
+
+/// Seed 350651. What came back as a value did not say all that its author had seen; the write itself, which came later, does.
+#[test]
+fn a_delete_that_came_back_as_a_value_counts_for_all_that_its_author_knew_when_it_comes_itself() {
+    play(
+        &[3, 1],
+        vec![
+            write(1, 3, 0, Act::Add),
+            Event::Ask { at: 1, is_thin: true },
+            Event::Serve { at: 1, nth: 0, shape: Shape::Whole, pause: None },
+            Event::Ask { at: 0, is_thin: true },
+            Event::Serve { at: 0, nth: 0, shape: Shape::Whole, pause: None },
+            Event::Take { at: 0, nth: 0, shape: Shape::Whole, cut: None },
+            write(0, 13, 0, Act::SettleDelete(true)),
+            Event::Backup,
+            Event::Sync { at: 0 },
+            Event::Serve { at: 1, nth: 0, shape: Shape::Whole, pause: Some(1) },
+            Event::GoOn { at: 1 },
+            Event::Take { at: 1, nth: 0, shape: Shape::Whole, cut: None },
+            Event::Restore { is_told: true },
+            Event::Sync { at: 1 },
+            Event::Restore { is_told: false },
+            Event::Sync { at: 1 },
+        ],
+    );
+}
