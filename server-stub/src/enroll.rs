@@ -109,7 +109,7 @@ async fn redeem(hub: &Hub, from: Option<IpAddr>, mut asked: Enrolment) -> Result
     let (known_as, past, may_show) = (asked.known_as, asked.past, asked.new_hub);
     let (authority, days) = (hub.authority().cloned(), hub.config().certificate_days);
     let (point, proof) = (unhex(&asked.public_key).unwrap_or_default(), unhex(&asked.proof).unwrap_or_default());
-    let version: String = asked.version.chars().take(64).collect();
+    let version: String = asked.version.chars().filter(|c| !c.is_control()).take(64).collect();
     let shown = authority.as_ref().map(|_| check_key(&point, &proof, &code)).transpose();
     hub.write(move |tx| {
         let before = match &shown {

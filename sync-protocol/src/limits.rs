@@ -84,6 +84,9 @@ pub const ERASURES_MAX: usize = 1_000;
 pub const WANTED_MAX: usize = 500;
 /// Slices into which digest items are divided at most, where too many differ to be named at once.
 pub const SLICES_MAX: u32 = 4096;
+/// Boxes that run with copies of one card, copies of copies included, before a person has to look: whoever has a card could make up
+/// ever more of them.
+pub const TWINS_MAX: usize = 16;
 /// Numbers that the hub leaves out at least when it is started: of its order of changes, and of its own writes in each stream. It may
 /// have been started on an older state of itself, and what it gave in the time that it lost must not be given again.
 pub const HUB_NUMBERS_SKIPPED: usize = 64 * 1024;

@@ -385,6 +385,16 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// The names of gateways that run with copies of its card, or that it runs with a copy of, and are not shut out.
+    pub(crate) fn copies_of(&mut self, name: &str) -> Result<Vec<String>, HubError> {
+        let mut select = self.sql(
+            "SELECT other.name FROM gateways one JOIN gateways other ON other.twin_of = one.device OR one.twin_of = other.device
+             WHERE one.name = ?1 AND other.is_revoked = 0 ORDER BY other.name",
+        )?;
+        let names = select.query_map([name], |row| row.get(0)).map_err(StoreError::from)?;
+        Ok(names.collect::<Result<_, _>>().map_err(StoreError::from)?)
+    }
+
     /// Shuts a gateway out, and voids its code.
     pub(crate) fn revoke(&mut self, name: &str) -> Result<(), HubError> {
         let device = self.device_named(name)?;

@@ -11,7 +11,8 @@ use super::revoked::{self, is_shut_out};
 use super::{Arrived, Gateway, Mark, Snapshot, Store};
 use crate::digest::op_hash;
 use crate::gateway::bounded;
-use crate::id::{Dot, HubSeq, Origin, RecordKey, Seq, Stream};
+use crate::id::{Device, Dot, HubSeq, Origin, RecordKey, Seq, Stream};
+use crate::limits::TWINS_MAX;
 use crate::message::{Ack, Gap, Request, Response, Short, Status, StreamHead};
 use crate::record::Op;
 
@@ -197,6 +198,10 @@ pub(super) fn go_on_differently<S: Store>(
     if print == gateway.print || gateway.print == Short::default() {
         return offer(store, gateway, request, response);
     }
+    if are_too_many(store, gateway, print)? {
+        let reason = format!("more than {TWINS_MAX} boxes run with copies of this card: the hub's admin has to look");
+        return Ok(Response { status: Status::Denied, reason: Some(reason), ..response });
+    }
     let twin = store.part(gateway, request.origin, print)?;
     Ok(Response {
         origin: Some(twin.origin),
@@ -204,6 +209,19 @@ pub(super) fn go_on_differently<S: Store>(
         reason: Some("another box speaks under this identity: two have copies of one card".to_owned()),
         ..response
     })
+}
+
+/// Whether there are so many copies of a card that there is to be no other one. Who was told, and did not hear it, is none.
+fn are_too_many<S: Snapshot>(store: &mut S, gateway: &Gateway, print: Short) -> Result<bool, S::Error> {
+    let all = store.gateways()?;
+    let parents: BTreeMap<Device, Device> = all.iter().filter_map(|one| Some((one.device, one.twin_of?))).collect();
+    let first = |of: Device| {
+        let before = std::iter::successors(Some(of), |at| parents.get(at).copied());
+        before.take(TWINS_MAX + 1).last().unwrap_or(of)
+    };
+    let was_told = |one: &Gateway| one.twin_of == Some(gateway.device) && one.print == print && one.turn == 0;
+    let twins = all.iter().filter(|one| one.twin_of.is_some() && first(one.device) == first(gateway.device)).count();
+    Ok(twins >= TWINS_MAX && !all.iter().any(was_told))
 }
 
 fn offer<S: Store>(

@@ -179,7 +179,7 @@ impl Request {
                 }
                 5 => {
                     input.tuple(5)?;
-                    let version = input.text()?.chars().take(VERSION_CHARS_MAX).collect();
+                    let version = input.text()?.chars().filter(|c| !c.is_control()).take(VERSION_CHARS_MAX).collect();
                     let (disk_free, records) = (input.uint()?, input.uint()?);
                     let (print, view) = (exactly(&mut input)?, exactly(&mut input)?);
                     head.about = Some(About { version, disk_free, records, print, view });

@@ -3,8 +3,10 @@
 use serde_json::json;
 use sync_protocol::edit::render;
 use sync_protocol::gateway::{self, GatewayState, Store as _};
+use sync_protocol::hub::Snapshot as _;
 use sync_protocol::id::{Scope, Source};
 use sync_protocol::identity::DeviceKey;
+use sync_protocol::limits::TWINS_MAX;
 use sync_protocol::loopback::{exchange, settle};
 use sync_protocol::memory::MemoryGateway;
 
@@ -66,6 +68,41 @@ fn a_twin_that_never_writes_is_found_at_its_second_sync() {
         }
     }
     assert_ne!(w.gateways[0].state().unwrap().device, w.gateways[2].state().unwrap().device);
+}
+
+/// A thief has a copy of a card, and says of ever other boxes that they have one as well; also of those that he was given.
+#[test]
+fn ever_more_boxes_with_copies_of_one_card_are_not_taken_in() {
+    let mut w = two();
+    w.gateways[0].set_print([255; 8]);
+    w.sync_all();
+    let image = w.gateways[0].clone();
+    for _ in 0..2 {
+        exchange(&mut w.gateways[0], &mut w.hub, &mut w.link, w.now_ms as u64).unwrap();
+    }
+    let mut cards = vec![image];
+    for n in 0..3 * TWINS_MAX {
+        let mut copy = cards[n * 7 % cards.len()].clone();
+        copy.set_print([n as u8 + 1; 8]);
+        let mut state = copy.state().unwrap();
+        state.told = false;
+        copy.set_state(&state).unwrap();
+        // An answer that does not let it in is no answer to settle on.
+        let _ = settle(&mut copy, &mut w.hub, &mut w.link, w.now_ms as u64, 20);
+        if copy.state().unwrap().device == w.gateways[0].state().unwrap().device {
+            continue;
+        }
+        cards.push(copy.clone());
+        for _ in 0..2 {
+            exchange(&mut copy, &mut w.hub, &mut w.link, w.now_ms as u64).unwrap();
+        }
+    }
+    let parted = w.hub.gateways().unwrap().iter().filter(|gateway| gateway.twin_of.is_some()).count();
+    assert_eq!(parted, TWINS_MAX);
+    // Whom it had before is served as before.
+    w.put(0, "patient/p9", json!({"name": "Asha"}));
+    w.sync_all();
+    assert_eq!(w.hub_record("patient/p9"), w.record(0, "patient/p9"));
 }
 
 #[test]
