@@ -92,8 +92,8 @@ fn g_a_gateway_that_came_in_the_lost_week_comes_again_with_a_code_and_brings_all
     hub.kill();
     hub.command(&["restore", &backup.to_string_lossy()]);
     hub.restart();
-    // The hub has the key that the gateway knows: nobody is asked whether it is another.
-    a.enroll(&hub, "a", "mw");
+    // The hub knows nothing of it, and may be anybody's: a person says that it is the one.
+    a.command(&["enroll", "--new-hub", &hub.proxied(), &hub.code("a", "mw")]);
     a.sync();
     assert_eq!(hub.export("form").lines().count(), 7);
     assert_eq!(hub.export("form"), a.export("form"));

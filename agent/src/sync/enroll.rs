@@ -12,7 +12,6 @@ use sync_protocol::ticket::Ticket;
 use zeroize::Zeroizing;
 
 use super::certificate::{Certified, NewKey, hex, unhex};
-use super::tls::has_fingerprint;
 use super::transport::{Transport, Trust};
 use crate::acts::{Act, Deed, Who};
 use crate::clock::Clock;
@@ -48,24 +47,19 @@ struct Past {
 }
 
 impl Past {
-    /// None of one that no hub has told anything.
-    fn of(state: &GatewayState) -> Option<Past> {
-        has_spoken(state).then(|| Past {
+    fn of(state: &GatewayState) -> Past {
+        let origins = state.former.iter().map(|former| former.origin).chain([state.origin]);
+        Past {
             device: state.device.0,
-            origins: state
-                .former
-                .iter()
-                .map(|former| former.origin)
-                .chain([state.origin])
-                .map(|origin| origin.0)
-                .collect(),
+            origins: origins.map(|origin| origin.0).collect(),
             membership: hex(&state.key.membership(state.device.0)),
-        })
+        }
     }
 }
 
+/// Whether a hub has told it anything. One that begins to compare with a hub that was put back has not come far with that one.
 fn has_spoken(state: &GatewayState) -> bool {
-    state.cursor != HubSeq::NONE || has_acked(state)
+    state.cursor != HubSeq::NONE || state.recovers.is_some() || has_acked(state)
 }
 
 fn has_acked(state: &GatewayState) -> bool {
@@ -137,12 +131,7 @@ pub(crate) async fn enroll_by(
     };
     let (enrolment, state, holds) =
         store.read(|reader| Ok::<_, Error>((reader.enrolment()?, reader.state()?, reader.has_confirmed()?))).await?;
-    // A hub that has the authority of the one before is that one, put back to when it did not know this gateway.
-    let identity = enrolment.as_ref().and_then(|known| known.identity.as_ref());
-    let is_put_back = match (&trust, identity) {
-        (Trust::Fingerprint(of), Some(known)) => has_fingerprint(&known.authority.as_slice().into(), of),
-        _ => false,
-    };
+    let has_spoken = has_spoken(&state) || holds;
     let has_secrets = holds || has_acked(&state);
     let known_as = enrolment.filter(|_| !consent.again).map(|enrolment| enrolment.name);
     let wish = Wish {
@@ -150,8 +139,8 @@ pub(crate) async fn enroll_by(
         version: env!("CARGO_PKG_VERSION"),
         known_as,
         hardware: hardware::facts(),
-        past: Past::of(&state),
-        new_hub: consent.new_hub || is_put_back || !has_secrets,
+        past: has_spoken.then(|| Past::of(&state)),
+        new_hub: consent.new_hub || !has_secrets,
         public_key: new_key.as_ref().map_or("", |key| &key.public_key),
         proof: new_key.as_ref().map_or("", |key| &key.proof),
     };
@@ -180,12 +169,12 @@ pub(crate) async fn enroll_by(
         state.device = Device(granted.device);
         (state.key, state.turn) = (key, 0);
         // At the same hub it says where it stood. If the hub was put back since, it is asked for what the hub lost.
-        if !has_spoken(&state) {
+        if !has_spoken {
             state.epoch = Epoch(granted.epoch);
         } else if state.scopes != scopes {
             state.backfill = Some(HubSeq::NONE);
         }
-        if granted.stranger && !is_put_back {
+        if granted.stranger {
             // No number of another hub means anything to this one, which is shown all that is here and tells all its erasures.
             (state.epoch, state.erased) = (Epoch::NONE, 0);
         }

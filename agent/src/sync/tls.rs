@@ -74,12 +74,6 @@ fn by_authority(authority: &CertificateDer<'_>) -> Result<Arc<dyn ServerCertVeri
     verifier.map(|verifier| verifier as Arc<dyn ServerCertVerifier>).map_err(|e| TlsError::General(e.to_string()))
 }
 
-/// Whether the key of a certificate has this fingerprint.
-pub(super) fn has_fingerprint(certificate: &CertificateDer<'_>, fingerprint: &[u8; FINGERPRINT_BYTES]) -> bool {
-    let key = ParsedCertificate::try_from(certificate).map(|parsed| parsed.subject_public_key_info());
-    key.is_ok_and(|key| digest(&SHA256, &key).as_ref().starts_with(fingerprint))
-}
-
 /// Whom a client trusts.
 #[derive(Debug)]
 enum Trusted {
@@ -101,7 +95,11 @@ impl Trusted {
         let verifier = match self {
             Trusted::Verifier(verifier) => Arc::clone(verifier),
             Trusted::Fingerprint(fingerprint) => {
-                let authority = intermediates.iter().find(|shown| has_fingerprint(shown, fingerprint));
+                let is_it = |shown: &&CertificateDer<'_>| {
+                    let key = ParsedCertificate::try_from(*shown).map(|parsed| parsed.subject_public_key_info());
+                    key.is_ok_and(|key| digest(&SHA256, &key).as_ref().starts_with(fingerprint))
+                };
+                let authority = intermediates.iter().find(is_it);
                 by_authority(authority.ok_or(TlsError::InvalidCertificate(CertificateError::UnknownIssuer))?)?
             }
         };
