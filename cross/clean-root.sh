@@ -86,6 +86,9 @@ life_of_tarball() {
   done
   expect grep -q technician "$root$settings"
   expect test "$(held)" = 2
+  step "the package over the tarball says what is in its way"
+  "${apt[@]}" install /tmp/new.deb 2>&1 | tee /dev/stderr | grep -F 'install.sh --remove' >/dev/null
+  "${apt[@]}" remove "$program"
   step "tarball, removed"
   "${in_root[@]}" "/$folder/install.sh" --remove
   refuse test -e "$root/usr/local/bin/outpost"

@@ -20,7 +20,7 @@ use crate::disk::Disk;
 use crate::error::{Class, Error};
 use crate::keys::{self, wait_for_key};
 use crate::lock::Lock;
-use crate::network::{Announcement, Entrance};
+use crate::network::{Announcement, Entrance, listen_ahead};
 use crate::service::{self, Places};
 use crate::store::{DataKey, Home, Options, Store, begin_anew};
 use crate::sync::{SyncLoop, sync_loop};
@@ -138,7 +138,7 @@ pub async fn run(
     tokio::pin!(shutdown);
     let (address, listener) = listen(config.listen).await?;
     let network = match config.network.listen {
-        Some(address) => Some(listen(address).await?),
+        Some(address) => Some(listen_ahead(address)?),
         None => None,
     };
     let mut tell = Some(|lock: &mut Lock| {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::config::{BackupConfig, RetentionConfig};
@@ -23,6 +24,9 @@ const SCRUB_ROWS: usize = 256;
 const SCRUB_PAUSE: Duration = Duration::from_millis(200);
 /// How often the history is gone through for what may be forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// How long a backup that failed is not tried again: each try writes most of a copy to the medium. One that is not there is looked for
+/// whenever it is looked what is due.
+const BACKUP_AGAIN: Duration = Duration::from_secs(3_600);
 /// How often it is looked what is due.
 const LOOK_EVERY: Duration = Duration::from_secs(600);
 /// Damage seldom comes alone: what is met in a moment is mended together.
@@ -82,11 +86,12 @@ impl Caretaker {
             Ok(_) => {}
             Err(error) => complain("the check of the database", &error),
         }
+        let mut backup_failed = None;
         loop {
             if let Err(error) = self.scrub_if_due().await {
                 complain("the scrub of the database", &error);
             }
-            if let Err(error) = self.back_up_if_due().await {
+            if let Err(error) = self.back_up_if_due(&mut backup_failed).await {
                 complain("noting how the backup went", &error);
             }
             if let Err(error) = self.mend().await {
@@ -185,13 +190,18 @@ impl Caretaker {
     }
 
     /// Copies the database to the second medium. That it is absent or fails is a warning: nothing here depends on it.
-    async fn back_up_if_due(&self) -> Result<(), Error> {
+    async fn back_up_if_due(&self, failed: &mut Option<Instant>) -> Result<(), Error> {
         let before = self.store.read(|reader| reader.upkeep()).await?;
         let now_ms = self.clock.now().now_ms;
         let Some(folder) = self.backup.folder() else { return Ok(()) };
-        if before.backup_error.is_none() && !is_due(before.backup_ms, now_ms, self.backup.interval()) {
+        let is_due = match failed {
+            Some(at) => at.elapsed() >= BACKUP_AGAIN,
+            None => before.backup_error.is_some() || is_due(before.backup_ms, now_ms, self.backup.interval()),
+        };
+        if !is_due {
             return Ok(());
         }
+        *failed = None;
         let medium = Medium { folder: folder.to_owned(), may_be_the_same: false };
         let (keep, stop) = (self.backup.keep, Arc::clone(&self.stop));
         let error = match self.beside(move |store| store.back_up(&medium, keep, now_ms, &stop)).await {
@@ -201,8 +211,15 @@ impl Caretaker {
             }
             Ok(BackupOutcome::Stopped) => return Ok(()),
             Ok(BackupOutcome::Absent(reason)) => reason,
-            Err(Error::Corrupt(_)) => "the copy is not sound, so older ones are kept; see: outpost doctor".to_owned(),
-            Err(error) => error.to_string(),
+            Err(error) => {
+                *failed = Some(Instant::now());
+                match error {
+                    Error::Corrupt(_) => {
+                        "the copy is not sound, so older ones are kept; see: outpost doctor".to_owned()
+                    }
+                    error => error.to_string(),
+                }
+            }
         };
         if before.backup_error.as_ref() == Some(&error) {
             return Ok(());

@@ -4,12 +4,15 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest::{SHA256, digest};
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 use crate::error::Error;
 
 /// What a token begins with, so that one which lies about is recognised.
 const TOKEN_PREFIX: &str = "opa_";
 const TOKEN_BYTES: usize = 32;
+/// As long as its text is at most, so that no copy of it is left behind while it is made.
+const TOKEN_CHARS: usize = 64;
 /// Crockford's base 32: no I, L, O, U, so that a code survives being read out.
 const LETTERS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const CODE_LETTERS: usize = 8;
@@ -21,7 +24,7 @@ pub struct Fingerprint(pub [u8; 32]);
 
 /// What an app shows with each request. Kept nowhere but in the app.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Token(String);
+pub struct Token(Zeroizing<String>);
 
 impl std::fmt::Debug for Fingerprint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -53,7 +56,11 @@ impl Token {
     /// # Errors
     /// [`Error::Io`] if the system has no random bytes.
     pub fn make() -> Result<Token, Error> {
-        Ok(Token(format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(random::<TOKEN_BYTES>()?))))
+        let bytes = Zeroizing::new(random::<TOKEN_BYTES>()?);
+        let mut text = Zeroizing::new(String::with_capacity(TOKEN_CHARS));
+        text.push_str(TOKEN_PREFIX);
+        URL_SAFE_NO_PAD.encode_string(*bytes, &mut text);
+        Ok(Token(text))
     }
 
     /// As the app keeps it.

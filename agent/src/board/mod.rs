@@ -144,7 +144,8 @@ impl Board {
         Condition {
             is_power_weak: power.weak,
             is_slowed: power.slowed,
-            is_clockless: !self.clock.has_own,
+            // Without its battery it stands still whenever the power is out.
+            is_clockless: !self.clock.has_own || self.clock.has_battery == Some(false),
             worn_percent: self.cards.iter().filter_map(|card| card.worn_percent).max(),
             reserve: worst.unwrap_or_default(),
         }

@@ -18,6 +18,12 @@ pub(super) fn of_this_box(bound: IpAddr) -> Vec<IpAddr> {
     in_order(interfaces.map(|interface| (interface.name.clone(), interface.ip())).collect())
 }
 
+/// Whether an interface has this address; if nobody can tell, it may.
+pub(super) fn is_here(address: IpAddr) -> bool {
+    let has = |interfaces: Vec<if_addrs::Interface>| interfaces.iter().any(|interface| interface.ip() == address);
+    address.is_unspecified() || if_addrs::get_if_addrs().map_or(true, has)
+}
+
 fn in_order(mut found: Vec<(String, IpAddr)>) -> Vec<IpAddr> {
     let rank = |name: &str| LIKELY.iter().position(|begin| name.starts_with(begin)).unwrap_or(LIKELY.len());
     let is_private = |address: &IpAddr| match address {

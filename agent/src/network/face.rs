@@ -10,6 +10,7 @@ use rcgen::{KeyUsagePurpose, date_time_ymd};
 use rustls::ServerConfig;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use zeroize::Zeroizing;
 
 use crate::apps::Fingerprint;
 use crate::error::Error;
@@ -19,8 +20,8 @@ fn unusable(error: impl std::error::Error) -> Error {
 }
 
 /// A new key, PKCS #8.
-pub(super) fn make_key() -> Result<Vec<u8>, Error> {
-    Ok(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(unusable)?.serialize_der())
+pub(super) fn make_key() -> Result<Zeroizing<Vec<u8>>, Error> {
+    Ok(Zeroizing::new(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(unusable)?.serialize_der()))
 }
 
 fn open(key: &[u8]) -> Result<KeyPair, Error> {

@@ -3,6 +3,7 @@
 mod address;
 mod announce;
 mod face;
+mod listen;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use tokio_rustls::TlsAcceptor;
 
 pub use announce::Announcement;
+pub use listen::listen_ahead;
 
 use crate::apps::{Fingerprint, Invitation};
 use crate::config::NetworkConfig;

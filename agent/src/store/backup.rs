@@ -39,7 +39,7 @@ pub struct Medium {
 pub enum Outcome {
     /// It is complete.
     Made(PathBuf),
-    /// The medium is not there, for this reason. Older copies are as they were.
+    /// The medium is not there, or has no room, for this reason. Older copies are as they were, and nothing was written.
     Absent(String),
     /// It was told to stop. Older copies are as they were.
     Stopped,
@@ -59,6 +59,9 @@ impl Store {
         let made = to.folder.join(format!("{prefix}{}.db", file_stamp(now_ms)));
         let part = to.folder.join(format!("{prefix}new.part"));
         remove(&part)?;
+        if let Some(reason) = lack_of_room(to, self.path()) {
+            return Ok(Outcome::Absent(reason));
+        }
         // It holds what the database holds, so nobody else may read it either.
         fs::File::options().write(true).create_new(true).mode(0o600).open(&part)?;
         // With the slots as they are now: when the copy is done, the database may have another key, and other slots.
@@ -93,6 +96,23 @@ fn absence(to: &Medium, data: &Path) -> Option<String> {
     let is_same = fs::metadata(data).is_ok_and(|data| data.dev() == there.dev());
     (is_same && !to.may_be_the_same)
         .then(|| format!("{} is on the medium of the database itself; is the other one mounted?", to.folder.display()))
+}
+
+/// Why there is no room for one more copy beside those that are there: none of them goes before the next is complete.
+fn lack_of_room(to: &Medium, database: &Path) -> Option<String> {
+    let bytes = |path: &Path| fs::metadata(path).map_or(0, |facts| facts.len());
+    let wanted = bytes(database) + bytes(&with_suffix(database, "-wal"));
+    let free = rustix::fs::statvfs(&to.folder).ok().map(|stat| stat.f_bavail * stat.f_frsize)?;
+    let room = lack(free, wanted)?;
+    Some(format!(
+        "{} has {room}: set backup.keep lower and remove old copies, or take a larger medium",
+        to.folder.display()
+    ))
+}
+
+fn lack(free: u64, wanted: u64) -> Option<String> {
+    let [left, least] = [free, wanted].map(|bytes| bytes.div_ceil(1_000_000));
+    (free < wanted).then(|| format!("{left} MB left, and a copy may take {least}"))
 }
 
 /// Tells whether it came to the end.
@@ -165,5 +185,24 @@ fn remove(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_medium_is_too_small_when_a_copy_does_not_fit_beside_what_is_there() {
+        assert_eq!(lack(5_000_000, 5_000_000), None);
+        assert_eq!(lack(4_200_000, 5_000_001).unwrap(), "5 MB left, and a copy may take 6");
+        let here = tempfile::tempdir().unwrap();
+        let database = here.path().join("outpost.db");
+        let file = fs::File::create(&database).unwrap();
+        let to = Medium { folder: here.path().to_owned(), may_be_the_same: true };
+        assert_eq!(lack_of_room(&to, &database), None);
+        // More than there is on any disk, and nothing of it is written.
+        file.set_len(1 << 43).unwrap();
+        assert!(lack_of_room(&to, &database).is_some_and(|told| told.contains("backup.keep")));
     }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use super::acts;
 use super::aside::set_aside;
@@ -113,8 +114,8 @@ fn set_face_key(db: &Connection, key: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-fn face_key(db: &Connection) -> Result<Option<Vec<u8>>, Error> {
-    Ok(db.query_row("SELECT key FROM face", [], |row| row.get(0)).optional()?)
+fn face_key(db: &Connection) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
+    Ok(db.query_row("SELECT key FROM face", [], |row| row.get(0)).optional()?.map(Zeroizing::new))
 }
 
 impl Tx<'_> {
@@ -167,7 +168,7 @@ impl Reader<'_> {
     ///
     /// # Errors
     /// What SQLite reports.
-    pub fn face_key(&self) -> Result<Option<Vec<u8>>, Error> {
+    pub fn face_key(&self) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
         face_key(self.db)
     }
 }

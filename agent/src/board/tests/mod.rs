@@ -106,7 +106,8 @@ fn a_pi_5_with_a_worn_card_a_hot_processor_and_no_battery_says_so() {
     assert_eq!(board.cards.len(), 1, "parts of a card are no cards");
     assert_eq!((board.cards[0].worn_percent, board.cards[0].reserve), (Some(90), Some("low")));
     assert_eq!(words(root.path()), ["card", "heat", "memory", "clock"]);
-    let condition = Condition { worn_percent: Some(90), reserve: Reserve::Low, ..Condition::default() };
+    let condition =
+        Condition { worn_percent: Some(90), reserve: Reserve::Low, is_clockless: true, ..Condition::default() };
     assert_eq!(board.condition(), condition);
     assert_eq!(of(pi_5("3143586\n", "0x01 0x01\n", "0x01\n").path()).clock.has_battery, Some(true));
     let over = advice(&of(pi_5("3143586\n", "0x0b 0x01\n", "0x03\n").path()));

@@ -284,7 +284,7 @@ fn an_unsafe_database_is_set_aside_while_running() {
     drop(runtime);
     let store = Store::open(dir.path(), Options::default()).unwrap();
     let carried = store.blocking_read(|reader| Ok::<_, Error>((reader.apps()?, reader.face_key()?))).unwrap();
-    assert_eq!(carried, (vec![tablet], Some(vec![9; 8])), "apps go on being let in");
+    assert_eq!(carried, (vec![tablet], Some(vec![9; 8].into())), "apps go on being let in");
     let mut clinic = Clinic { dir, store, now_ms: NOW_MS };
     let rescued = super::raw(clinic.began_anew());
     let tables: i64 = rescued.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).unwrap();
