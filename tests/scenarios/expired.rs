@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use outpost_tests::later::Later;
+use outpost_tests::preload::Later;
 use outpost_tests::process::{Gateway, Hub};
 use serde_json::{Value, json};
 

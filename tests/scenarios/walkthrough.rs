@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use outpost_tests::canary;
 use outpost_tests::process::program;
 use rustix::process::{Pid, Signal, kill_process_group};
 
@@ -36,15 +38,28 @@ impl Drop for Shell {
     }
 }
 
+/// The programs, of which those that serve keep a log: on a terminal it would fall between the words that are looked for.
+fn programs(folder: &Path) -> String {
+    let programs = folder.join("programs");
+    fs::create_dir(&programs).unwrap();
+    for name in ["outpost", "outpost-hub"] {
+        let (real, log) = (program(name), folder.join(format!("{name}.log")));
+        let (real, log) = (real.display(), log.display());
+        let script = format!("#!/bin/sh\ncase \"$1\" in run|serve) exec 2>>'{log}' ;; esac\nexec '{real}' \"$@\"\n");
+        let place = programs.join(name);
+        fs::write(&place, script).unwrap();
+        fs::set_permissions(&place, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    programs.to_string_lossy().into_owned()
+}
+
 /// What the shell said, and how it ended.
 fn run(folder: &Path, text: &str) -> (String, bool) {
-    let programs = program("outpost").parent().unwrap().to_string_lossy().into_owned();
-    let path = format!("{programs}:{}", std::env::var("PATH").unwrap());
+    let path = format!("{}:{}", programs(folder), std::env::var("PATH").unwrap());
     let said = folder.join("said");
     let out = fs::File::create(&said).unwrap();
     let mut shell = Command::new("bash");
-    // On a terminal the logs of both programs would fall between the words that are looked for.
-    shell.env("PATH", path).env("RUST_LOG", "off");
+    shell.env("PATH", path);
     shell.args(["-euo", "pipefail", "-c", text]).current_dir(folder).stdin(Stdio::null());
     shell.stdout(out.try_clone().unwrap()).stderr(out).process_group(0);
     let mut shell = Shell(shell.spawn().expect("bash and curl are needed. Run: apt-get install bash curl"));
@@ -81,6 +96,13 @@ fn what_the_documentation_says_is_typed_and_works_from_nothing() {
     ] {
         let at = rest.find(words).unwrap_or_else(|| panic!("{words:?} does not come, or not in its place:\n{said}"));
         rest = &rest[at + words.len()..];
+    }
+    canary::note_printed(&said);
+    for log in ["outpost.log", "outpost-hub.log"] {
+        let log = folder.path().join(log);
+        canary::check_log(&log);
+        let text = fs::read_to_string(&log).unwrap();
+        assert!(!text.is_empty() && !text.contains("Asha"), "{text}");
     }
     let db = |file: &str, sql: &str| -> i64 {
         let db = rusqlite::Connection::open(folder.path().join(file)).unwrap();

@@ -7,10 +7,10 @@ pub mod canary;
 pub mod frozen;
 pub mod fuzz;
 pub mod generator;
-pub mod later;
 pub mod log;
 #[cfg(test)]
 mod model;
+pub mod preload;
 pub mod process;
 pub mod provider;
 pub mod proxy;

@@ -10,6 +10,7 @@ use serde_json::Value;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use crate::canary;
+use crate::preload::Variables;
 use crate::proxy::Proxy;
 pub use crate::wait::wait_for;
 
@@ -158,7 +159,7 @@ pub struct Hub {
     running: Option<Running>,
     scheme: &'static str,
     /// Of its environment, and that of its commands.
-    variables: Vec<(&'static str, String)>,
+    variables: Variables,
     /// The way to it that gateways use.
     pub proxy: Proxy,
 }
@@ -210,7 +211,7 @@ impl Hub {
     }
 
     /// Starts it again, in this environment from now on.
-    pub fn restart_in(&mut self, variables: Vec<(&'static str, String)>) {
+    pub fn restart_in(&mut self, variables: Variables) {
         self.variables = variables;
         self.restart();
     }
@@ -295,35 +296,33 @@ impl Hub {
 #[derive(Debug)]
 pub struct Gateway {
     dir: PathBuf,
-    box_name: Option<String>,
-    /// Where its system's files are instead of this machine's.
-    system: Option<PathBuf>,
     running: Option<Running>,
+    /// Of its environment.
+    variables: Variables,
 }
 
 impl Gateway {
     /// Starts a gateway on `dir`; not enrolled yet.
     pub fn start(dir: &Path) -> Gateway {
+        Gateway::start_in(dir, Vec::new())
+    }
+
+    /// Starts a gateway in this environment.
+    pub fn start_in(dir: &Path, variables: Variables) -> Gateway {
         std::fs::create_dir_all(dir).expect("a folder for the gateway");
-        let mut gateway = Gateway { dir: dir.to_owned(), box_name: None, system: None, running: None };
+        let mut gateway = Gateway { dir: dir.to_owned(), running: None, variables };
         gateway.restart();
         gateway
     }
 
     /// Starts a gateway on a board whose system has these files: a folder with its `sys`, `proc` and `run`.
     pub fn start_on_board(dir: &Path, system: &Path) -> Gateway {
-        std::fs::create_dir_all(dir).expect("a folder for the gateway");
-        let system = Some(system.to_owned());
-        let mut gateway = Gateway { dir: dir.to_owned(), box_name: None, system, running: None };
-        gateway.restart();
-        gateway
+        Gateway::start_in(dir, vec![("OUTPOST_TEST_ROOT", system.to_string_lossy().into_owned())])
     }
 
     /// Starts a gateway in another box than the one that this machine is.
     pub fn start_in_box(dir: &Path, name: &str) -> Gateway {
-        let mut gateway = Gateway { dir: dir.to_owned(), box_name: Some(name.to_owned()), system: None, running: None };
-        gateway.restart();
-        gateway
+        Gateway::start_in(dir, vec![("OUTPOST_TEST_BOX", name.to_owned())])
     }
 
     /// Starts a gateway and enrols it under a name and scope.
@@ -365,10 +364,8 @@ impl Gateway {
         let dir = self.data_dir();
         let log = self.dir.join("log");
         let args = ["run", "--data-dir", &dir, "--listen", "127.0.0.1:0"];
-        let in_box = self.box_name.iter().map(|name| ("OUTPOST_TEST_BOX", name.clone()));
-        let on_board = self.system.iter().map(|root| ("OUTPOST_TEST_ROOT", root.to_string_lossy().into_owned()));
-        let variables: Vec<_> = variables.iter().cloned().chain(in_box).chain(on_board).collect();
-        self.running = Some(Running::start_with("outpost", &args, &variables, &log));
+        let variables = &[variables, &self.variables].concat();
+        self.running = Some(Running::start_with("outpost", &args, variables, &log));
     }
 
     /// Its data folder.
