@@ -10,7 +10,9 @@ use sync_protocol::digest::etag;
 use sync_protocol::edit::render;
 use sync_protocol::hub::Snapshot;
 use sync_protocol::id::{FieldName, HubSeq, RecordKey};
+use sync_protocol::record::Record;
 
+use super::pages::{LIMIT_DEFAULT, LIMIT_MAX, STEP, filled};
 use super::{json as json_reply, page};
 use crate::audit::What;
 use crate::caller::Caller;
@@ -18,11 +20,8 @@ use crate::desk::{self, Verdict, Who};
 use crate::error::HubError;
 use crate::hub::Hub;
 use crate::problem::{self, Problem};
-use crate::store::Tx;
+use crate::store::{HeldRow, Tx};
 use crate::view;
-
-const LIMIT_DEFAULT: usize = 100;
-const LIMIT_MAX: usize = 1_000;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -86,11 +85,13 @@ pub(super) async fn conflicts(
     let limit = listing.limit();
     let after = listing.after.as_deref().map(RecordKey::parse).transpose().map_err(HubError::from)?;
     let look = move |tx: &mut Tx<'_>| {
-        let found = tx.in_conflict(&caller.sight, after.as_ref(), limit)?;
-        let next = found.last().filter(|_| found.len() == limit).map(|(key, _)| key.to_string());
-        let told = found.iter().map(|(key, record)| view::conflict(tx, key, record)).collect::<Result<Vec<_>, _>>()?;
+        let read = |tx: &mut Tx<'_>, last: Option<&(RecordKey, Record)>| {
+            Ok(tx.in_conflict(&caller.sight, last.map(|(key, _)| key).or(after.as_ref()), STEP)?)
+        };
+        let tell = |tx: &mut Tx<'_>, (key, record): &(RecordKey, Record)| Ok(Some(view::conflict(tx, key, record)?));
+        let (told, last) = filled(tx, limit, read, tell)?;
         let target = json!({ "shown": told.len() });
-        Ok::<_, HubError>((page("conflicts", told, next), target))
+        Ok::<_, HubError>((page("conflicts", told, last.map(|(key, _)| key.to_string())), target))
     };
     Ok(json_reply(StatusCode::OK, &hub.show(caller.actor, What::ListConflicts, look).await?))
 }
@@ -122,10 +123,14 @@ pub(super) async fn quarantine(
     let after = listing.after.as_deref().map_or(Ok(0), str::parse::<u64>);
     let after = after.map_err(|_| HubError::Invalid("after is a number from `next`".to_owned()))?;
     let look = move |tx: &mut Tx<'_>| {
-        let found = tx.held_page(&caller.sight, HubSeq(after), limit)?;
-        let next = found.last().filter(|_| found.len() == limit).map(|row| row.held.hseq.0.to_string());
-        let told = found.iter().map(|row| view::held(tx, row)).collect::<Result<Vec<_>, _>>()?;
+        let read = |tx: &mut Tx<'_>, last: Option<&HeldRow>| {
+            let after = last.map_or(HubSeq(after), |row| row.held.hseq);
+            Ok(tx.held_page(&caller.sight, after, STEP)?)
+        };
+        let tell = |tx: &mut Tx<'_>, row: &HeldRow| Ok(Some(view::held(tx, row)?));
+        let (told, last) = filled(tx, limit, read, tell)?;
         let target = json!({ "shown": told.len() });
+        let next = last.map(|row| row.held.hseq.0.to_string());
         Ok::<_, HubError>((page("quarantine", told, next), target))
     };
     Ok(json_reply(StatusCode::OK, &hub.show(caller.actor, What::ListQuarantine, look).await?))

@@ -7,8 +7,11 @@ mod accounts;
 mod audit;
 mod certificate;
 mod decisions;
+mod export;
 mod gateways;
 mod own;
+mod pages;
+mod proof;
 mod records;
 mod routes;
 
@@ -53,7 +56,7 @@ fn routes() -> Routes {
         .put("/records/{type}/{id}", Resolver, records::put)
         .patch("/records/{type}/{id}", Resolver, records::patch)
         .delete("/records/{type}/{id}", Resolver, records::delete)
-        .get("/export/{type}", Operator, records::export)
+        .get("/export/{type}", Operator, export::export)
         .get("/digest", Viewer, records::digest)
         .get("/certificate", Viewer, certificate::show)
         .get("/rules", Viewer, decisions::rules)

@@ -6,8 +6,9 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
+use zeroize::Zeroizing;
 
-use super::{json as json_reply, refusal};
+use super::{json as json_reply, proof, refusal};
 use crate::account::{Role, Sight};
 use crate::caller::{By, Caller, Out, Page, page_of};
 use crate::cookie::SESSION;
@@ -110,7 +111,7 @@ pub(super) async fn end_factor(
     Ok(StatusCode::NO_CONTENT)
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewToken {
     label: String,
@@ -118,6 +119,10 @@ pub(super) struct NewToken {
     #[serde(default)]
     scopes: Vec<String>,
     days: Option<u32>,
+    password: Zeroizing<String>,
+    /// Of the second factor; empty if there is none.
+    #[serde(default)]
+    code: String,
 }
 
 /// What one may decide about oneself.
@@ -135,22 +140,24 @@ pub(super) async fn tokens(State(hub): State<Hub>, Extension(caller): Extension<
     Ok(json_reply(StatusCode::OK, &json!({ "tokens": hub.read(look).await? })))
 }
 
+/// Makes a token for who knows the password as well as the cookie does: it outlives the session by up to a year.
 pub(super) async fn add_token(
     State(hub): State<Hub>,
+    Extension(peer): Extension<Peer>,
     Extension(caller): Extension<Caller>,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let asked: NewToken = problem::json(&body)?;
+    let NewToken { label, role, scopes, days, password, code } = problem::json(&body)?;
     let (_, name, _) = caller.person()?;
-    let sight = (!asked.scopes.is_empty()).then(|| Sight::wanted(&asked.scopes, false)).transpose()?;
-    let wish = Wish { label: asked.label, role: asked.role, sight, days: asked.days.unwrap_or(TOKEN_DAYS) };
+    let sight = (!scopes.is_empty()).then(|| Sight::wanted(&scopes, false)).transpose()?;
+    let wish = Wish { label, role, sight, days: days.unwrap_or(TOKEN_DAYS) };
     let (text, hash) = staff::new_token()?;
     let (boss, name) = (self_boss(&caller), name.clone());
     let add = move |tx: &mut Tx<'_>| {
         let now_ms = tx.now_ms;
         Ok::<_, HubError>(staff::token_view(&staff::add_token(tx, &boss, &name, wish, &hash)?, now_ms))
     };
-    let mut told = hub.write(add).await?;
+    let mut told = proof::proven(&hub, peer.address, &caller, (password, code), add).await?;
     if let Some(told) = told.as_object_mut() {
         told.insert("token".to_owned(), Json::from(text.as_str()));
     }

@@ -1,9 +1,9 @@
-//! Records at the centre: read, write, delete, history, export.
+//! Records at the centre: read, write, delete, history.
 
 use axum::body::Bytes;
 use axum::extract::{Extension, Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 use sync_protocol::digest::etag;
@@ -12,8 +12,10 @@ use sync_protocol::gateway::Intent;
 use sync_protocol::hub::Written;
 use sync_protocol::id::{FieldName, RecordKey, RecordType};
 use sync_protocol::limits::RECORD_BYTES_MAX;
+use sync_protocol::record::Record;
 use sync_protocol::rules::lookup;
 
+use super::pages::{LIMIT_DEFAULT, LIMIT_MAX, STEP, filled};
 use super::{json as json_reply, page};
 use crate::account::Sight;
 use crate::audit::What;
@@ -25,13 +27,8 @@ use crate::problem::{self, Problem};
 use crate::store::Tx;
 use crate::view;
 
-const LIMIT_DEFAULT: usize = 100;
-const LIMIT_MAX: usize = 1_000;
 /// Each is looked at in each record of a page.
 const FILTERS_MAX: usize = 16;
-/// Records looked at for one page of a filtered list.
-const SCAN_MAX: usize = 20_000;
-const SCAN_STEP: usize = 500;
 
 /// What a list is asked for: `limit`, `after`, and any field with the value that it must have.
 #[derive(Debug)]
@@ -147,32 +144,19 @@ fn matching(
     tx: &mut Tx<'_>,
     sight: &Sight,
     kind: &RecordType,
-    Listing { limit, mut after, filters }: Listing,
+    Listing { limit, after, filters }: Listing,
 ) -> Result<(Vec<Json>, Option<String>), HubError> {
-    let mut found = Vec::new();
-    let mut seen = 0;
-    loop {
-        let step = if filters.is_empty() { limit } else { SCAN_STEP };
-        let page = tx.page(sight, kind, &after, step)?;
-        let is_last = page.len() < step;
-        for (key, record) in page {
-            seen += 1;
-            after = key.id.as_str().to_owned();
-            let body = render(&record);
-            if filters.iter().all(|(field, value)| is_equal(lookup(&body, field), value)) {
-                found.push(json!({ "id": key.id.as_str(), "etag": etag(&record), "body": body }));
-            }
-            if found.len() == limit {
-                return Ok((found, Some(after)));
-            }
-        }
-        if is_last {
-            return Ok((found, None));
-        }
-        if seen >= SCAN_MAX {
-            return Ok((found, Some(after)));
-        }
-    }
+    let read = |tx: &mut Tx<'_>, last: Option<&(RecordKey, Record)>| {
+        let after = last.map_or(after.as_str(), |(key, _)| key.id.as_str());
+        Ok(tx.page(sight, kind, after, STEP)?)
+    };
+    let tell = |_: &mut Tx<'_>, (key, record): &(RecordKey, Record)| {
+        let body = render(record);
+        let is_wanted = filters.iter().all(|(field, value)| is_equal(lookup(&body, field), value));
+        Ok(is_wanted.then(|| json!({ "id": key.id.as_str(), "etag": etag(record), "body": body })))
+    };
+    let (found, last) = filled(tx, limit, read, tell)?;
+    Ok((found, last.map(|(key, _)| key.id.to_string())))
 }
 
 fn is_equal(found: Option<&Json>, wanted: &str) -> bool {
@@ -298,19 +282,33 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// What is asked for of a history. `after` is the `hub_seq` of the last change of the page before.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Past {
+    limit: Option<usize>,
+    after: Option<u64>,
+}
+
+/// What became of a record, newest first.
 pub(super) async fn history(
     State(hub): State<Hub>,
     Extension(caller): Extension<Caller>,
     Path((kind, id)): Path<(String, String)>,
+    Query(Past { limit, after }): Query<Past>,
 ) -> Result<Response, Problem> {
     let key = RecordKey::new(&kind, &id).map_err(HubError::from)?;
+    let limit = limit.unwrap_or(LIMIT_MAX).clamp(1, LIMIT_MAX);
+    let number = |change: &Json| change.get("hub_seq").and_then(Json::as_u64).unwrap_or_default();
     let look = move |tx: &mut Tx<'_>| {
-        let told = desk::history(tx, &caller.sight, &key)?;
+        let all = desk::history(tx, &caller.sight, &key)?;
+        let mut older = all.into_iter().skip_while(|change| after.is_some_and(|after| number(change) >= after));
+        let read = |_: &mut Tx<'_>, _: Option<&Json>| Ok(older.by_ref().take(STEP).collect());
+        let (told, last) = filled(tx, limit, read, |_, change| Ok(Some(change.clone())))?;
         let target = json!({ "record": key.to_string(), "shown": told.len() });
-        Ok::<_, HubError>((told, target))
+        Ok::<_, HubError>((page("history", told, last.as_ref().map(|last| number(last).to_string())), target))
     };
-    let told = hub.show(caller.actor, What::ReadHistory, look).await?;
-    Ok(json_reply(StatusCode::OK, &json!({ "history": told })))
+    Ok(json_reply(StatusCode::OK, &hub.show(caller.actor, What::ReadHistory, look).await?))
 }
 
 pub(super) async fn digest(State(hub): State<Hub>, Extension(caller): Extension<Caller>) -> Result<Response, Problem> {
@@ -328,29 +326,4 @@ pub(super) async fn digest(State(hub): State<Hub>, Extension(caller): Extension<
     };
     let told = hub.read::<_, HubError, _>(look).await?;
     Ok(json_reply(StatusCode::OK, &told))
-}
-
-pub(super) async fn export(
-    State(hub): State<Hub>,
-    Extension(caller): Extension<Caller>,
-    Path(kind): Path<String>,
-) -> Result<Response, Problem> {
-    let kind = RecordType::new(&kind).map_err(HubError::from)?;
-    let look = move |tx: &mut Tx<'_>| {
-        let (mut lines, mut after, mut count) = (String::new(), String::new(), 0);
-        loop {
-            let page = tx.page(&caller.sight, &kind, &after, SCAN_STEP)?;
-            for (key, record) in &page {
-                lines.push_str(&view::export_line(key, record));
-                lines.push('\n');
-            }
-            count += page.len();
-            match page.last() {
-                Some((key, _)) => after = key.id.as_str().to_owned(),
-                None => return Ok::<_, HubError>((lines, json!({ "type": kind.as_str(), "records": count }))),
-            }
-        }
-    };
-    let lines = hub.show(caller.actor, What::Export, look).await?;
-    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], lines).into_response())
 }

@@ -131,7 +131,9 @@ pub(super) fn run(place: &mut Place<'_>, command: Command) -> Result<(), HubErro
             place.say(format!("{name} is shut out; what it still sends goes into quarantine"));
             if !copies.is_empty() {
                 let copies = copies.join(", ");
-                place.say(format!("a copy of the same card still syncs: {copies}. If it was stolen, too: gateway revoke"));
+                place.say(format!(
+                    "a copy of the same card still syncs: {copies}. If it was stolen, too: gateway revoke"
+                ));
             }
             place.say(format!(
                 "`gateway code {name}` lets a new card in under its name, `gateway allow {name}` this one again"

@@ -214,6 +214,13 @@ impl Tx<'_> {
         Ok(records)
     }
 
+    /// How many records of a type are seen, without deleted ones.
+    pub(crate) fn records_of(&mut self, sight: &Sight, record_type: &RecordType) -> Result<u64, StoreError> {
+        let seen = seen("scope", sight);
+        let sql = format!("SELECT count(*) FROM records WHERE type = ?1 AND NOT is_deleted AND {seen}");
+        Ok(number(self.sql(&sql)?.query_row([record_type.as_str()], |row| row.get(0))?))
+    }
+
     /// Records that are seen, with something that a person could settle, after `after`: at most `limit`.
     pub(crate) fn in_conflict(
         &mut self,

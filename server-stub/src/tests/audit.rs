@@ -4,6 +4,7 @@ use rusqlite::Connection;
 use serde_json::{Value as Json, json};
 
 use super::World;
+use super::people::PASSWORD;
 use crate::HubError;
 use crate::account::Role;
 use crate::cli::{Cli, run};
@@ -94,7 +95,7 @@ async fn everything_is_written_down_with_who_and_from_where_and_without_values()
     ask("POST", "/gateways", json!({ "name": "b", "scopes": ["mw"] })).await;
     ask("POST", "/gateways/b/code", Json::Null).await;
     ask("POST", "/gateways/b/revoke", Json::Null).await;
-    ask("POST", "/tokens", json!({ "label": "reports" })).await;
+    ask("POST", "/tokens", json!({ "label": "reports", "password": PASSWORD })).await;
     ask("GET", "/gateways", Json::Null).await;
     world.run(&["records", "show", "patient/p1"]).unwrap();
     world.run(&["admin", "totp", "asha"]).unwrap();

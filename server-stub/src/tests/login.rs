@@ -286,16 +286,23 @@ async fn the_machines_token_is_for_the_machine_and_a_proxy_is_none() {
 async fn tokens_do_no_more_than_they_may_and_end() {
     let world = World::start().await;
     let admin = world.person("boss", Role::Admin, &["mw/zomba"]).await;
-    let made = admin.ask("POST", "/admin/v1/tokens", json!({ "label": "reports", "role": "viewer", "days": 1 })).await;
+    let wish = json!({ "label": "reports", "role": "viewer", "days": 1, "password": PASSWORD });
+    let made = admin.ask("POST", "/admin/v1/tokens", wish).await;
     assert_eq!(made.status, 201, "{made:?}");
     let token = made.json()["token"].as_str().unwrap().to_owned();
     assert!(token.starts_with("hub_") && token.len() == 68);
     assert_eq!(world.by_token(&token, "GET", "/gateways", Json::Null).await.status, 200);
     assert_eq!(world.by_token(&token, "GET", "/accounts", Json::Null).await.status, 403, "its role is less");
-    assert_eq!(world.by_token(&token, "POST", "/tokens", json!({ "label": "more" })).await.status, 403);
-    for more in [json!({ "label": "x", "scopes": ["mw"] }), json!({ "label": "reports" }), json!({ "label": "a/b" })] {
-        let status = admin.api("POST", "/tokens", more.clone()).await;
-        assert!([400, 403, 409].contains(&status), "{more}: {status}");
+    assert_eq!(
+        world.by_token(&token, "POST", "/tokens", json!({ "label": "more", "password": PASSWORD })).await.status,
+        403
+    );
+    for (more, status) in [
+        (json!({ "label": "x", "scopes": ["mw"], "password": PASSWORD }), 403),
+        (json!({ "label": "reports", "password": PASSWORD }), 409),
+        (json!({ "label": "a/b", "password": PASSWORD }), 400),
+    ] {
+        assert_eq!(admin.api("POST", "/tokens", more.clone()).await, status, "{more}");
     }
     let strong = world.token("boss", "strong", None, &[]).await;
     let new = json!({ "name": "x", "role": "admin", "scopes": ["mw/zomba"] });
@@ -305,7 +312,8 @@ async fn tokens_do_no_more_than_they_may_and_end() {
     for n in 2..50 {
         world.token("boss", &format!("t{n}"), None, &[]).await;
     }
-    assert_eq!(admin.api("POST", "/tokens", json!({ "label": "one-more" })).await, 409, "there is a limit");
+    let more = json!({ "label": "one-more", "password": PASSWORD });
+    assert_eq!(admin.api("POST", "/tokens", more).await, 409, "there is a limit");
     for n in 2..50 {
         assert_eq!(admin.api("DELETE", &format!("/tokens/t{n}"), Json::Null).await, 204);
     }
@@ -318,6 +326,30 @@ async fn tokens_do_no_more_than_they_may_and_end() {
     let path = world.dir.path().join("hub.db");
     rusqlite::Connection::open(path).unwrap().execute("UPDATE tokens SET until_ms = ?1", [now_ms()]).unwrap();
     assert_eq!(world.by_token(&strong, "GET", "/gateways", Json::Null).await.status, 401, "over");
+}
+
+#[tokio::test]
+async fn a_stolen_cookie_makes_no_token() {
+    let world = World::start().await;
+    let mut browser = world.person("asha", Role::Viewer, &[]).await;
+    let wish = |password: &str, code: &str| json!({ "label": "reports", "password": password, "code": code });
+    assert_eq!(browser.api("POST", "/tokens", json!({ "label": "reports" })).await, 400, "it has to be typed");
+    assert_eq!(browser.api("POST", "/tokens", wish("a wrong password", "")).await, 403);
+    assert_eq!(browser.api("POST", "/tokens", wish("", "")).await, 403);
+    assert_eq!(browser.api("POST", "/tokens", wish(&"x".repeat(300), "")).await, 403);
+    let key = [7u8; 20];
+    world.hub.write(move |tx| staff::set_totp(tx, &boss(), &"asha".parse()?, &key)).await.unwrap();
+    assert_eq!(browser.log_in("asha", PASSWORD, &code_of(&key)).await.status, 303);
+    assert_eq!(browser.api("POST", "/tokens", wish(PASSWORD, "")).await, 403, "the second factor is asked for as well");
+    let path = world.dir.path().join("hub.db");
+    rusqlite::Connection::open(path).unwrap().execute("UPDATE accounts SET totp_step = 0", []).unwrap();
+    let none = browser.ask("GET", "/admin/v1/tokens", Json::Null).await.json();
+    assert_eq!(none["tokens"], json!([]));
+    assert_eq!(browser.api("POST", "/tokens", wish(PASSWORD, &code_of(&key))).await, 201);
+    let refused = world.audited().await.into_iter().filter(|entry| entry.what == "login-refused");
+    assert_eq!(refused.filter(|entry| entry.target == r#"{"account":"asha"}"#).count(), 4);
+    assert_eq!(browser.api("POST", "/tokens", wish("a wrong password", "")).await, 403);
+    assert_eq!(browser.api("POST", "/tokens", wish(PASSWORD, "")).await, 429, "guessing is slowed as at the door");
 }
 
 #[tokio::test]

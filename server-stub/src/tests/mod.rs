@@ -12,6 +12,7 @@ mod exchange;
 mod given;
 mod limits;
 mod login;
+mod pages;
 mod people;
 mod proxy;
 mod rescue;
@@ -140,7 +141,10 @@ impl World {
             let at = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
             let head = String::from_utf8(answer[..at].to_vec()).unwrap();
             let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-            Some(Reply { status, head: head.to_lowercase(), body: answer[at + 4..].to_vec() })
+            let (head, body) = (head.to_lowercase(), &answer[at + 4..]);
+            let is_chunked = head.contains("transfer-encoding: chunked");
+            let body = if is_chunked { joined(body) } else { body.to_vec() };
+            Some(Reply { status, head, body })
         };
         tokio::task::spawn_blocking(talk).await.unwrap()
     }
@@ -253,6 +257,20 @@ impl Clinic {
 
     fn body(&self, key: &str) -> Json {
         self.record(key).map_or(Json::Null, |record| Json::Object(sync_protocol::edit::render(record)))
+    }
+}
+
+/// What came in chunks, in one piece.
+fn joined(mut chunks: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::new();
+    loop {
+        let at = chunks.windows(2).position(|two| two == b"\r\n").expect("the length of a chunk");
+        let bytes = usize::from_str_radix(str::from_utf8(&chunks[..at]).unwrap(), 16).unwrap();
+        if bytes == 0 {
+            return whole;
+        }
+        whole.extend_from_slice(&chunks[at + 2..][..bytes]);
+        chunks = &chunks[at + 2 + bytes + 2..];
     }
 }
 

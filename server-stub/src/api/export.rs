@@ -1,0 +1,117 @@
+//! All records of a type, as lines of JSON.
+//!
+//! They are read a part at a time while they are sent, so that a hub with a small memory exports a large type. Nothing of the store is
+//! held while the receiver takes its time. So an export is no snapshot: of a record that is written meanwhile it has the one or the
+//! other state. A part that cannot be read breaks it off, and its end is missing then for everybody to see.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::BoxError;
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{Extension, Path, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use hyper::body::Frame;
+use serde_json::json;
+use sync_protocol::id::RecordType;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::pages::{PAGE_BYTES_MAX, STEP};
+use crate::account::Sight;
+use crate::audit::What;
+use crate::caller::Caller;
+use crate::error::HubError;
+use crate::hub::Hub;
+use crate::problem::Problem;
+use crate::store::Tx;
+use crate::view;
+
+/// One export reads at a time: together with those that look at records there are then fewer than there are readers, so that gateways
+/// never wait for all of them.
+static READING: Semaphore = Semaphore::const_new(1);
+
+type Part = Result<Bytes, BoxError>;
+
+/// What comes from a task, part by part. It ends when the task does.
+struct Parts(mpsc::Receiver<Part>);
+
+impl HttpBody for Parts {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.0.poll_recv(cx).map(|part| part.map(|part| part.map(Frame::data)))
+    }
+}
+
+pub(super) async fn export(
+    State(hub): State<Hub>,
+    Extension(caller): Extension<Caller>,
+    Path(kind): Path<String>,
+) -> Result<Response, Problem> {
+    let kind = RecordType::new(&kind).map_err(HubError::from)?;
+    let (sight, of) = (caller.sight.clone(), kind.clone());
+    let count = move |tx: &mut Tx<'_>| {
+        let records = tx.records_of(&sight, &of)?;
+        Ok::<_, HubError>(((), json!({ "type": of.as_str(), "records": records })))
+    };
+    // Written down before anybody sees anything.
+    hub.show(caller.actor, What::Export, count).await?;
+    let (tell, told) = mpsc::channel(1);
+    tokio::spawn(send(hub, caller.sight, kind, tell));
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::new(Parts(told))).into_response())
+}
+
+/// Reads part after part, as the receiver takes them, until there is no more or nobody listens.
+async fn send(hub: Hub, sight: Sight, kind: RecordType, tell: mpsc::Sender<Part>) {
+    let mut after = Some(String::new());
+    while let Some(from) = after.take() {
+        let part = match read_part(&hub, sight.clone(), kind.clone(), from).await {
+            Ok((lines, next)) => {
+                after = next;
+                Ok(Bytes::from(lines))
+            }
+            Err(error) => {
+                tracing::error!(%error, "an export broke off");
+                Err(BoxError::from(error))
+            }
+        };
+        if tell.send(part).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn read_part(
+    hub: &Hub,
+    sight: Sight,
+    kind: RecordType,
+    after: String,
+) -> Result<(String, Option<String>), HubError> {
+    // It is never closed.
+    let _turn = READING.acquire().await.map_err(|_| HubError::Busy)?;
+    hub.read(move |tx| lines(tx, &sight, &kind, after)).await
+}
+
+/// The lines of the records after one, and where the next part begins.
+fn lines(
+    tx: &mut Tx<'_>,
+    sight: &Sight,
+    kind: &RecordType,
+    mut after: String,
+) -> Result<(String, Option<String>), HubError> {
+    let mut lines = String::new();
+    while lines.len() < PAGE_BYTES_MAX {
+        let page = tx.page(sight, kind, &after, STEP)?;
+        for (key, record) in &page {
+            lines.push_str(&view::export_line(key, record));
+            lines.push('\n');
+        }
+        match page.last() {
+            Some((key, _)) if page.len() == STEP => after = key.id.as_str().to_owned(),
+            _ => return Ok((lines, None)),
+        }
+    }
+    Ok((lines, Some(after)))
+}
