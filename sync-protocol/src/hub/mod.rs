@@ -25,6 +25,7 @@ mod pull;
 mod rescue;
 mod revoked;
 mod stranger;
+mod twins;
 mod upgrade;
 mod write;
 

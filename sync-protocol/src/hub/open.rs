@@ -8,10 +8,11 @@ use super::judge::{admit, put_aside};
 use super::lost;
 use super::rescue::{self, Rescuing};
 use super::revoked::{self, is_shut_out};
+use super::twins::are_too_many;
 use super::{Arrived, Gateway, Mark, Snapshot, Store};
 use crate::digest::op_hash;
 use crate::gateway::bounded;
-use crate::id::{Device, Dot, HubSeq, Origin, RecordKey, Seq, Stream};
+use crate::id::{Dot, HubSeq, Origin, RecordKey, Seq, Stream};
 use crate::limits::TWINS_MAX;
 use crate::message::{Ack, Gap, Request, Response, Short, Status, StreamHead};
 use crate::record::Op;
@@ -199,7 +200,7 @@ pub(super) fn go_on_differently<S: Store>(
         return offer(store, gateway, request, response);
     }
     if are_too_many(store, gateway, print)? {
-        let reason = format!("more than {TWINS_MAX} boxes run with copies of this card: the hub's admin has to look");
+        let reason = format!("{TWINS_MAX} boxes run with copies of this card already: ask the hub's admin for a code");
         return Ok(Response { status: Status::Denied, reason: Some(reason), ..response });
     }
     let twin = store.part(gateway, request.origin, print)?;
@@ -209,19 +210,6 @@ pub(super) fn go_on_differently<S: Store>(
         reason: Some("another box speaks under this identity: two have copies of one card".to_owned()),
         ..response
     })
-}
-
-/// Whether there are so many copies of a card that there is to be no other one. Who was told, and did not hear it, is none.
-fn are_too_many<S: Snapshot>(store: &mut S, gateway: &Gateway, print: Short) -> Result<bool, S::Error> {
-    let all = store.gateways()?;
-    let parents: BTreeMap<Device, Device> = all.iter().filter_map(|one| Some((one.device, one.twin_of?))).collect();
-    let first = |of: Device| {
-        let before = std::iter::successors(Some(of), |at| parents.get(at).copied());
-        before.take(TWINS_MAX + 1).last().unwrap_or(of)
-    };
-    let was_told = |one: &Gateway| one.twin_of == Some(gateway.device) && one.print == print && one.turn == 0;
-    let twins = all.iter().filter(|one| one.twin_of.is_some() && first(one.device) == first(gateway.device)).count();
-    Ok(twins >= TWINS_MAX && !all.iter().any(was_told))
 }
 
 fn offer<S: Store>(

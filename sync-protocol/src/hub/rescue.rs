@@ -16,10 +16,11 @@ use super::clamp::clamped;
 use super::copy::{Copies, find};
 use super::judge::admit;
 use super::open::ack;
+use super::twins::line_of;
 use super::{Arrived, Gateway, Mark, Opened, Snapshot, Store, lost};
 use crate::digest::op_hash;
 use crate::gateway::{UNENROLLED, bounded};
-use crate::id::{Device, Dot, FieldName, HubSeq, Origin, Seq, Stream};
+use crate::id::{Dot, FieldName, HubSeq, Origin, Seq, Stream};
 use crate::identity::DeviceKey;
 use crate::message::{Bound, Request, Rescue, Rescued, Response, Status};
 use crate::record::{Change, Op};
@@ -80,7 +81,8 @@ pub(super) fn open<S: Snapshot>(
         return refuse("what was written before an enrolment has no numbers here");
     }
     let writer = store.device_of(origin)?;
-    let is_of_card = writer.map(|writer| was_once(store, &gateway, writer)).transpose()?.unwrap_or(false);
+    let line = line_of(store, request.device)?;
+    let is_of_card = writer.is_some_and(|writer| line.contains(&writer));
     if origin != UNENROLLED && !is_of_card && !lost::is_of_lost_time(store, &request)? {
         return refuse("this hub never gave this origin to this gateway");
     }
@@ -111,17 +113,6 @@ pub(super) fn open<S: Snapshot>(
         cursors: BTreeMap::new(),
         sum: Rescued::default(),
     })))
-}
-
-/// Whether the card of a gateway is one that this device wrote on: its own, or the one that it was copied from, or that one from.
-fn was_once<S: Snapshot>(store: &mut S, gateway: &Gateway, writer: Device) -> Result<bool, S::Error> {
-    let (mut devices, mut at) = (BTreeSet::new(), gateway.clone());
-    while at.device != writer && devices.insert(at.device) {
-        let parent = at.twin_of.map(|parent| store.gateway(parent)).transpose()?.flatten();
-        let Some(parent) = parent else { return Ok(false) };
-        at = parent;
-    }
-    Ok(at.device == writer)
 }
 
 impl Rescuing {
