@@ -207,17 +207,25 @@ impl Hub {
         .await
     }
 
-    /// Looks at records for somebody, on a snapshot, and writes that down before anybody sees them.
+    /// Looks at records for somebody, on a snapshot. Fewer look at a time than there are readers, so that gateways never wait for all.
+    pub(crate) async fn look<T, E, F>(&self, look: F) -> Result<T, E>
+    where
+        F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let _place = self.0.lookers.acquire().await.map_err(|_| StoreError::Closed)?;
+        self.read(look).await
+    }
+
+    /// Looks at records for somebody, and writes that down before anybody sees them.
     pub(crate) async fn show<T, E, F>(&self, actor: Actor, what: What, look: F) -> Result<T, E>
     where
         F: FnOnce(&mut Tx<'_>) -> Result<(T, Json), E> + Send + 'static,
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
-        let (found, target) = {
-            let _place = self.0.lookers.acquire().await.map_err(|_| StoreError::Closed)?;
-            self.read(look).await?
-        };
+        let (found, target) = self.look(look).await?;
         self.write::<_, E, _>(move |tx| Ok(tx.audit(&actor, what, &target)?)).await?;
         Ok(found)
     }

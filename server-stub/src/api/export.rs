@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use hyper::body::Frame;
 use serde_json::json;
 use sync_protocol::id::RecordType;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use super::pages::{PAGE_BYTES_MAX, STEP};
 use crate::account::Sight;
@@ -26,10 +26,6 @@ use crate::hub::Hub;
 use crate::problem::Problem;
 use crate::store::Tx;
 use crate::view;
-
-/// One export reads at a time: together with those that look at records there are then fewer than there are readers, so that gateways
-/// never wait for all of them.
-static READING: Semaphore = Semaphore::const_new(1);
 
 type Part = Result<Bytes, BoxError>;
 
@@ -67,7 +63,8 @@ pub(super) async fn export(
 async fn send(hub: Hub, sight: Sight, kind: RecordType, tell: mpsc::Sender<Part>) {
     let mut after = Some(String::new());
     while let Some(from) = after.take() {
-        let part = match read_part(&hub, sight.clone(), kind.clone(), from).await {
+        let (sight, kind) = (sight.clone(), kind.clone());
+        let part = match hub.look(move |tx| lines(tx, &sight, &kind, from)).await {
             Ok((lines, next)) => {
                 after = next;
                 Ok(Bytes::from(lines))
@@ -81,17 +78,6 @@ async fn send(hub: Hub, sight: Sight, kind: RecordType, tell: mpsc::Sender<Part>
             return;
         }
     }
-}
-
-async fn read_part(
-    hub: &Hub,
-    sight: Sight,
-    kind: RecordType,
-    after: String,
-) -> Result<(String, Option<String>), HubError> {
-    // It is never closed.
-    let _turn = READING.acquire().await.map_err(|_| HubError::Busy)?;
-    hub.read(move |tx| lines(tx, &sight, &kind, after)).await
 }
 
 /// The lines of the records after one, and where the next part begins.
