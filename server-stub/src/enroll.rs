@@ -116,24 +116,24 @@ async fn redeem(hub: &Hub, from: Option<IpAddr>, mut asked: Enrolment) -> Result
             Ok(Some(key)) => tx.redeemed(&code, key)?,
             _ => None,
         };
-        let is_new = before.is_none();
-        if is_new {
+        if before.is_none() {
+            // That the code is wrong is said before anything else.
             tx.device_to_enrol(&code)?;
         }
-        let stranger = past.as_ref().map(|past| is_stranger(tx, past)).transpose()?.unwrap_or(false);
-        if let (true, true, Some(past)) = (is_new, stranger, &past) {
-            tx.leave_origins(&past.origins.iter().copied().map(Origin).collect::<Vec<_>>())?;
+        let elsewhere = past.map(|past| was_elsewhere(tx, past)).transpose()?.flatten();
+        if elsewhere.is_some() && !may_show {
+            return Err(HubError::Stranger);
         }
         let enrolled = match before {
             Some(before) => before,
-            None => tx.redeem(&code, &hardware, &version, key)?,
+            None => {
+                elsewhere.iter().try_for_each(|origins| tx.leave_origins(origins))?;
+                tx.redeem(&code, &hardware, &version, key)?
+            }
         };
         if let Some(known_as) = known_as.filter(|name| *name != enrolled.name) {
             // The code stays good: nothing of this transaction is kept.
             return Err(HubError::OtherName { wanted: enrolled.name, known_as });
-        }
-        if stranger && !may_show {
-            return Err(HubError::Stranger);
         }
         let gateway = enrolled.gateway;
         let certified = match (&authority, shown?) {
@@ -145,6 +145,7 @@ async fn redeem(hub: &Hub, from: Option<IpAddr>, mut asked: Enrolment) -> Result
             _ => None,
         };
         let actor = Actor::at(format!("gateway:{}", enrolled.name), from);
+        let stranger = elsewhere.is_some();
         let on = match stranger {
             true => json!({ "gateway": enrolled.name, "origin": gateway.origin.0, "from_another_hub": true }),
             false => json!({ "gateway": enrolled.name, "origin": gateway.origin.0 }),
@@ -168,9 +169,10 @@ async fn redeem(hub: &Hub, from: Option<IpAddr>, mut asked: Enrolment) -> Result
     .await
 }
 
-/// Whether it was not this hub that the gateway spoke with before.
-fn is_stranger(tx: &mut Tx<'_>, past: &Past) -> Result<bool, HubError> {
+/// The origins that the gateway had, if it was not this hub that it spoke with before.
+fn was_elsewhere(tx: &mut Tx<'_>, past: Past) -> Result<Option<Vec<Origin>>, HubError> {
     let shown = unhex(&past.membership).and_then(|shown| shown.try_into().ok());
     let shown = shown.ok_or_else(|| HubError::Invalid("membership is not 16 hex digits".to_owned()))?;
-    Ok(!tx.knows(Device(past.device), &shown)?)
+    let is_here = tx.knows(Device(past.device), &shown)?;
+    Ok((!is_here).then(|| past.origins.into_iter().map(Origin).collect()))
 }
