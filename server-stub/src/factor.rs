@@ -8,12 +8,11 @@ use serde::Deserialize;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::account::PASSWORD_BYTES_MAX;
 use crate::audit::What;
 use crate::caller::Caller;
 use crate::error::HubError;
 use crate::hub::Hub;
-use crate::login::{self, Doors, tried};
+use crate::login::{self, tried};
 use crate::secret;
 use crate::store::Tx;
 use crate::totp;
@@ -49,10 +48,7 @@ pub(crate) async fn new_secret(hub: &Hub, caller: &Caller) -> Result<Zeroizing<S
 /// The password that it takes, as it is kept. Who has none that opens anything is told who can do it instead.
 async fn password_of(hub: &Hub, caller: &Caller) -> Result<String, HubError> {
     let (_, name, _) = caller.person()?;
-    let (asked, doors) = (name.clone(), Doors::of(hub.config()));
-    let found = hub.read(move |tx| login::find(tx, Some(&asked), doors)).await?;
-    let kept = found.map(|(_, locks)| locks.password).filter(|kept| !kept.is_empty());
-    kept.ok_or_else(|| {
+    login::own_password(hub, name).await?.ok_or_else(|| {
         HubError::NotAllowed(format!(
             "your account has no password here, and it takes one to turn a second factor on or off; somebody at the hub's machine can: outpost-hub admin totp {name}, with --off to end it"
         ))
@@ -107,12 +103,7 @@ async fn set(
     let (actor, told) = (caller.actor.clone(), name.to_string());
     let kept = password_of(hub, caller).await?;
     let work = async {
-        if password.len() > PASSWORD_BYTES_MAX {
-            return Err(HubError::NotLoggedIn);
-        }
-        if !hub.mill().verify(password, kept).await? {
-            return Err(HubError::NotLoggedIn);
-        }
+        login::verify(hub, password, kept).await?;
         let act = move |tx: &mut Tx<'_>| {
             let is_on = act(tx, account)?;
             Ok::<_, HubError>(((), json!({ "account": told, "on": is_on })))

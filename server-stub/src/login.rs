@@ -83,6 +83,21 @@ pub(crate) fn admit(
     Ok(tx.audit(&actor, What::Login, target)?)
 }
 
+/// The password of who is logged in, as it is kept; none if it opens nothing here.
+pub(crate) async fn own_password(hub: &Hub, name: &AccountName) -> Result<Option<String>, HubError> {
+    let (name, doors) = (name.clone(), Doors::of(hub.config()));
+    let found = hub.read(move |tx| find(tx, Some(&name), doors)).await?;
+    Ok(found.map(|(_, locks)| locks.password).filter(|kept| !kept.is_empty()))
+}
+
+/// Whether a password is the one that is kept so.
+pub(crate) async fn verify(hub: &Hub, password: Zeroizing<String>, kept: String) -> Result<(), HubError> {
+    match password.len() <= PASSWORD_BYTES_MAX && hub.mill().verify(password, kept).await? {
+        true => Ok(()),
+        false => Err(HubError::NotLoggedIn),
+    }
+}
+
 /// Whether the second factor is shown, if there is one; the step of its code is taken then.
 pub(crate) fn second_factor(tx: &mut Tx<'_>, account: &Account, locks: &Locks, code: &str) -> Result<(), HubError> {
     if locks.totp_key.is_empty() {

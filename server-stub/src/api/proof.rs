@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use zeroize::Zeroizing;
 
-use crate::account::{AccountName, PASSWORD_BYTES_MAX};
+use crate::account::AccountName;
 use crate::caller::Caller;
 use crate::error::HubError;
 use crate::hub::Hub;
@@ -27,9 +27,7 @@ pub(super) async fn proven<T: Send + 'static>(
     let kept = password_of(hub, name).await?;
     let (asked, doors) = (name.clone(), Doors::of(hub.config()));
     let work = async {
-        if password.len() > PASSWORD_BYTES_MAX || !hub.mill().verify(password, kept.clone()).await? {
-            return Err(HubError::NotLoggedIn);
-        }
+        login::verify(hub, password, kept.clone()).await?;
         let act = move |tx: &mut Tx<'_>| {
             // Again, because it may have been closed or changed while the password was looked at.
             let found = login::find(tx, Some(&asked), doors)?.filter(|(_, locks)| locks.password == kept);
@@ -44,10 +42,7 @@ pub(super) async fn proven<T: Send + 'static>(
 
 /// The password as it is kept. Who has none that opens anything is told who can do it instead.
 async fn password_of(hub: &Hub, name: &AccountName) -> Result<String, HubError> {
-    let (asked, doors) = (name.clone(), Doors::of(hub.config()));
-    let found = hub.read(move |tx| login::find(tx, Some(&asked), doors)).await?;
-    let kept = found.map(|(_, locks)| locks.password).filter(|kept| !kept.is_empty());
-    kept.ok_or_else(|| {
+    login::own_password(hub, name).await?.ok_or_else(|| {
         HubError::NotAllowed(format!(
             "your account has no password here, and it takes one to make a token; somebody at the hub's machine can: outpost-hub admin token add {name} LABEL"
         ))
