@@ -43,6 +43,9 @@ pub enum StoreError {
         /// What this program knows.
         known: i64,
     },
+    /// It was put back as often as its numbers allow.
+    #[error("this hub has had all the epochs that there are for it")]
+    Epochs,
     /// The thread that writes has ended.
     #[error("the hub is shutting down")]
     Closed,
@@ -263,6 +266,10 @@ impl HubError {
             HubError::File { .. } => "check the path and who may read and write it",
             HubError::Store(StoreError::Newer { .. }) => {
                 "install the newer outpost-hub again; the older one has not touched this database"
+            }
+            HubError::Store(StoreError::Epochs) => {
+                "revoke the gateway that says again and again that the hub was put back; or set up another hub in its place, and enrol \
+                 its gateways there: outpost enroll --new-hub CODE"
             }
             HubError::NoHub(_) => "check --data-dir; `outpost-hub serve` makes a hub in a new folder",
             HubError::Served(_) => "stop it first, or name another folder with --data-dir",

@@ -10,6 +10,10 @@ use super::tx::{bits, number};
 use crate::error::StoreError;
 use crate::secret;
 
+/// Epochs that a hub has: half of those that its numbers can tell apart, so that one that is free is drawn soon. A restore every day
+/// uses them up in ninety years; a gateway that says without end that the hub was put back does sooner.
+const EPOCHS_MAX: usize = 0x8000;
+
 /// Epochs with the head at which each began, oldest first.
 type Lineage = Vec<(u32, u64)>;
 
@@ -61,6 +65,9 @@ impl Tx<'_> {
     /// Begins an epoch. Its number is random: a hub that is put back twice to one backup must not give one number twice.
     pub(crate) fn begin_epoch(&mut self, now_ms: u64) -> Result<Epoch, StoreError> {
         let lineage = self.lineage()?;
+        if lineage.len() >= EPOCHS_MAX {
+            return Err(StoreError::Epochs);
+        }
         let epoch = loop {
             let epoch = secret::epoch()?;
             let is_known = lineage.iter().any(|(known, _)| known & 0xffff == epoch & 0xffff);

@@ -32,6 +32,19 @@ fn a_code_expires() {
 }
 
 #[test]
+fn epochs_have_an_end_that_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut database = database(&dir);
+    let lineage: Vec<(u32, u64)> = (1..=0x8000).map(|epoch| (epoch, 0)).collect();
+    let lineage = serde_json::to_string(&lineage).unwrap();
+    let file = rusqlite::Connection::open(dir.path().join("hub.db")).unwrap();
+    file.execute("UPDATE hub SET lineage = ?1", [lineage]).unwrap();
+    let error = HubError::from(database.write(NOW_MS, |tx| tx.begin_epoch(0)).unwrap_err());
+    assert!(matches!(error, HubError::Store(StoreError::Epochs)), "{error}");
+    assert!(error.hint().contains("--new-hub"));
+}
+
+#[test]
 fn a_gateway_that_is_enrolled_after_a_restore_gets_no_number_that_was_given_in_the_lost_time() {
     let dir = tempfile::tempdir().unwrap();
     let mut database = database(&dir);
