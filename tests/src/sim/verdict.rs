@@ -214,12 +214,12 @@ impl World<'_> {
         };
         let stands = |(id, p): &&(u8, &Promise)| p.changes.keys().any(|n| !n.is_reserved() && !has_lost(*id, n));
         let is_revival = |p: &Promise| p.changes.get(FieldName::DELETED).is_some_and(|c| is_put(c, false));
-        // What came back with a record is in nobody's history, so that it cannot be told who had seen it.
+        // What came back with a record is in nobody's history, so that it cannot be told who had seen it. Of a write of which one
+        // field has lost, that field may have gone before anybody else could see it.
         let knew = |id: u8, (edit, p): &(u8, &Promise)| {
+            let is_known = |name: &FieldName| self.oracle.saw(id, name) & bit(*edit) != 0 || has_lost(*edit, name);
             case.arrived & bit(*edit) == 0
-                || p.changes
-                    .keys()
-                    .all(|name| name.as_str() == FieldName::SCOPE || self.oracle.saw(id, name) & bit(*edit) != 0)
+                || p.changes.keys().all(|name| name.as_str() == FieldName::SCOPE || is_known(name))
         };
         let edits = || case.applied.iter().filter(|(_, p)| is_edit(p)).filter(stands);
         let knew_edits = |id: u8| edits().all(|edit| knew(id, edit));

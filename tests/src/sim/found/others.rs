@@ -82,3 +82,26 @@ fn news_of_a_write_that_comes_before_its_acknowledgement_stands() {
         ],
     );
 }
+
+/// Seed 381178. The stage of w12 lost by size before the author of the delete could see it; all else of w12 they saw.
+#[test]
+fn who_deletes_need_not_have_seen_a_field_of_a_write_that_lost_before() {
+    play(
+        &[3, 1],
+        vec![
+            write(1, 3, 0, Act::Move(2)),
+            Event::Write { at: 0, id: 10, key: 0, act: Act::Pick("stage", 2), is_stale: false, is_synced: false },
+            Event::Ask { at: 1, is_thin: false },
+            Event::Serve { at: 1, nth: 0, shape: Shape::Whole, pause: Some(1) },
+            Event::GoOn { at: 1 },
+            Event::Take { at: 1, nth: 0, shape: Shape::Whole, cut: None },
+            write(1, 12, 0, Act::Pick("stage", 1)),
+            Event::Sync { at: 1 },
+            Event::Sync { at: 0 },
+            write(1, 21, 0, Act::Pick("stage", 3)),
+            Event::Sync { at: 1 },
+            Event::Sync { at: 0 },
+            Event::Write { at: 2, id: 25, key: 0, act: Act::Delete, is_stale: true, is_synced: true },
+        ],
+    );
+}
