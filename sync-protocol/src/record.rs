@@ -292,12 +292,14 @@ impl Change {
     /// sure, and cannot be taken out of a set.
     ///
     /// # Errors
-    /// What `name` reports.
-    pub fn rename<E>(&mut self, mut name: impl FnMut(Dot) -> Result<Option<Dot>, E>) -> Result<(), E> {
+    /// What `names` reports.
+    pub fn rename<E>(&mut self, mut names: impl FnMut(Dot) -> Result<Vec<Dot>, E>) -> Result<(), E> {
         match self {
             Change::Put { unseen, .. } => {
-                for dot in unseen {
-                    *dot = name(*dot)?.unwrap_or(*dot);
+                for dot in std::mem::take(unseen) {
+                    let renamed = names(dot)?;
+                    let old = renamed.is_empty().then_some(dot);
+                    unseen.extend(renamed.into_iter().chain(old));
                 }
             }
             Change::Members { remove, .. } => {
@@ -305,7 +307,7 @@ impl Change {
                     let mut renamed = BTreeMap::new();
                     for ((origin, stream), seq) in std::mem::take(writes) {
                         let Ok(stream) = Stream::from_number(stream) else { continue };
-                        if let Some(new) = name(Dot { origin, stream, seq: Seq(seq) })? {
+                        for new in names(Dot { origin, stream, seq: Seq(seq) })? {
                             let known = renamed.entry(new.writer()).or_insert(0);
                             *known = new.seq.0.max(*known);
                         }

@@ -239,7 +239,7 @@ type Totals<K> = BTreeMap<K, (u64, u64)>;
 /// Moves what an op says in terms of its origin's own numbers over to the new origin.
 fn rename(op: &mut Op, names: &Names, counted: &Totals<FieldName>, totals: &mut Totals<(RecordKey, FieldName)>) {
     for (name, change) in &mut op.changes {
-        let Ok(()) = change.rename(|dot| Ok::<_, Infallible>(Some(names.now(dot).unwrap_or(dot))));
+        let Ok(()) = change.rename(|dot| Ok::<_, Infallible>(vec![names.now(dot).unwrap_or(dot)]));
         if let Change::Count { plus, minus } = change {
             // Totals count from what the old origin had counted; the new one begins at nothing.
             let base = counted.get(name).copied().unwrap_or_default();

@@ -112,8 +112,8 @@ impl Copies {
     }
 }
 
-/// The op with what it says of other writes of its own origin moved over to where these count; `None` if all of them count where
-/// they are.
+/// The op with what it says of other writes of its own origin said of their copies, too: these count instead of them, while a
+/// record that somebody showed to a hub that was put back may hold them under their own numbers. `None` if none has a copy.
 ///
 /// # Errors
 /// What the store reports.
@@ -126,16 +126,12 @@ pub(super) fn renamed<S: Snapshot>(store: &mut S, op: &Op) -> Result<Option<Op>,
     let own: Vec<Op> = store.writes_of(&op.key)?.into_iter().filter(|o| o.stamp.dot.origin == dot.origin).collect();
     let mut renamed = op.clone();
     for change in renamed.changes.values_mut() {
-        change.rename(|dot| match own.iter().find(|own| own.stamp.dot == dot) {
-            Some(own) => match copies.find(store, own)? {
-                // What came first counts; the other may be a copy of this one.
-                Some(Copy::Applied(first)) => {
-                    let (there, here) = (store.applied_as(first)?, store.applied_as(dot)?);
-                    Ok(Some(if here.is_some_and(|here| there > Some(here)) { dot } else { first }))
-                }
-                Some(Copy::Waiting) | None => Ok(Some(dot)),
-            },
-            None => Ok(Some(dot)),
+        change.rename(|dot| {
+            let own = own.iter().find(|own| own.stamp.dot == dot);
+            Ok(match own.map(|own| copies.find(store, own)).transpose()?.flatten() {
+                Some(Copy::Applied(first)) => vec![dot, first],
+                Some(Copy::Waiting) | None => vec![dot],
+            })
         })?;
     }
     Ok(Some(renamed).filter(|renamed| renamed != op))

@@ -273,7 +273,7 @@ fn renumbered<S: Store>(store: &mut S, with: &Rescuing, op: &Op, to: Dot) -> Res
     moved.stamp.dot = to;
     let totals = totals(store, op, to.origin)?;
     for (field, change) in &mut moved.changes {
-        change.rename(|dot| new_name(store, with, dot, to.origin))?;
+        change.rename(|dot| Ok(new_name(store, with, dot, to.origin)?.into_iter().collect()))?;
         if let Change::Count { plus, minus } = change {
             let (before_plus, before_minus) = totals.get(field).copied().unwrap_or_default();
             *plus = plus.saturating_add(before_plus);

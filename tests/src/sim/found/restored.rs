@@ -285,3 +285,28 @@ fn a_delete_that_came_back_as_a_value_counts_for_all_that_its_author_knew_when_i
         ],
     );
 }
+
+/// Seed 416285. The record of a restored hub holds w7 under the number of the copy that went on with it, the ops under that of another copy.
+#[test]
+fn what_was_not_seen_is_not_overruled_under_the_number_of_any_copy() {
+    play(
+        &[1, 1],
+        vec![
+            Event::HubWrite { id: 1, key: 0, act: Act::Set("rank") },
+            Event::Backup,
+            write(1, 7, 2, Act::Set("note")),
+            Event::Image { at: 1 },
+            write(0, 11, 0, Act::Pick("low", 1)),
+            Event::Clone { at: 1 },
+            Event::Sync { at: 0 },
+            write(2, 15, 4, Act::Set("note")),
+            Event::Ask { at: 2, is_thin: true },
+            Event::Serve { at: 2, nth: 0, shape: Shape::Whole, pause: None },
+            Event::Take { at: 2, nth: 0, shape: Shape::Whole, cut: None },
+            Event::HubWrite { id: 19, key: 0, act: Act::Add },
+            Event::Sync { at: 1 },
+            Event::Restore { is_told: true },
+            write(2, 21, 2, Act::Set("note")),
+        ],
+    );
+}
