@@ -81,17 +81,19 @@ pub(crate) async fn enroll(
     body: Bytes,
 ) -> Result<Json<Welcome>, Problem> {
     let asked: Enrolment = problem::json(&body)?;
-    if !hub.may_try_code(peer.address) {
+    if !hub.begin_code(peer.address) {
         return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-codes", "Too many wrong enrolment codes")
             .hint("wait a minute, then type the code again"));
     }
     let welcome = redeem(&hub, peer.address, asked).await;
+    if !matches!(welcome, Err(HubError::Code(_))) {
+        hub.forgive_code(peer.address);
+    }
     match &welcome {
         Ok(welcome) => {
             tracing::info!(device = welcome.device, origin = welcome.origin, "gateway enrolled");
         }
         Err(HubError::Code(why)) => {
-            hub.note_wrong_code(peer.address);
             tracing::warn!(why, "enrolment refused");
             let (actor, target) = (Actor::at("nobody", peer.address), json!({ "why": why }));
             hub.change::<_, HubError, _>(actor, What::EnrolRefused, move |_| Ok(((), target))).await?;

@@ -158,6 +158,9 @@ pub enum HubError {
     /// An enrolment code that does not open anything.
     #[error("{0}")]
     Code(&'static str),
+    /// A gateway does something more often in a day than it may.
+    #[error("of one gateway so much is taken in a day, and no more")]
+    TooOften,
     /// More wait already than may.
     #[error("too many people log in at this moment")]
     Busy,
@@ -242,6 +245,7 @@ impl HubError {
             HubError::Store(StoreError::Closed | StoreError::Locked(_))
             | HubError::Busy
             | HubError::TooManyTries
+            | HubError::TooOften
             | HubError::Provider(_) => Class::Offline,
             HubError::Store(StoreError::Newer { .. }) => Class::Outdated,
             HubError::Store(_) | HubError::Random(_) | HubError::Certificate(_) | HubError::Audit(_) => Class::Broken,
@@ -274,6 +278,9 @@ impl HubError {
             HubError::NoHub(_) => "check --data-dir; `outpost-hub serve` makes a hub in a new folder",
             HubError::Served(_) => "stop it first, or name another folder with --data-dir",
             HubError::Store(StoreError::Closed | StoreError::Locked(_)) | HubError::Busy => "try again in a moment",
+            HubError::TooOften => {
+                "the gateway is served again tomorrow; if it was not in good faith: outpost-hub gateway revoke NAME"
+            }
             HubError::TooManyTries => "wait a quarter of an hour, then try again",
             HubError::NotLoggedIn => {
                 "try again, or by the login provider if the account is linked to one; a new password is given at the hub's machine: outpost-hub admin password NAME"

@@ -26,7 +26,7 @@ use crate::hub::Hub;
 use crate::peer::Peer;
 use crate::problem::{self, Problem};
 use crate::secret::{hex, unhex};
-use crate::store::{KeyName, Tx};
+use crate::store::{Daily, KeyName, Tx};
 
 /// The file in the data directory.
 const FILE: &str = "escrow.key";
@@ -160,6 +160,9 @@ pub(crate) async fn fetch(
     let missing = || HubError::Missing("key of this name for this gateway".to_owned());
     let actor = Actor::at(format!("gateway:{gateway}"), peer.address);
     let give = move |tx: &mut Tx<'_>| {
+        if !tx.once_more(device, Daily::Key)? {
+            return Err(HubError::TooOften);
+        }
         let sealed = tx.fetch_key(device, &name)?.ok_or_else(missing)?;
         Ok((sealed, json!({ "gateway": gateway })))
     };

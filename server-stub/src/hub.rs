@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -23,9 +23,8 @@ use crate::oidc;
 use crate::password::Mill;
 use crate::pki::{self, Authority};
 use crate::secret;
-use crate::sources::WrongCodes;
 use crate::store::{Database, Lasting, NewGateway, Readers, Tx, Writer};
-use crate::tries::Tries;
+use crate::tries::{Codes, Tries};
 
 const PACKERS_KEPT: usize = 8;
 /// People and programs that look through records at a time: fewer than there are readers, so that gateways never wait for all of them.
@@ -51,7 +50,7 @@ struct Inner {
     places: Places,
     lookers: Semaphore,
     packers: Mutex<Vec<Packer>>,
-    wrong_codes: Mutex<WrongCodes>,
+    codes: Mutex<Codes>,
     mill: Mill,
     tries: Mutex<Tries>,
     authority: Option<Arc<Authority>>,
@@ -87,7 +86,7 @@ impl Hub {
             places: Places::new(config.exchanges_max),
             lookers: Semaphore::new(LOOKERS_MAX),
             packers: Mutex::new(Vec::new()),
-            wrong_codes: Mutex::default(),
+            codes: Mutex::default(),
             mill: Mill::new(),
             tries: Mutex::default(),
             authority,
@@ -269,15 +268,18 @@ impl Hub {
         }
     }
 
-    /// Whether codes may be tried now from there: not after too many wrong ones in this minute.
-    pub(crate) fn may_try_code(&self, from: Option<IpAddr>) -> bool {
-        let mut wrong = self.0.wrong_codes.lock().unwrap_or_else(PoisonError::into_inner);
-        wrong.may(from, self.0.config.code_failures_per_minute, Instant::now())
+    /// Counts an enrolment code from there. Whether it may be looked at: not after too many wrong ones in this minute.
+    pub(crate) fn begin_code(&self, from: Option<IpAddr>) -> bool {
+        self.codes().begin(from, self.0.config.code_failures_per_minute, Instant::now())
     }
 
-    /// Notes a wrong code.
-    pub(crate) fn note_wrong_code(&self, from: Option<IpAddr>) {
-        self.0.wrong_codes.lock().unwrap_or_else(PoisonError::into_inner).note(from);
+    /// The code was right, or was not looked at.
+    pub(crate) fn forgive_code(&self, from: Option<IpAddr>) {
+        self.codes().forgive(from);
+    }
+
+    fn codes(&self) -> MutexGuard<'_, Codes> {
+        self.0.codes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

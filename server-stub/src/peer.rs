@@ -17,6 +17,7 @@ use crate::hub::Hub;
 use crate::pki::{Issued, KeyHash, key_hash};
 use crate::problem::Problem;
 use crate::secret::hex;
+use crate::store::{Daily, Tx};
 
 /// The other end of a connection.
 #[derive(Debug, Clone)]
@@ -61,7 +62,7 @@ impl Peer {
         is_rescue: bool,
     ) -> Result<Option<KeyHash>, HubError> {
         let Some(key) = self.key(hub)? else { return Ok(None) };
-        let look = move |tx: &mut crate::store::Tx<'_>| match is_rescue {
+        let look = move |tx: &mut Tx<'_>| match is_rescue {
             true => tx.may_hand_in(device, &key),
             false => tx.may_speak(device, &key),
         };
@@ -96,7 +97,11 @@ pub(crate) async fn renew(
     let (device, name) = hub.read(move |tx| tx.renewable(&key)).await?.ok_or(HubError::ForeignCertificate)?;
     let issued = authority.renew(certificate, &name, now_ms(), hub.config().certificate_days)?;
     let (actor, target) = (Actor::at(format!("gateway:{name}"), peer.address), serde_json::json!({ "gateway": name }));
-    hub.change::<_, HubError, _>(actor, What::RenewCertificate, move |_| Ok(((), target))).await?;
+    let count = move |tx: &mut Tx<'_>| match tx.once_more(device, Daily::Renewal)? {
+        true => Ok(((), target)),
+        false => Err(HubError::TooOften),
+    };
+    hub.change(actor, What::RenewCertificate, count).await?;
     tracing::info!(device = device.0, "certificate renewed");
     Ok(Json(Certified::new(&issued, authority.certificate())))
 }

@@ -131,6 +131,7 @@ impl From<HubError> for Problem {
             HubError::Login(_) => (StatusCode::FORBIDDEN, "not-logged-in", "The login was refused"),
             HubError::Provider(_) => (StatusCode::BAD_GATEWAY, "provider", "There is no login by the provider now"),
             HubError::NotAllowed(_) => (StatusCode::FORBIDDEN, "not-allowed", "This account may not do that"),
+            HubError::TooOften => (StatusCode::TOO_MANY_REQUESTS, "too-often", "Too often in a day"),
             HubError::TooManyTries => (StatusCode::TOO_MANY_REQUESTS, "slow-down", "Too many tries"),
             HubError::Busy | HubError::Store(StoreError::Closed | StoreError::Locked(_)) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "busy", "The hub cannot answer now")

@@ -1,5 +1,5 @@
-//! Slowing down those who guess passwords: tries are counted by where they come from and by the name they are for, and before
-//! anything is looked at, so that many at once are no way around it.
+//! Slowing down those who guess: tries are counted by where they come from, and those for a password also by the name they are
+//! for. They count before anything is looked at, so that many at once are no way around it.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -56,6 +56,35 @@ impl<K: Ord> Counted<K> {
             // Nothing is kept of who did nothing wrong, however many they are.
             _ => drop(self.of.remove(&key)),
         }
+    }
+}
+
+/// Enrolment codes that were not right, or that nobody knows of yet.
+#[derive(Debug)]
+pub(crate) struct Codes(Counted<IpAddr>);
+
+impl Default for Codes {
+    fn default() -> Codes {
+        Codes(Counted::new(MINUTE))
+    }
+}
+
+impl Codes {
+    /// Counts a code. Tells whether it may be looked at, if so many wrong ones of all are too many. An address that nobody told
+    /// counts with all only: else whoever guesses would shut out everybody behind the same proxy.
+    pub(crate) fn begin(&mut self, from: Option<IpAddr>, of_all_max: u32, now: Instant) -> bool {
+        self.0.begin(now);
+        let from = from.map(source);
+        let may = self.0.of_all < of_all_max && from.is_none_or(|from| self.0.tries(&from) < OF_ONE_MAX);
+        if may {
+            self.0.add(from);
+        }
+        may
+    }
+
+    /// It was right, or was not looked at: it does not count.
+    pub(crate) fn forgive(&mut self, from: Option<IpAddr>) {
+        self.0.take_back(from.map(source));
     }
 }
 
@@ -129,6 +158,26 @@ mod tests {
             assert!(tries.begin(of(&format!("10.{}.{}.1", n / 250, n % 250)), &format!("name{n}"), now));
         }
         assert!(!tries.begin(of("10.9.0.1"), "one more", now) && tries.begin(of("10.9.0.1"), "one more", now + MINUTE));
+    }
+
+    #[test]
+    fn codes_of_one_source_are_slowed_and_others_are_not_until_all_are() {
+        let (mut codes, now, max) = (Codes::default(), Instant::now(), 3 * OF_ONE_MAX);
+        for n in 0..OF_ONE_MAX {
+            assert!(codes.begin(of(&format!("2001:db8::{n}")), max, now));
+        }
+        assert!(!codes.begin(of("2001:db8::ffff"), max, now), "a machine with many addresses is one source");
+        for _ in 0..OF_ONE_MAX {
+            assert!(codes.begin(of("::ffff:192.0.2.1"), max, now));
+        }
+        assert!(!codes.begin(of("192.0.2.1"), max, now));
+        for _ in 0..OF_ONE_MAX {
+            assert!(codes.begin(None, max, now));
+        }
+        assert!(!codes.begin(of("192.0.2.2"), max, now));
+        codes.forgive(None);
+        assert!(codes.begin(of("192.0.2.2"), max, now), "a right one does not count");
+        assert!(!codes.begin(of("192.0.2.3"), max, now) && codes.begin(of("192.0.2.1"), max, now + MINUTE));
     }
 
     #[test]

@@ -8,12 +8,11 @@ use serde_json::json;
 use sync_protocol::id::Device;
 
 use super::Tx;
+use super::daily::DAY_MS;
 use super::tx::{bits, number};
 use crate::acts::{ACTS_A_DAY, Act};
 use crate::audit::{Actor, What};
 use crate::error::StoreError;
-
-const DAY_MS: i64 = 86_400_000;
 
 /// What a gateway has told of today.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -61,13 +60,6 @@ impl Tx<'_> {
             insert.execute(params![device.0, heard.day, bits(heard.taken), bits(heard.dropped)])?;
         }
         Ok(upto)
-    }
-
-    /// Puts what was told today on the day before, as if a day had passed.
-    #[cfg(test)]
-    pub(crate) fn acts_of_yesterday(&mut self) -> Result<(), StoreError> {
-        self.sql("UPDATE acts_heard SET day = day - 1")?.execute([])?;
-        Ok(())
     }
 
     fn has_act(&mut self, device: Device, act: &Act) -> Result<bool, StoreError> {

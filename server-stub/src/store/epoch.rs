@@ -11,7 +11,7 @@ use crate::error::StoreError;
 use crate::secret;
 
 /// Epochs that a hub has: half of those that its numbers can tell apart, so that one that is free is drawn soon. A restore every day
-/// uses them up in ninety years; a gateway that says without end that the hub was put back does sooner.
+/// uses them up in ninety years; a gateway that says each day as often as it may that the hub was put back, in four.
 const EPOCHS_MAX: usize = 0x8000;
 
 /// Epochs with the head at which each began, oldest first.

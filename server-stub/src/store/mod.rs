@@ -10,6 +10,7 @@ mod audit;
 mod authority;
 mod backup;
 mod conditions;
+mod daily;
 mod enrolment;
 mod epoch;
 mod erasures;
@@ -41,6 +42,7 @@ use sync_protocol::rules::Rules;
 pub(crate) use accounts::Locks;
 pub(crate) use audit::head_beside;
 pub(crate) use backup::put_back;
+pub(crate) use daily::Daily;
 pub(crate) use enrolment::NewGateway;
 pub(crate) use erasures::{Progress, Wish};
 pub(crate) use escrow::KeyName;
@@ -54,7 +56,7 @@ pub(crate) use writer::Writer;
 use self::audit::Audited;
 use crate::error::StoreError;
 
-const SCHEMA: [&str; 10] = [
+const SCHEMA: [&str; 11] = [
     include_str!("schema-1.sql"),
     include_str!("schema-2.sql"),
     include_str!("schema-3.sql"),
@@ -65,6 +67,7 @@ const SCHEMA: [&str; 10] = [
     include_str!("schema-8.sql"),
     include_str!("schema-9.sql"),
     include_str!("schema-10.sql"),
+    include_str!("schema-11.sql"),
 ];
 const BUSY_SECONDS: u64 = 20;
 const STATEMENTS_CACHED: usize = 96;

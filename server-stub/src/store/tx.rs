@@ -14,6 +14,7 @@ use sync_protocol::message::{AckRange, Short};
 use sync_protocol::record::{Op, Record};
 use sync_protocol::rules::Rules;
 
+use super::Daily;
 use super::audit::Audited;
 use super::records::Kept;
 use crate::error::StoreError;
@@ -314,8 +315,11 @@ impl Store for Tx<'_> {
         self.name_rescued(old, new)
     }
 
-    fn new_epoch(&mut self, now_ms: u64) -> Result<Epoch, StoreError> {
-        self.begin_epoch(now_ms)
+    fn new_epoch(&mut self, card: Device, now_ms: u64) -> Result<Option<Epoch>, StoreError> {
+        match self.once_more(card, Daily::Loss)? {
+            true => self.begin_epoch(now_ms).map(Some),
+            false => Ok(None),
+        }
     }
 
     fn part(&mut self, gateway: &Gateway, after: Origin, print: Short) -> Result<Gateway, StoreError> {

@@ -151,7 +151,7 @@ async fn a_gateway_cannot_make_the_audit_grow_without_end() {
     assert_eq!(fort.told().await.len() as u64, ACTS_A_DAY, "with what it says that it dropped");
     assert_eq!(fort.tell_acts(&card, &[act(1, 1)]).await.0, 200, "what is there is there");
     assert_eq!(fort.tell_acts(&other, &[act(1, 1)]).await.0, 200, "another one is heard");
-    fort.hub.write(|tx| tx.acts_of_yesterday()).await.unwrap();
+    fort.hub.write(|tx| tx.a_day_passes()).await.unwrap();
     assert_eq!(fort.tell_acts(&card, &[act(next, next)]).await.0, 200, "and tomorrow it is");
 }
 

@@ -6,6 +6,7 @@ mod audit;
 mod backup;
 mod beside;
 mod commands;
+mod daily;
 mod erase;
 mod escrow;
 mod exchange;

@@ -122,7 +122,7 @@ async fn a_hub_of_the_version_before_learns_to_rescue() {
     conn.execute_batch(
         "DROP TABLE former_keys; DROP TABLE rescued; DROP TABLE rescue_origins;
          DROP TABLE authority; DROP TABLE former_cert_keys;
-         DROP TABLE conditions; DROP TABLE escrow; DROP TABLE identities; DROP TABLE revoked_keys; ALTER TABLE quarantine DROP COLUMN for_person; ALTER TABLE gateways DROP COLUMN cert_key; DROP TABLE skipped; DROP TABLE erasures; DROP TABLE erased_ops; DROP TABLE erasure_wishes; ALTER TABLE gateways DROP COLUMN erased; ALTER TABLE hub DROP COLUMN sweep_due; DROP TABLE accounts; DROP TABLE sessions; DROP TABLE tokens; DROP TABLE audit; DROP TABLE acts; DROP TABLE acts_heard; PRAGMA user_version = 1",
+         DROP TABLE conditions; DROP TABLE escrow; DROP TABLE identities; DROP TABLE revoked_keys; ALTER TABLE quarantine DROP COLUMN for_person; ALTER TABLE gateways DROP COLUMN cert_key; DROP TABLE skipped; DROP TABLE erasures; DROP TABLE erased_ops; DROP TABLE erasure_wishes; ALTER TABLE gateways DROP COLUMN erased; ALTER TABLE hub DROP COLUMN sweep_due; DROP TABLE accounts; DROP TABLE sessions; DROP TABLE tokens; DROP TABLE audit; DROP TABLE acts; DROP TABLE acts_heard; DROP TABLE daily; PRAGMA user_version = 1",
     )
     .unwrap();
     drop(conn);

@@ -296,9 +296,10 @@ pub trait Snapshot {
 
 /// What the hub remembers on disk. Calls between two commits of the caller are one transaction.
 pub trait Store: Snapshot {
-    /// Begins another epoch, because this hub was put back to an older state and nobody said so. It began where this program
-    /// found the numbers when it was started.
-    fn new_epoch(&mut self, now_ms: u64) -> Result<Epoch, Self::Error>;
+    /// Begins another epoch, because a gateway showed that this hub was put back to an older state and nobody had said so. It
+    /// began where this program found the numbers when it was started. `card` is the gateway, or the one whose card it is a copy
+    /// of; `None` if boxes with its card have said so as often as they may for now, since all gateways pay for it.
+    fn new_epoch(&mut self, card: Device, now_ms: u64) -> Result<Option<Epoch>, Self::Error>;
     /// Takes the next number.
     fn next(&mut self) -> Result<HubSeq, Self::Error>;
     /// A new origin number, never given before.

@@ -8,11 +8,11 @@ use super::judge::{admit, put_aside};
 use super::lost;
 use super::rescue::{self, Rescuing};
 use super::revoked::{self, is_shut_out};
-use super::twins::are_too_many;
+use super::twins::{are_too_many, line_of};
 use super::{Arrived, Gateway, Mark, Snapshot, Store};
 use crate::digest::op_hash;
 use crate::gateway::bounded;
-use crate::id::{Dot, HubSeq, Origin, RecordKey, Seq, Stream};
+use crate::id::{Dot, Epoch, HubSeq, Origin, RecordKey, Seq, Stream};
 use crate::limits::TWINS_MAX;
 use crate::message::{Ack, Gap, Request, Response, Short, Status, StreamHead};
 use crate::record::Op;
@@ -112,12 +112,15 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
     }
     if request.turn > gateway.turn {
         // Genuine and from the future: this hub was put back to an older state.
-        (gateway.turn, gateway.turn_before, gateway.turn_first) = (request.turn, request.turn, request.turn);
-        store.set_gateway(&gateway)?;
         // Also if it comes from a later epoch: it may have spoken in this one already, and would have nothing to show then.
         if request.epoch == epoch || gateway.epoch == epoch {
-            epoch = store.new_epoch(now_ms)?;
+            let Some(begun) = begin_epoch(store, &gateway, now_ms)? else {
+                return told_too_often(store, &request, now_ms);
+            };
+            epoch = begun;
         }
+        (gateway.turn, gateway.turn_before, gateway.turn_first) = (request.turn, request.turn, request.turn);
+        store.set_gateway(&gateway)?;
     }
     if gateway.offered == Some(request.origin) {
         // It goes on as it was told. The turn that it shows may be an old one, because nobody gave it another.
@@ -129,7 +132,8 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
     let is_given = request.cursor <= head && store.given(request.cursor)? == request.cursor;
     let knows_more = !is_given || lost::is_forgotten(store, &gateway, &request)?;
     if request.epoch == epoch && knows_more {
-        epoch = store.new_epoch(now_ms)?;
+        let Some(begun) = begin_epoch(store, &gateway, now_ms)? else { return told_too_often(store, &request, now_ms) };
+        epoch = begun;
     }
     if request.epoch != epoch {
         return rebase(store, &gateway, &request, now_ms);
@@ -156,8 +160,10 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
         // Only this hub acknowledges, and what it has acknowledged it has: unless it was put back. Copies of a card may have
         // brought others under these numbers since.
         if at.acked > mark.acked || !is_on_chain(store, request.origin, at, &mark)? {
-            store.new_epoch(now_ms)?;
-            return rebase(store, &with.gateway, request, now_ms);
+            return match begin_epoch(store, &with.gateway, now_ms)? {
+                Some(_) => rebase(store, &with.gateway, request, now_ms),
+                None => told_too_often(store, request, now_ms),
+            };
         }
         fits &= at.last >= mark.acked;
         with.agreed.insert(stream, at.acked);
@@ -166,6 +172,19 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
         with.standing = Standing::Member;
     }
     Ok(Opened::Ready(Box::new(with)))
+}
+
+/// Begins another epoch on the word of a gateway, unless boxes with its card have done so too often.
+fn begin_epoch<S: Store>(store: &mut S, gateway: &Gateway, now_ms: u64) -> Result<Option<Epoch>, S::Error> {
+    let card = line_of(store, gateway.device)?.last().copied().unwrap_or(gateway.device);
+    store.new_epoch(card, now_ms)
+}
+
+fn told_too_often<S: Store>(store: &mut S, request: &Request, now_ms: u64) -> Result<Opened, S::Error> {
+    let reason =
+        Some("this card has shown too often today that the hub was put back: it is heard again tomorrow".to_owned());
+    let response = Response { reason, ..Response::new(Status::Denied, store.epoch()?, now_ms, request.cursor) };
+    Ok(Opened::Refused(Box::new(response)))
 }
 
 /// Whether the chain where the gateway says it was acknowledged is the one computed here.

@@ -386,10 +386,10 @@ impl Snapshot for MemoryHub {
 }
 
 impl Store for MemoryHub {
-    fn new_epoch(&mut self, now_ms: u64) -> Result<Epoch, MemoryError> {
+    fn new_epoch(&mut self, _: Device, now_ms: u64) -> Result<Option<Epoch>, MemoryError> {
         let epoch = Epoch(self.epoch.0 + 1_000);
         self.begin_epoch(epoch, now_ms);
-        Ok(epoch)
+        Ok(Some(epoch))
     }
 
     fn next(&mut self) -> Result<HubSeq, MemoryError> {

@@ -380,11 +380,11 @@ impl hub::Snapshot for AtCentre<'_, '_> {
 
 impl hub::Store for AtCentre<'_, '_> {
     /// The number of an epoch is random on disk; here the witness gives it.
-    fn new_epoch(&mut self, now_ms: u64) -> Result<Epoch, StoreError> {
-        let epoch = sure(self.memory.new_epoch(now_ms));
-        match &mut self.disk {
-            Some(disk) => disk.enter_epoch(epoch, now_ms).map(|()| epoch),
-            None => Ok(epoch),
+    fn new_epoch(&mut self, card: Device, now_ms: u64) -> Result<Option<Epoch>, StoreError> {
+        let epoch = sure(self.memory.new_epoch(card, now_ms));
+        match (&mut self.disk, epoch) {
+            (Some(disk), Some(epoch)) => disk.enter_epoch(epoch, now_ms).map(|()| Some(epoch)),
+            _ => Ok(epoch),
         }
     }
     fn next(&mut self) -> Result<HubSeq, StoreError> {
