@@ -264,3 +264,10 @@ CREATE TABLE acts_told (
   epoch INTEGER NOT NULL, -- under this lineage of the hub: a hub that was put back may have lost them, and is told again
   dropped INTEGER NOT NULL -- acts that went before the hub heard of them, in all
 ) STRICT;
+
+-- The key of an enrolment that was begun; no row when none is under way.
+CREATE TABLE enrolling (
+  one INTEGER PRIMARY KEY CHECK (one = 1), -- there is one row
+  mark BLOB NOT NULL, -- a hash of the code that it is for
+  key BLOB NOT NULL -- PKCS #8
+) STRICT;

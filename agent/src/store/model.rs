@@ -224,6 +224,15 @@ pub struct Identity {
     pub renew_ms: i64,
 }
 
+/// The key of an enrolment whose answer has not come yet.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Enrolling {
+    /// For which code it is.
+    pub mark: Vec<u8>,
+    /// PKCS #8.
+    pub key: Zeroizing<Vec<u8>>,
+}
+
 impl std::fmt::Debug for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Identity").field("renew_ms", &self.renew_ms).finish_non_exhaustive()

@@ -25,7 +25,7 @@ pub const FILE_NAME: &str = "outpost.db";
 const APPLICATION_ID: i64 = 0x4f75_7470;
 
 /// One step a file, numbered; each runs in one transaction. A released step is never changed.
-const MIGRATIONS: [&str; 8] = [
+const MIGRATIONS: [&str; 9] = [
     include_str!("migrations/0001_initial.sql"),
     include_str!("migrations/0002_upkeep.sql"),
     include_str!("migrations/0003_time.sql"),
@@ -34,6 +34,7 @@ const MIGRATIONS: [&str; 8] = [
     include_str!("migrations/0006_retention.sql"),
     include_str!("migrations/0007_erasures.sql"),
     include_str!("migrations/0008_acts.sql"),
+    include_str!("migrations/0009_enrolling.sql"),
 ];
 
 const PAGE_BYTES: u32 = 1_024;

@@ -6,7 +6,7 @@ use sync_protocol::id::{Dot, HubSeq, Origin, Scope, Seq, Stream};
 use sync_protocol::message::{Bound, Plea};
 use zeroize::Zeroizing;
 
-use super::model::{Answer, Enrolment, Identity, SyncReport};
+use super::model::{Answer, Enrolling, Enrolment, Identity, SyncReport};
 use super::reader::Reader;
 use super::tx::Tx;
 use crate::error::Error;
@@ -232,6 +232,21 @@ impl Tx<'_> {
         ))?;
         Ok(())
     }
+
+    /// Keeps the key of an enrolment that was begun, or none.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub fn set_enrolling(&mut self, enrolling: Option<&Enrolling>) -> Result<(), Error> {
+        match enrolling {
+            Some(Enrolling { mark, key }) => self
+                .db
+                .prepare_cached("INSERT OR REPLACE INTO enrolling (one, mark, key) VALUES (1, ?1, ?2)")?
+                .execute((mark, &key[..]))?,
+            None => self.db.prepare_cached("DELETE FROM enrolling")?.execute([])?,
+        };
+        Ok(())
+    }
 }
 
 /// The key and certificates in four columns; `None` if there are none.
@@ -274,6 +289,16 @@ impl Reader<'_> {
                 identity: identity(row, 4)?,
             })
         };
+        Ok(statement.query_row([], read).optional()?)
+    }
+
+    /// The key of an enrolment that was begun; `None` if the last one came to its end.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub fn enrolling(&self) -> Result<Option<Enrolling>, Error> {
+        let mut statement = self.db.prepare_cached("SELECT mark, key FROM enrolling")?;
+        let read = |row: &rusqlite::Row<'_>| Ok(Enrolling { mark: row.get(0)?, key: Zeroizing::new(row.get(1)?) });
         Ok(statement.query_row([], read).optional()?)
     }
 

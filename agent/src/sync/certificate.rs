@@ -4,11 +4,6 @@
 //! signed by it: all else that a request could say, the hub knows better. Whether the certificate is still valid is for the
 //! hub to judge, whose clock is right; here nobody looks at its times.
 
-use std::fs;
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
-
 use ring::error::Unspecified;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
@@ -19,14 +14,10 @@ use zeroize::Zeroizing;
 use super::transport::{Transport, Trust};
 use crate::clock::Clock;
 use crate::error::Error;
-use crate::store::{Enrolment, Identity, Store};
+use crate::store::{Enrolling, Enrolment, Identity, Store};
 
 /// What is signed before the code.
 const PROOF_CONTEXT: &[u8] = b"outpost 2026-11 enrolment key v1\0";
-
-/// The key of an enrolment that is not answered yet, behind a hash that tells for which code it is: a card that is copied
-/// then must not give one key to several gateways.
-const KEY_FILE: &str = "enrolling.key";
 
 /// A new key, with what shows the hub that it is held here.
 pub(super) struct NewKey {
@@ -48,36 +39,20 @@ pub(super) struct Certified {
 
 impl NewKey {
     /// The key for an enrolment: the one of the last try with this code, so that the hub knows who did not hear its answer, or
-    /// a new one. It is on disk before it is used.
-    pub(super) fn for_code(dir: &Path, code: &str) -> Result<NewKey, Error> {
-        let known = Zeroizing::new(fs::read(dir.join(KEY_FILE)).unwrap_or_default());
+    /// a new one. It is on disk before it is used. What is kept tells for which code it is: a card that is copied then must not
+    /// give one key to several gateways.
+    pub(super) async fn for_code(store: &Store, code: &str) -> Result<NewKey, Error> {
         let mark = content_hash(&[PROOF_CONTEXT, code.as_bytes()].concat());
-        if let Some(secret) = known.strip_prefix(&mark[..]) {
-            if let Ok(key) = NewKey::of(Zeroizing::new(secret.to_vec()), code) {
-                return Ok(key);
-            }
+        let known = store.read(|reader| reader.enrolling()).await?.filter(|known| known.mark == mark);
+        if let Some(Ok(key)) = known.map(|known| NewKey::of(known.key, code)) {
+            return Ok(key);
         }
         let random = SystemRandom::new();
         let secret = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random).map_err(failed)?;
         let key = NewKey::of(Zeroizing::new(secret.as_ref().to_vec()), code)?;
-        let part = dir.join(format!("{KEY_FILE}.part"));
-        let _ = fs::remove_file(&part);
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part)?;
-        file.write_all(&mark)?;
-        file.write_all(&key.secret)?;
-        file.sync_all()?;
-        fs::rename(&part, dir.join(KEY_FILE))?;
-        fs::File::open(dir)?.sync_all()?;
+        let enrolling = Enrolling { mark: mark.to_vec(), key: key.secret.clone() };
+        store.write(move |tx| tx.set_enrolling(Some(&enrolling))).await?;
         Ok(key)
-    }
-
-    /// Forgets the key of an enrolment that is over.
-    pub(super) fn forget(dir: &Path) {
-        if let Err(error) = fs::remove_file(dir.join(KEY_FILE)) {
-            if error.kind() != ErrorKind::NotFound {
-                tracing::warn!(%error, "{KEY_FILE} cannot be removed from the data folder");
-            }
-        }
     }
 
     fn of(secret: Zeroizing<Vec<u8>>, code: &str) -> Result<NewKey, Error> {
@@ -144,23 +119,27 @@ pub(super) fn unhex(text: &str) -> Result<Vec<u8>, Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
+    use crate::store::{DataKey, Home, Options};
 
-    #[test]
-    fn the_key_of_a_try_is_that_of_the_next_with_the_same_code_and_of_no_other() {
-        let dir = tempfile::tempdir().unwrap();
-        let key = |code: &str| NewKey::for_code(dir.path(), code).unwrap().public_key;
-        let first = key("CODE1");
-        assert_eq!(key("CODE1"), first, "the answer was not heard");
-        let mode = fs::metadata(dir.path().join(KEY_FILE)).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-        let other = key("CODE2");
-        assert_ne!(other, first, "a copied card is another gateway by then");
-        fs::write(dir.path().join(KEY_FILE), b"what a torn write left").unwrap();
-        assert_ne!(key("CODE2"), other);
-        NewKey::forget(dir.path());
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    #[tokio::test]
+    async fn the_key_of_a_try_is_that_of_the_next_with_the_same_code_and_of_no_other() {
+        for data_key in [None, Some(DataKey::generate().unwrap())] {
+            let dir = tempfile::tempdir().unwrap();
+            let open = || Store::open(Home::new(dir.path(), data_key.clone()), Options::default()).unwrap();
+            let store = open();
+            let first = NewKey::for_code(&store, "CODE1").await.unwrap();
+            drop(store);
+            let store = open();
+            let again = NewKey::for_code(&store, "CODE1").await.unwrap();
+            assert_eq!(again.public_key, first.public_key, "the answer was not heard");
+            let holds = |path: std::path::PathBuf| {
+                std::fs::read(path).unwrap().windows(first.secret.len()).any(|part| part == &first.secret[..])
+            };
+            let is_plain = std::fs::read_dir(dir.path()).unwrap().any(|file| holds(file.unwrap().path()));
+            assert_eq!(is_plain, data_key.is_none(), "an encrypted card tells nobody of it");
+            let other = NewKey::for_code(&store, "CODE2").await.unwrap();
+            assert_ne!(other.public_key, first.public_key, "a copied card is another gateway by then");
+        }
     }
 }

@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::path::Path;
 use std::sync::Arc;
 use sync_protocol::gateway::{GatewayState, Store as _, adopt_origin};
 use sync_protocol::id::{Device, Epoch, HubSeq, Origin, Scope, Seq, Source};
@@ -124,9 +123,8 @@ pub(crate) async fn enroll_by(
     let Way { hub_url, code, trust } = Way::find(hub_url, code)?;
     let hub_url = hub_url.as_str();
     let transport = Transport::new(hub_url, clock, &trust)?;
-    let dir = store.path().parent().unwrap_or(Path::new("."));
     let new_key = match trust {
-        Trust::Fingerprint(_) => Some(NewKey::for_code(dir, &code)?),
+        Trust::Fingerprint(_) => Some(NewKey::for_code(store, &code).await?),
         _ => None,
     };
     let (enrolment, state, holds) =
@@ -184,10 +182,10 @@ pub(crate) async fn enroll_by(
         tx.set_state(&state)?;
         adopt_origin(tx, origin)?;
         tx.act(&act)?;
+        tx.set_enrolling(None)?;
         tx.set_enrolment(&Enrolment { hub_url, name: granted.name, device: granted.device, enrolled_ms, identity })
     });
     write.await?;
-    NewKey::forget(dir);
     Ok(name)
 }
 

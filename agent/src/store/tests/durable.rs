@@ -97,7 +97,7 @@ fn a_newer_database_is_refused_and_left_alone() {
     drop(store);
     super::raw(&path).pragma_update(None, "user_version", 99).unwrap();
     let refused = Store::open(dir.path(), Options::default()).unwrap_err();
-    assert!(matches!(refused, Error::NewerDatabase { found: 99, known: 8 }), "{refused}");
+    assert!(matches!(refused, Error::NewerDatabase { found: 99, known: 9 }), "{refused}");
     assert!(matches!(Store::open_read_only(dir.path()), Err(Error::NewerDatabase { .. })));
 }
 

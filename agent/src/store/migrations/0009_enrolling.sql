@@ -1,0 +1,5 @@
+CREATE TABLE enrolling (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  mark BLOB NOT NULL,
+  key BLOB NOT NULL
+) STRICT;
