@@ -4,7 +4,7 @@ use serde_json::{Map, Value as Json};
 use sync_protocol::clock::TimeQuality;
 use sync_protocol::gateway::{Capture, Intent};
 use sync_protocol::hub::{self, Written};
-use sync_protocol::id::{Author, Dot, FieldName, RecordKey, Scope};
+use sync_protocol::id::{Author, Dot, FieldName, HubSeq, RecordKey, Scope};
 use sync_protocol::limits::NOTE_BYTES_MAX;
 use sync_protocol::merge::{Presence, presence};
 use sync_protocol::record::Record;
@@ -12,7 +12,7 @@ use sync_protocol::record::Record;
 use crate::account::Sight;
 use crate::caller::Caller;
 use crate::error::HubError;
-use crate::store::{HeldRow, Tx};
+use crate::store::{HeldRow, Past, Tx};
 use crate::view;
 
 /// Who writes at the centre, what they see, and where a new record belongs whose type does not say.
@@ -87,13 +87,19 @@ pub(crate) fn present(tx: &mut Tx<'_>, sight: &Sight, key: &RecordKey) -> Result
     Ok(record.filter(|record| presence(record, rules.of(&key.record_type)) != Presence::Deleted))
 }
 
-/// All that ever happened to a record. Of one that is not seen, or of which there are only changes that wait, who sees everything
-/// alone is told.
-pub(crate) fn history(tx: &mut Tx<'_>, sight: &Sight, key: &RecordKey) -> Result<Vec<Json>, HubError> {
+/// What happened to a record before a number, the newest first and at most `limit`. Of a record that is not seen, or of which there
+/// are only changes that wait, who sees everything alone is told.
+pub(crate) fn history(
+    tx: &mut Tx<'_>,
+    sight: &Sight,
+    key: &RecordKey,
+    before: Option<HubSeq>,
+    limit: usize,
+) -> Result<Vec<Past>, HubError> {
     if !sight.sees_everything() {
         seen(tx, sight, key)?;
     }
-    Ok(view::history(tx, key)?)
+    Ok(tx.history_before(key, before, limit)?)
 }
 
 /// Makes a record equal to a body.

@@ -13,7 +13,7 @@ use sync_protocol::value::Value;
 
 use crate::clock::rfc3339;
 use crate::error::{HubError, StoreError};
-use crate::store::{HeldRow, Tx};
+use crate::store::{HeldRow, Past, Tx};
 
 /// The name of a change in decisions about it: `origin-stream-number`.
 pub(crate) fn change_name(dot: Dot) -> String {
@@ -126,31 +126,30 @@ pub(crate) fn conflict(tx: &mut Tx<'_>, key: &RecordKey, record: &Record) -> Res
     }))
 }
 
-/// All that ever happened to a record, newest first.
-pub(crate) fn history(tx: &mut Tx<'_>, key: &RecordKey) -> Result<Vec<Json>, StoreError> {
-    let replaced = tx.replaced_in(key)?;
-    let mut told = Vec::new();
-    for past in tx.history_of(key)?.into_iter().rev() {
-        let mut one = stamp(tx, &past.op.stamp)?;
-        let state = match (past.applied.0, tx.held_at(past.op.stamp.dot)?) {
-            _ if past.op.is_erased() => "erased",
-            (0, Some(_)) => "in quarantine",
-            (0, None) => "dropped",
-            (_, _) => "applied",
-        };
-        one.insert("state".to_owned(), Json::from(state));
-        one.insert("hub_seq".to_owned(), Json::from(past.hseq.0));
-        one.insert("received_at".to_owned(), Json::from(rfc3339(past.received_ms)));
-        one.insert("changes".to_owned(), changes(&past.op.changes));
-        let lost = replaced.iter().filter(|(_, lost, _, _)| *lost == past.op.stamp.dot);
-        let lost = lost.map(|(field, _, by, why)| json!({ "field": field, "by": change_name(*by), "why": why }));
-        let lost: Vec<Json> = lost.collect();
-        if !lost.is_empty() {
-            one.insert("lost".to_owned(), Json::from(lost));
+/// What became of one op of a record's history.
+pub(crate) fn past(tx: &mut Tx<'_>, past: &Past) -> Result<Json, StoreError> {
+    let Past { op, hseq, applied, received_ms } = past;
+    let mut told = stamp(tx, &op.stamp)?;
+    let state = match (applied.0, tx.held_at(op.stamp.dot)?) {
+        _ if op.is_erased() => "erased",
+        (0, Some(_)) => "in quarantine",
+        (0, None) => "dropped",
+        (_, _) => "applied",
+    };
+    told.insert("state".to_owned(), Json::from(state));
+    told.insert("hub_seq".to_owned(), Json::from(hseq.0));
+    told.insert("received_at".to_owned(), Json::from(rfc3339(*received_ms)));
+    told.insert("changes".to_owned(), changes(&op.changes));
+    let mut lost = Vec::new();
+    for field in op.changes.keys() {
+        if let Some((by, why)) = tx.replaced(&op.key, field, op.stamp.dot)? {
+            lost.push(json!({ "field": field.as_str(), "by": change_name(by), "why": why }));
         }
-        told.push(Json::Object(one));
     }
-    Ok(told)
+    if !lost.is_empty() {
+        told.insert("lost".to_owned(), Json::from(lost));
+    }
+    Ok(Json::Object(told))
 }
 
 fn changes(changes: &BTreeMap<FieldName, Change>) -> Json {

@@ -10,7 +10,7 @@ use sync_protocol::digest::etag;
 use sync_protocol::edit::render;
 use sync_protocol::gateway::Intent;
 use sync_protocol::hub::Written;
-use sync_protocol::id::{FieldName, RecordKey, RecordType};
+use sync_protocol::id::{FieldName, HubSeq, RecordKey, RecordType};
 use sync_protocol::limits::RECORD_BYTES_MAX;
 use sync_protocol::record::Record;
 use sync_protocol::rules::lookup;
@@ -24,7 +24,7 @@ use crate::desk::{self, Who};
 use crate::error::HubError;
 use crate::hub::Hub;
 use crate::problem::{self, Problem};
-use crate::store::Tx;
+use crate::store::{self, Tx};
 use crate::view;
 
 /// Each is looked at in each record of a page.
@@ -299,14 +299,14 @@ pub(super) async fn history(
 ) -> Result<Response, Problem> {
     let key = RecordKey::new(&kind, &id).map_err(HubError::from)?;
     let limit = limit.unwrap_or(LIMIT_MAX).clamp(1, LIMIT_MAX);
-    let number = |change: &Json| change.get("hub_seq").and_then(Json::as_u64).unwrap_or_default();
     let look = move |tx: &mut Tx<'_>| {
-        let all = desk::history(tx, &caller.sight, &key)?;
-        let mut older = all.into_iter().skip_while(|change| after.is_some_and(|after| number(change) >= after));
-        let read = |_: &mut Tx<'_>, _: Option<&Json>| Ok(older.by_ref().take(STEP).collect());
-        let (told, last) = filled(tx, limit, read, |_, change| Ok(Some(change.clone())))?;
+        let read = |tx: &mut Tx<'_>, last: Option<&store::Past>| {
+            let before = last.map(|last| last.hseq).or(after.map(HubSeq));
+            desk::history(tx, &caller.sight, &key, before, STEP)
+        };
+        let (told, last) = filled(tx, limit, read, |tx, past| Ok(Some(view::past(tx, past)?)))?;
         let target = json!({ "record": key.to_string(), "shown": told.len() });
-        Ok::<_, HubError>((page("history", told, last.as_ref().map(|last| number(last).to_string())), target))
+        Ok::<_, HubError>((page("history", told, last.map(|last| last.hseq.0.to_string())), target))
     };
     Ok(json_reply(StatusCode::OK, &hub.show(caller.actor, What::ReadHistory, look).await?))
 }

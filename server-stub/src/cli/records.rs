@@ -1,7 +1,7 @@
 //! `outpost-hub records`
 
 use clap::Subcommand;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use sync_protocol::id::RecordKey;
 
 use super::Place;
@@ -9,7 +9,11 @@ use crate::account::Sight;
 use crate::audit::What;
 use crate::desk;
 use crate::error::HubError;
+use crate::store::Tx;
 use crate::view;
+
+/// Changes that are read at a time.
+const STEP: usize = 100;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -31,7 +35,7 @@ pub(super) fn run(place: &mut Place<'_>, command: Command) -> Result<(), HubErro
     let told = place.change(what, |tx| {
         let target = json!({ "record": key.to_string() });
         let told = match history {
-            true => json!({ "history": desk::history(tx, &everything, &key)? }),
+            true => json!({ "history": all_that_happened(tx, &key)? }),
             false => {
                 let record = desk::seen(tx, &everything, &key)?;
                 view::meta(tx, &key, &record)?
@@ -41,4 +45,17 @@ pub(super) fn run(place: &mut Place<'_>, command: Command) -> Result<(), HubErro
     })?;
     place.say_json(&told);
     Ok(())
+}
+
+/// All that ever happened to a record, newest first.
+fn all_that_happened(tx: &mut Tx<'_>, key: &RecordKey) -> Result<Vec<Json>, HubError> {
+    let (mut told, mut before) = (Vec::new(), None);
+    loop {
+        let past = desk::history(tx, &Sight::everything(), key, before, STEP)?;
+        let Some(last) = past.last() else { return Ok(told) };
+        before = Some(last.hseq);
+        for one in &past {
+            told.push(view::past(tx, one)?);
+        }
+    }
 }

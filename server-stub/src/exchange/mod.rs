@@ -29,8 +29,7 @@ use sync_protocol::payload::Payload;
 use tokio::time::timeout;
 
 use self::incoming::{Broken, Incoming};
-pub(crate) use self::places::Places;
-use self::places::Speaker;
+pub(crate) use self::places::{Places, Speaker};
 use self::unpack::{Frames, Next};
 use crate::clock::now_ms;
 use crate::error::{HubError, StoreError};

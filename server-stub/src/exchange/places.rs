@@ -27,7 +27,7 @@ pub(crate) struct Places {
 
 /// One of those of a gateway, until it is dropped.
 #[derive(Debug)]
-pub(super) struct OwnPlace<'a> {
+pub(crate) struct OwnPlace<'a> {
     places: &'a Places,
     of: Speaker,
 }
@@ -43,7 +43,7 @@ impl Places {
     }
 
     /// One of the places of a gateway that has shown that it is that, if one is free.
-    pub(super) fn take_own(&self, of: Speaker) -> Option<OwnPlace<'_>> {
+    pub(crate) fn take_own(&self, of: Speaker) -> Option<OwnPlace<'_>> {
         let mut of_each = self.of_each.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = of_each.entry(of).or_default();
         (*taken < OF_ONE_MAX).then(|| {

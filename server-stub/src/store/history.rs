@@ -1,10 +1,10 @@
 //! Every op that arrived, and which values stopped being current.
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{OptionalExtension, Row, params};
 use sync_protocol::digest::op_hash;
 use sync_protocol::hub::Arrived;
 use sync_protocol::hub::clamped;
-use sync_protocol::id::{Dot, HubSeq, Origin, RecordKey, Seq, Stream};
+use sync_protocol::id::{Dot, FieldName, HubSeq, Origin, RecordKey, Seq, Stream};
 use sync_protocol::merge::{Superseded, Why};
 use sync_protocol::message::{AckRange, Short};
 use sync_protocol::record::Op;
@@ -24,6 +24,18 @@ pub(crate) struct Past {
     pub(crate) applied: HubSeq,
     /// When it arrived, milliseconds since 1970.
     pub(crate) received_ms: i64,
+}
+
+impl Past {
+    fn of(row: &Row<'_>) -> Result<Past, StoreError> {
+        let (op, received_ms): (Vec<u8>, i64) = (row.get(2)?, row.get(3)?);
+        Ok(Past {
+            op: as_it_counts(Op::from_canonical(&op)?, received_ms),
+            hseq: HubSeq(number(row.get(0)?)),
+            applied: HubSeq(number(row.get(1)?)),
+            received_ms,
+        })
+    }
 }
 
 impl Tx<'_> {
@@ -138,36 +150,53 @@ impl Tx<'_> {
         let mut rows = select.query([key.record_type.as_str(), key.id.as_str()])?;
         let mut past = Vec::new();
         while let Some(row) = rows.next()? {
-            let op: Vec<u8> = row.get(2)?;
-            past.push(Past {
-                op: as_it_counts(Op::from_canonical(&op)?, row.get(3)?),
-                hseq: HubSeq(number(row.get(0)?)),
-                applied: HubSeq(number(row.get(1)?)),
-                received_ms: row.get(3)?,
-            });
+            past.push(Past::of(row)?);
         }
         Ok(past)
     }
 
-    /// What stopped being current in a record: field, the write, the write that stands instead, and why.
-    pub(crate) fn replaced_in(&mut self, key: &RecordKey) -> Result<Vec<(String, Dot, Dot, &'static str)>, StoreError> {
+    /// The ops of a record that arrived before a number, the newest first: at most `limit`.
+    pub(crate) fn history_before(
+        &mut self,
+        key: &RecordKey,
+        before: Option<HubSeq>,
+        limit: usize,
+    ) -> Result<Vec<Past>, StoreError> {
         let mut select = self.sql(
-            "SELECT field, origin, stream, seq, by_origin, by_stream, by_seq, why
-             FROM superseded WHERE type = ?1 AND id = ?2 ORDER BY field, origin, stream, seq",
+            "SELECT hseq, applied, op, received_ms FROM history
+             WHERE type = ?1 AND id = ?2 AND hseq < ?3 ORDER BY hseq DESC LIMIT ?4",
         )?;
-        let mut rows = select.query([key.record_type.as_str(), key.id.as_str()])?;
-        let mut replaced = Vec::new();
+        let before = before.map_or(i64::MAX, |before| i64::try_from(before.0).unwrap_or(i64::MAX));
+        let (kind, id) = (key.record_type.as_str(), key.id.as_str());
+        let mut rows = select.query(params![kind, id, before, bits(limit as u64)])?;
+        let mut past = Vec::new();
         while let Some(row) = rows.next()? {
-            let why = match row.get(7)? {
-                0 => "seen",
-                1 => "rule",
-                _ => "limit",
-            };
-            let lost = dot(row.get(1)?, row.get(2)?, row.get(3)?)?;
-            let by = dot(row.get(4)?, row.get(5)?, row.get(6)?)?;
-            replaced.push((row.get(0)?, lost, by, why));
+            past.push(Past::of(row)?);
         }
-        Ok(replaced)
+        Ok(past)
+    }
+
+    /// The write that stands instead of what another one put into a field, and why; `None` if that stands, or never did.
+    pub(crate) fn replaced(
+        &mut self,
+        key: &RecordKey,
+        field: &FieldName,
+        lost: Dot,
+    ) -> Result<Option<(Dot, &'static str)>, StoreError> {
+        let mut select = self.sql(
+            "SELECT by_origin, by_stream, by_seq, why FROM superseded
+             WHERE type = ?1 AND id = ?2 AND field = ?3 AND origin = ?4 AND stream = ?5 AND seq = ?6",
+        )?;
+        let (origin, stream, seq) = columns(lost);
+        let names = (key.record_type.as_str(), key.id.as_str(), field.as_str());
+        let mut rows = select.query(params![names.0, names.1, names.2, origin, stream, seq])?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        let why = match row.get(3)? {
+            0 => "seen",
+            1 => "rule",
+            _ => "limit",
+        };
+        Ok(Some((dot(row.get(0)?, row.get(1)?, row.get(2)?)?, why)))
     }
 
     /// Records after `after` in which values met that did not know of each other, now or before: at most `limit`.

@@ -47,6 +47,7 @@ pub(crate) use enrolment::NewGateway;
 pub(crate) use erasures::{Progress, Wish};
 pub(crate) use escrow::KeyName;
 pub(crate) use fleet::{Contact, FleetRow};
+pub(crate) use history::Past;
 pub(crate) use quarantine::HeldRow;
 pub(crate) use readers::Readers;
 pub use tx::Tx;
