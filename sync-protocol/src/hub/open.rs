@@ -111,8 +111,8 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
         return refuse(Status::Denied, "this is not the key that this gateway was given");
     }
     if request.turn > gateway.turn {
-        // Genuine and from the future: this hub was put back to an older state.
-        // Also if it comes from a later epoch: it may have spoken in this one already, and would have nothing to show then.
+        // Genuine and from the future: this hub was put back to an older state. That holds if it comes from a later epoch, too: it
+        // may have spoken in this one already, and would have nothing to show then.
         if request.epoch == epoch || gateway.epoch == epoch {
             let Some(begun) = begin_epoch(store, &gateway, now_ms)? else {
                 return told_too_often(store, &request, now_ms);
