@@ -1,22 +1,23 @@
 //! Erasing a record: its values go everywhere, what knew of it stays, and all agree afterwards.
 
+mod anywhere;
+mod restored;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use proptest::prelude::*;
-use serde_json::{Value, json};
+use serde_json::json;
 use sync_protocol::edit::render;
 use sync_protocol::erase::{Erased, Erasure, is_after, knows, name_of};
 use sync_protocol::gateway::{self, Fate, Intent, Store as _};
 use sync_protocol::hub::{self, Snapshot as _, Wiped};
 use sync_protocol::id::{Dot, Epoch, FieldName, Origin, RecordKey, Scope, Seq, Stream};
-use sync_protocol::loopback::{exchange, rescue};
-use sync_protocol::memory::MemoryGateway;
+use sync_protocol::loopback::exchange;
 use sync_protocol::merge::{Presence, presence};
 use sync_protocol::rules::Rules;
 
 use crate::retention::compact;
-use crate::world::{RULES, World, noise, object, rivals, two, two_with};
+use crate::world::{RULES, World, noise, object, two, two_with};
 
 fn key(text: &str) -> RecordKey {
     RecordKey::parse(text).unwrap()
@@ -37,6 +38,16 @@ fn is_gone(w: &mut World, record: &str) {
     let of = key(record);
     assert!(render(&w.hub_record(record)).is_empty(), "{record}");
     assert_eq!(presence(&w.hub_record(record), rules.of(&of.record_type)), Presence::Deleted, "{record}");
+}
+
+/// The hub as it is put back from a backup, with its list of erasures carried out again.
+fn put_back(w: &mut World, backup: sync_protocol::memory::MemoryHub) {
+    let kept = w.hub.erasures_after(0, usize::MAX).unwrap();
+    w.hub = backup.restored(true, Epoch(77), w.now_ms as u64);
+    let known: BTreeSet<u64> = w.hub.erasures_after(0, usize::MAX).unwrap().iter().map(|e| e.number).collect();
+    for erasure in kept.iter().filter(|erasure| !known.contains(&erasure.number)) {
+        hub::carry_out(&mut w.hub, erasure, &mut Wiped::default()).unwrap();
+    }
 }
 
 #[test]
@@ -213,184 +224,6 @@ fn a_gateway_that_never_held_the_record_forgets_what_it_wrote_of_it() {
     assert!(!is_anywhere(&w, "secret"));
 }
 
-/// The hub as it is put back from a backup, with its list of erasures carried out again.
-fn put_back(w: &mut World, backup: sync_protocol::memory::MemoryHub) {
-    let kept = w.hub.erasures_after(0, usize::MAX).unwrap();
-    w.hub = backup.restored(true, Epoch(77), w.now_ms as u64);
-    let known: BTreeSet<u64> = w.hub.erasures_after(0, usize::MAX).unwrap().iter().map(|e| e.number).collect();
-    for erasure in kept.iter().filter(|erasure| !known.contains(&erasure.number)) {
-        hub::carry_out(&mut w.hub, erasure, &mut Wiped::default()).unwrap();
-    }
-}
-
-#[test]
-fn a_hub_that_was_put_back_gets_nothing_back_that_was_erased() {
-    let mut w = World::new(RULES, &["mw", "mw", "mw"]);
-    w.put(0, "patient/p1", json!({"name": "secret-1"}));
-    w.put(1, "patient/p2", json!({"name": "Bina"}));
-    w.sync_all();
-    let backup = w.hub.clone();
-    w.edit(0, "patient/p1", json!({"name": "secret-2"}));
-    w.put(0, "visit/v1", json!({"patient": "p1", "note": "secret-3"}));
-    w.put(0, "visit/v2", json!({"patient": "p2", "note": "a dose"}));
-    w.sync_all();
-    // Away from here on, with all of it and one more.
-    w.edit(2, "patient/p1", json!({"name": "secret-4"}));
-    erase(&mut w, "patient/p1");
-    w.sync(0);
-    w.put(0, "patient/p1", json!({"name": "knowingly"}));
-    w.sync(0);
-    w.edit(0, "patient/p2", json!({"phone": "1"}));
-    put_back(&mut w, backup);
-    w.sync_all();
-    w.sync_all();
-    assert!(!is_anywhere(&w, "secret"));
-    assert_eq!(w.body(1, "visit/v2")["note"], "a dose");
-    assert_eq!(w.body(1, "patient/p2"), object(json!({"name": "Bina", "phone": "1"})));
-    assert_eq!(w.body(1, "patient/p1")["name"], "knowingly", "the new life is not lost with the hub's week");
-}
-
-#[test]
-fn the_original_of_an_op_that_was_erased_is_known_when_it_comes_again() {
-    let mut w = two_with(json!({"name": "secret-1"}));
-    w.put(0, "note/n1", json!({"text": "after it"}));
-    w.sync(0);
-    let old = MemoryGateway::clone(&w.gateways[0]);
-    erase(&mut w, "patient/p1");
-    // The card as it was is put into the box again: a guest that shows what it wrote, and has more to send.
-    w.sync(0);
-    w.put(0, "note/n2", json!({"text": "of the newer card"}));
-    w.sync(0);
-    w.gateways[0] = old;
-    let state = w.gateways[0].state().unwrap();
-    w.gateways[0].set_state(&gateway::GatewayState { told: false, ..state }).unwrap();
-    w.put(0, "note/n3", json!({"text": "of the older card"}));
-    w.sync_all();
-    w.sync_all();
-    assert!(!is_anywhere(&w, "secret"));
-    for (note, text) in [("n1", "after it"), ("n2", "of the newer card"), ("n3", "of the older card")] {
-        assert_eq!(w.body(1, &format!("note/{note}"))["text"], text);
-    }
-    assert_eq!(w.hub.history().filter(|op| op.key == key("note/n1")).count(), 1);
-}
-
-#[test]
-fn a_card_that_is_handed_in_later_is_the_same_history_and_brings_nothing_back() {
-    let mut w = two_with(json!({"name": "secret-1"}));
-    w.put(0, "note/n1", json!({"text": "arrived"}));
-    w.sync(0);
-    let mut old = MemoryGateway::clone(&w.gateways[0]);
-    // Written on the old card, and never sent.
-    w.edit(0, "patient/p1", json!({"name": "secret-2"}));
-    w.put(0, "note/n2", json!({"text": "only there"}));
-    std::mem::swap(&mut old, &mut w.gateways[0]);
-    erase(&mut w, "patient/p1");
-    let mut rescuer = gateway::rescue::Rescuer::new(&old.state().unwrap(), [Seq(0); 3]);
-    let mut live = 0;
-    while let Some(answer) = rescue(&mut rescuer, &mut old, &mut w.hub, &mut w.link, w.now_ms as u64).unwrap() {
-        live += answer.rescued.map_or(0, |sum| sum.waiting);
-    }
-    assert_eq!(live, 2, "its gateway still speaks under this origin, so what is new in it waits");
-    assert!(!format!("{:?}", w.hub).contains("secret"));
-    assert_eq!(w.hub.history().filter(|op| op.key == key("note/n1")).count(), 1, "not taken apart");
-}
-
-#[test]
-fn a_hub_that_asks_again_for_what_was_erased_goes_on_over_it() {
-    let mut w = two();
-    w.sync_all();
-    let backup = w.hub.clone();
-    w.put(0, "note/n1", json!({"text": "before"}));
-    w.put(0, "patient/p1", json!({"name": "secret-1"}));
-    w.put(0, "note/n2", json!({"text": "behind"}));
-    w.sync_all();
-    erase(&mut w, "patient/p1");
-    w.sync_all();
-    let before = w.gateways[0].state().unwrap().origin;
-    put_back(&mut w, backup);
-    w.put(0, "note/n3", json!({"text": "later"}));
-    w.sync_all();
-    w.sync_all();
-    assert!(!is_anywhere(&w, "secret"));
-    for (note, text) in [("n1", "before"), ("n2", "behind"), ("n3", "later")] {
-        assert_eq!(w.body(1, &format!("note/{note}"))["text"], text);
-        assert!(rivals(&w.record(1, &format!("note/{note}")), "text").is_empty());
-    }
-    assert!(w.gateways[0].parked().is_empty(), "what was erased waits for nobody");
-    assert_eq!(w.gateways[0].state().unwrap().unsent(), 0);
-    assert_eq!(w.gateways[0].state().unwrap().origin, before);
-}
-
-#[test]
-fn what_was_erased_is_a_gap_only_for_a_hub_that_has_said_that_it_goes_on_over_one() {
-    let mut w = two();
-    w.put(0, "patient/p1", json!({"name": "secret"}));
-    w.put(0, "note/n1", json!({"text": "behind"}));
-    let gateway = &mut w.gateways[0];
-    let dot = Dot { origin: gateway.state().unwrap().origin, stream: Stream::Normal, seq: Seq(1) };
-    gateway.settle_fate(dot, &Fate::Discarded(String::new())).unwrap();
-    gateway.note_erasures(&[Erased { number: 1, name: name_of(&key("patient/p1")) }]).unwrap();
-    gateway.erase(&key("patient/p1")).unwrap();
-    assert_eq!(gateway.chain_before(Stream::Normal, Seq(2)).unwrap(), None);
-    gateway.gaps_are_taken().unwrap();
-    let chain = gateway.chain_before(Stream::Normal, Seq(2)).unwrap().unwrap();
-    assert_eq!(Some(chain.short()), gateway.chain_at(Stream::Normal, Seq(1)).unwrap());
-    assert_eq!(gateway.chain_before(Stream::Normal, Seq(3)).unwrap(), None, "before it nothing is missing");
-}
-
-#[test]
-fn nothing_counts_twice_at_a_hub_that_was_put_back_to_before_an_op_that_was_erased() {
-    for erases in [false, true] {
-        let mut w = two();
-        w.put(0, "patient/p2", json!({"name": "Bina", "visits": 0}));
-        w.sync_all();
-        let backup = w.hub.clone();
-        w.put(0, "patient/p1", json!({"name": "a test patient"}));
-        w.edit(0, "patient/p2", json!({"visits": 3, "notes": ["dose at 9:00"]}));
-        w.sync_all();
-        if erases {
-            erase(&mut w, "patient/p1");
-        }
-        w.sync_all();
-        put_back(&mut w, backup);
-        // The other one comes first, with what it has seen.
-        w.sync(1);
-        w.sync_all();
-        w.sync_all();
-        let body = w.body(1, "patient/p2");
-        assert_eq!((&body["visits"], &body["notes"]), (&json!(3), &json!(["dose at 9:00"])), "erased: {erases}");
-    }
-}
-
-#[test]
-fn erased_ops_at_the_end_of_a_stream_are_not_waited_for() {
-    let mut w = two();
-    w.put(0, "patient/p2", json!({"name": "Bina", "visits": 1}));
-    w.sync_all();
-    let backup = w.hub.clone();
-    w.edit(0, "patient/p2", json!({"visits": 3}));
-    w.put(0, "patient/p1", json!({"name": "secret-1"}));
-    w.edit(0, "patient/p1", json!({"name": "secret-2"}));
-    w.sync_all();
-    erase(&mut w, "patient/p1");
-    w.sync_all();
-    put_back(&mut w, backup);
-    let traffic = w.sync(0);
-    let state = w.gateways[0].state().unwrap();
-    assert!(!traffic.again && state.unsent() == 0, "{traffic:?}");
-    assert_eq!((state.stream(Stream::Normal).acked, state.stream(Stream::Normal).last), (Seq(2), Seq(4)));
-    // What is written after them has a number of its own, and goes.
-    w.edit(0, "patient/p2", json!({"visits": 4}));
-    let state = w.gateways[0].state().unwrap();
-    assert_eq!((state.stream(Stream::Normal).last, state.unsent()), (Seq(5), 3));
-    w.sync(1);
-    w.sync_all();
-    w.sync_all();
-    assert_eq!(w.body(1, "patient/p2")["visits"], json!(4));
-    assert_eq!(w.gateways[0].state().unwrap().unsent(), 0);
-    assert!(!is_anywhere(&w, "secret"));
-}
-
 #[test]
 fn an_op_keeps_its_place_and_an_erasure_is_told_once() {
     let mut w = two_with(json!({"name": "secret-1"}));
@@ -456,115 +289,6 @@ fn what_was_erased_keeps_its_place_where_old_history_is_forgotten() {
     assert_eq!(compact(&mut w.gateways[0]), 1, "of the note what was overruled");
     assert_eq!(w.gateways[0].own().filter(|(op, _)| op.is_erased()).count(), 4);
     assert!(!is_anywhere(&w, "secret"));
-}
-
-/// What can happen; each write has a word of its own in it.
-#[derive(Debug, Clone)]
-enum Event {
-    Write(usize, &'static str, u8),
-    Delete(usize, &'static str),
-    AtTheHub(&'static str),
-    Sync(usize),
-    Erase(&'static str),
-    Forget(usize),
-    Backup,
-    PutBack,
-}
-
-fn events() -> impl Strategy<Value = Vec<Event>> {
-    let record = || prop::sample::select(vec!["patient/p1", "patient/p2", "visit/v1", "visit/v2", "note/n1"]);
-    let event = prop_oneof![
-        8 => (0..3usize, record(), 0..4u8).prop_map(|(at, record, field)| Event::Write(at, record, field)),
-        1 => (0..3usize, record()).prop_map(|(at, record)| Event::Delete(at, record)),
-        2 => record().prop_map(Event::AtTheHub),
-        6 => (0..3usize).prop_map(Event::Sync),
-        2 => record().prop_map(Event::Erase),
-        2 => (0..3usize).prop_map(Event::Forget),
-        1 => Just(Event::Backup),
-        1 => Just(Event::PutBack),
-    ];
-    prop::collection::vec(event, 1..40)
-}
-
-fn written(record: &str, field: u8, word: &str) -> Value {
-    let mut body = match field {
-        0 => json!({"name": word}),
-        1 => json!({"alive": word}),
-        2 => json!({"allergies": [word]}),
-        _ => json!({"notes": [word]}),
-    };
-    match record {
-        "visit/v1" => body["patient"] = json!("p1"),
-        "visit/v2" => body["patient"] = json!("p2"),
-        _ => {}
-    }
-    body
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
-
-    /// Whatever happens in whatever order: in the end all hold the same, no word of who did not know of an erasure is anywhere, and
-    /// every word of who did is where it can be found.
-    #[test]
-    fn erasures_at_any_place_converge(events in events()) {
-        let mut w = World::new(RULES, &["mw", "mw", "mw"]);
-        let (mut words, mut backup, mut is_restored) = (Vec::new(), None, false);
-        for (nth, event) in events.into_iter().enumerate() {
-            let word = format!("word{nth:03}");
-            match event {
-                Event::Write(at, record, field) => {
-                    let number = w.gateways[at].erasure(&key(record)).unwrap();
-                    let mut body = w.gateways[at].record(&key(record)).map(|held| render(&held.visible)).unwrap_or_default();
-                    body.extend(object(written(record, field, &word)));
-                    let wish = w.wish(record, Intent::Put(body));
-                    if gateway::capture(&mut w.gateways[at], wish).is_ok() {
-                        words.push((record, word, number));
-                    }
-                }
-                Event::Delete(at, record) => {
-                    let wish = w.wish(record, Intent::Delete);
-                    // Of what is not held nothing can be deleted.
-                    let _ = gateway::capture(&mut w.gateways[at], wish);
-                }
-                Event::AtTheHub(record) => {
-                    let number = w.hub.erasure(&key(record)).unwrap();
-                    let wish = w.wish(record, Intent::Put(object(written(record, 0, &word))));
-                    if hub::write(&mut w.hub, wish, &Scope::new("mw").unwrap()).is_ok() {
-                        words.push((record, word, number));
-                    }
-                }
-                Event::Sync(at) => drop(w.sync(at)),
-                Event::Erase(record) => drop(erase(&mut w, record)),
-                Event::Forget(at) => drop(compact(&mut w.gateways[at])),
-                Event::Backup => backup = Some(w.hub.clone()),
-                Event::PutBack => {
-                    // Two lineages of numbers at once are another test's.
-                    if let (Some(backup), false) = (backup.clone(), is_restored) {
-                        is_restored = true;
-                        put_back(&mut w, backup);
-                    }
-                }
-            }
-        }
-        for _ in 0..3 {
-            for at in 0..3 {
-                w.sync(at);
-            }
-        }
-        w.assert_equal();
-        let (all, at_hub) = (format!("{:?}{:?}", w.hub, w.gateways), format!("{:?}", w.hub));
-        for (record, word, number) in words {
-            match w.hub.erasure(&key(record)).unwrap() {
-                // What may be of somebody else waits for a person.
-                Some(last) if number.is_none_or(|known| known < last) => {
-                    prop_assert!(!all.contains(&word) || is_held(&w, record), "{record}: {word}");
-                }
-                // What only a hub had that was put back, and nobody else, is lost with it.
-                _ => prop_assert!(is_restored || at_hub.contains(&word) || is_held(&w, record), "{record}: {word} is lost"),
-            }
-        }
-    }
 }
 
 /// Whether a record waits, or was dropped, for its parent.
@@ -641,28 +365,6 @@ fn a_visit_corrected_to_another_patient_before_it_was_sent_is_not_erased_with_th
     assert_eq!(w.hub.erasure(&key("visit/v1")).unwrap(), None, "the visit of Bina was erased");
     let is_held = w.hub.quarantine().iter().any(|held| held.op.key == key("visit/v1"));
     assert!(is_held || render(&w.hub_record("visit/v1")).contains_key("note"));
-}
-
-#[test]
-fn a_visit_corrected_to_another_patient_survives_a_hub_that_is_put_back() {
-    let mut w = World::new(RULES, &["mw", "mw"]);
-    w.put(0, "patient/p1", json!({"name": "erased"}));
-    w.put(0, "patient/p2", json!({"name": "Bina"}));
-    w.sync_all();
-    let backup = w.hub.clone();
-    w.put(0, "visit/v1", json!({"patient": "p1", "note": "a dose for Bina"}));
-    w.sync_all();
-    w.edit(1, "visit/v1", json!({"patient": "p2"}));
-    w.sync_all();
-    let wiped = erase(&mut w, "patient/p1");
-    assert_eq!(wiped.records, 1, "the visit is Bina's");
-    w.sync_all();
-    assert_eq!(w.body(0, "visit/v1")["note"], "a dose for Bina");
-    put_back(&mut w, backup);
-    w.sync_all();
-    w.sync_all();
-    let at_gateway = w.gateways[0].record(&key("visit/v1")).map(|held| render(&held.visible));
-    assert_eq!(w.hub.erasure(&key("visit/v1")).unwrap(), None, "Bina's visit was erased everywhere: {at_gateway:?}");
 }
 
 #[test]
