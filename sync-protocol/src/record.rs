@@ -288,6 +288,14 @@ impl Change {
         Change::Put { value: Some(value), unseen: Vec::new() }
     }
 
+    /// What it takes out of a set, each member with the writes that had added it.
+    pub fn removed(&self) -> &[(Value, BTreeMap<Writer, u64>)] {
+        match self {
+            Change::Members { remove, .. } => remove,
+            _ => &[],
+        }
+    }
+
     /// Moves what it says of other writes over to the numbers that these have elsewhere. What has none there was not seen for
     /// sure, and cannot be taken out of a set.
     ///

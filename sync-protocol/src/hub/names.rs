@@ -107,7 +107,8 @@ pub(super) fn make_way<S: Store>(store: &mut S, op: &Op, record: &mut Record, at
 }
 
 /// Lets a set take what an op adds although the set counts its number as contained: somebody showed the set, and the numbers in it
-/// are those of another copy of the card. Where no copy is known the member was taken out by whoever had read it, and stays out.
+/// are those of another copy of the card. What an op took out by this number stays out, and so does all where no copy is known:
+/// whoever took it out had read it.
 fn uncover<S: Store>(store: &mut S, op: &Op, record: &mut Record, at: HubSeq) -> Result<(), S::Error> {
     let (dot, writer) = (op.stamp.dot, op.stamp.dot.writer());
     let is_covered = |(name, cell): &(&FieldName, &mut Cell)| match (&cell.state, op.changes.get(*name)) {
@@ -121,16 +122,25 @@ fn uncover<S: Store>(store: &mut S, op: &Op, record: &mut Record, at: HubSeq) ->
     if covered.is_empty() || !is_copied(store, dot.origin)? {
         return Ok(());
     }
-    let arrived: BTreeSet<u64> = store
-        .writes_of(&op.key)?
-        .iter()
-        .map(|op| op.stamp.dot)
-        .filter_map(|known| (known.writer() == writer).then_some(known.seq.0))
-        .collect();
+    let ops = store.writes_of(&op.key)?;
+    let numbers = ops.iter().map(|known| known.stamp.dot).filter(|known| known.writer() == writer);
+    let arrived: BTreeSet<u64> = numbers.map(|known| known.seq.0).collect();
+    let mut takers = Vec::new();
+    for known in &ops {
+        takers.extend(store.applied_as(known.stamp.dot)?.map(|_| known));
+    }
     let Some(origin) = lost_origin(store, dot)? else { return Ok(()) };
     let lost = (origin, writer.1);
-    for (_, cell) in covered {
+    for (name, cell) in covered {
         let State::Set(set) = &mut cell.state else { continue };
+        // What somebody has taken out by this number stays out: they had read it.
+        let changes = takers.iter().filter_map(|known| known.changes.get(name));
+        for (member, writes) in changes.flat_map(Change::removed) {
+            if let Some(upto) = writes.get(&writer) {
+                let known = set.ahead.entry(member.clone()).or_default().entry(writer).or_default();
+                *known = (*known).max(*upto);
+            }
+        }
         cell.changed = at;
         for writes in set.members.values_mut() {
             if let Some(seq) = writes.get(&writer).copied().filter(|seq| !arrived.contains(seq)) {

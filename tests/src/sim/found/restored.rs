@@ -310,3 +310,22 @@ fn what_was_not_seen_is_not_overruled_under_the_number_of_any_copy() {
         ],
     );
 }
+
+/// Seed 489599. The card had gone on under another origin, so that the hub took the set that it was shown for one of another copy.
+#[test]
+fn a_member_that_was_taken_out_stays_out_when_the_op_that_added_it_is_handed_in() {
+    play(
+        &[1],
+        vec![
+            write(0, 2, 0, Act::Add),
+            Event::Image { at: 0 },
+            Event::Backup,
+            write(0, 8, 0, Act::Set("first")),
+            Event::Sync { at: 0 },
+            Event::PutBack { at: 0 },
+            Event::Sync { at: 0 },
+            write(0, 24, 0, Act::Take(0)),
+            Event::Restore { is_told: true },
+        ],
+    );
+}
