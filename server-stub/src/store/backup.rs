@@ -1,6 +1,7 @@
 //! Copies of the whole database, made while it is written to, and put back.
 
 use std::fs::{self, File};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ impl Database {
 /// Copies a database, its log included, into one file that is checked.
 fn copy(source: &Connection, part: &Path) -> Result<Connection, HubError> {
     let _ = fs::remove_file(part);
+    // Says which file it is that cannot be written, where the database would not.
+    File::create(part).map_err(refused(part))?;
     super::keep_private(part)?;
     let mut target = Connection::open(part).map_err(StoreError::from)?;
     // A snapshot that is held: the hub is another process, and without it each of its commits would begin the copy anew.
@@ -48,36 +51,56 @@ fn marks_of(copy: &Connection) -> Result<Vec<(i64, i64, i64)>, StoreError> {
     Ok(marks)
 }
 
-/// Puts a backup in the place of the database of `dir`, which is kept beside it under another name. Tells that name, if there
-/// was one. Whenever the power fails, one of both is there under its name, and whole.
+/// Puts a backup in the place of the database of `dir`, which is kept beside it under another name, also if it is broken. Tells
+/// that name, if there was one. Whenever the power fails, one of both is there under its name, and as whole as it was.
 pub(crate) fn put_back(dir: &Path, from: &Path, now_ms: i64) -> Result<Option<PathBuf>, HubError> {
+    File::open(from).map_err(refused(from))?;
     let backup = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(StoreError::from)?;
     check(&backup, from)?;
     let place = dir.join("hub.db");
     let before = with_suffix(&place, &format!(".before-restore-{now_ms}"));
     let is_there = place.exists();
     if is_there {
-        make_one_file(&place)?;
+        make_one_file(&place, dir)?;
     }
     // With the log beside it, if somebody copied both by hand.
     let part = with_suffix(&place, ".part");
     drop(copy(&backup, &part)?);
+    // A log that is still there could not be folded, or is of a database that somebody took away: it would be laid over the backup.
+    for suffix in ["-wal", "-shm"] {
+        match fs::rename(with_suffix(&place, suffix), with_suffix(&before, suffix)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(refused(&place)(error)),
+            _ => {}
+        }
+    }
     if is_there {
-        fs::hard_link(&place, &before).map_err(|source| HubError::File { path: before.clone(), source })?;
+        fs::hard_link(&place, &before).map_err(refused(&before))?;
     }
     persist(&part, &place)?;
     Ok(is_there.then_some(before))
 }
 
-/// Folds the write-ahead log into the database, which nobody else may have open meanwhile.
-fn make_one_file(path: &Path) -> Result<(), HubError> {
-    let conn = Connection::open(path).map_err(StoreError::from)?;
-    conn.busy_timeout(Duration::ZERO).map_err(StoreError::from)?;
-    let mode = conn.pragma_update_and_check(None, "journal_mode", "DELETE", |row| row.get::<_, String>(0));
-    match mode.as_deref() {
-        Ok("delete") => Ok(()),
-        _ => Err(HubError::Conflict("a hub is running on this folder".to_owned())),
+/// Folds the write-ahead log into the database, which nobody else may have open meanwhile. One that is broken stays as it is.
+fn make_one_file(path: &Path, dir: &Path) -> Result<(), HubError> {
+    let in_use = || HubError::Served(dir.to_owned());
+    let fold = || {
+        let conn = Connection::open(path)?;
+        conn.busy_timeout(Duration::ZERO)?;
+        conn.pragma_update_and_check(None, "journal_mode", "DELETE", |row| row.get::<_, String>(0))
+    };
+    match fold().map_err(StoreError::from) {
+        Ok(mode) if mode == "delete" => Ok(()),
+        Ok(_) | Err(StoreError::Locked(_)) => Err(in_use()),
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the database that is replaced is broken");
+            Ok(())
+        }
     }
+}
+
+fn refused(path: &Path) -> impl FnOnce(io::Error) -> HubError {
+    let path = path.to_owned();
+    move |source| HubError::File { path, source }
 }
 
 fn check(conn: &Connection, path: &Path) -> Result<(), HubError> {
@@ -91,11 +114,10 @@ fn check(conn: &Connection, path: &Path) -> Result<(), HubError> {
 }
 
 fn persist(part: &Path, to: &Path) -> Result<(), HubError> {
-    let file = |source| HubError::File { path: to.to_owned(), source };
-    File::open(part).and_then(|part| part.sync_all()).map_err(file)?;
-    fs::rename(part, to).map_err(file)?;
+    File::open(part).and_then(|part| part.sync_all()).map_err(refused(to))?;
+    fs::rename(part, to).map_err(refused(to))?;
     let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(file)
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(refused(to))
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rusqlite::Connection;
 
+use crate::error::HubError;
 use crate::hub::{new_gateway, open_database};
 use crate::store::{Database, put_back};
 
@@ -74,4 +75,55 @@ fn what_is_put_back_comes_with_its_log_and_what_was_there_is_kept() {
     std::fs::rename(before, copied.path().join("hub.db")).unwrap();
     std::fs::remove_file(copied.path().join("hub.db-wal")).unwrap();
     assert_eq!(gateways(copied.path()), 1);
+}
+
+/// A hub of two gateways, as a crash leaves it: with its log. Its backup has one.
+fn crashed() -> (tempfile::TempDir, std::path::PathBuf) {
+    let (running, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut database = open_database(running.path()).unwrap();
+    add(&mut database, "a");
+    let backup = dir.path().join("backup.db");
+    database.back_up(&backup, NOW_MS).unwrap();
+    add(&mut database, "b");
+    for end in ["", "-wal"] {
+        let name = format!("hub.db{end}");
+        std::fs::copy(running.path().join(&name), dir.path().join(&name)).unwrap();
+    }
+    (dir, backup)
+}
+
+#[test]
+fn a_broken_database_is_no_reason_against_a_restore_and_is_kept() {
+    let (dir, backup) = crashed();
+    let place = dir.path().join("hub.db");
+    let mut bytes = std::fs::read(&place).unwrap();
+    bytes[..4_096].fill(0x5a);
+    std::fs::write(&place, &bytes).unwrap();
+    // With it, the first page would be read from there.
+    std::fs::remove_file(dir.path().join("hub.db-wal")).unwrap();
+    let before = put_back(dir.path(), &backup, NOW_MS).unwrap().unwrap();
+    assert_eq!(gateways(dir.path()), 1, "as it was in the backup");
+    assert_eq!(std::fs::read(before).unwrap(), bytes, "what was there is kept as it was");
+}
+
+#[test]
+fn the_log_of_a_database_that_was_taken_away_is_not_laid_over_the_backup() {
+    let (dir, backup) = crashed();
+    std::fs::rename(dir.path().join("hub.db"), dir.path().join("hub.db.bad")).unwrap();
+    assert!(dir.path().join("hub.db-wal").metadata().unwrap().len() > 0);
+    put_back(dir.path(), &backup, NOW_MS).unwrap();
+    assert_eq!(gateways(dir.path()), 1, "as it was in the backup");
+}
+
+#[test]
+fn a_hub_that_runs_is_not_replaced_and_a_file_that_is_not_there_is_named() {
+    let (dir, backup) = crashed();
+    let running = open_database(dir.path()).unwrap();
+    let refused = put_back(dir.path(), &backup, NOW_MS).unwrap_err();
+    assert!(matches!(refused, HubError::Served(_)), "{refused}");
+    drop(running);
+    let refused = put_back(dir.path(), &dir.path().join("none.db"), NOW_MS).unwrap_err();
+    assert!(refused.to_string().contains("none.db"), "{refused}");
+    let refused = open_database(dir.path()).unwrap().back_up(&dir.path().join("none/backup.db"), NOW_MS).unwrap_err();
+    assert!(refused.to_string().contains("none/backup.db"), "{refused}");
 }
