@@ -28,7 +28,7 @@ pub struct Integrated {
     pub records: u64,
     /// Records that left.
     pub evicted: u64,
-    /// The answer acknowledges what another copy of this card wrote. Nothing else of it may be taken, neither its frames nor
+    /// The answer acknowledges what another copy of this card wrote, or is for who this gateway was before. Nothing else of it may be taken, neither its frames nor
     /// its end: what this gateway has to show goes with the next request, and the hub tells the two apart.
     pub is_for_another: bool,
 }
@@ -41,6 +41,12 @@ pub fn integrate_head<S: Store>(store: &mut S, request: &Request, response: &Res
     if matches!(response.status, Status::Denied | Status::Upgrade) {
         // Nobody read the request, so nothing was heard of what arrived; nor does anybody vouch for what time it is.
         return Ok(Integrated::default());
+    }
+    let state = store.state()?;
+    let is_own = state.origin == request.origin && state.key.proves(request.turn, &request.proof);
+    if state.device != request.device || !is_own {
+        // Somebody enrolled it anew meanwhile: this is for who it was.
+        return Ok(Integrated { is_for_another: true, ..Integrated::default() });
     }
     let result = take_head(store, request, response)?;
     hear_time(store, response.hub_ms)?;

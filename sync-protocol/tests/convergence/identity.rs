@@ -2,13 +2,14 @@
 
 use serde_json::json;
 use sync_protocol::edit::render;
-use sync_protocol::gateway::{self, GatewayState, Store as _};
+use sync_protocol::gateway::{self, GatewayState, Store as _, WallClock};
 use sync_protocol::hub::Snapshot as _;
 use sync_protocol::id::{Scope, Source};
 use sync_protocol::identity::DeviceKey;
 use sync_protocol::limits::TWINS_MAX;
 use sync_protocol::loopback::{exchange, settle};
 use sync_protocol::memory::MemoryGateway;
+use sync_protocol::message::{Response, Status};
 
 use crate::world::{World, two};
 
@@ -226,4 +227,22 @@ fn months_of_work_before_enrolment_go_on_as_they_were() {
         assert_eq!(merged["allergies"], before["allergies"]);
         assert_eq!(w.body(2, key), merged);
     }
+}
+
+#[test]
+fn an_answer_that_comes_when_the_gateway_was_enrolled_anew_is_for_who_it_was() {
+    let mut w = two();
+    w.put(0, "patient/p1", json!({"name": "Asha"}));
+    w.sync_all();
+    w.edit(0, "patient/p1", json!({"name": "Asha B."}));
+    let clock = WallClock { now_ms: w.now_ms as u64, ahead_seconds: Some(0) };
+    let asked = gateway::request(&mut w.gateways[0], &mut w.link.up, clock, 1 << 20, 1 << 20).unwrap();
+    let mut state = w.gateways[0].state().unwrap();
+    (state.key, state.turn) = (DeviceKey([9; 32]), 0);
+    w.gateways[0].set_state(&state).unwrap();
+    let mut answer = Response::new(Status::Ok, state.epoch, w.now_ms as u64, state.cursor);
+    answer.turn = Some(asked.head.turn + 1);
+    let taken = gateway::integrate_head(&mut w.gateways[0], &asked.head, &answer).unwrap();
+    assert!(taken.is_for_another);
+    assert_eq!(w.gateways[0].state().unwrap().turn, 0, "or the hub would take itself for one that was put back");
 }
