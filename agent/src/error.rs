@@ -311,6 +311,12 @@ impl Error {
         }
     }
 
+    /// Whether the card did not read, which it may do a moment later.
+    pub(crate) fn is_unread(&self) -> bool {
+        let Error::Database(error) = self else { return false };
+        error.sqlite_error().is_some_and(|code| code.extended_code == rusqlite::ffi::SQLITE_IOERR_READ)
+    }
+
     /// The disk was too full for what somebody else wrote in the same commit.
     pub(crate) fn no_room() -> Error {
         Error::DiskFull(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), None))

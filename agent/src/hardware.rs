@@ -55,10 +55,18 @@ pub(crate) fn told() -> Option<String> {
     (print != Short::default()).then(|| print.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
+/// Of what stays with the box. What goes with the card counts only where nothing else is known: a copy on another card of the same
+/// box is not a second box.
 fn print_of(facts: &BTreeMap<&'static str, String>) -> Short {
+    let of_box = |name: &str| matches!(name, "board" | "mac" | "box");
+    let is_known = facts.keys().any(|name| of_box(name));
+    let told: Vec<String> = facts
+        .iter()
+        .filter(|(name, _)| !is_known || of_box(name))
+        .map(|(name, fact)| format!("{name}={fact}\n"))
+        .collect();
     let mut short = Short::default();
-    if !facts.is_empty() {
-        let told: Vec<String> = facts.iter().map(|(name, fact)| format!("{name}={fact}\n")).collect();
+    if !told.is_empty() {
         for (to, from) in short.iter_mut().zip(content_hash(told.concat().as_bytes())) {
             *to = from;
         }
@@ -76,6 +84,17 @@ mod tests {
         assert_eq!(of("1"), of("1"));
         assert_ne!(of("1"), of("2"));
         assert_eq!(print_of(&BTreeMap::new()), Short::default());
+    }
+
+    #[test]
+    fn another_card_in_the_same_board_is_the_same_box_and_without_a_board_it_is_all_that_is_known() {
+        let of = |facts: &[(&'static str, &str)]| {
+            print_of(&facts.iter().map(|(name, fact)| (*name, (*fact).to_owned())).collect())
+        };
+        assert_eq!(of(&[("board", "1"), ("card", "a"), ("machine", "x")]), of(&[("board", "1"), ("card", "b")]));
+        assert_eq!(of(&[("mac", "1"), ("card", "a")]), of(&[("mac", "1"), ("card", "b")]));
+        assert_ne!(of(&[("board", "1"), ("card", "a")]), of(&[("board", "2"), ("card", "a")]));
+        assert_ne!(of(&[("card", "a")]), of(&[("card", "b")]));
     }
 
     #[test]

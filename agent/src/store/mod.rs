@@ -360,11 +360,13 @@ impl Store {
 /// Opens what is in a directory; sets it aside and opens a new one if it is broken.
 fn open_or_set_aside<T>(home: &Home, open: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
     aside::keep_orphaned_log(home.dir())?;
-    // Twice: a card that had a hiccup must not cost a clinic its database.
-    for _ in 0..2 {
+    for tries in 0.. {
         match open() {
             Err(error) if error.is_broken_file() => {
                 tracing::error!(error = &error as &dyn std::error::Error, "the database cannot be used");
+                let most = if error.is_unread() { PATIENCE.len() } else { 1 };
+                let Some(pause) = PATIENCE.get(tries).filter(|_| tries < most) else { break };
+                std::thread::sleep(*pause);
             }
             other => return other,
         }
@@ -372,6 +374,18 @@ fn open_or_set_aside<T>(home: &Home, open: impl Fn() -> Result<T, Error>) -> Res
     begin_anew(home)?;
     open()
 }
+
+/// What a card that had a hiccup is given, so that it does not cost a clinic its database: half a minute in all if it does not read,
+/// another try at once if what it reads is not good.
+const PATIENCE: &[Duration] = &[
+    Duration::ZERO,
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+    Duration::from_secs(15),
+];
 
 impl Drop for Inner {
     fn drop(&mut self) {

@@ -137,9 +137,10 @@ impl SyncLoop {
             };
             let outcome = match &result {
                 Ok(report) => Outcome::Done { bytes: 0, elapsed_ms: report.elapsed_ms, again: false },
-                Err(error) if error.class() == Class::Offline => Outcome::Offline,
-                // Not enrolled yet: whoever enrols asks for a sync.
-                Err(_) => Outcome::Denied,
+                // Somebody has to act first. Who is not enrolled yet: whoever enrols asks for a sync.
+                Err(Error::Upgrade(_)) => Outcome::Denied,
+                Err(error) if matches!(error.class(), Class::Denied | Class::Config) => Outcome::Denied,
+                Err(_) => Outcome::Offline,
             };
             wait = Duration::from_millis(self.session.report(outcome, jitter()));
             if result.as_ref().is_ok_and(|report| report.unsent > 0 && report.acknowledged > 0) {

@@ -297,3 +297,20 @@ fn a_check_that_is_told_to_stop_stops() {
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(true));
     assert_eq!(clinic.store.check(&stop).unwrap(), Verdict::Stopped);
 }
+
+#[test]
+fn a_card_that_does_not_read_for_a_moment_costs_no_database() {
+    let clinic = Clinic::new();
+    let home = clinic.store.home();
+    let failed = |code| {
+        let error = rusqlite::ffi::Error { code: rusqlite::ErrorCode::SystemIoFailure, extended_code: code };
+        Error::Database(rusqlite::Error::SqliteFailure(error, None))
+    };
+    let tries = std::cell::Cell::new(0);
+    let open = || {
+        tries.set(tries.get() + 1);
+        if tries.get() < 3 { Err(failed(rusqlite::ffi::SQLITE_IOERR_READ)) } else { Ok(()) }
+    };
+    crate::store::open_or_set_aside(&home, open).unwrap();
+    assert!(files_aside(clinic.path()).is_empty(), "nothing is set aside");
+}
