@@ -268,9 +268,13 @@ impl Error {
             Error::Config(_) => "Correct the configuration file and start again.",
             Error::Usage(_) => "--help after the command shows how it is used.",
             Error::File { .. } => "Check the path, and who may read there.",
-            Error::NoGateway(_) => "Check --data-dir. `outpost run` makes a gateway in a new folder.",
+            Error::NoGateway(_) => {
+                "Check --data-dir. The service has its own in /var/lib/outpost; without the package `outpost run` makes a gateway in a new folder."
+            }
             Error::InUse { .. } => "Wait until it has ended, or stop it, or name another folder with --data-dir.",
-            Error::NoAnswer { .. } => "Stop the program outpost, and start it again: outpost run",
+            Error::NoAnswer { .. } => {
+                "Stop the program outpost, and start it again: sudo systemctl restart outpost, or outpost run"
+            }
             Error::Listen { .. } => {
                 "Stop the program that has this address (perhaps another outpost), or name another with --listen."
             }
@@ -293,7 +297,9 @@ impl Error {
             Error::NewerDatabase { .. } => {
                 "To use it, install the newer outpost again; the older one has not touched this database."
             }
-            Error::OlderDatabase { .. } => "Start outpost, which brings it up to date, and try again: outpost run",
+            Error::OlderDatabase { .. } => {
+                "Start outpost, which brings it up to date, and try again: sudo systemctl start outpost, or outpost run"
+            }
             Error::Closed => "The program is stopping; try again when it has started.",
             Error::Database(_) | Error::Io(_) => "Check the card and its free space, then try again.",
             Error::Decode(_) => "Run `outpost doctor`; if it finds nothing, report this with the log.",

@@ -47,7 +47,7 @@ impl ActView {
 }
 
 /// Lists what was done at this gateway that decides about who gets in: apps let in and thrown out, keys, enrolments.
-#[utoipa::path(get, path = "/v1/acts", responses((status = 200, body = ActList)))]
+#[utoipa::path(get, path = "/v1/acts", operation_id = "list_acts", responses((status = 200, body = ActList)))]
 pub(crate) async fn list(State(app): State<App>) -> Result<Json<ActList>, Problem> {
     fetch_notes(&app.store).await?;
     let Acts { acts, dropped } = app.store.read(|reader| reader.acts()).await.map_err(Problem::from)?;

@@ -64,7 +64,7 @@ pub(crate) struct Invited {
 
 /// Opens the door for an app, for ten minutes.
 #[utoipa::path(post, path = "/v1/pairings", request_body = Wish,
-    responses((status = 201, body = Invited), (status = "4XX", body = Problem)))]
+    responses((status = 201, body = Invited), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn invite(
     State(app): State<App>,
     Person(who): Person,
@@ -131,7 +131,7 @@ pub(crate) struct Welcome {
 
 /// Gives a pairing code for a token. The only thing that the network gets without one.
 #[utoipa::path(post, path = "/v1/pair", request_body = Shown, security(()),
-    responses((status = 201, body = Welcome), (status = 403, body = Problem), (status = 429, body = Problem)))]
+    responses((status = 201, body = Welcome), (status = 403, body = Problem, content_type = "application/problem+json"), (status = 429, body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn pair(
     State(app): State<App>,
     Extension(Source(from)): Extension<Source>,
@@ -239,14 +239,14 @@ pub(super) fn views(app: &App) -> Vec<AppView> {
 }
 
 /// Lists the apps that were let in.
-#[utoipa::path(get, path = "/v1/apps", responses((status = 200, body = Apps)))]
+#[utoipa::path(get, path = "/v1/apps", operation_id = "list_apps", responses((status = 200, body = Apps)))]
 pub(crate) async fn list(State(app): State<App>) -> Json<Apps> {
     Json(Apps { network: app.entrance.as_deref().map(NetworkView::new), apps: views(&app) })
 }
 
 /// Lets an app in no more, at once.
 #[utoipa::path(delete, path = "/v1/apps/{name}", params(("name" = String, Path)),
-    responses((status = 204, description = "It is out"), (status = 404, body = Problem)))]
+    responses((status = 204, description = "It is out"), (status = 404, body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn revoke(
     State(app): State<App>,
     Person(who): Person,

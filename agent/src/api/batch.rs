@@ -78,8 +78,8 @@ struct LineResult {
 #[utoipa::path(post, path = "/v1/batch",
     params(("Outpost-Author" = Option<String>, Header, description = "The person at the tablet, for lines without `author`")),
     request_body(content = Line, content_type = "application/x-ndjson"),
-    responses((status = 200, content_type = "application/x-ndjson", body = LineResult), (status = "4XX", body = Problem),
-        (status = 507, body = Problem)))]
+    responses((status = 200, content_type = "application/x-ndjson", body = LineResult), (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        (status = 507, body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn batch(
     State(app): State<App>,
     caller: Caller,

@@ -26,6 +26,7 @@ const LIMIT_MAX: usize = 1_000;
 
 /// Where to begin and how long to wait.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct FeedParams {
     /// The `next` of the answer before; 0 begins at the beginning.
     #[serde(default)]

@@ -17,7 +17,7 @@ use crate::sync::{self, Consent, Report, Transport, Trust, Way};
 const BODY_BYTES_MAX: usize = 4 * 1024;
 
 /// Syncs with the hub now, and tells how it went.
-#[utoipa::path(post, path = "/v1/sync", responses((status = 200, body = Report), (status = 502, body = Problem)))]
+#[utoipa::path(post, path = "/v1/sync", responses((status = 200, body = Report), (status = 502, body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn sync_now(State(app): State<App>) -> Result<Json<Report>, Problem> {
     Ok(Json(app.sync.sync_now().await.map_err(Problem::from_sync)?))
 }
@@ -47,7 +47,7 @@ pub(crate) struct Enrolled {
 
 /// Joins a hub with a one-time code. What was captured before goes up with the next sync.
 #[utoipa::path(post, path = "/v1/enroll", request_body = Enrolling,
-    responses((status = 200, body = Enrolled), (status = 502, body = Problem)))]
+    responses((status = 200, body = Enrolled), (status = 502, body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn enroll(
     State(app): State<App>,
     Person(who): Person,

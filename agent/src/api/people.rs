@@ -110,7 +110,7 @@ pub(crate) struct Settled {
 
 /// Settles one field, or a delete that met an edit. The decision travels to the hub and everybody else like any write.
 #[utoipa::path(post, path = "/v1/conflicts/settle", request_body = Settlement,
-    responses((status = 200, body = Settled), (status = "4XX", body = Problem)))]
+    responses((status = 200, body = Settled), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn settle(
     State(app): State<App>,
     caller: Caller,
@@ -221,7 +221,7 @@ pub(crate) struct Decision {
 
 /// Asks the hub to try a parked change again, or to drop it. The wish goes with the next sync.
 #[utoipa::path(post, path = "/v1/parked", request_body = Decision,
-    responses((status = 202, description = "Noted; the next sync tells the hub"), (status = "4XX", body = Problem)))]
+    responses((status = 202, description = "Noted; the next sync tells the hub"), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn decide(
     State(app): State<App>,
     caller: Caller,

@@ -58,7 +58,7 @@ pub(crate) struct Known {
 
 /// Tells for each record and version whether it is here, at the hub, or parked.
 #[utoipa::path(post, path = "/v1/receipts", request_body = Question,
-    responses((status = 200, body = Receipts), (status = "4XX", body = Problem)))]
+    responses((status = 200, body = Receipts), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn receipts(
     State(app): State<App>,
     caller: Caller,

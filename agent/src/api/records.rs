@@ -45,7 +45,7 @@ const JSON: &str = "application/json";
     request_body(content = Value, content_type = "application/json"),
     responses((status = 201, body = Receipt, description = "Made, and on disk"),
         (status = 200, body = Receipt, description = "Changed, or the same already"),
-        (status = "4XX", body = Problem), (status = 507, body = Problem)))]
+        (status = "4XX", body = Problem, content_type = "application/problem+json"), (status = 507, body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn put(
     State(app): State<App>,
     caller: Caller,
@@ -65,7 +65,7 @@ pub(crate) async fn put(
         ("If-Match" = Option<String>, Header, description = "The version that was read; a stale one merges field by field"),
         ("Outpost-Author" = Option<String>, Header, description = "The person at the tablet")),
     request_body(content = Value, content_type = "application/merge-patch+json"),
-    responses((status = 200, body = Receipt, description = "Changed, or the same already"), (status = "4XX", body = Problem)))]
+    responses((status = 200, body = Receipt, description = "Changed, or the same already"), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn patch(
     State(app): State<App>,
     caller: Caller,
@@ -82,7 +82,7 @@ pub(crate) async fn patch(
 /// Deletes a record. Its history stays.
 #[utoipa::path(delete, path = "/v1/records/{type}/{id}",
     params(("type" = String, Path), ("id" = String, Path), ("If-Match" = Option<String>, Header)),
-    responses((status = 200, body = Receipt), (status = "4XX", body = Problem)))]
+    responses((status = 200, body = Receipt), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn delete(
     State(app): State<App>,
     caller: Caller,
@@ -119,8 +119,8 @@ pub(crate) fn quoted(etag: &str) -> String {
         ("Idempotency-Key" = Option<String>, Header, description = "Any text of at most 255 bytes that is new for each record of this app"),
         ("Outpost-Author" = Option<String>, Header, description = "The person at the tablet")),
     request_body(content = Value, content_type = "application/json"),
-    responses((status = 201, body = Receipt, description = "Made, and on disk"), (status = "4XX", body = Problem),
-        (status = 507, body = Problem)))]
+    responses((status = 201, body = Receipt, description = "Made, and on disk"), (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        (status = 507, body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn post(
     State(app): State<App>,
     caller: Caller,
@@ -200,6 +200,7 @@ impl Repeat {
 
 /// Parameters of a read.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct ReadParams {
     /// Also tell for each field who wrote it, when (`captured_at`) and how good that time is (`time_quality`: `good`,
     /// `repaired`, `bounded`, `unknown` until the hub was reached, `clamped`), whether it was sent, and other values.
@@ -211,7 +212,7 @@ pub(crate) struct ReadParams {
 #[utoipa::path(get, path = "/v1/records/{type}/{id}",
     params(("type" = String, Path), ("id" = String, Path), ReadParams, ("If-None-Match" = Option<String>, Header)),
     responses((status = 200, body = Value), (status = 304, description = "The app has this version"),
-        (status = 404, body = Problem), (status = 410, body = Problem)))]
+        (status = 404, body = Problem, content_type = "application/problem+json"), (status = 410, body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn get(
     State(app): State<App>,
     caller: Caller,
@@ -243,7 +244,7 @@ pub(crate) async fn get(
 /// What became of a record, newest first: who changed what, when, what it replaced, and whether it was sent.
 #[utoipa::path(get, path = "/v1/records/{type}/{id}/history",
     params(("type" = String, Path), ("id" = String, Path)),
-    responses((status = 200, body = HistoryPage), (status = 404, body = Problem)))]
+    responses((status = 200, body = HistoryPage), (status = 404, body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn history(
     State(app): State<App>,
     caller: Caller,
@@ -265,7 +266,7 @@ pub(crate) async fn history(
     params(("type" = String, Path),
         ("limit" = Option<usize>, Query, description = "At most 1,000; 100 unless told. A page of large records has fewer: only one without `next` is the last"),
         ("after" = Option<String>, Query, description = "The `next` of the page before")),
-    responses((status = 200, body = Page), (status = 400, body = Problem)))]
+    responses((status = 200, body = Page), (status = 400, body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn list(
     State(app): State<App>,
     caller: Caller,

@@ -27,7 +27,7 @@ fn shows_nothing(method: &Method, path: &str) -> bool {
         ["v1", "records", _] | ["v1", "batch" | "receipts" | "sync" | "enroll" | "pair" | "pairings"] => {
             method == Method::POST
         }
-        ["v1", "status" | "apps"] | ["healthz"] => method == Method::GET,
+        ["v1", "status" | "apps" | "acts"] | ["healthz"] => method == Method::GET,
         ["v1", "apps", _] => method == Method::DELETE,
         _ => false,
     }

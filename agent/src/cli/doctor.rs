@@ -66,7 +66,10 @@ fn running(folder: &Path, holder: &Holder, exam: &mut Examination<'_>) -> Result
         Holder::Daemon(address) => exam.good("gateway", &format!("listens on http://{address}")),
         Holder::Somebody => exam.good("gateway", "another command is working on it"),
         Holder::Nobody => {
-            let advice = format!("No app can save now. Start it: outpost run --data-dir {}", folder.display());
+            let advice = format!(
+                "No app can save now. Start it: sudo systemctl start outpost; without the package: outpost run --data-dir {}",
+                folder.display()
+            );
             exam.bad("gateway", Error::refused("the gateway is not running"), &advice)
         }
     }

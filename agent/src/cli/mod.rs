@@ -210,7 +210,11 @@ async fn status(folder: &std::path::Path, config: &Config, json: bool, out: &mut
         }
         false => {
             if matches!(holder, Holder::Nobody) {
-                writeln!(out, "the gateway is not running: outpost run --data-dir {}", folder.display())?;
+                writeln!(
+                    out,
+                    "the gateway is not running: sudo systemctl start outpost, or outpost run --data-dir {}",
+                    folder.display()
+                )?;
             }
             write!(out, "{}", status.text(now_ms)).map_err(Error::from)
         }

@@ -58,17 +58,27 @@ pub(super) fn run(place: &mut Place<'_>, command: Command) -> Result<(), HubErro
     match command {
         Command::List { json, limit, after } => {
             let after = after.map(|after| RecordKey::parse(&after)).transpose()?;
-            let told = place.change(What::ListConflicts, |tx| {
+            let (told, all, last) = place.change(What::ListConflicts, |tx| {
                 let found = tx.in_conflict(&Sight::everything(), after.as_ref(), limit as usize)?;
                 let told = found.iter().map(|(key, record)| view::conflict(tx, key, record));
                 let told = told.collect::<Result<Vec<_>, _>>()?;
                 let target = json!({ "shown": told.len() });
-                Ok((told, target))
+                let all = tx.counts(&Sight::everything())?.1;
+                Ok(((told, all, found.last().map(|(key, _)| key.to_string())), target))
             })?;
             match json {
                 true => place.say_json(&told),
                 false if told.is_empty() => place.say("none"),
-                false => told.iter().for_each(|conflict| place.say(line(conflict))),
+                false => {
+                    told.iter().for_each(|conflict| place.say(line(conflict)));
+                    if let Some(last) =
+                        last.filter(|_| told.len() as u64 == u64::from(limit) && all > told.len() as u64)
+                    {
+                        place.say(format!(
+                            "there may be more, of {all} in all: outpost-hub conflicts list --after {last}"
+                        ));
+                    }
+                }
             }
         }
         Command::Settle { record, field, value, remove, delete, keep: _, why, author } => {

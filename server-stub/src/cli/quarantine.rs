@@ -41,19 +41,26 @@ pub(super) fn run(place: &mut Place<'_>, command: &Command) -> Result<(), HubErr
     let everything = Sight::everything();
     match command {
         Command::List { json: as_json, limit } => {
-            let (held, told) = place.change(What::ListQuarantine, |tx| {
+            let (held, told, all) = place.change(What::ListQuarantine, |tx| {
                 let held = tx.held_page(&everything, HubSeq::NONE, *limit as usize)?;
                 let told = held.iter().map(|row| view::held(tx, row)).collect::<Result<Vec<_>, _>>()?;
                 let target = json!({ "shown": told.len() });
-                Ok(((held, told), target))
+                let all = tx.held_count(&everything)?;
+                Ok(((held, told, all), target))
             })?;
             match as_json {
                 true => place.say_json(&told),
                 false if held.is_empty() => place.say("none"),
-                false => held.iter().for_each(|row| {
-                    let name = view::change_name(row.held.op.stamp.dot);
-                    place.say(format!("{name}   {}   {}   {}", row.held.op.key, row.gateway, row.held.reason));
-                }),
+                false => {
+                    for row in &held {
+                        let name = view::change_name(row.held.op.stamp.dot);
+                        place.say(format!("{name}   {}   {}   {}", row.held.op.key, row.gateway, row.held.reason));
+                    }
+                    let rest = all.saturating_sub(held.len() as u64);
+                    if rest > 0 {
+                        place.say(format!("and {rest} more: outpost-hub quarantine list --limit {all}"));
+                    }
+                }
             }
         }
         Command::Release { change } => {

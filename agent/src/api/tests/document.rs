@@ -106,3 +106,18 @@ fn the_document_has_every_path_and_method_that_is_answered() {
     assert_eq!(told(&for_apps), listed(&[FOR_APPS, FOR_STRANGERS]));
     assert_eq!(for_apps["components"], document["components"]);
 }
+
+#[test]
+fn every_parameter_is_where_it_says_and_every_operation_has_a_name_of_its_own() {
+    let document = made();
+    let mut names = BTreeSet::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            assert!(names.insert(operation["operationId"].to_string()), "{method} {path}");
+            for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                let name = parameter["name"].as_str().unwrap();
+                assert_eq!(parameter["in"] == "path", path.contains(&format!("{{{name}}}")), "{method} {path}: {name}");
+            }
+        }
+    }
+}
