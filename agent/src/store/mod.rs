@@ -357,24 +357,6 @@ impl Store {
     }
 }
 
-/// Opens what is in a directory; sets it aside and opens a new one if it is broken.
-fn open_or_set_aside<T>(home: &Home, open: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
-    aside::keep_orphaned_log(home.dir())?;
-    for tries in 0.. {
-        match open() {
-            Err(error) if error.is_broken_file() => {
-                tracing::error!(error = &error as &dyn std::error::Error, "the database cannot be used");
-                let most = if error.is_unread() { PATIENCE.len() } else { 1 };
-                let Some(pause) = PATIENCE.get(tries).filter(|_| tries < most) else { break };
-                std::thread::sleep(*pause);
-            }
-            other => return other,
-        }
-    }
-    begin_anew(home)?;
-    open()
-}
-
 /// What a card that had a hiccup is given, so that it does not cost a clinic its database: half a minute in all if it does not read,
 /// another try at once if what it reads is not good.
 const PATIENCE: &[Duration] = &[
@@ -386,6 +368,33 @@ const PATIENCE: &[Duration] = &[
     Duration::from_secs(8),
     Duration::from_secs(15),
 ];
+
+/// Opens what is in a directory; sets it aside and opens a new one if it is broken.
+fn open_or_set_aside<T>(home: &Home, open: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
+    patiently_or_set_aside(PATIENCE, home, open)
+}
+
+fn patiently_or_set_aside<T>(
+    patience: &[Duration],
+    home: &Home,
+    open: impl Fn() -> Result<T, Error>,
+) -> Result<T, Error> {
+    aside::keep_orphaned_log(home.dir())?;
+    for (tries, pause) in patience.iter().map(Some).chain([None]).enumerate() {
+        match open() {
+            Err(error) if error.is_broken_file() => {
+                tracing::error!(error = &error as &dyn std::error::Error, "the database cannot be used");
+                match pause {
+                    Some(pause) if tries == 0 || error.is_unread() => std::thread::sleep(*pause),
+                    _ => break,
+                }
+            }
+            other => return other,
+        }
+    }
+    begin_anew(home)?;
+    open()
+}
 
 impl Drop for Inner {
     fn drop(&mut self) {

@@ -137,9 +137,7 @@ impl SyncLoop {
             };
             let outcome = match &result {
                 Ok(report) => Outcome::Done { bytes: 0, elapsed_ms: report.elapsed_ms, again: false },
-                // Somebody has to act first. Who is not enrolled yet: whoever enrols asks for a sync.
-                Err(Error::Upgrade(_)) => Outcome::Denied,
-                Err(error) if matches!(error.class(), Class::Denied | Class::Config) => Outcome::Denied,
+                Err(error) if takes_a_person(error) => Outcome::Denied,
                 Err(_) => Outcome::Offline,
             };
             wait = Duration::from_millis(self.session.report(outcome, jitter()));
@@ -273,9 +271,22 @@ fn jitter() -> u16 {
     u16::from_le_bytes(random)
 }
 
+/// Whether another try is of no use before somebody has acted. Who is not enrolled yet: whoever enrols asks for a sync.
+fn takes_a_person(error: &Error) -> bool {
+    matches!(error, Error::Upgrade(_)) || matches!(error.class(), Class::Denied | Class::Config)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_fails_here_or_on_the_way_is_tried_again_and_what_the_hub_refuses_waits_for_a_person() {
+        assert!(takes_a_person(&Error::Denied("revoked".to_owned())) && takes_a_person(&Error::NotEnrolled));
+        assert!(!takes_a_person(&Error::no_room()) && !takes_a_person(&Error::GroupLost));
+        assert!(!takes_a_person(&Error::Offline("no answer".into())));
+        assert!(!takes_a_person(&Error::Rejected("not what was expected".to_owned())));
+    }
 
     #[test]
     fn what_does_not_move_is_not_tried_again_at_once() {

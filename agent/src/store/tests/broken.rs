@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 use sync_protocol::gateway::UNENROLLED;
@@ -300,17 +301,25 @@ fn a_check_that_is_told_to_stop_stops() {
 
 #[test]
 fn a_card_that_does_not_read_for_a_moment_costs_no_database() {
-    let clinic = Clinic::new();
-    let home = clinic.store.home();
-    let failed = |code| {
-        let error = rusqlite::ffi::Error { code: rusqlite::ErrorCode::SystemIoFailure, extended_code: code };
-        Error::Database(rusqlite::Error::SqliteFailure(error, None))
-    };
-    let tries = std::cell::Cell::new(0);
-    let open = || {
-        tries.set(tries.get() + 1);
-        if tries.get() < 3 { Err(failed(rusqlite::ffi::SQLITE_IOERR_READ)) } else { Ok(()) }
-    };
-    crate::store::open_or_set_aside(&home, open).unwrap();
-    assert!(files_aside(clinic.path()).is_empty(), "nothing is set aside");
+    use rusqlite::ffi::{SQLITE_IOERR_READ, SQLITE_NOTADB};
+    // How it fails, and how often in a row; whether the database is set aside for it.
+    let cases = [
+        (SQLITE_IOERR_READ, 5, false),
+        (SQLITE_IOERR_READ, 6, true),
+        (SQLITE_NOTADB, 1, false),
+        (SQLITE_NOTADB, 2, true),
+    ];
+    for (code, fails, is_lost) in cases {
+        let Clinic { dir, store, .. } = Clinic::new();
+        let home = store.home();
+        drop(store);
+        let tries = std::cell::Cell::new(0);
+        let open = || {
+            tries.set(tries.get() + 1);
+            let failed = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+            if tries.get() <= fails { Err(Error::from(failed)) } else { Ok(()) }
+        };
+        crate::store::patiently_or_set_aside(&[Duration::ZERO; 5], &home, open).unwrap();
+        assert_eq!(!files_aside(dir.path()).is_empty(), is_lost, "{code}, {fails} times");
+    }
 }
