@@ -66,15 +66,15 @@ pub(crate) fn put_back(dir: &Path, from: &Path, now_ms: i64) -> Result<Option<Pa
     // With the log beside it, if somebody copied both by hand.
     let part = with_suffix(&place, ".part");
     drop(copy(&backup, &part)?);
+    if is_there {
+        fs::hard_link(&place, &before).map_err(refused(&before))?;
+    }
     // A log that is still there could not be folded, or is of a database that somebody took away: it would be laid over the backup.
     for suffix in ["-wal", "-shm"] {
         match fs::rename(with_suffix(&place, suffix), with_suffix(&before, suffix)) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(refused(&place)(error)),
             _ => {}
         }
-    }
-    if is_there {
-        fs::hard_link(&place, &before).map_err(refused(&before))?;
     }
     persist(&part, &place)?;
     Ok(is_there.then_some(before))

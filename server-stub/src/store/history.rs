@@ -1,6 +1,6 @@
 //! Every op that arrived, and which values stopped being current.
 
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{OptionalExtension, Rows, params};
 use sync_protocol::digest::op_hash;
 use sync_protocol::hub::Arrived;
 use sync_protocol::hub::clamped;
@@ -27,14 +27,19 @@ pub(crate) struct Past {
 }
 
 impl Past {
-    fn of(row: &Row<'_>) -> Result<Past, StoreError> {
-        let (op, received_ms): (Vec<u8>, i64) = (row.get(2)?, row.get(3)?);
-        Ok(Past {
-            op: as_it_counts(Op::from_canonical(&op)?, received_ms),
-            hseq: HubSeq(number(row.get(0)?)),
-            applied: HubSeq(number(row.get(1)?)),
-            received_ms,
-        })
+    /// What a query tells of the columns hseq, applied, op and received_ms.
+    fn all(mut rows: Rows<'_>) -> Result<Vec<Past>, StoreError> {
+        let mut all = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (op, received_ms): (Vec<u8>, i64) = (row.get(2)?, row.get(3)?);
+            all.push(Past {
+                op: as_it_counts(Op::from_canonical(&op)?, received_ms),
+                hseq: HubSeq(number(row.get(0)?)),
+                applied: HubSeq(number(row.get(1)?)),
+                received_ms,
+            });
+        }
+        Ok(all)
     }
 }
 
@@ -147,12 +152,7 @@ impl Tx<'_> {
     pub(crate) fn history_of(&mut self, key: &RecordKey) -> Result<Vec<Past>, StoreError> {
         let mut select =
             self.sql("SELECT hseq, applied, op, received_ms FROM history WHERE type = ?1 AND id = ?2 ORDER BY hseq")?;
-        let mut rows = select.query([key.record_type.as_str(), key.id.as_str()])?;
-        let mut past = Vec::new();
-        while let Some(row) = rows.next()? {
-            past.push(Past::of(row)?);
-        }
-        Ok(past)
+        Past::all(select.query([key.record_type.as_str(), key.id.as_str()])?)
     }
 
     /// The ops of a record that arrived before a number, the newest first: at most `limit`.
@@ -168,12 +168,7 @@ impl Tx<'_> {
         )?;
         let before = before.map_or(i64::MAX, |before| i64::try_from(before.0).unwrap_or(i64::MAX));
         let (kind, id) = (key.record_type.as_str(), key.id.as_str());
-        let mut rows = select.query(params![kind, id, before, bits(limit as u64)])?;
-        let mut past = Vec::new();
-        while let Some(row) = rows.next()? {
-            past.push(Past::of(row)?);
-        }
-        Ok(past)
+        Past::all(select.query(params![kind, id, before, bits(limit as u64)])?)
     }
 
     /// The write that stands instead of what another one put into a field, and why; `None` if that stands, or never did.

@@ -159,6 +159,8 @@ async fn quarantine_is_decided_by_command() {
     let listed = world.run(&["quarantine", "list"]).unwrap();
     let first = listed.lines().next().unwrap();
     assert!(first.starts_with("1-1-1   p/1   a   name is required"), "{listed}");
+    let some = world.run(&["quarantine", "list", "--limit", "1"]).unwrap();
+    assert!(some.ends_with("and 1 more: outpost-hub quarantine list --limit 2\n"), "{some}");
     world.run(&["quarantine", "release", "1-1-1"]).unwrap();
     world.run(&["quarantine", "discard", "1-1-2", "--why", "typed twice"]).unwrap();
     assert_eq!(world.run(&["quarantine", "list"]).unwrap(), "none\n");
