@@ -141,10 +141,7 @@ pub(super) fn renamed<S: Snapshot>(store: &mut S, op: &Op) -> Result<Option<Op>,
 fn names_origin(change: &Change, origin: Origin) -> bool {
     match change {
         Change::Put { unseen, .. } => unseen.iter().any(|dot| dot.origin == origin),
-        Change::Members { remove, .. } => {
-            remove.iter().flat_map(|(_, writes)| writes.keys()).any(|(o, _)| *o == origin)
-        }
-        Change::Append(_) | Change::Count { .. } => false,
+        _ => change.removed().iter().flat_map(|(_, writes)| writes.keys()).any(|(o, _)| *o == origin),
     }
 }
 
