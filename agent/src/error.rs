@@ -145,6 +145,12 @@ pub enum Error {
     /// The database file is damaged.
     #[error("the database is damaged")]
     Corrupt(#[source] rusqlite::Error),
+    /// A record that is here cannot be read: the card has damaged it.
+    #[error("the record is damaged and cannot be read")]
+    Unreadable {
+        /// Whether the hub has it, and will send it again.
+        is_at_hub: bool,
+    },
     /// SQLite failed otherwise.
     #[error("the database failed")]
     Database(#[source] rusqlite::Error),
@@ -233,6 +239,7 @@ impl Error {
             Error::DiskFull(_)
             | Error::Locked(_)
             | Error::Corrupt(_)
+            | Error::Unreadable { .. }
             | Error::Database(_)
             | Error::GroupLost
             | Error::Closed
@@ -293,6 +300,12 @@ impl Error {
             Error::Locked(_) => "Close other programs that have the database open, and try again.",
             Error::Corrupt(_) => {
                 "Keep the card. When outpost is started, it sets a broken database aside and goes on with a new one; see `outpost doctor`."
+            }
+            Error::Unreadable { is_at_hub: true } => {
+                "The hub has it and sends it again at the next sync. Read it then."
+            }
+            Error::Unreadable { is_at_hub: false } => {
+                "It had not been sent, so only this card holds it. Keep the card, see `outpost doctor`, and write the record again from the paper."
             }
             Error::NewerDatabase { .. } => {
                 "To use it, install the newer outpost again; the older one has not touched this database."

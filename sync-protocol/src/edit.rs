@@ -58,6 +58,9 @@ pub enum EditError {
     /// A delete at the centre while its own writes to the record wait in quarantine: it would take them along unseen.
     #[error("writes of the centre to this record wait in quarantine: let them go or drop them first")]
     OwnWait,
+    /// What the write depends on cannot be read any more, and is on its way from the hub.
+    #[error("the record cannot be read at the moment")]
+    Unreadable,
     /// Too many fields, or nested too deep.
     #[error("{0}")]
     Limit(String),

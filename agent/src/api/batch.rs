@@ -17,7 +17,7 @@ use super::App;
 use super::body::expect_type;
 use super::caller::Caller;
 use super::patience::is_too_slow;
-use super::problem::Problem;
+use super::problem::{Problem, UNREADABLE};
 use super::write::{Outcome, Receipt, Terms, Wish, named_author, perform};
 use crate::apps::Access;
 use crate::clock::Moment;
@@ -221,14 +221,14 @@ fn parse(line: &[u8], caller: &Caller, of_all: Option<&Author>) -> Result<(Recor
 
 type Numbered = (usize, Result<(RecordKey, Wish, Terms), Problem>);
 
-/// A line that the app has to correct fails alone; a store that fails takes the whole chunk back.
+/// A line that the app has to correct fails alone, and so does one for a damaged record; a store that fails takes the whole chunk back.
 fn perform_line(tx: &mut crate::store::Tx<'_>, (line, wish): Numbered, now: Moment) -> Result<LineResult, Problem> {
     match wish.and_then(|(key, wish, terms)| perform(tx, key, wish, terms, now)) {
         Ok(receipt) => {
             let status = if receipt.result == Outcome::Created { 201 } else { 200 };
             Ok(LineResult { line, status, receipt: Some(receipt), problem: None })
         }
-        Err(problem) if problem.status >= 500 => Err(problem),
+        Err(problem) if problem.status >= 500 && problem.kind != UNREADABLE => Err(problem),
         Err(problem) => Ok(LineResult::failed(line, problem)),
     }
 }

@@ -12,6 +12,9 @@ use crate::apps::{Access, PairedApp};
 use crate::error::{Class, Error};
 use crate::store::Failure;
 
+/// The kind of problem that one record is damaged, and the store is not.
+pub(super) const UNREADABLE: &str = "unreadable";
+
 /// A problem document (RFC 9457), `application/problem+json`.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Problem {
@@ -186,6 +189,25 @@ impl Problem {
         Problem::new(StatusCode::FORBIDDEN, "revoked", "This gateway was revoked", detail)
     }
 
+    /// 503: the record is here, and the card has damaged it.
+    pub fn unreadable(is_at_hub: bool) -> Self {
+        let detail = match is_at_hub {
+            true => {
+                "The card has damaged this record. The hub has it and sends it again at the next sync: ask again then. \
+                     A change was not saved; keep it and send it again, or put the whole record without If-Match."
+            }
+            false => {
+                "The card has damaged this record, and it had not been sent. Keep the card. What is known of the \
+                      record on paper or in the app can be put anew, without If-Match."
+            }
+        };
+        Problem::cannot_be_read(detail)
+    }
+
+    fn cannot_be_read(detail: &str) -> Self {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, UNREADABLE, "The record cannot be read", detail)
+    }
+
     /// 507: no room for more.
     pub fn disk_full() -> Self {
         let detail = "The card is nearly full, so nothing new is taken; what was acknowledged is safe. \
@@ -210,6 +232,10 @@ impl From<EditError> for Problem {
                 let detail = format!("Correct and send again: {}.", told.join("; "));
                 Problem { fields, ..Problem::new(StatusCode::UNPROCESSABLE_ENTITY, kind, title, detail) }
             }
+            EditError::Unreadable => Problem::cannot_be_read(
+                "The card has damaged this record, and the change adds to what stood there. Nothing was saved: send it again \
+                 after the next sync, when the hub has sent the record.",
+            ),
             other => {
                 Problem::new(StatusCode::UNPROCESSABLE_ENTITY, kind, title, format!("Correct and send again: {other}."))
             }
@@ -225,8 +251,10 @@ impl Failure for Problem {
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
-        if matches!(error, Error::DiskFull(_)) {
-            return Problem::disk_full();
+        match error {
+            Error::DiskFull(_) => return Problem::disk_full(),
+            Error::Unreadable { is_at_hub } => return Problem::unreadable(is_at_hub),
+            _ => {}
         }
         tracing::error!(error.class = ?error.class(), "the store failed while serving a request: {error}");
         let status = match error.class() {

@@ -212,7 +212,8 @@ pub(crate) struct ReadParams {
 #[utoipa::path(get, path = "/v1/records/{type}/{id}",
     params(("type" = String, Path), ("id" = String, Path), ReadParams, ("If-None-Match" = Option<String>, Header)),
     responses((status = 200, body = Value), (status = 304, description = "The app has this version"),
-        (status = 404, body = Problem, content_type = "application/problem+json"), (status = 410, body = Problem, content_type = "application/problem+json")))]
+        (status = 404, body = Problem, content_type = "application/problem+json"), (status = 410, body = Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, description = "It is here, and the card has damaged it; the hub sends it again", content_type = "application/problem+json")))]
 pub(crate) async fn get(
     State(app): State<App>,
     caller: Caller,
@@ -251,9 +252,8 @@ pub(crate) async fn history(
     Path((record_type, id)): Path<(String, String)>,
 ) -> Result<Json<HistoryPage>, Problem> {
     let key = caller.key(Access::Read, &record_type, &id)?;
-    let found = app
-        .store
-        .read(move |reader| Ok::<_, Problem>((reader.get(&key)?.is_some(), reader.history(&key, LIST_LIMIT_MAX)?)));
+    let found =
+        app.store.read(move |reader| Ok::<_, Problem>((reader.has(&key)?, reader.history(&key, LIST_LIMIT_MAX)?)));
     let (exists, entries) = found.await?;
     if !exists && entries.is_empty() {
         return Err(Problem::not_found("The gateway holds no record of this type and id."));

@@ -15,12 +15,16 @@ use utoipa::ToSchema;
 
 use super::records::LIST_BYTES_MAX;
 use crate::error::Error;
-use crate::store::{Entry, Query, Reader, Stored};
+use crate::store::{Entry, Listing, Query, Reader, Stored};
 
 /// One page of a list. It is written as text, record by record: as values a page would take eight times the room.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Page {
     records: Vec<Listed>,
+    /// Records that are here and cannot be read, because the card has damaged them; absent if there are none. Whether they match a
+    /// filter is not known. The hub sends what it has of them at the next sync.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unreadable: Vec<String>,
     /// Pass as `after` for the next page; absent on the last.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
@@ -30,19 +34,31 @@ impl Page {
     /// The JSON of the page that answers a query: as many records as it asks for, or fewer if they are large.
     pub(crate) fn text(reader: &Reader<'_>, query: &Query) -> Result<Vec<u8>, Error> {
         let mut text = br#"{"records":["#.to_vec();
-        let (mut count, mut last, mut written) = (0, None, Ok(()));
-        reader.list_each(query, |stored| {
-            if count > 0 {
-                text.push(b',');
-            }
-            written = serde_json::to_writer(&mut text, &Listed::new(&stored));
+        let (mut count, mut last, mut written, mut unreadable) = (0, None, Ok(()), Vec::new());
+        reader.list_each(query, |listing| {
+            let id = match &listing {
+                Listing::Stored(stored) => {
+                    if count > unreadable.len() {
+                        text.push(b',');
+                    }
+                    written = serde_json::to_writer(&mut text, &Listed::new(stored));
+                    &stored.key.id
+                }
+                Listing::Unreadable(key) => {
+                    unreadable.push(key.id.to_string());
+                    &key.id
+                }
+            };
             count += 1;
             let is_full = count == query.limit || text.len() >= LIST_BYTES_MAX;
-            last = is_full.then(|| stored.key.id.to_string());
+            last = is_full.then(|| id.to_string());
             if is_full || written.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
         written.map_err(std::io::Error::from)?;
         text.push(b']');
+        if !unreadable.is_empty() {
+            text.extend(format!(r#","unreadable":{}"#, json!(unreadable)).into_bytes());
+        }
         if let Some(next) = last {
             text.extend(format!(r#","next":{}"#, json!(next)).into_bytes());
         }

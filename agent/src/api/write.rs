@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use super::caller::Caller;
 use super::problem::Problem;
 use crate::clock::Moment;
+use crate::error::Error;
 use crate::store::{Stored, Tx};
 
 /// The header in which an app names the person at the tablet.
@@ -110,7 +111,16 @@ pub(crate) fn perform(
     now: Moment,
 ) -> Result<Receipt, Problem> {
     let reader = tx.reader()?;
-    let stored = reader.get(&key)?;
+    let stored = match reader.get(&key) {
+        // A whole record is taken all the same, and merges with what the hub has.
+        Err(Error::Unreadable { .. }) if matches!(wish, Wish::Put(_)) && terms.if_match.is_none() => {
+            if terms.must_be_new {
+                return Err(already_there());
+            }
+            None
+        }
+        found => found?,
+    };
     let current = stored.as_ref().filter(|s| s.presence != Presence::Deleted);
     check_existence(current, &terms, &wish)?;
     let mut base = None;
@@ -154,7 +164,7 @@ pub(crate) fn perform(
 
 fn check_existence(current: Option<&Stored>, terms: &Terms, wish: &Wish) -> Result<(), Problem> {
     match (current, wish) {
-        (Some(_), _) if terms.must_be_new => Err(Problem::precondition("There is a record with this id already.")),
+        (Some(_), _) if terms.must_be_new => Err(already_there()),
         (None, Wish::Put(_)) if terms.if_match.is_some() => {
             Err(Problem::precondition("There is no such record any more; send it without If-Match to make it anew."))
         }
@@ -163,6 +173,10 @@ fn check_existence(current: Option<&Stored>, terms: &Terms, wish: &Wish) -> Resu
         }
         _ => Ok(()),
     }
+}
+
+fn already_there() -> Problem {
+    Problem::precondition("There is a record with this id already.")
 }
 
 fn receipt(key: &RecordKey, done: &Captured, deletes: bool) -> Receipt {

@@ -161,7 +161,7 @@ impl Reader<'_> {
         if row.presence == GONE {
             return Ok(true);
         }
-        let Some(held) = row.held(self.db, self.codec)? else { return Ok(false) };
+        let Some(held) = row.held(self.db, self.codec)?.filter(|held| !held.is_unreadable()) else { return Ok(false) };
         let part = match row.leaving {
             Some(upto) => upto.0,
             None => held.confirmed.as_ref().map_or(0, |confirmed| item(key, confirmed)),
@@ -209,7 +209,7 @@ pub(super) fn count(db: &Connection) -> Result<Option<Sums>, Error> {
 
 fn count_all(db: &Connection) -> Result<Sums, Error> {
     let mut counted = Sums::new();
-    let mut statement = db.prepare_cached("SELECT scope, item FROM records WHERE is_confirmed = 1")?;
+    let mut statement = db.prepare_cached("SELECT scope, item FROM records WHERE is_confirmed IN (1, 3)")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let (sum, records) = counted.entry(row.get(0)?).or_default();

@@ -184,7 +184,7 @@ impl Tx<'_> {
     /// Adds an own op to the open record's history.
     pub(super) fn append_op(&mut self, op: &Op, chain: Chain, replaced: &[Superseded]) -> Result<(), Error> {
         self.open(&op.key)?;
-        let visible = self.opened_held()?.map(|held| held.visible);
+        let visible = self.opened_held()?.filter(|held| !held.is_unreadable()).map(|held| held.visible);
         let number = own(self.cache.incarnation, op.stamp.dot.stream, op.stamp.dot.seq);
         let before = visible.as_ref().map(|visible| cells_before(Some(visible), op.changes.keys()));
         let told = |s: &&Superseded| {

@@ -9,7 +9,7 @@ use sync_protocol::merge::{Superseded, presence};
 use sync_protocol::record::{Cell, Record, State};
 
 use super::name::id_value;
-use super::row::{GONE, Row, etag_bytes, of_only_op, presence_number};
+use super::row::{GONE, Row, UNREADABLE, etag_bytes, of_only_op, presence_number};
 use super::tx::Tx;
 use crate::error::Error;
 
@@ -17,7 +17,10 @@ impl Tx<'_> {
     /// Replaces a record; see [`sync_protocol::gateway::Store::keep`].
     pub(super) fn keep_record(&mut self, key: &RecordKey, held: &Held) -> Result<(), Error> {
         self.open(key)?;
-        let before = self.opened_held()?.map(|held| held.visible);
+        if held.is_unreadable() {
+            return self.keep_unreadable(key, held);
+        }
+        let before = self.opened_held()?.filter(|held| !held.is_unreadable()).map(|held| held.visible);
         let superseded = match self.cache.remembered.take() {
             Some((of, superseded)) if of == *key => superseded,
             other => {
@@ -47,6 +50,22 @@ impl Tx<'_> {
         let open = self.opened()?;
         (open.row, open.held) = (row, Some(Some(held.clone())));
         (open.is_new, open.is_appended, open.may_be_only_op) = (false, false, may_be_only_op);
+        Ok(())
+    }
+
+    /// Replaces a record of which nothing can be read: apps go on seeing it under its tag, as one that is there.
+    fn keep_unreadable(&mut self, key: &RecordKey, held: &Held) -> Result<(), Error> {
+        let mut row = self.opened()?.row.clone();
+        self.move_digest(key, &mut row, held)?;
+        row.is_pending = held.is_pending;
+        if row.body.is_empty() {
+            row.body = UNREADABLE.to_vec();
+        }
+        row.confirmed.clear();
+        self.store_row(key, &mut row, false)?;
+        let open = self.opened()?;
+        (open.row, open.held) = (row, Some(Some(held.clone())));
+        (open.is_new, open.is_appended, open.may_be_only_op) = (false, false, false);
         Ok(())
     }
 
@@ -89,11 +108,15 @@ impl Tx<'_> {
     /// Takes the row's part out of its scope's digest, and puts the new one in.
     fn move_digest(&mut self, key: &RecordKey, row: &mut Row, held: &Held) -> Result<(), Error> {
         let (db, cache) = (self.db, &mut *self.cache);
-        let scope = held.confirmed.as_ref().unwrap_or(&held.visible).scope();
-        if row.is_confirmed && row.leaving.is_none() {
+        let here = || cache.scopes.iter().find(|(_, sum)| sum.n == row.scope).map(|(path, _)| path.clone());
+        let mut scope = held.confirmed.as_ref().unwrap_or(&held.visible).scope();
+        if held.awaits_whole || held.is_unreadable() {
+            // Where it belongs is what was known last.
+            scope = here().unwrap_or(scope);
+        }
+        if row.is_counted() {
             let stays = cache.scopes.get(&scope).is_some_and(|sum| sum.n == row.scope);
-            let left = || cache.scopes.iter().find(|(_, sum)| sum.n == row.scope).map(|(path, _)| path.clone());
-            if let Some(path) = if stays { Some(scope.clone()) } else { left() } {
+            if let Some(path) = if stays { Some(scope.clone()) } else { here() } {
                 let sum = cache.scope_mut(db, &path)?;
                 (sum.sum, sum.records) = (sum.sum.wrapping_sub(row.item as u64), sum.records - 1);
                 sum.is_new = true;
@@ -101,6 +124,7 @@ impl Tx<'_> {
         }
         let sum = cache.scope_mut(db, &scope)?;
         row.scope = sum.n;
+        row.awaits_whole = held.awaits_whole;
         (row.is_confirmed, row.item, row.changed) = (held.confirmed.is_some(), 0, 0);
         row.leaving = held.leaving.filter(|_| row.is_confirmed);
         if let (Some(upto), Some(confirmed)) = (row.leaving, &held.confirmed) {
@@ -110,6 +134,8 @@ impl Tx<'_> {
             (sum.sum, sum.records) = (sum.sum.wrapping_add(part), sum.records + 1);
             sum.is_new = true;
             (row.item, row.changed) = (part as i64, confirmed.changed().0 as i64);
+        } else if row.awaits_whole {
+            (sum.records, sum.is_new) = (sum.records + 1, true);
         }
         Ok(())
     }
@@ -205,7 +231,10 @@ impl Tx<'_> {
             return Ok(());
         }
         let Some(held) = self.opened_held()? else { return Ok(()) };
-        let body = self.codec.pack(&held.visible.canonical())?;
+        let body = match held.is_unreadable() {
+            true => UNREADABLE.to_vec(),
+            false => self.codec.pack(&held.visible.canonical())?,
+        };
         let open = self.opened()?;
         (open.row.body, open.may_be_only_op) = (body, false);
         let mut row = open.row.clone();

@@ -156,17 +156,18 @@ impl Tx<'_> {
             // Somebody wrote it anew meanwhile.
             return Ok(None);
         }
+        let unreadable = row.unreadable();
         // What is held is not to be read again, and everything about it is made anew.
-        (open.held, open.may_be_only_op) = (Some(None), false);
+        (open.held, open.may_be_only_op) = (Some(Some(unreadable.clone())), false);
         match visible {
             Some(visible) => {
                 open.row.etag.clear();
-                let is_pending = row.is_pending || !row.is_confirmed;
-                self.keep_record(&key, &Held { visible, is_pending, ..Held::default() })?;
+                let is_pending = row.is_pending || !row.is_at_hub();
+                self.keep_record(&key, &Held { visible, is_pending, leaving: None, ..unreadable })?;
                 Ok(Some(key))
             }
-            None if row.is_confirmed => self.forget_record(&key).map(|()| Some(key)),
-            // Nobody else has it: it stays as it is, in case somebody can read the card.
+            None if row.is_confirmed => self.keep_record(&key, &unreadable).map(|()| Some(key)),
+            // It is awaited already. Or nobody else has it: it stays as it is, in case somebody can read the card.
             None => Ok(None),
         }
     }

@@ -72,8 +72,8 @@ use self::health::Health;
 pub use self::inline::Inline;
 pub use self::key::{DataKey, Home, KEY_BYTES, KeyId, Sealing, sealing};
 pub use self::model::{
-    Answer, Conflict, Enrolling, Enrolment, Entry, FeedItem, Filter, HubEntry, Identity, OpState, OwnEntry, Parked,
-    Query, Receipt, Status, Stored, StreamStatus, SyncReport,
+    Answer, Conflict, Enrolling, Enrolment, Entry, FeedItem, Filter, HubEntry, Identity, Listing, OpState, OwnEntry,
+    Parked, Query, Receipt, Status, Stored, StreamStatus, SyncReport,
 };
 pub use self::old::{Gap, Left, OldDatabase};
 pub use self::open::FILE_NAME;

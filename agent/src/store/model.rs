@@ -38,6 +38,15 @@ pub struct Stored {
     pub conflicts: u64,
 }
 
+/// A record in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listing {
+    /// It can be read.
+    Stored(Stored),
+    /// It is here, and the card has damaged it.
+    Unreadable(RecordKey),
+}
+
 /// What to list.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Query {

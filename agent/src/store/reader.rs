@@ -20,7 +20,7 @@ use tracing::warn;
 use super::chain::is_any_left;
 use super::codec::Codec;
 use super::history::read_op;
-use super::model::{FeedItem, Filter, Query, Stored};
+use super::model::{FeedItem, Filter, Listing, Query, Stored};
 use super::name::{IdText, id_value};
 use super::number::{lane_end, own};
 use super::row::{GONE, Row, etag_text, presence_of};
@@ -46,23 +46,32 @@ impl<'a> Reader<'a> {
         Reader { db, codec, dir }
     }
 
-    /// A record, a deleted one too; `None` if it was never here, has left, or cannot be read any more.
+    /// A record, a deleted one too; `None` if it was never here or has left.
     ///
     /// # Errors
-    /// What SQLite reports.
+    /// [`Error::Unreadable`] if it is here and damaged; else what SQLite reports.
     pub fn get(&self, key: &RecordKey) -> Result<Option<Stored>, Error> {
-        match Row::find(self.db, key)? {
-            Some(row) => self.stored(key.clone(), &row),
+        match Row::find(self.db, key)?.filter(|row| row.presence != GONE) {
+            Some(row) => self.stored(key.clone(), &row).map(Some),
             None => Ok(None),
         }
     }
 
-    /// Records of a type by id (those that are UUIDs last), without deleted ones, each handed on as it is read, so that only one is in
-    /// memory. With filters, all records of the type are read until `limit` are found. Whoever takes them may have enough before that.
+    /// Whether a record is here, deleted or damaged ones too.
     ///
     /// # Errors
     /// What SQLite reports.
-    pub fn list_each(&self, query: &Query, mut take: impl FnMut(Stored) -> ControlFlow<()>) -> Result<(), Error> {
+    pub fn has(&self, key: &RecordKey) -> Result<bool, Error> {
+        Ok(Row::find(self.db, key)?.is_some_and(|row| row.presence != GONE))
+    }
+
+    /// Records of a type by id (those that are UUIDs last), without deleted ones, each handed on as it is read, so that only one is in
+    /// memory; of a damaged one its name. With filters, all records of the type are read until `limit` are found. Whoever takes them may
+    /// have enough before that.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub fn list_each(&self, query: &Query, mut take: impl FnMut(Listing) -> ControlFlow<()>) -> Result<(), Error> {
         let after = query.after.as_ref().map_or(Column::Text(String::new()), id_value);
         let mut statement = self.db.prepare_cached(
             "SELECT feed, scope, etag, presence, conflicts, is_confirmed, item, changed, is_pending, unsettled, newest, \
@@ -76,19 +85,24 @@ impl<'a> Reader<'a> {
             // A row that is not what its columns say is left out, and not a reason to list nothing.
             let Ok(row) = Row::read(row) else { continue };
             let key = RecordKey { record_type: query.record_type.clone(), id: RecordId::new(&id)? };
-            let stored = self.stored(key, &row)?.filter(|stored| matches(stored, &query.filters));
-            let Some(stored) = stored else { continue };
+            let listing = match self.stored(key.clone(), &row) {
+                Ok(stored) if !matches(&stored, &query.filters) => continue,
+                Ok(stored) => Listing::Stored(stored),
+                // Whether the filters let it through nobody can tell; whoever looks for it has to know.
+                Err(Error::Unreadable { .. }) => Listing::Unreadable(key),
+                Err(error) => return Err(error),
+            };
             left -= 1;
-            if take(stored).is_break() {
+            if take(listing).is_break() {
                 break;
             }
         }
         Ok(())
     }
 
-    fn stored(&self, key: RecordKey, row: &Row) -> Result<Option<Stored>, Error> {
-        let Some(record) = row.visible(self.db, self.codec)? else { return Ok(None) };
-        Ok(Some(Stored {
+    fn stored(&self, key: RecordKey, row: &Row) -> Result<Stored, Error> {
+        let record = row.visible(self.db, self.codec)?.ok_or(Error::Unreadable { is_at_hub: row.is_at_hub() })?;
+        Ok(Stored {
             key,
             scope: record.scope(),
             record,
@@ -99,7 +113,7 @@ impl<'a> Reader<'a> {
             confirmed_changed: row.hseq(),
             feed: row.feed as u64,
             conflicts: row.conflicts as u64,
-        }))
+        })
     }
 
     /// Records that are there, by type.

@@ -26,6 +26,11 @@ pub(super) const GONE: i64 = 3;
 
 /// `is_confirmed` of a record that is leaving.
 const LEAVING: i64 = 2;
+/// `is_confirmed` of a record of which all is awaited from the hub.
+const AWAITED: i64 = 3;
+
+/// `body` of a record of which nothing can be read. No packed record begins like that.
+pub(super) const UNREADABLE: &[u8] = &[0];
 
 /// A row of `records`. `feed` is 0 as long as it is not stored.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -38,6 +43,8 @@ pub(super) struct Row {
     pub(super) is_confirmed: bool,
     /// See [`Held::leaving`]. Such a row has 2 in `is_confirmed`, and the number instead of its part in the digest.
     pub(super) leaving: Option<HubSeq>,
+    /// See [`Held::awaits_whole`]. Such a row has 3 in `is_confirmed`, and no part in the digest.
+    pub(super) awaits_whole: bool,
     pub(super) item: i64,
     pub(super) changed: i64,
     pub(super) is_pending: bool,
@@ -62,7 +69,8 @@ impl Row {
             etag: row.get(2)?,
             presence: row.get(3)?,
             conflicts: row.get(4)?,
-            is_confirmed: confirmed != 0,
+            is_confirmed: matches!(confirmed, 1 | LEAVING),
+            awaits_whole: confirmed == AWAITED,
             leaving: (confirmed == LEAVING).then_some(HubSeq(item as u64)),
             item,
             changed: row.get(7)?,
@@ -100,7 +108,11 @@ impl Row {
 
     /// What stands in `is_confirmed`.
     pub(super) fn confirmation(&self) -> i64 {
-        if self.leaving.is_some() { LEAVING } else { i64::from(self.is_confirmed) }
+        match (self.leaving, self.awaits_whole) {
+            (Some(_), _) => LEAVING,
+            (None, true) => AWAITED,
+            (None, false) => i64::from(self.is_confirmed),
+        }
     }
 
     /// The number of the hub under which the record is confirmed.
@@ -122,15 +134,35 @@ impl Row {
         Ok(op.and_then(|op| of_only_op(&op, self.hseq())))
     }
 
-    /// All that is held of the record; `None` if it is gone or damaged.
+    /// All that is held of the record; `None` if it is gone. One that is damaged is shown as nothing.
     pub(super) fn held(&self, db: &Connection, codec: &Codec) -> Result<Option<Held>, Error> {
-        let Some(visible) = self.visible(db, codec)? else { return Ok(None) };
+        if self.presence == GONE {
+            return Ok(None);
+        }
+        let Some(visible) = self.visible(db, codec)? else { return Ok(Some(self.unreadable())) };
         let confirmed = match (self.is_confirmed, self.confirmed.is_empty()) {
             (false, _) => None,
             (true, true) => Some(visible.clone()),
             (true, false) => codec.record(&self.confirmed, Place::Record(self.feed)),
         };
-        Ok(Some(Held { confirmed, visible, is_pending: self.is_pending, leaving: self.leaving }))
+        let awaits_whole = self.is_at_hub() && confirmed.is_none() && self.leaving.is_none();
+        Ok(Some(Held { confirmed, visible, awaits_whole, ..self.unreadable() }))
+    }
+
+    /// What is held of the record if nothing of it can be read.
+    pub(super) fn unreadable(&self) -> Held {
+        let awaits_whole = self.is_at_hub() && self.leaving.is_none();
+        Held { is_pending: self.is_pending, leaving: self.leaving, awaits_whole, ..Held::default() }
+    }
+
+    /// Whether it is one of the records of its scope: with its part in the digest, or, while all of it is awaited, with nothing.
+    pub(super) fn is_counted(&self) -> bool {
+        self.is_at_hub() && self.leaving.is_none()
+    }
+
+    /// Whether the hub has the record.
+    pub(super) fn is_at_hub(&self) -> bool {
+        self.is_confirmed || self.awaits_whole
     }
 }
 

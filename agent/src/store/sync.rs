@@ -244,7 +244,7 @@ impl Store for Tx<'_> {
         }
         self.flush()?;
         let mut statement =
-            self.db.prepare_cached("SELECT (SELECT name FROM types WHERE n = type), id FROM records WHERE scope = ?1 AND is_confirmed = 1 LIMIT ?2")?;
+            self.db.prepare_cached("SELECT (SELECT name FROM types WHERE n = type), id FROM records WHERE scope = ?1 AND is_confirmed IN (1, 3) LIMIT ?2")?;
         for n in outside {
             let room = limit.saturating_sub(keys.len()) as i64;
             for names in statement.query_map((n, room), reader::names)? {

@@ -19,7 +19,7 @@ impl Tx<'_> {
         let keys: BTreeSet<&RecordKey> = ops.iter().map(|(_, op, _)| &op.key).collect();
         for key in &keys {
             self.open(key)?;
-            if self.opened()?.row.is_confirmed {
+            if self.opened()?.row.is_at_hub() {
                 // What the hub confirmed bears the old name.
                 self.materialise(key)?;
             }

@@ -21,7 +21,7 @@ use super::codec::Codec;
 use super::erase;
 use super::number::{HUB_LANE, lane_end, number, seq};
 use super::reader::{Reader, read_rules, read_state};
-use super::row::Row;
+use super::row::{Row, UNREADABLE};
 use super::side;
 use crate::error::Error;
 
@@ -273,8 +273,11 @@ impl<'a> Tx<'a> {
         }
         if open.row.is_only_op() && !open.may_be_only_op {
             // Its history went on, so the record cannot stand for its newest row any more.
-            let visible = open.held.take().flatten().map(|held| held.visible).unwrap_or_default();
-            open.row.body = self.codec.pack(&visible.canonical())?;
+            let visible = open.held.take().flatten().filter(|held| !held.is_unreadable()).map(|held| held.visible);
+            open.row.body = match visible {
+                Some(visible) => self.codec.pack(&visible.canonical())?,
+                None => UNREADABLE.to_vec(),
+            };
             return self.store_row(&open.key, &mut open.row, false);
         }
         if open.row.feed == 0 {

@@ -155,12 +155,12 @@ pub fn adopt_origin<S: Store>(store: &mut S, origin: Origin) -> Result<(), S::Er
     store.set_state(&state)?;
     for (key, counted) in bases {
         let held = store.held(&key)?.filter(|held| held.confirmed.is_some());
-        if let Some(Held { confirmed: Some(mut confirmed), visible, is_pending, leaving }) = held {
+        if let Some(Held { confirmed: Some(mut confirmed), visible, is_pending, leaving, awaits_whole }) = held {
             take_back(&mut confirmed, old, &acked, &counted);
             let confirmed = Some(confirmed).filter(|confirmed| !confirmed.cells.is_empty());
             // Of what is only written here it is not known yet where it belongs.
             let leaving = leaving.filter(|_| confirmed.is_some());
-            store.keep(&key, &Held { confirmed, visible, is_pending, leaving })?;
+            store.keep(&key, &Held { confirmed, visible, is_pending, leaving, awaits_whole })?;
         }
     }
     Stream::ALL.into_iter().try_for_each(|of| refresh_all(store, of, Seq(0), state.stream(of).last))

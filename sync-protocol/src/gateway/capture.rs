@@ -14,6 +14,7 @@ use crate::id::{Author, Dot, FieldName, HubSeq, Origin, RecordKey};
 use crate::limits::{FIELDS_MAX, RECORD_KEPT_BYTES_MAX};
 use crate::merge::{self, Presence, presence};
 use crate::record::{Cell, Change, Op, Record, Stamp, State};
+use crate::rules::ScopeKey;
 
 /// More than a card writes in its life before it is put back: a number above that is somebody's joke, and would leave none to give.
 const NUMBERS_LOST_MAX: u64 = 1 << 24;
@@ -110,7 +111,10 @@ pub fn capture<S: Store>(store: &mut S, wish: Capture) -> Result<Captured, Refus
         current,
         base: wish.base.as_ref().or(current),
     };
-    let (Changes { mut changes, conflicts }, settles) = changes_of(&desk, &wish.intent)?;
+    let (Changes { mut changes, conflicts }, settles) = match held.as_ref().filter(|held| held.is_unreadable()) {
+        Some(held) => (blind(&desk, &wish.intent, held.awaits_whole)?, None),
+        None => changes_of(&desk, &wish.intent)?,
+    };
     let held = held.unwrap_or_default();
     let seen = held.seen(&state);
     if seen == HubSeq::NONE {
@@ -129,7 +133,7 @@ pub fn capture<S: Store>(store: &mut S, wish: Capture) -> Result<Captured, Refus
         }
         own_up(&mut changes, &own, Some(&held.visible), state.origin);
     }
-    let Held { confirmed, mut visible, leaving, .. } = held;
+    let Held { confirmed, mut visible, leaving, awaits_whole, .. } = held;
     if changes.is_empty() {
         return Ok(Captured { op: None, created: false, etag: etag(&visible), conflicts, record: visible });
     }
@@ -172,10 +176,28 @@ pub fn capture<S: Store>(store: &mut S, wish: Capture) -> Result<Captured, Refus
         return Err(EditError::Limit(format!("a record takes at most {RECORD_KEPT_BYTES_MAX} bytes")).into());
     }
     store.append(&op, chain, &merged.superseded).map_err(Refusal::Store)?;
-    let held = Held { confirmed, visible, is_pending: true, leaving };
+    let held = Held { confirmed, visible, is_pending: true, leaving, awaits_whole };
     store.keep(&op.key, &held).map_err(Refusal::Store)?;
     store.set_state(&state).map_err(Refusal::Store)?;
     Ok(Captured { op: Some(op.stamp.dot), created, etag: etag(&held.visible), conflicts, record: held.visible })
+}
+
+/// The changes of a body that is put over a record of which nothing can be read. They merge with what the hub has of it, if it has
+/// any: what depends on what stood there is not taken.
+fn blind(desk: &Desk<'_>, intent: &Intent, is_at_hub: bool) -> Result<Changes, EditError> {
+    let Intent::Put(body) = intent else { return Err(EditError::Unreadable) };
+    let mut put = Desk { current: None, base: None, ..*desk }.put(body)?;
+    if is_at_hub {
+        let adds = |change: &Change| matches!(change, Change::Count { .. } | Change::Append(_));
+        if put.changes.values().any(adds) {
+            return Err(EditError::Unreadable);
+        }
+        if !matches!(desk.rules.of(desk.record_type).scope, ScopeKey::Field(_)) {
+            // It stays where it is.
+            put.changes.remove(FieldName::SCOPE);
+        }
+    }
+    Ok(put)
 }
 
 pub(crate) fn is_delete(intent: &Intent) -> bool {

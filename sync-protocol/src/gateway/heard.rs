@@ -39,6 +39,11 @@ fn confirm<S: Store>(
     }
     let op = bounded(&op, &state.bounds).unwrap_or(op);
     let held = store.held(&op.key)?.unwrap_or_default();
+    if held.awaits_whole {
+        // What the hub has of the record, this op in it, is on its way.
+        refresh(store, &op.key, rules)?;
+        return Ok(op.stamp.hlc);
+    }
     let mut confirmed = held.confirmed.unwrap_or_default();
     if let Some(common) = state.recovers {
         // What stands here of the lost time names numbers that are given again now.
@@ -53,7 +58,7 @@ fn confirm<S: Store>(
     }
     let (visible, _) = show(Some(&confirmed), &pending, rules);
     let (is_pending, leaving) = (!pending.is_empty(), held.leaving);
-    store.keep(&op.key, &Held { confirmed: Some(confirmed), visible, is_pending, leaving })?;
+    store.keep(&op.key, &Held { confirmed: Some(confirmed), visible, is_pending, leaving, awaits_whole: false })?;
     Ok(op.stamp.hlc)
 }
 

@@ -237,13 +237,18 @@ fn take_cells<S: Store>(
     whole: bool,
     rules: &Rules,
 ) -> Result<(), S::Error> {
-    let before = store.held(key)?.and_then(|held| held.confirmed).unwrap_or_default();
+    for stamp in record.cells.values().flat_map(Cell::stamps) {
+        state.hear(stamp.hlc);
+    }
+    let held = store.held(key)?.unwrap_or_default();
+    // With where it belongs the hub sends all that it has of a record.
+    if held.awaits_whole && !whole && !record.is_placed() {
+        return Ok(());
+    }
+    let before = held.confirmed.unwrap_or_default();
     let mut confirmed = if whole { Record::default() } else { before.clone() };
     let mut superseded = Vec::new();
     for (name, cell) in &record.cells {
-        for stamp in cell.stamps() {
-            state.hear(stamp.hlc);
-        }
         let known = before.cells.get(name);
         superseded.extend(known.map(|known| replaced(name, known, cell)).unwrap_or_default());
         confirmed.cells.insert(name.clone(), cell.clone());
@@ -254,7 +259,8 @@ fn take_cells<S: Store>(
     if !superseded.is_empty() {
         store.remember(key, &superseded)?;
     }
-    store.keep(key, &Held { confirmed: Some(confirmed), visible, is_pending: !pending.is_empty(), leaving: None })
+    let held = Held { confirmed: Some(confirmed), visible, is_pending: !pending.is_empty(), ..Held::default() };
+    store.keep(key, &held)
 }
 
 /// Values of a cell that the hub's version of it no longer has.
@@ -271,6 +277,12 @@ fn replaced(name: &FieldName, known: &Cell, new: &Cell) -> Vec<Superseded> {
 fn evict<S: Store>(store: &mut S, key: &RecordKey, state: &GatewayState) -> Result<bool, S::Error> {
     match store.held(key)? {
         Some(held) if !held.is_pending => store.forget(key).map(|()| true),
+        Some(held) if held.awaits_whole => {
+            // No more of it comes, and it goes with the last of them.
+            let (rules, pending) = (store.rules()?, store.pending(key)?);
+            let held = Held { awaits_whole: false, ..held };
+            store.keep(key, &held.with_pending(&pending, &rules)).map(|()| false)
+        }
         Some(held) if held.confirmed.is_some() && held.leaving.is_none() => {
             let leaving = Some(held.seen(state));
             store.keep(key, &Held { leaving, ..held }).map(|()| false)
@@ -282,8 +294,8 @@ fn evict<S: Store>(store: &mut S, key: &RecordKey, state: &GatewayState) -> Resu
 /// A record leaves because it is outside of the view, if that is known: a part of a record, of which the rest has yet to come,
 /// does not say where it belongs.
 pub(super) fn leave<S: Store>(store: &mut S, key: &RecordKey, state: &GatewayState) -> Result<bool, S::Error> {
-    let confirmed = store.held(key)?.and_then(|held| held.confirmed);
-    match confirmed.is_some_and(|record| record.is_placed()) {
+    let is_known = |held: Held| held.awaits_whole || held.confirmed.is_some_and(|record| record.is_placed());
+    match store.held(key)?.is_some_and(is_known) {
         true => evict(store, key, state),
         false => Ok(false),
     }
@@ -291,13 +303,19 @@ pub(super) fn leave<S: Store>(store: &mut S, key: &RecordKey, state: &GatewaySta
 
 /// Shows a record anew after its pending ops changed.
 pub(super) fn refresh<S: Store>(store: &mut S, key: &RecordKey, rules: &Rules) -> Result<(), S::Error> {
-    let held = store.held(key)?.unwrap_or_default();
     let pending = store.pending(key)?;
-    if pending.is_empty() && (held.confirmed.is_none() || held.leaving.is_some()) {
-        return store.forget(key);
+    let Some(held) = store.held(key)? else {
+        return match pending.as_slice() {
+            [] => Ok(()),
+            _ => store.keep(key, &Held::default().with_pending(&pending, rules)),
+        };
+    };
+    let stays = held.awaits_whole || held.confirmed.is_some() && held.leaving.is_none();
+    // One that cannot be read stays where it is, in case somebody can read the card.
+    match pending.is_empty() && !stays && !held.is_unreadable() {
+        true => store.forget(key),
+        false => store.keep(key, &held.with_pending(&pending, rules)),
     }
-    let (visible, _) = show(held.confirmed.as_ref(), &pending, rules);
-    store.keep(key, &Held { visible, is_pending: !pending.is_empty(), ..held })
 }
 
 fn take_view<S: Store>(

@@ -244,9 +244,26 @@ pub struct Held {
     /// The record is not in view any more, and only those ops hold it here: it is no part of the digest, and nothing new of it
     /// comes. All of it up to this number is here.
     pub leaving: Option<HubSeq>,
+    /// What the hub confirmed of it cannot be read any more. It is no part of the digest, so the hub sends all of it again; until then
+    /// what is shown stays as it is, with own writes on top, and no part of a record is taken for the whole of it.
+    pub awaits_whole: bool,
 }
 
 impl Held {
+    /// Whether nothing of it can be read: no record is without any cell.
+    pub fn is_unreadable(&self) -> bool {
+        self.visible.cells.is_empty()
+    }
+
+    /// The same with these of its own writes waiting.
+    fn with_pending(self, pending: &[Op], rules: &Rules) -> Held {
+        let visible = match self.awaits_whole {
+            true => self.visible,
+            false => show(self.confirmed.as_ref(), pending, rules).0,
+        };
+        Held { visible, is_pending: !pending.is_empty(), ..self }
+    }
+
     /// Whether the hub has just confirmed a write to a record that was not here: what else there is of it has yet to come.
     fn may_be_part(&self, state: &GatewayState) -> bool {
         let is_blind = |stamp: &Stamp| stamp.seen == HubSeq::NONE && stamp.hseq > state.complete && state.wrote(stamp);
@@ -374,7 +391,7 @@ pub trait Store {
     fn items(&mut self, scopes: &[Scope]) -> Result<Vec<u64>, Self::Error>;
     /// The confirmed records of some digest items.
     fn keys_of_items(&mut self, items: &[u64]) -> Result<Vec<RecordKey>, Self::Error>;
-    /// Confirmed records outside of these scopes that are not leaving, at most `limit`.
+    /// Confirmed records outside of these scopes that are not leaving, and those of which all is awaited, at most `limit`.
     fn outside(&mut self, scopes: &[Scope], limit: usize) -> Result<Vec<RecordKey>, Self::Error>;
     /// The number of the last erasure of a record, as far as the hub has told.
     fn erasure(&mut self, key: &RecordKey) -> Result<Option<u64>, Self::Error>;

@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{GatewayState, Held, Store, show};
+use super::{GatewayState, Store};
 use crate::boot::{Moment, Repair, Written};
 use crate::clock::{Hlc, TimeQuality};
 use crate::id::{Dot, Origin, RecordKey, Seq, Stream};
@@ -98,8 +98,7 @@ fn restamp<S: Store>(store: &mut S, state: &mut GatewayState, hub_ms: u64) -> Re
         store.restamp(&ops)?;
         if let Some(held) = held {
             let pending = store.pending(&key)?;
-            let (visible, _) = show(held.confirmed.as_ref(), &pending, &rules);
-            store.keep(&key, &Held { visible, is_pending: !pending.is_empty(), ..held })?;
+            store.keep(&key, &held.with_pending(&pending, &rules))?;
         }
     }
     Ok(is_more)

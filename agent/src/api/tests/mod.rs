@@ -8,6 +8,7 @@ mod pairing;
 mod retries;
 mod scopes;
 mod slow;
+mod unreadable;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

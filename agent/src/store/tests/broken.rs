@@ -56,7 +56,7 @@ impl Clinic {
                 assert_eq!(Json::Object(render(&stored.record)), visit(*n));
                 true
             }
-            Ok(None) | Err(Error::Corrupt(_)) => false,
+            Ok(None) | Err(Error::Corrupt(_) | Error::Unreadable { .. }) => false,
             Err(error) => panic!("{error:?}"),
         };
         (0..visits).filter(is_served).count() as i64

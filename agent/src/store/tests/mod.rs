@@ -19,6 +19,7 @@ mod retention;
 mod schema;
 mod sealed;
 mod time;
+mod unreadable;
 
 use std::path::Path;
 
@@ -123,6 +124,14 @@ impl Clinic {
 
     fn get(&self, key: &str) -> Option<Stored> {
         self.store.blocking_read(|reader| reader.get(&key_of(key))).unwrap()
+    }
+
+    /// Whether the hub has a record that cannot be read; `None` if it can be, or is not here.
+    fn unreadable(&self, key: &str) -> Option<bool> {
+        match self.store.blocking_read(|reader| reader.get(&key_of(key))) {
+            Err(Error::Unreadable { is_at_hub }) => Some(is_at_hub),
+            other => other.map(|_| None).unwrap(),
+        }
     }
 
     fn body(&self, key: &str) -> Json {

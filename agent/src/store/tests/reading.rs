@@ -8,7 +8,7 @@ use sync_protocol::id::{Dot, HubSeq, RecordId, RecordType};
 use sync_protocol::merge::Presence;
 
 use super::*;
-use crate::store::{Filter, Query};
+use crate::store::{Filter, Listing, Query};
 
 fn query(filters: &[(&str, Json)], after: Option<&str>, limit: usize) -> Query {
     let filter = |(path, value): &(&str, Json)| Filter {
@@ -25,7 +25,8 @@ fn query(filters: &[(&str, Json)], after: Option<&str>, limit: usize) -> Query {
 
 fn ids(clinic: &Clinic, query: Query) -> Vec<String> {
     let mut found = Vec::new();
-    let take = |stored: Stored| {
+    let take = |listing: Listing| {
+        let Listing::Stored(stored) = listing else { panic!("{listing:?}") };
         found.push(stored.key.id.to_string());
         ControlFlow::Continue(())
     };
