@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde_json::json;
 use sync_protocol::edit::EditError;
 use sync_protocol::gateway::Held;
-use sync_protocol::id::RecordType;
-use sync_protocol::payload::{Reach, Row, Rows};
+use sync_protocol::id::{HubSeq, RecordType};
+use sync_protocol::payload::{News, Notice, Reach, Row, Rows};
 use sync_protocol::rules::Rules;
 
 use super::damage::FLIP;
@@ -171,21 +171,25 @@ fn one_that_was_never_sent_stays_and_can_be_put_anew() {
 }
 
 #[test]
-fn own_writes_on_top_of_it_are_sent_and_their_acknowledgement_does_not_end_it() {
+fn own_writes_on_top_of_it_are_sent_and_what_is_heard_of_them_does_not_end_it() {
     let mut hub = MemoryHub::default();
     let mut there = Clinic::enrolled(&mut hub, "mw");
     there.put(CHILD, json!({"name": "Chikondi", "allergies": ["penicillin"]}));
     there.sync(&mut hub);
     let mut here = Clinic::enrolled(&mut hub, "mw");
     here.sync(&mut hub);
-    here.edit(CHILD, json!({"weight": 8}));
+    let dots = [8, 9].map(|weight| here.edit(CHILD, json!({"weight": weight})).op.unwrap());
     let mut here = here.damage_body();
     here.mend();
     assert_eq!(here.unreadable(CHILD), Some(true));
     let held = here.store.blocking_write(|tx| tx.held(&key_of(CHILD))).unwrap().unwrap();
     assert_eq!(held, Held { is_pending: true, awaits_whole: true, ..Held::default() });
+    for (dot, news) in dots.into_iter().zip([News::Held("waits".to_owned()), News::Released(HubSeq(3))]) {
+        here.takes(Row::Notice(Notice { dot, key: key_of(CHILD), news }));
+        assert_eq!(here.unreadable(CHILD), Some(true));
+    }
     here.sync(&mut hub);
-    assert_eq!(here.body(CHILD), json!({"name": "Chikondi", "allergies": ["penicillin"], "weight": 8}));
+    assert_eq!(here.body(CHILD), json!({"name": "Chikondi", "allergies": ["penicillin"], "weight": 9}));
     assert_eq!(here.store.blocking_write(|tx| tx.state()).unwrap().unsent(), 0);
 }
 
