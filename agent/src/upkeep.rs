@@ -205,8 +205,14 @@ impl Caretaker {
         let medium = Medium { folder: folder.to_owned(), may_be_the_same: false };
         let (keep, stop) = (self.backup.keep, Arc::clone(&self.stop));
         let error = match self.beside(move |store| store.back_up(&medium, keep, now_ms, &stop)).await {
-            Ok(BackupOutcome::Made(file)) => {
+            Ok(BackupOutcome::Made { file, damaged }) => {
                 tracing::info!(file = %file.display(), "the database has been copied to the second medium");
+                if damaged > 0 {
+                    tracing::warn!(
+                        rows = damaged,
+                        "the copy has rows that the card has damaged, so the newest copy without any stays beside it"
+                    );
+                }
                 return self.note(move |upkeep| Upkeep { backup_ms: now_ms, backup_error: None, ..upkeep }).await;
             }
             Ok(BackupOutcome::Stopped) => return Ok(()),

@@ -4,12 +4,14 @@
 //! when they write. It is one file without a log.
 //!
 //! # Invariants
-//! - A copy has its name only when it is complete, on the medium, and was opened and checked.
+//! - A copy has its name only when it is complete, on the medium, and was opened and checked: its pages, and every row in it.
 //! - No older generation goes before that; and only copies of this gateway go.
+//! - A copy with damaged rows has everything newer, and says what it is by its name. The newest without any stays beside it.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -17,13 +19,21 @@ use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 
 use super::aside::{KEYS, file_stamp, put_slots, slots_of, with_suffix};
+use super::check::ScanAt;
+use super::codec::Codec;
+use super::health::Place;
+use super::reader::Reader;
 use super::soundness::quick_check;
 use super::{Home, Store, open};
 use crate::error::Error;
 
-/// Pages in one step, and the pause after it.
+/// Pages in one step of a copy and rows in one of its check, and the pause after it.
 const STEP_PAGES: i32 = 256;
+const STEP_ROWS: usize = 256;
 const PAUSE: Duration = Duration::from_millis(10);
+/// How the name of a copy ends, and of one with damaged rows.
+const COPY: &str = ".db";
+const DAMAGED: &str = "-damaged.db";
 
 /// Where copies go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +48,12 @@ pub struct Medium {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// It is complete.
-    Made(PathBuf),
+    Made {
+        /// Where it is.
+        file: PathBuf,
+        /// Rows in it that cannot be read: they are damaged in the database.
+        damaged: usize,
+    },
     /// The medium is not there, or has no room, for this reason. Older copies are as they were, and nothing was written.
     Absent(String),
     /// It was told to stop. Older copies are as they were.
@@ -56,7 +71,6 @@ impl Store {
         }
         let device = self.blocking_read(|reader| reader.state())?.device;
         let prefix = format!("outpost-backup-{}-", device.0);
-        let made = to.folder.join(format!("{prefix}{}.db", file_stamp(now_ms)));
         let part = to.folder.join(format!("{prefix}new.part"));
         remove(&part)?;
         if let Some(reason) = lack_of_room(to, self.path()) {
@@ -67,16 +81,21 @@ impl Store {
         // With the slots as they are now: when the copy is done, the database may have another key, and other slots.
         let ((home, source, slots), share) =
             self.inner.readers.beside(|home| Ok((home.clone(), open::for_reading(home)?, slots_of(&home.file())?)))?;
-        let is_whole = copy(source, &home, &part, stop).and_then(|is_whole| {
-            if is_whole {
-                verify(&part, &home)?;
-            }
-            Ok(is_whole)
-        });
+        let checked = match copy(source, &home, &part, stop) {
+            Ok(true) => verify(&part, &home, stop),
+            Ok(false) => Ok(None),
+            Err(error) => Err(error),
+        };
         drop(share);
-        if !matches!(is_whole, Ok(true)) {
+        let Ok(Some(places)) = checked else {
             remove(&part)?;
-            return is_whole.map(|_| Outcome::Stopped);
+            return checked.map(|_| Outcome::Stopped);
+        };
+        let ending = if places.is_empty() { COPY } else { DAMAGED };
+        let made = to.folder.join(format!("{prefix}{}{ending}", file_stamp(now_ms)));
+        for place in &places {
+            // Whoever mends looks whether it is so in the database.
+            self.inner.health.met_damage(*place);
         }
         fs::File::open(&part)?.sync_all()?;
         // First what opens it. A copy without it opens with the recovery key only.
@@ -85,7 +104,7 @@ impl Store {
         // Not every file system of a stick can do this for a folder.
         let _ = fs::File::open(&to.folder).and_then(|folder| folder.sync_all());
         rotate(&to.folder, &prefix, &made, keep)?;
-        Ok(Outcome::Made(made))
+        Ok(Outcome::Made { file: made, damaged: places.len() })
     }
 }
 
@@ -143,21 +162,31 @@ fn copy(source: Connection, home: &Home, part: &Path, stop: &AtomicBool) -> Resu
     Ok(true)
 }
 
-fn verify(part: &Path, home: &Home) -> Result<(), Error> {
+/// The rows that cannot be read; `None` if it was told to stop.
+fn verify(part: &Path, home: &Home, stop: &AtomicBool) -> Result<Option<Vec<Place>>, Error> {
     let db = open::copy_for_reading(part, home.key())?;
     let mut faults = Vec::new();
     quick_check(&db, &mut faults)?;
-    match faults.is_empty() {
-        true => Ok(()),
-        false => Err(Error::unsound_copy()),
+    if !faults.is_empty() {
+        return Err(Error::unsound_copy());
     }
+    let codec = Codec::new(Arc::default())?;
+    let (reader, mut at) = (Reader::new(&db, &codec, home.dir()), Some(ScanAt::default()));
+    while let Some(from) = at {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        at = reader.scan(from, STEP_ROWS)?;
+        std::thread::sleep(PAUSE);
+    }
+    Ok(Some(codec.health().places()))
 }
 
 /// Copies in a folder that were made before a time, milliseconds since 1970.
 pub fn copies_before(folder: &Path, ms: u64) -> Vec<PathBuf> {
     let is_copy = |path: &PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        name.starts_with("outpost-backup-") && name.ends_with(".db")
+        name.starts_with("outpost-backup-") && name.ends_with(COPY)
     };
     let is_older = |path: &PathBuf| {
         let made = fs::metadata(path).and_then(|facts| facts.modified()).ok();
@@ -169,16 +198,20 @@ pub fn copies_before(folder: &Path, ms: u64) -> Vec<PathBuf> {
     older
 }
 
-/// The new copy stays whatever its name says: the clock may have been anywhere.
+/// The new copy stays whatever its name says: the clock may have been anywhere. If rows of it are damaged, the newest of which none is
+/// stays as well.
 fn rotate(folder: &Path, prefix: &str, made: &Path, keep: usize) -> Result<(), Error> {
     let is_older = |path: &PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        name.starts_with(prefix) && name.ends_with(".db") && path != made
+        name.starts_with(prefix) && name.ends_with(COPY) && path != made
     };
+    let is_whole = |path: &Path| !path.to_string_lossy().ends_with(DAMAGED);
     let mut older: Vec<PathBuf> = fs::read_dir(folder)?.flatten().map(|entry| entry.path()).filter(is_older).collect();
     older.sort();
     let surplus = (older.len() + 1).saturating_sub(keep.max(1));
-    older.iter().take(surplus).try_for_each(|path| remove(path).and_then(|()| remove(&with_suffix(path, KEYS))))
+    let last_whole = older.iter().rposition(|path| is_whole(path)).filter(|_| !is_whole(made));
+    let goes = older.iter().enumerate().filter(|(nth, _)| Some(*nth) != last_whole).map(|(_, path)| path);
+    goes.take(surplus).try_for_each(|path| remove(path).and_then(|()| remove(&with_suffix(path, KEYS))))
 }
 
 fn remove(path: &Path) -> Result<(), Error> {

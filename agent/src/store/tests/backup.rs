@@ -33,13 +33,13 @@ fn generations_roll_and_a_copy_is_a_whole_database() {
     let mut made = Vec::new();
     for hour in 0..4 {
         clinic.put(&format!("visit/v{hour}"), json!({"n": hour}));
-        let BackupOutcome::Made(file) = clinic.back_up(stick.path(), 2, hour).unwrap() else { panic!() };
+        let BackupOutcome::Made { file, damaged: 0 } = clinic.back_up(stick.path(), 2, hour).unwrap() else { panic!() };
         made.push(file);
     }
     assert_eq!(files(stick.path()), made[2..]);
     assert_eq!((records(&made[2]), records(&made[3])), (3, 4));
     // A clock that went back: the new copy stays, although its name is the oldest.
-    let BackupOutcome::Made(early) = clinic.back_up(stick.path(), 2, -400_000).unwrap() else { panic!() };
+    let BackupOutcome::Made { file: early, .. } = clinic.back_up(stick.path(), 2, -400_000).unwrap() else { panic!() };
     assert_eq!(files(stick.path()), [early, made[3].clone()]);
     let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&made[3]).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
@@ -69,7 +69,7 @@ fn writers_do_not_wait_and_do_not_make_it_begin_anew() {
         clinic.put(&format!("visit/v{meanwhile}"), json!({"n": meanwhile}));
         meanwhile += 1;
     }
-    let BackupOutcome::Made(file) = copying.join().unwrap() else { panic!() };
+    let BackupOutcome::Made { file, damaged: 0 } = copying.join().unwrap() else { panic!() };
     let held = records(&file);
     assert!((600..=meanwhile).contains(&held), "{held} of {meanwhile}");
     assert_eq!(clinic.sql::<i64>("SELECT count(*) FROM records"), meanwhile);
@@ -96,7 +96,7 @@ fn a_copy_that_is_not_sound_or_not_complete_replaces_nothing() {
     for n in 0..400 {
         clinic.put(&format!("visit/v{n}"), json!({"n": n}));
     }
-    let BackupOutcome::Made(good) = clinic.back_up(stick.path(), 1, 0).unwrap() else { panic!() };
+    let BackupOutcome::Made { file: good, .. } = clinic.back_up(stick.path(), 1, 0).unwrap() else { panic!() };
     fs::write(stick.path().join("outpost-backup-0-new.part"), b"left by a power cut").unwrap();
     let medium = Medium { folder: stick.path().to_owned(), may_be_the_same: true };
     let stopped = clinic.store.back_up(&medium, 1, NOW_MS + 1, &AtomicBool::new(true)).unwrap();
@@ -105,6 +105,40 @@ fn a_copy_that_is_not_sound_or_not_complete_replaces_nothing() {
     let failed = clinic.back_up(stick.path(), 1, 2);
     assert!(matches!(failed, Err(Error::Corrupt(_))), "{failed:?}");
     assert_eq!((files(stick.path()), records(&good)), (vec![good.clone()], 400));
+}
+
+#[test]
+fn the_newest_copy_without_damage_stays_beside_those_with_some() {
+    let (mut clinic, stick) = (Clinic::new(), tempfile::tempdir().unwrap());
+    let mut whole = Vec::new();
+    for hour in 0..2 {
+        clinic.put(&format!("visit/v{hour}"), json!({"n": hour}));
+        let BackupOutcome::Made { file, damaged: 0 } = clinic.back_up(stick.path(), 2, hour).unwrap() else { panic!() };
+        whole.push(file);
+    }
+    let spoilt = "UPDATE history SET op = CAST(substr(op, 1, length(op) - 4) || x'00ff00ff' AS BLOB) \
+                  WHERE number = (SELECT newest FROM records WHERE id = 'v0')";
+    let mut clinic = clinic.damage(spoilt);
+    let mut made = PathBuf::new();
+    for hour in 2..6 {
+        clinic.put(&format!("visit/v{hour}"), json!({"n": hour}));
+        let BackupOutcome::Made { file, damaged } = clinic.back_up(stick.path(), 2, hour).unwrap() else { panic!() };
+        // The record, and the op in its history that it is.
+        assert_eq!(damaged, 2);
+        made = file;
+        assert_eq!(files(stick.path()), [whole[1].clone(), made.clone()]);
+    }
+    assert!(made.to_string_lossy().ends_with("-damaged.db") && records(&made) == 6);
+    // So damage that nobody has met is known within a day.
+    assert_eq!(clinic.count().rows, 2);
+    // Once it is mended, copies roll again.
+    clinic.put("visit/v0", json!({"n": 0}));
+    clinic
+        .damage("DELETE FROM history WHERE number = (SELECT min(number) FROM history)")
+        .back_up(stick.path(), 2, 6)
+        .unwrap();
+    assert_eq!(files(stick.path()).len(), 2);
+    assert!(!files(stick.path()).contains(&whole[1]));
 }
 
 #[test]

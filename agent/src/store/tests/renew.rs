@@ -253,7 +253,7 @@ fn a_backup_has_the_slots_of_the_key_it_is_under() {
     let medium = Medium { folder: clinic.path().join("stick"), may_be_the_same: true };
     fs::create_dir(&medium.folder).unwrap();
     let back_up = |now_ms: i64| match clinic.store.back_up(&medium, 9, now_ms, &AtomicBool::new(false)).unwrap() {
-        BackupOutcome::Made(file) => file,
+        BackupOutcome::Made { file, .. } => file,
         other => panic!("{other:?}"),
     };
     let before = back_up(NOW_MS);

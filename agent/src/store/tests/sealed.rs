@@ -72,7 +72,7 @@ fn no_file_in_the_folder_holds_a_word_of_a_record() {
         let medium = Medium { folder: clinic.path().join("stick"), may_be_the_same: true };
         fs::create_dir(&medium.folder).unwrap();
         let made = clinic.store.back_up(&medium, 1, NOW_MS, &AtomicBool::new(false)).unwrap();
-        assert!(matches!(made, BackupOutcome::Made(_)));
+        assert!(matches!(made, BackupOutcome::Made { damaged: 0, .. }));
         // While it is open: with its log, and the memory that connections share.
         let while_open = files(clinic.path());
         assert!(while_open.keys().any(|path| path.to_string_lossy().ends_with("-wal")));
