@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use sync_protocol::hub::{Snapshot as _, lineage};
-use sync_protocol::id::{FieldName, Origin, RecordKey};
+use sync_protocol::id::{FieldName, HubSeq, Origin, RecordKey};
 use sync_protocol::merge::{Presence, Why, presence};
 use sync_protocol::record::{Cell, Change, Op, Record, Stamp, State};
 use sync_protocol::rules::{DeleteRule, TypeRules};
@@ -229,7 +229,7 @@ impl World<'_> {
         let deletes: Vec<u8> = case.applied.iter().filter(|(_, p)| is_delete(p)).map(|(id, _)| *id).collect();
         let is_deleted = presence(case.record, rules) == Presence::Deleted;
         let fail = |what: &str| Err(Failure::new(Kind::Presence, format!("{}: {what}", case.key)));
-        let came_as_record = case.applied.iter().any(|(id, _)| case.arrived & bit(*id) == 0);
+        let came_as_record = case.applied.iter().any(|(id, _)| case.arrived & bit(*id) == 0) || self.is_united(case);
         let may_stay =
             || came_as_record || deletes.iter().any(|id| self.is_bounded(case, *id) || self.is_parted(case, *id));
         if !deletes.is_empty() && deletes.iter().all(|id| knew_all(*id)) && !is_deleted && !may_stay() {
@@ -240,6 +240,20 @@ impl World<'_> {
             return fail("is deleted, although nobody who deleted it knew of every write");
         }
         Ok(())
+    }
+
+    /// Whether a set, list or counter was united with one that a gateway had shown to a restored hub. Under that number it counts as
+    /// changed by others, because nobody can tell whose writes are in it, also where its ops come afterwards.
+    fn is_united(&self, case: &Case<'_>) -> bool {
+        let numbers = || self.hub.store.arrivals().filter(|(op, _)| op.key == *case.key).map(|(_, hseq)| hseq);
+        let touch = |cell: &Cell| match &cell.state {
+            State::Set(set) => Some(set.touch.basis),
+            State::Log(log) => Some(log.touch.basis),
+            State::Counter(counter) => Some(counter.touch.basis),
+            State::Register(_) => None,
+        };
+        let mut bases = case.record.cells.values().filter_map(touch).filter(|basis| *basis != HubSeq::NONE);
+        self.was_restored && bases.any(|basis| numbers().all(|hseq| hseq != basis))
     }
 
     /// No write replaced as seen what its author had not seen.

@@ -329,3 +329,24 @@ fn a_member_that_was_taken_out_stays_out_when_the_op_that_added_it_is_handed_in(
         ],
     );
 }
+
+/// Seed 794681. What the hub was shown as a record counts as changed by others: such a deletion is left to a person.
+#[test]
+fn a_list_that_was_shown_keeps_a_record_that_is_deleted_before_that_is_heard() {
+    play(
+        &[1],
+        vec![
+            write(0, 2, 0, Act::Append),
+            Event::Sync { at: 0 },
+            Event::Backup,
+            Event::Clock { at: 0, days: 47117 },
+            write(0, 23, 0, Act::Append),
+            Event::Sync { at: 0 },
+            Event::Restore { is_told: false },
+            Event::Ask { at: 0, is_thin: false },
+            Event::Serve { at: 0, nth: 0, shape: Shape::Whole, pause: None },
+            Event::Take { at: 0, nth: 0, shape: Shape::Whole, cut: Some(3) },
+            Event::Write { at: 0, id: 32, key: 0, act: Act::Delete, is_stale: false, is_synced: false },
+        ],
+    );
+}
