@@ -54,9 +54,10 @@ pub(super) fn rebase<S: Store>(store: &mut S, mut state: GatewayState, response:
 }
 
 /// Up to where a hub that was put back has the ops of this stream that are here. If what it has is of another history, because a
-/// copy of the card has come since, all that is kept is shown again, and the hub tells where the two part.
+/// copy of the card has come since, or may be, because what was written there was forgotten here, all that is kept is shown again, and
+/// the hub tells where the two part.
 fn shared<S: Store>(store: &mut S, ack: &Ack) -> Result<(Seq, Short), S::Error> {
-    if store.known_chain(ack.stream, ack.acked)?.is_none_or(|chain| chain == ack.chain) {
+    if ack.acked == Seq(0) || store.known_chain(ack.stream, ack.acked)?.is_some_and(|chain| chain == ack.chain) {
         return Ok((ack.acked, ack.chain));
     }
     let first = store.own_ops(ack.stream, Seq(0), 1)?.first().map_or(Seq(1), |op| op.stamp.dot.seq);

@@ -350,3 +350,30 @@ fn a_list_that_was_shown_keeps_a_record_that_is_deleted_before_that_is_heard() {
         ],
     );
 }
+
+/// Seed 828179. What one copy of a card had forgotten hid that the other one had written something else under these numbers.
+#[test]
+fn two_copies_part_where_one_has_forgotten_and_the_hub_went_back() {
+    play(
+        &[2],
+        vec![
+            Event::Assign { at: 0, view: 3 },
+            write(0, 3, 0, Act::Move(2)),
+            write(0, 4, 2, Act::Append),
+            Event::Backup,
+            Event::Image { at: 0 },
+            Event::Write { at: 0, id: 12, key: 3, act: Act::Long, is_stale: false, is_synced: false },
+            write(0, 13, 2, Act::Set("note")),
+            Event::HubWrite { id: 17, key: 1, act: Act::Set("phone") },
+            Event::Write { at: 0, id: 18, key: 2, act: Act::Set("note"), is_stale: false, is_synced: false },
+            write(0, 20, 2, Act::Set("note")),
+            Event::Sync { at: 0 },
+            Event::Clone { at: 0 },
+            Event::Write { at: 1, id: 24, key: 2, act: Act::Set("note"), is_stale: false, is_synced: false },
+            write(1, 25, 2, Act::Set("note")),
+            Event::Restore { is_told: false },
+            Event::Forget { at: 0, is_early: true },
+            Event::Sync { at: 1 },
+        ],
+    );
+}
