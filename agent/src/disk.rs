@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::api::Problem;
 use crate::error::Error;
+use crate::read_only::is_read_only;
 use crate::status::bytes;
 
 /// What a copy of the database may take beyond its own size.
@@ -15,12 +16,20 @@ const ROOM_BESIDE_COPY: u64 = 4 * 1024 * 1024;
 pub struct Disk {
     folder: PathBuf,
     reserve_bytes: u64,
+    /// The card takes no writes, and the folder is a copy of it in memory.
+    is_copy: bool,
 }
 
 impl Disk {
     /// Watches the file system of a folder.
     pub fn new(folder: &Path, reserve_bytes: u64) -> Self {
-        Disk { folder: folder.to_owned(), reserve_bytes }
+        Disk { folder: folder.to_owned(), reserve_bytes, is_copy: false }
+    }
+
+    /// The same of a copy in memory, in which nothing new is safe.
+    #[must_use]
+    pub(crate) fn in_memory(self, is_copy: bool) -> Self {
+        Disk { is_copy, ..self }
     }
 
     /// Bytes that an ordinary user could still write; `None` if the system does not say.
@@ -51,11 +60,23 @@ impl Disk {
         }
     }
 
-    /// Fails if the reserve is touched. For what apps bring: sync may use the reserve.
+    /// Fails if what is written now would be gone with the power.
+    ///
+    /// # Errors
+    /// A 507 problem that says what to do.
+    pub fn check_card(&self) -> Result<(), Problem> {
+        match self.is_copy || is_read_only(&self.folder) {
+            true => Err(Problem::card_is_read_only()),
+            false => Ok(()),
+        }
+    }
+
+    /// Fails if the reserve is touched, or the card takes nothing at all. For what apps bring: sync may use the reserve.
     ///
     /// # Errors
     /// A 507 problem that says what to do.
     pub fn check_room(&self) -> Result<(), Problem> {
+        self.check_card()?;
         match self.is_nearly_full() {
             true => Err(Problem::disk_full()),
             false => Ok(()),

@@ -346,6 +346,13 @@ impl Error {
         Error::Told { class: Class::Config, detail: detail.into() }
     }
 
+    /// The card stopped to take writes while the program was running.
+    pub(crate) fn read_only_card() -> Error {
+        let detail = "the card takes no writes any more: start outpost again, and it serves and sends what is on it from memory; replace \
+                      the card now";
+        Error::Told { class: Class::Broken, detail: detail.to_owned() }
+    }
+
     /// SQLite could not be given a key: this program was built with another one.
     pub(crate) fn unkeyed() -> Error {
         let detail = "this program was built without encryption of the database".to_owned();

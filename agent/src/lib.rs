@@ -22,6 +22,7 @@ pub mod id;
 pub mod keys;
 pub mod lock;
 pub mod network;
+mod read_only;
 pub mod run;
 mod service;
 pub mod status;

@@ -27,7 +27,11 @@ const PATIENCE_WITH_NOTHING: Duration = Duration::from_secs(2);
 
 /// The lock, held.
 #[derive(Debug)]
-pub struct Lock(File);
+pub struct Lock {
+    file: File,
+    /// On a card that takes no writes any more the file says what it said before: nearly always the same address.
+    is_fixed: bool,
+}
 
 /// Who works on a data folder.
 #[derive(Debug)]
@@ -53,11 +57,15 @@ impl Lock {
     /// Takes the lock, or tells who has it. The folder has to be there.
     fn take(data_dir: &Path) -> Result<Result<Lock, Holder>, Error> {
         let path = data_dir.join(LOCK_FILE);
-        let file = File::options().create(true).read(true).write(true).truncate(false).open(&path)?;
+        let (file, is_fixed) = match File::options().create(true).read(true).write(true).truncate(false).open(&path) {
+            Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => (File::open(&path)?, true),
+            opened => (opened?, false),
+        };
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {
-                file.set_len(0)?;
-                Ok(Ok(Lock(file)))
+                let lock = Lock { file, is_fixed };
+                lock.empty()?;
+                Ok(Ok(lock))
             }
             Err(_) => Ok(Err(holder(&std::fs::read_to_string(&path)?))),
         }
@@ -135,9 +143,18 @@ impl Lock {
 
     /// Writes down where the daemon listens.
     pub(crate) fn publish(&mut self, address: SocketAddr) -> Result<(), Error> {
-        self.0.set_len(0)?;
-        writeln!(self.0, "{address}")?;
+        self.empty()?;
+        if !self.is_fixed {
+            writeln!(self.file, "{address}")?;
+        }
         Ok(())
+    }
+
+    fn empty(&self) -> Result<(), Error> {
+        match self.is_fixed {
+            true => Ok(()),
+            false => Ok(self.file.set_len(0)?),
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use crate::error::{Class, Error};
 use crate::keys::{self, wait_for_key};
 use crate::lock::Lock;
 use crate::network::{Announcement, Entrance, listen_ahead};
+use crate::read_only::Copy;
 use crate::service::{self, Places};
 use crate::store::{DataKey, Home, Options, Store, begin_anew};
 use crate::sync::{SyncLoop, sync_loop};
@@ -135,6 +136,13 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let mut lock = Lock::for_daemon(data_dir).await?;
+    let copy = Copy::if_needed(data_dir)?;
+    let data_dir = copy.as_ref().map_or(data_dir, Copy::folder);
+    let open = |home: Home| -> Result<Gateway, Error> {
+        let mut gateway = Gateway::open(home, config)?;
+        gateway.app.disk = gateway.app.disk.in_memory(copy.is_some());
+        Ok(gateway)
+    };
     tokio::pin!(shutdown);
     let (address, listener) = listen(config.listen).await?;
     let network = match config.network.listen {
@@ -161,7 +169,7 @@ pub async fn run(
         }
         opened => opened?,
     };
-    let mut gateway = Gateway::open(home, config)?;
+    let mut gateway = open(home)?;
     tell.take().map_or(Ok(()), |tell| tell(&mut lock))?;
     loop {
         let (store, pulse) = (gateway.app.store.clone(), gateway.app.sync.pulse());
@@ -181,14 +189,18 @@ pub async fn run(
             lost = keys::renew_when_asked(&app) => return Err(lost),
         };
         drop(app);
-        if ending == Ending::Asked {
-            service::ending();
-            return Ok(());
+        match ending {
+            Ending::Asked => {
+                service::ending();
+                return Ok(());
+            }
+            Ending::ReadOnly => return Err(Error::read_only_card()),
+            Ending::Unsafe => {}
         }
         let home = store.home();
         close(store).await?;
         begin_anew(&home)?;
-        gateway = Gateway::open(home, config)?;
+        gateway = open(home)?;
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 use crate::config::{BackupConfig, RetentionConfig};
 use crate::error::Error;
+use crate::read_only::is_read_only;
 use crate::store::{BackupOutcome, Forgotten, Medium, PassAt, ScanAt, Store, Upkeep, Verdict};
 use crate::sync::SyncHandle;
 
@@ -51,6 +52,8 @@ pub enum Ending {
     Asked,
     /// The database must not be written to any more.
     Unsafe,
+    /// The card takes no writes any more. Whoever starts again serves it from a copy in memory.
+    ReadOnly,
 }
 
 impl Caretaker {
@@ -103,6 +106,9 @@ impl Caretaker {
             tokio::select! {
                 () = self.store.damage_met() => tokio::time::sleep(MEND_LINGER).await,
                 () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            if is_read_only(self.store.home().dir()) {
+                return Ending::ReadOnly;
             }
         }
     }

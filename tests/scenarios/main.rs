@@ -38,6 +38,7 @@ mod outreach;
 mod pairing;
 mod power;
 mod quiet;
+mod read_only;
 mod renewal;
 mod rescue;
 mod restore;

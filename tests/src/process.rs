@@ -24,6 +24,9 @@ pub fn program(name: &str) -> PathBuf {
     found.unwrap_or_else(|| panic!("{name} is not built; run: cargo build --workspace --bins"))
 }
 
+/// A line of shell that becomes the program.
+const EXEC: &str = r#"exec "$0" "$@""#;
+
 /// All that was started and has not been seen to end: for an end that drops nothing, by a signal.
 static STARTED: Mutex<Vec<Arc<Mutex<Child>>>> = Mutex::new(Vec::new());
 
@@ -65,10 +68,15 @@ impl Running {
     /// # Panics
     /// If it ends instead.
     pub fn start_with(name: &str, args: &[&str], variables: &[(&str, String)], log: &Path) -> Running {
+        Running::start_by(EXEC, name, args, variables, log)
+    }
+
+    /// The same by a line of shell that ends in the program.
+    fn start_by(line: &str, name: &str, args: &[&str], variables: &[(&str, String)], log: &Path) -> Running {
         let to_log = std::fs::File::options().create(true).append(true).open(log).expect("a log file");
         // A file that may not grow (scenario `io`) would end it otherwise, and Rust has no safe word for that.
         let mut command = Command::new("sh");
-        command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(program(name));
+        command.arg("-c").arg(format!("trap '' XFSZ; {line}")).arg(program(name));
         command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(to_log);
         command.envs(variables.iter().map(|(name, value)| (name, value)));
         let (child, id, stdout) = {
@@ -292,6 +300,20 @@ impl Hub {
     }
 }
 
+/// The command that gives a program mounts of its own.
+fn own_mounts() -> &'static str {
+    match Command::new("unshare").args(["--mount", "true"]).output().is_ok_and(|output| output.status.success()) {
+        true => "unshare --mount",
+        false => "unshare --user --map-root-user --mount",
+    }
+}
+
+/// Whether this machine lets a program have mounts of its own, which a card that takes no writes is made of.
+pub fn may_mount() -> bool {
+    let try_it = format!("{} sh -c 'mount --bind /tmp /tmp'", own_mounts());
+    Command::new("sh").args(["-c", &try_it]).output().is_ok_and(|output| output.status.success())
+}
+
 /// A gateway on a folder.
 #[derive(Debug)]
 pub struct Gateway {
@@ -359,13 +381,24 @@ impl Gateway {
         self.restart_with(&[("OUTPOST_TEST_CLOCK", format!("{boot_id} {wall_ms}"))]);
     }
 
+    /// Starts it again on a card that takes no writes. `memory` is where it may make a copy.
+    pub fn restart_read_only(&mut self, memory: &Path) {
+        let read_only = r#"mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@""#;
+        let line = format!(r#"exec {} sh -c '{read_only}' '{}' "$0" "$@""#, own_mounts(), self.data_dir());
+        self.restart_by(&line, &[("RUNTIME_DIRECTORY", memory.to_string_lossy().into_owned())]);
+    }
+
     fn restart_with(&mut self, variables: &[(&str, String)]) {
+        self.restart_by(EXEC, variables);
+    }
+
+    fn restart_by(&mut self, line: &str, variables: &[(&str, String)]) {
         self.kill();
         let dir = self.data_dir();
         let log = self.dir.join("log");
         let args = ["run", "--data-dir", &dir, "--listen", "127.0.0.1:0"];
         let variables = &[variables, &self.variables].concat();
-        self.running = Some(Running::start_with("outpost", &args, variables, &log));
+        self.running = Some(Running::start_by(line, "outpost", &args, variables, &log));
     }
 
     /// Its data folder.

@@ -55,6 +55,7 @@ pub(crate) async fn enroll(
     body: Body,
 ) -> Result<Json<Enrolled>, Problem> {
     expect_type(&headers, "application/json")?;
+    app.disk.check_card()?;
     let body = read(body, BODY_BYTES_MAX, "The body").await?;
     let wish: Enrolling = serde_json::from_slice(&body).map_err(|e| {
         Problem::bad_request(format!("The body is not an object with hub_url and code: see column {}.", e.column()))

@@ -208,6 +208,13 @@ impl Problem {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, UNREADABLE, "The record cannot be read", detail)
     }
 
+    /// 507: the card takes no writes any more.
+    pub fn card_is_read_only() -> Self {
+        let detail = "The card of the gateway takes no writes any more, so nothing new is taken; what was saved is served, and \
+                      sent. Keep what you have and send it again when the card has been replaced.";
+        Problem::new(StatusCode::INSUFFICIENT_STORAGE, "card-read-only", "The card takes nothing any more", detail)
+    }
+
     /// 507: no room for more.
     pub fn disk_full() -> Self {
         let detail = "The card is nearly full, so nothing new is taken; what was acknowledged is safe. \

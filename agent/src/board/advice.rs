@@ -24,6 +24,15 @@ pub(crate) struct Advice {
 pub(crate) fn advice(board: &Board) -> Vec<Advice> {
     let mut found = Vec::new();
     let mut say = |what, told: String, to_do| found.push(Advice { what, told, to_do });
+    if board.card_read_only {
+        let told =
+            "it takes no writes any more: nothing new is taken, and what is on it is served and sent from memory";
+        say(
+            "card",
+            told.to_owned(),
+            "Replace the card now: docs/swap-a-card.md says how. All on it can still be read.",
+        );
+    }
     let power = board.power.unwrap_or_default();
     if power.weak {
         let told = if power.weak_now { "it is too weak now" } else { "it has been too weak" };

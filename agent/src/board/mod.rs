@@ -37,6 +37,8 @@ const TEXT_BYTES_MAX: u64 = 4_096;
 /// The power supply was too weak, or the processor slowed down, at some time since this program was started.
 static WAS_WEAK: AtomicBool = AtomicBool::new(false);
 static WAS_SLOWED: AtomicBool = AtomicBool::new(false);
+/// The card took no writes when this program was started.
+static IS_READ_ONLY: AtomicBool = AtomicBool::new(false);
 
 /// What is known of the box. What is absent is not known.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, ToSchema)]
@@ -61,6 +63,9 @@ pub struct Board {
     /// The cards in it: SD and eMMC.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cards: Vec<Card>,
+    /// The card of the records takes no writes any more: nothing new is taken, and it has to be replaced.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub card_read_only: bool,
 }
 
 /// What is known of the power supply, and of what slows the processor down.
@@ -114,11 +119,17 @@ pub struct Card {
 pub(crate) fn here() -> Board {
     let root = std::env::var_os(PRETENDED).map_or_else(|| PathBuf::from("/"), PathBuf::from);
     let mut board = of(&root);
+    board.card_read_only = IS_READ_ONLY.load(Ordering::Relaxed);
     if let Some(power) = &mut board.power {
         power.weak |= WAS_WEAK.fetch_or(power.weak, Ordering::Relaxed);
         power.slowed |= WAS_SLOWED.fetch_or(power.slowed, Ordering::Relaxed);
     }
     board
+}
+
+/// Remembers that the card takes no writes.
+pub(crate) fn note_read_only_card() {
+    IS_READ_ONLY.store(true, Ordering::Relaxed);
 }
 
 /// The box whose system has these files.
@@ -133,6 +144,7 @@ pub(crate) fn of(root: &Path) -> Board {
         memory_bytes,
         clock: clock(root),
         cards: cards(root),
+        card_read_only: false,
     }
 }
 
@@ -147,7 +159,8 @@ impl Board {
             // Without its battery it stands still whenever the power is out.
             is_clockless: !self.clock.has_own || self.clock.has_battery == Some(false),
             worn_percent: self.cards.iter().filter_map(|card| card.worn_percent).max(),
-            reserve: worst.unwrap_or_default(),
+            // It is as much at its end as one that says so.
+            reserve: if self.card_read_only { Reserve::Ending } else { worst.unwrap_or_default() },
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::disk::Disk;
 use crate::error::{Class, Error};
 use crate::keys;
 use crate::lock::{Holder, look_patiently};
+use crate::read_only::is_read_only;
 use crate::status::{bytes, duration};
 use crate::store::{self, files_aside};
 
@@ -76,6 +77,12 @@ fn running(folder: &Path, holder: &Holder, exam: &mut Examination<'_>) -> Result
 }
 
 fn disk(folder: &Path, config: &Config, exam: &mut Examination<'_>) -> Result<(), Error> {
+    if is_read_only(folder) {
+        let error = Error::refused("the card takes no writes any more");
+        let advice =
+            "Nothing new is taken. Replace the card now: docs/swap-a-card.md says how. All on it can still be read.";
+        return exam.bad("disk", error, advice);
+    }
     let disk = Disk::new(folder, config.disk_reserve_bytes());
     match (disk.free_bytes(), disk.check_room()) {
         (Some(free), Ok(())) => exam.good("disk", &format!("{} free", bytes(free))),

@@ -17,12 +17,14 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::board::note_read_only_card;
 use crate::clock::unix_ms;
 use crate::config::{Config, SAMPLE, data_dir};
 use crate::disk::Disk;
 use crate::error::Error;
 use crate::keys::{self, Prompt};
 use crate::lock::{Holder, look_patiently};
+use crate::read_only::is_read_only;
 use crate::run::run;
 use crate::status::Status;
 use crate::sync::Way;
@@ -191,15 +193,18 @@ pub async fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Error> {
 /// From the database alone: the same with or without a daemon. A person is told if there is none.
 async fn status(folder: &std::path::Path, config: &Config, json: bool, out: &mut dyn Write) -> Result<(), Error> {
     let holder = look_patiently(folder).await?;
-    let store = match (keys::open_to_read(folder, &config.encryption).await, &holder) {
-        // The key is in the memory of the gateway and not at hand here; so it is asked, and answers in JSON only.
-        (Err(Error::KeyAbsent(_)), Holder::Daemon(address)) => {
-            let status = Client::Daemon(*address).ask_json("GET", "/v1/status", &serde_json::Value::Null).await?;
-            let text = serde_json::to_string_pretty(&status).map_err(|e| Error::Config(e.to_string()))?;
-            return writeln!(out, "{text}").map_err(Error::from);
-        }
-        (store, _) => store?,
+    let store = match &holder {
+        // Of a card that takes no writes any more the gateway has a copy, which is ahead.
+        Holder::Daemon(address) if is_read_only(folder) => return status_of(*address, out).await,
+        holder => match (keys::open_to_read(folder, &config.encryption).await, holder) {
+            // The key is in the memory of the gateway and not at hand here.
+            (Err(Error::KeyAbsent(_)), Holder::Daemon(address)) => return status_of(*address, out).await,
+            (store, _) => store?,
+        },
     };
+    if is_read_only(folder) {
+        note_read_only_card();
+    }
     let facts = store.read(|reader| reader.status())?;
     let now_ms = unix_ms();
     let status = Status::new(&facts, &Disk::new(folder, config.disk_reserve_bytes()), now_ms);
@@ -219,6 +224,13 @@ async fn status(folder: &std::path::Path, config: &Config, json: bool, out: &mut
             write!(out, "{}", status.text(now_ms)).map_err(Error::from)
         }
     }
+}
+
+/// As the gateway itself says it, which is in JSON only.
+async fn status_of(address: SocketAddr, out: &mut dyn Write) -> Result<(), Error> {
+    let status = Client::Daemon(address).ask_json("GET", "/v1/status", &serde_json::Value::Null).await?;
+    let text = serde_json::to_string_pretty(&status).map_err(|e| Error::Config(e.to_string()))?;
+    writeln!(out, "{text}").map_err(Error::from)
 }
 
 async fn sync(client: &mut Client, out: &mut dyn Write) -> Result<(), Error> {

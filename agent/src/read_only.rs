@@ -1,0 +1,146 @@
+//! A card that takes nothing any more, as many do at their end, and as the system does with one that fails: what is on it is served
+//! and sent from a copy in memory.
+//!
+//! # Invariants
+//! - Nothing new is taken from apps: it would be gone with the power.
+//! - The card is only read. What syncs bring and change is in the copy; after the next start the gateway is again as it was when the card
+//!   ended, which to the hub is a card that was put back, and nothing is lost or doubled by that.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{StatVfsMountFlags, statvfs};
+
+use crate::board;
+use crate::error::{Class, Error};
+use crate::status::bytes;
+use crate::store::FILE_NAME;
+
+/// What a copy of a database is: the file, its log, and what opens it if it is encrypted.
+const PARTS: [&str; 3] = ["", "-wal", "-keys"];
+/// What the copy may grow by, beside its own size again: syncs write into it.
+const ROOM_TO_WORK: u64 = 8 << 20;
+
+/// A data folder in memory. It goes when this does.
+#[derive(Debug)]
+pub(crate) struct Copy {
+    folder: PathBuf,
+}
+
+/// Whether a folder is on a medium that takes no writes.
+pub(crate) fn is_read_only(folder: &Path) -> bool {
+    statvfs(folder).is_ok_and(|facts| facts.f_flag.contains(StatVfsMountFlags::RDONLY))
+}
+
+impl Copy {
+    /// A copy of the gateway in a data folder, if that takes no writes and there is a gateway.
+    ///
+    /// # Errors
+    /// [`Error::Told`] if there is no room for it in memory, with what a person can do.
+    pub(crate) fn if_needed(data_dir: &Path) -> Result<Option<Copy>, Error> {
+        if !is_read_only(data_dir) || !data_dir.join(FILE_NAME).is_file() {
+            return Ok(None);
+        }
+        let copy = Copy::make(data_dir, &memory()?)?;
+        board::note_read_only_card();
+        tracing::error!(
+            copy = %copy.folder.display(),
+            "the card takes no writes any more: its records are served and sent from a copy in memory, and nothing new is taken. \
+             Replace the card now"
+        );
+        Ok(Some(copy))
+    }
+
+    fn make(data_dir: &Path, memory: &Path) -> Result<Copy, Error> {
+        let part = |name: &str| format!("{FILE_NAME}{name}");
+        let size = |name: &&str| fs::metadata(data_dir.join(part(name))).map_or(0, |facts| facts.len());
+        let needed = 2 * PARTS.iter().map(size).sum::<u64>() + ROOM_TO_WORK;
+        let free = statvfs(memory).map_err(std::io::Error::from)?;
+        let free = free.f_bavail.saturating_mul(free.f_frsize);
+        let free = board::here().memory_free_bytes.map_or(free, |of_box| free.min(of_box));
+        if free < needed {
+            return Err(told(&format!(
+                "a copy of its database in memory would need {}, and {} are free in {}",
+                bytes(needed),
+                bytes(free),
+                memory.display()
+            )));
+        }
+        let copy = Copy { folder: memory.join(format!("outpost-copy-{}", std::process::id())) };
+        fs::DirBuilder::new().mode(0o700).create(&copy.folder)?;
+        for name in PARTS.map(part) {
+            match fs::copy(data_dir.join(&name), copy.folder.join(&name)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
+            }
+        }
+        Ok(copy)
+    }
+
+    /// Where it is.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A folder in memory: the one that the service manager gives, or that of the user.
+fn memory() -> Result<PathBuf, Error> {
+    let given = ["RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"].into_iter().filter_map(std::env::var_os).map(PathBuf::from);
+    given
+        .chain([PathBuf::from("/dev/shm")])
+        .find(|folder| folder.is_dir() && !is_read_only(folder))
+        .ok_or_else(|| told("there is no folder in memory for a copy of it (RUNTIME_DIRECTORY)"))
+}
+
+fn told(why: &str) -> Error {
+    let detail = format!(
+        "the card takes no writes any more, and {why}: copy the card to a new one, all on it can be read (docs/swap-a-card.md)"
+    );
+    Error::Told { class: Class::Broken, detail }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_has_what_a_database_is_and_goes_with_its_holder() {
+        let (card, memory) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for (name, text) in [("outpost.db", "records"), ("outpost.db-wal", "log"), ("outpost.lock", "127.0.0.1:8470")] {
+            fs::write(card.path().join(name), text).unwrap();
+        }
+        let copy = Copy::make(card.path(), memory.path()).unwrap();
+        let mut names: Vec<_> = fs::read_dir(copy.folder()).unwrap().map(|file| file.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["outpost.db", "outpost.db-wal"]);
+        assert_eq!(fs::read_to_string(copy.folder().join("outpost.db-wal")).unwrap(), "log");
+        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(copy.folder()).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o700);
+        drop(copy);
+        assert_eq!(fs::read_dir(memory.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_database_that_does_not_fit_into_memory_is_not_copied() {
+        let (card, memory) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        // More than there is in any memory, and nothing of it is written.
+        fs::File::create(card.path().join(FILE_NAME)).unwrap().set_len(1 << 43).unwrap();
+        let told = Copy::make(card.path(), memory.path()).unwrap_err().to_string();
+        assert!(told.contains("swap-a-card") && told.contains("are free"), "{told}");
+        assert_eq!(fs::read_dir(memory.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_medium_that_takes_writes_needs_no_copy() {
+        let card = tempfile::tempdir().unwrap();
+        fs::write(card.path().join(FILE_NAME), "").unwrap();
+        assert!(Copy::if_needed(card.path()).unwrap().is_none());
+    }
+}
