@@ -115,7 +115,10 @@ impl World<'_> {
         let mut first = |origin| lineage(&mut hub, origin).unwrap().last().copied();
         let Stamp { dot, seen, .. } = &op.stamp;
         let stamps = case.record.cells.values().flat_map(Cell::stamps).filter(|stamp| stamp.hseq > *seen);
-        let others: Vec<Origin> = stamps.map(|stamp| stamp.dot.origin).filter(|origin| *origin != dot.origin).collect();
+        // A set, list or counter bears the stamp of its last write alone.
+        let ops = self.hub.store.arrivals().filter(|(op, hseq)| op.key == *case.key && *hseq > *seen);
+        let origins = stamps.map(|stamp| stamp.dot.origin).chain(ops.map(|(op, _)| op.stamp.dot.origin));
+        let others: Vec<Origin> = origins.filter(|origin| *origin != dot.origin).collect();
         others.into_iter().any(|origin| first(origin) == first(dot.origin))
     }
 

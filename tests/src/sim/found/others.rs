@@ -105,3 +105,25 @@ fn who_deletes_need_not_have_seen_a_field_of_a_write_that_lost_before() {
         ],
     );
 }
+
+/// Seed 809151. A list bears the stamp of its last write alone; under it lay what another copy of the card had brought.
+#[test]
+fn a_renumbered_deletion_of_a_list_that_a_copy_brought_is_for_a_person() {
+    play(
+        &[3],
+        vec![
+            write(0, 7, 3, Act::Count(-3)),
+            Event::Write { at: 0, id: 8, key: 2, act: Act::Set("note"), is_stale: false, is_synced: false },
+            write(0, 11, 1, Act::Set("first")),
+            Event::Sync { at: 0 },
+            Event::Write { at: 0, id: 18, key: 3, act: Act::Append, is_stale: false, is_synced: false },
+            Event::Forget { at: 1, is_early: true },
+            Event::Image { at: 0 },
+            Event::Clone { at: 0 },
+            write(1, 26, 2, Act::Clear("note")),
+            Event::Sync { at: 1 },
+            Event::Write { at: 0, id: 27, key: 3, act: Act::Append, is_stale: false, is_synced: false },
+            write(0, 31, 3, Act::Delete),
+        ],
+    );
+}
