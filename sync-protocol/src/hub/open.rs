@@ -344,7 +344,8 @@ pub fn receive<S: Store>(store: &mut S, with: &mut Conversation, ops: &[Op]) -> 
             agreed = agreed.max(dot.seq);
             continue;
         }
-        if let Some(gap) = gap_before(with, dot, mark.acked).filter(|_| agreed == mark.acked) {
+        // It may begin before the watermark: what was forgotten there cannot be shown, and all that could be was the same.
+        if let Some(gap) = gap_before(with, dot, mark.acked) {
             (mark.acked, mark.chain, agreed) = (gap.upto, gap.chain, gap.upto);
         }
         if dot.seq != mark.acked.next() || agreed != mark.acked {

@@ -377,3 +377,24 @@ fn two_copies_part_where_one_has_forgotten_and_the_hub_went_back() {
         ],
     );
 }
+
+/// Seed 838819. What was forgotten before the watermark of a hub that went back is no fork.
+#[test]
+fn a_gap_around_the_watermark_of_a_restored_hub_is_taken() {
+    play(
+        &[3],
+        vec![
+            write(0, 2, 1, Act::Pick("alive", 0)),
+            write(0, 5, 0, Act::Set("phone")),
+            write(0, 6, 0, Act::Count(-2)),
+            Event::Sync { at: 0 },
+            Event::Backup,
+            write(0, 9, 1, Act::Delete),
+            Event::Write { at: 0, id: 12, key: 1, act: Act::Append, is_stale: false, is_synced: false },
+            write(0, 13, 0, Act::Count(2)),
+            Event::Sync { at: 0 },
+            Event::Forget { at: 0, is_early: true },
+            Event::Restore { is_told: true },
+        ],
+    );
+}
