@@ -19,8 +19,8 @@ use crate::store::FILE_NAME;
 
 /// What a copy of a database is: the file, its log, and what opens it if it is encrypted.
 const PARTS: [&str; 3] = ["", "-wal", "-keys"];
-/// What the copy may grow by, beside its own size again: syncs write into it.
-const ROOM_TO_WORK: u64 = 8 << 20;
+/// What the copy may grow by, beside a part of its own size: syncs write into it.
+const ROOM_TO_WORK: u64 = 16 << 20;
 
 /// A data folder in memory. It goes when this does.
 #[derive(Debug)]
@@ -55,10 +55,12 @@ impl Copy {
     fn make(data_dir: &Path, memory: &Path) -> Result<Copy, Error> {
         let part = |name: &str| format!("{FILE_NAME}{name}");
         let size = |name: &&str| fs::metadata(data_dir.join(part(name))).map_or(0, |facts| facts.len());
-        let needed = 2 * PARTS.iter().map(size).sum::<u64>() + ROOM_TO_WORK;
-        let free = statvfs(memory).map_err(std::io::Error::from)?;
-        let free = free.f_bavail.saturating_mul(free.f_frsize);
-        let free = board::here().memory_free_bytes.map_or(free, |of_box| free.min(of_box));
+        let size: u64 = PARTS.iter().map(size).sum();
+        let needed = size + size / 4 + ROOM_TO_WORK;
+        let of_folder = statvfs(memory).map_err(std::io::Error::from)?;
+        let of_folder = of_folder.f_bavail.saturating_mul(of_folder.f_frsize);
+        let others = [board::here().memory_free_bytes, of_service(Path::new("/"))];
+        let free = others.into_iter().flatten().fold(of_folder, u64::min);
         if free < needed {
             return Err(told(&format!(
                 "a copy of its database in memory would need {}, and {} are free in {}",
@@ -88,6 +90,16 @@ impl Drop for Copy {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+/// What the service manager lets this program still use: what is in the folder counts as its own. `None` if there is no limit (cgroup v2).
+fn of_service(root: &Path) -> Option<u64> {
+    let groups = fs::read_to_string(root.join("proc/self/cgroup")).ok()?;
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let group = root.join("sys/fs/cgroup").join(group);
+    let number = |file: &str| fs::read_to_string(group.join(file)).ok()?.trim().parse::<u64>().ok();
+    let limit = [number("memory.high"), number("memory.max")].into_iter().flatten().min()?;
+    Some(limit.saturating_sub(number("memory.current")?))
 }
 
 /// A folder in memory: the one that the service manager gives, or that of the user.
@@ -135,6 +147,25 @@ mod tests {
         let told = Copy::make(card.path(), memory.path()).unwrap_err().to_string();
         assert!(told.contains("swap-a-card") && told.contains("are free"), "{told}");
         assert_eq!(fs::read_dir(memory.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_limit_of_the_service_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |file: &str, text: &str| {
+            let path = root.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        assert_eq!(of_service(root.path()), None);
+        write("proc/self/cgroup", "0::/system.slice/outpost.service\n");
+        let group = "sys/fs/cgroup/system.slice/outpost.service";
+        write(&format!("{group}/memory.current"), "20000000\n");
+        write(&format!("{group}/memory.max"), "192000000\n");
+        write(&format!("{group}/memory.high"), "max\n");
+        assert_eq!(of_service(root.path()), Some(172_000_000));
+        write(&format!("{group}/memory.high"), "128000000\n");
+        assert_eq!(of_service(root.path()), Some(108_000_000));
     }
 
     #[test]

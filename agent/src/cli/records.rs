@@ -7,7 +7,10 @@ use serde_json::Value;
 
 use super::client::Client;
 use super::people::type_and_id;
-use crate::error::Error;
+use crate::error::{Class, Error};
+
+/// Damaged records that are named.
+const NAMED_MAX: usize = 20;
 
 /// Look at records.
 #[derive(Debug, Subcommand)]
@@ -59,7 +62,7 @@ async fn list(
     out: &mut dyn Write,
 ) -> Result<(), Error> {
     let mut left = limit.map_or(usize::MAX, |limit| limit as usize);
-    let mut after = String::new();
+    let (mut after, mut unreadable) = (String::new(), Vec::new());
     while left > 0 {
         let mut path = format!("/v1/records/{record_type}?limit={}", left.min(1_000));
         if !after.is_empty() {
@@ -76,13 +79,29 @@ async fn list(
         for record in &records {
             writeln!(out, "{record}")?;
         }
+        let damaged = page.get("unreadable").and_then(Value::as_array).into_iter().flatten();
+        unreadable.extend(damaged.filter_map(Value::as_str).map(str::to_owned));
         left = left.saturating_sub(records.len());
         match page.get("next").and_then(Value::as_str) {
             Some(next) => after = next.to_owned(),
             None => break,
         }
     }
-    Ok(())
+    // Whoever takes the list for all that there is has to know.
+    match unreadable.as_slice() {
+        [] => Ok(()),
+        ids => {
+            let named: Vec<&str> = ids.iter().map(String::as_str).take(NAMED_MAX).collect();
+            let more = if ids.len() > NAMED_MAX { " and more" } else { "" };
+            let detail = format!(
+                "{} of the records cannot be read, because the card has damaged them: {}{more}. The hub sends what it has of them at \
+                 the next sync; see: outpost doctor",
+                ids.len(),
+                named.join(", ")
+            );
+            Err(Error::Told { class: Class::Broken, detail })
+        }
+    }
 }
 
 /// Percent-encodes a query parameter (RFC 3986).

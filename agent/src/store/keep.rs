@@ -58,7 +58,8 @@ impl Tx<'_> {
         let mut row = self.opened()?.row.clone();
         self.move_digest(key, &mut row, held)?;
         row.is_pending = held.is_pending;
-        if row.body.is_empty() {
+        // What nobody else has stays as it is, in case somebody can read the card.
+        if row.body.is_empty() || row.awaits_whole {
             row.body = UNREADABLE.to_vec();
         }
         row.confirmed.clear();

@@ -234,7 +234,7 @@ impl Reader<'_> {
     /// Whether an own op may be of no use, its counts aside: whether a later op contains them is seen in the list of its record.
     fn seems_spent(&self, state: &GatewayState, op: &Op, hseq: i64, number: i64) -> Result<bool, Error> {
         let Some(row) = Row::find(self.db, &op.key)?.filter(|row| row.newest != number) else { return Ok(false) };
-        let Some(held) = whole(row.held(self.db, self.codec)?) else { return Ok(false) };
+        let Some(held) = row.held(self.db, self.codec)? else { return Ok(false) };
         let mut later = op.clone();
         later.stamp.dot.seq = later.stamp.dot.seq.next();
         Ok(is_spent(op, HubSeq(hseq as u64), &held, state, &[later]))
@@ -265,7 +265,6 @@ impl Reader<'_> {
                 true => Row::find(self.db, &key)?.map_or(Ok(None), |row| row.held(self.db, self.codec))?,
                 false => None,
             };
-            let held = whole(held);
             let sieve = Sieve { db: self.db, codec: self.codec, state: &state, present, reach, held };
             let rows: BTreeMap<i64, Option<Chain>> =
                 sieve.sift(&links, is_one, LIST_MAX)?.gone.iter().map(|link| (link.number, None)).collect();
@@ -324,7 +323,7 @@ impl Tx<'_> {
     /// What SQLite reports.
     pub fn forget_history(&mut self, reach: &Reach, old: &Forgettable) -> Result<Forgotten, Error> {
         self.open(&old.key)?;
-        let (newest, held) = (self.opened()?.row.newest, whole(self.opened_held()?));
+        let (newest, held) = (self.opened()?.row.newest, self.opened_held()?);
         let Some(links) = links(self.db, newest)? else { return Ok(Forgotten::default()) };
         let present = self.cache.incarnation;
         let sieve = Sieve { db: self.db, codec: self.codec, state: &self.cache.state, present, reach, held };
@@ -488,11 +487,6 @@ fn links(db: &Connection, newest: i64) -> Result<Option<Vec<Link>>, Error> {
         number = older.saturating_abs();
     }
     Ok(Some(links))
-}
-
-/// A record of which something cannot be read does not say what is of no use.
-fn whole(held: Option<Held>) -> Option<Held> {
-    held.filter(|held| !held.awaits_whole && !held.is_unreadable())
 }
 
 fn own_reach(reach: &Reach, stream: Stream) -> Seq {

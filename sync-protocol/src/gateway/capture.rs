@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
-use super::{Held, Store, changes_name};
+use super::{Held, Store, changes_name, show};
 use crate::clock::TimeQuality;
 use crate::digest::etag;
 use crate::edit::{Changes, Desk, EditError};
@@ -115,7 +115,8 @@ pub fn capture<S: Store>(store: &mut S, wish: Capture) -> Result<Captured, Refus
         Some(held) => (blind(&desk, &wish.intent, held.awaits_whole)?, None),
         None => changes_of(&desk, &wish.intent)?,
     };
-    let held = held.unwrap_or_default();
+    let is_blind = held.as_ref().is_some_and(Held::is_unreadable);
+    let mut held = held.unwrap_or_default();
     let seen = held.seen(&state);
     if seen == HubSeq::NONE {
         let mut own = store.own_of(&wish.key).map_err(Refusal::Store)?;
@@ -123,7 +124,7 @@ pub fn capture<S: Store>(store: &mut S, wish: Capture) -> Result<Captured, Refus
         // One that waits is shown, unless a later one was confirmed before it: what stands in its place may not have known it.
         let standing: Vec<_> = held.confirmed.iter().flat_map(|r| r.cells.values()).flat_map(Cell::stamps).collect();
         let is_passed = |op: &Op| standing.iter().any(|later| later.saw(&op.stamp));
-        own.retain(|op| is_passed(op) || !pending.iter().any(|waiting| waiting.stamp.dot == op.stamp.dot));
+        own.retain(|op| is_blind || is_passed(op) || !pending.iter().any(|waiting| waiting.stamp.dot == op.stamp.dot));
         // What did not know of an erasure counts for nothing in the new life.
         if let Some(number) = store.erasure(&wish.key).map_err(Refusal::Store)? {
             own.retain(|op| erase::knows(op, number));
@@ -132,6 +133,10 @@ pub fn capture<S: Store>(store: &mut S, wish: Capture) -> Result<Captured, Refus
             return Err(EditError::NotHeld.into());
         }
         own_up(&mut changes, &own, Some(&held.visible), state.origin);
+        if is_blind {
+            // Nobody had seen what waits. From now on it is shown.
+            held.visible = show(None, &pending, &rules).0;
+        }
     }
     let Held { confirmed, mut visible, leaving, awaits_whole, .. } = held;
     if changes.is_empty() {

@@ -33,6 +33,8 @@ pub struct MemoryGateway {
     state: GatewayState,
     rules: Arc<Rules>,
     records: BTreeMap<RecordKey, Held>,
+    /// Where records belonged of which all is awaited ([`Held::awaits_whole`]).
+    awaited: BTreeMap<RecordKey, Scope>,
     own: BTreeMap<Dot, Own>,
     replaced: Vec<(RecordKey, Superseded)>,
     /// Chains after own ops that were forgotten.
@@ -196,12 +198,19 @@ impl Store for MemoryGateway {
     }
 
     fn keep(&mut self, key: &RecordKey, held: &Held) -> Result<(), MemoryError> {
-        self.records.insert(key.clone(), held.clone());
+        let before = self.records.insert(key.clone(), held.clone());
+        if !held.awaits_whole {
+            self.awaited.remove(key);
+        } else if !self.awaited.contains_key(key) {
+            let before = before.unwrap_or_default();
+            self.awaited.insert(key.clone(), before.confirmed.as_ref().unwrap_or(&before.visible).scope());
+        }
         Ok(())
     }
 
     fn forget(&mut self, key: &RecordKey) -> Result<(), MemoryError> {
         self.records.remove(key);
+        self.awaited.remove(key);
         Ok(())
     }
 
@@ -335,11 +344,11 @@ impl Store for MemoryGateway {
     }
 
     fn outside(&mut self, scopes: &[Scope], limit: usize) -> Result<Vec<RecordKey>, MemoryError> {
-        let outside = self
-            .records
-            .iter()
-            .filter(|(_, held)| held.confirmed.is_some() && held.leaving.is_none() && !in_scopes(scopes, held));
-        Ok(outside.take(limit).map(|(key, _)| key.clone()).collect())
+        let is_outside = |(key, held): &(&RecordKey, &Held)| match self.awaited.get(*key) {
+            Some(scope) => !scopes.iter().any(|prefix| prefix.covers(scope)),
+            None => held.confirmed.is_some() && held.leaving.is_none() && !in_scopes(scopes, held),
+        };
+        Ok(self.records.iter().filter(is_outside).take(limit).map(|(key, _)| key.clone()).collect())
     }
 
     fn erasure(&mut self, key: &RecordKey) -> Result<Option<u64>, MemoryError> {

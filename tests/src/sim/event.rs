@@ -165,6 +165,15 @@ pub enum Event {
         /// All that the hub has, and not only what is in a backup: as if the backup were as old as what is forgotten.
         is_early: bool,
     },
+    /// The card damages a record that the hub has, and the program finds it.
+    Damage {
+        /// Where.
+        at: usize,
+        /// Which of [`KEYS`].
+        key: usize,
+        /// What is shown of it can still be read.
+        is_shown: bool,
+    },
     /// The hub is backed up.
     Backup,
     /// The hub is restored from its last backup.
@@ -239,7 +248,8 @@ impl Event {
             | Event::Image { at }
             | Event::PutBack { at }
             | Event::Clone { at }
-            | Event::Forget { at, .. } => Some(at),
+            | Event::Forget { at, .. }
+            | Event::Damage { at, .. } => Some(at),
             Event::HubWrite { .. }
             | Event::HubPowerCut
             | Event::HubTorn { .. }
@@ -334,6 +344,10 @@ impl fmt::Display for Event {
             Event::Forget { at, is_early } => {
                 let whose = if *is_early { "the hub has" } else { "a backup of the hub has" };
                 write!(f, "gateway {at}: forgets old history that {whose}")
+            }
+            Event::Damage { at, key, is_shown } => {
+                let what = if *is_shown { "what the hub confirmed" } else { "all" };
+                write!(f, "gateway {at}: the card damages {what} of {}", KEYS[*key % KEYS.len()])
             }
             Event::Backup => f.write_str("hub: is backed up"),
             Event::Restore { is_told: true } => f.write_str("hub: restored from the backup, in a new epoch"),

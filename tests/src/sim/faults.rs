@@ -52,6 +52,8 @@ pub enum Fault {
     Clones,
     /// Gateways forget of their own ops what stands nowhere any more.
     Forget,
+    /// Cards damage records that the hub has.
+    Damage,
     /// The hub is restored from a backup, and its epoch is counted up.
     Restores,
     /// As [`Fault::Restores`], but nobody counts the epoch up.
@@ -62,7 +64,7 @@ pub enum Fault {
 
 /// All of them with their names; the last says whether a run has them if it is not told otherwise. Those that it does not have
 /// find defects that are known and open; `tests/simulate --faults usual,+recounts` tells their stories.
-const NAMES: [(Fault, &str, bool); 26] = [
+const NAMES: [(Fault, &str, bool); 27] = [
     (Fault::Loss, "loss", true),
     (Fault::Late, "late", true),
     (Fault::Beside, "beside", true),
@@ -86,6 +88,7 @@ const NAMES: [(Fault, &str, bool); 26] = [
     (Fault::Rollback, "rollback", true),
     (Fault::Clones, "clones", true),
     (Fault::Forget, "forget", true),
+    (Fault::Damage, "damage", true),
     (Fault::Restores, "restores", true),
     (Fault::Forgotten, "forgotten", true),
     (Fault::Recounts, "recounts", false),

@@ -22,7 +22,8 @@ impl Plan {
         }
         let events = with_disks(events, seed, dice.sites, faults);
         let events = with_builds(events, seed, dice.sites, faults);
-        let mut events = with_forgetting(events, seed, dice.sites, faults);
+        let events = with_forgetting(events, seed, dice.sites, faults);
+        let mut events = with_damage(events, seed, dice.sites, faults);
         if !faults.has(Fault::Recounts) {
             leave_out_recounts(&mut events);
         }
@@ -95,6 +96,23 @@ fn with_forgetting(events: Vec<Event>, seed: u64, sites: usize, faults: Faults) 
         let at = random.between(0, sites as i64 - 1) as usize;
         let (is_due, is_early) = (random.chance(10), random.chance(60));
         all.extend(is_due.then_some(Event::Forget { at, is_early }));
+        all.push(event);
+    }
+    all
+}
+
+/// Adds that cards damage records. Its dice are its own, too. What is only in a damaged record and at a hub that is put back is lost.
+fn with_damage(events: Vec<Event>, seed: u64, sites: usize, faults: Faults) -> Vec<Event> {
+    if !faults.has(Fault::Damage) || events.iter().any(|event| matches!(event, Event::Restore { .. })) {
+        return events;
+    }
+    let mut random = Random::of_text(&format!("damage {seed}"));
+    let mut all = Vec::with_capacity(events.len() + 8);
+    for event in events {
+        let (at, key) =
+            (random.between(0, sites as i64 - 1) as usize, random.between(0, KEYS.len() as i64 - 1) as usize);
+        let (is_due, is_shown) = (random.chance(6), random.chance(30));
+        all.extend(is_due.then_some(Event::Damage { at, key, is_shown }));
         all.push(event);
     }
     all

@@ -195,7 +195,7 @@ impl Site {
     /// Holds the card against its witness.
     pub(super) fn check_card(&mut self) -> Result<(), Failure> {
         let Some(card) = &mut self.card else { return Ok(()) };
-        let faults = same::unsound(card);
+        let faults = same::unsound(card, &self.store);
         match same::gateway_differs(card, &self.store) {
             _ if !faults.is_empty() => Err(Failure::new(Kind::Store, faults.join("; "))),
             Some(what) => Err(Failure::new(Kind::Store, format!("a card: {what}"))),

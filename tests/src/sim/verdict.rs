@@ -17,7 +17,7 @@ use sync_protocol::value::Value;
 
 use super::oracle::{Promise, Standing, Writes, bit, id_of, number, writes};
 use super::world::World;
-use super::{Failure, Kind, fleet};
+use super::{Failure, Fault, Kind, fleet};
 
 /// A record and the writes that the hub has applied to it.
 struct Case<'a> {
@@ -120,6 +120,18 @@ impl World<'_> {
         let origins = stamps.map(|stamp| stamp.dot.origin).chain(ops.map(|(op, _)| op.stamp.dot.origin));
         let others: Vec<Origin> = origins.filter(|origin| *origin != dot.origin).collect();
         others.into_iter().any(|origin| first(origin) == first(dot.origin))
+    }
+
+    /// Whether the author of a write had lost what the hub had confirmed of the record: then it claims to have seen nothing of others,
+    /// and a delete is kept for review.
+    fn is_of_awaited(&self, case: &Case<'_>, id: u8) -> bool {
+        let ops = || self.hub.store.history().filter(|op| op.key == *case.key);
+        let written = ops().find(|op| id_of(&op.stamp) == Some(id)).map(|op| &op.stamp);
+        written.is_some_and(|stamp| {
+            self.faults.has(Fault::Damage)
+                && stamp.seen == HubSeq::NONE
+                && ops().any(|op| op.stamp.dot.origin != stamp.dot.origin)
+        })
     }
 
     fn judge(&self, case: &Case<'_>, name: &FieldName, cell: &Cell) -> Result<(), String> {
@@ -233,8 +245,12 @@ impl World<'_> {
         let is_deleted = presence(case.record, rules) == Presence::Deleted;
         let fail = |what: &str| Err(Failure::new(Kind::Presence, format!("{}: {what}", case.key)));
         let came_as_record = case.applied.iter().any(|(id, _)| case.arrived & bit(*id) == 0) || self.is_united(case);
-        let may_stay =
-            || came_as_record || deletes.iter().any(|id| self.is_bounded(case, *id) || self.is_parted(case, *id));
+        let may_stay = || {
+            came_as_record
+                || deletes
+                    .iter()
+                    .any(|id| self.is_bounded(case, *id) || self.is_parted(case, *id) || self.is_of_awaited(case, *id))
+        };
         if !deletes.is_empty() && deletes.iter().all(|id| knew_all(*id)) && !is_deleted && !may_stay() {
             return fail("is back, although whoever deleted it knew of every write");
         }

@@ -8,7 +8,7 @@ use agent::error::Error;
 use rusqlite::ErrorCode;
 use server_stub::{HubError, StoreError};
 use sync_protocol::clock::TimeQuality;
-use sync_protocol::gateway::{self, Capture, Captured, Fate, Intent, Refusal, Store as _};
+use sync_protocol::gateway::{self, Capture, Captured, Fate, Held, Intent, Refusal, Store as _};
 use sync_protocol::hub::{self, HeldOp, Mark, Snapshot as _, Store as _, ViewNews};
 use sync_protocol::id::{Author, Dot, Epoch, FieldName, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream};
 use sync_protocol::merge::{Superseded, Why};
@@ -20,6 +20,7 @@ use super::card::Card;
 use super::centre::Centre;
 use super::event::{Act, Event};
 use super::exchange::room;
+use super::in_step::OnCard;
 use super::oracle::{self, Oracle, Promise, Standing, bit};
 use super::site::Site;
 use super::wire::Packers;
@@ -168,6 +169,7 @@ impl<'a> World<'a> {
             Event::PutBack { at } => self.put_back(of(at))?,
             Event::Clone { at } => self.clone_card(of(at)),
             Event::Forget { at, is_early } => self.forget(of(at), *is_early),
+            Event::Damage { at, key, is_shown } => self.damage(of(at), &fleet::key(*key), *is_shown),
             Event::Backup => self.back_up(),
             Event::Restore { is_told } => self.restore(*is_told)?,
         }
@@ -191,8 +193,11 @@ impl<'a> World<'a> {
         let is_taken = |stale: &Record| act != Act::Delete && same(stale, FieldName::DELETED);
         let may_use =
             |stale: &&Record| is_taken(stale) && (self.faults.has(Fault::Stale) || same(stale, FieldName::SCOPE));
-        let stale = if is_stale && puts { self.sites[at].read.get(&key).filter(may_use).cloned() } else { None };
-        let read = stale.as_ref().or(shown.as_ref());
+        // Of one that cannot be read an app is shown nothing, and the API takes no change of an older copy.
+        let is_unreadable = shown.as_ref().is_some_and(|shown| shown.cells.is_empty());
+        let may_be_stale = is_stale && puts && !is_unreadable;
+        let stale = if may_be_stale { self.sites[at].read.get(&key).filter(may_use).cloned() } else { None };
+        let read = stale.as_ref().or(shown.as_ref()).filter(|_| !is_unreadable);
         let home = self.sites[at].store.state().unwrap().home();
         let Some(intent) = app::intent(act, id, &key, read, home.as_str()) else { return Ok(()) };
         let saw = self.seen_at(at, &key, read);
@@ -380,6 +385,19 @@ impl<'a> World<'a> {
             // It was overruled when the hub had it, and may be in no backup.
             self.forgive();
         }
+    }
+
+    /// What is left of a damaged record after the program has mended it.
+    fn damage(&mut self, at: usize, key: &RecordKey, is_shown: bool) {
+        self.commit(at);
+        let damage = |store: &mut OnCard<'_, '_>| -> Result<(), agent::error::Error> {
+            let Some(held) = store.held(key)?.filter(|held| held.confirmed.is_some() && held.leaving.is_none()) else {
+                return Ok(());
+            };
+            let visible = if is_shown { held.visible.clone() } else { Record::default() };
+            store.keep(key, &Held { confirmed: None, visible, awaits_whole: true, ..held })
+        };
+        room(self.sites[at].now(damage), &mut self.tally.full);
     }
 
     fn put_back(&mut self, at: usize) -> Result<(), Failure> {

@@ -127,3 +127,34 @@ fn a_renumbered_deletion_of_a_list_that_a_copy_brought_is_for_a_person() {
         ],
     );
 }
+
+/// Seed 130 with damage. What waited in a record that could not be read counted as seen by whoever put it anew.
+#[test]
+fn what_waits_in_a_record_that_cannot_be_read_is_not_overruled_unseen() {
+    play(
+        &[3],
+        vec![
+            write(0, 2, 4, Act::Add),
+            Event::Sync { at: 0 },
+            Event::Write { at: 0, id: 4, key: 4, act: Act::Set("note"), is_stale: false, is_synced: false },
+            Event::Damage { at: 0, key: 4, is_shown: false },
+            write(0, 8, 4, Act::Set("note")),
+        ],
+    );
+}
+
+/// Seed 1503 with damage. Whoever has lost what the hub confirmed claims to have seen nothing of others.
+#[test]
+fn a_deletion_of_a_record_that_is_awaited_is_for_a_person() {
+    play(
+        &[3, 3],
+        vec![
+            write(0, 8, 1, Act::Count(2)),
+            Event::Ask { at: 0, is_thin: false },
+            Event::Serve { at: 0, nth: 0, shape: Shape::Whole, pause: None },
+            Event::Sync { at: 1 },
+            Event::Damage { at: 1, key: 1, is_shown: true },
+            Event::Write { at: 1, id: 26, key: 1, act: Act::Delete, is_stale: false, is_synced: false },
+        ],
+    );
+}
