@@ -12,6 +12,7 @@ pub mod log;
 mod model;
 pub mod preload;
 pub mod process;
+mod program;
 pub mod provider;
 pub mod proxy;
 pub mod sim;
