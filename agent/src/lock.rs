@@ -63,8 +63,12 @@ impl Lock {
         };
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {
-                let lock = Lock { file, is_fixed };
-                lock.empty()?;
+                let mut lock = Lock { file, is_fixed };
+                match lock.empty() {
+                    // Newer kernels let one open files on a file system that failed, and refuse each write.
+                    Err(Error::Io(error)) if error.kind() == ErrorKind::ReadOnlyFilesystem => lock.is_fixed = true,
+                    other => other?,
+                }
                 Ok(Ok(lock))
             }
             Err(_) => Ok(Err(holder(&std::fs::read_to_string(&path)?))),
@@ -139,6 +143,11 @@ impl Lock {
             }
             tokio::time::sleep(GLANCE).await;
         }
+    }
+
+    /// Whether the card takes no writes.
+    pub(crate) fn is_fixed(&self) -> bool {
+        self.is_fixed
     }
 
     /// Writes down where the daemon listens.

@@ -11,6 +11,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{StatVfsMountFlags, statvfs};
+use sync_protocol::digest::content_hash;
 
 use crate::board;
 use crate::error::{Class, Error};
@@ -34,12 +35,12 @@ pub(crate) fn is_read_only(folder: &Path) -> bool {
 }
 
 impl Copy {
-    /// A copy of the gateway in a data folder, if that takes no writes and there is a gateway.
+    /// A copy of the gateway in a data folder, if that takes no writes, as is said or as the system says, and there is a gateway.
     ///
     /// # Errors
     /// [`Error::Told`] if there is no room for it in memory, with what a person can do.
-    pub(crate) fn if_needed(data_dir: &Path) -> Result<Option<Copy>, Error> {
-        if !is_read_only(data_dir) || !data_dir.join(FILE_NAME).is_file() {
+    pub(crate) fn if_needed(data_dir: &Path, is_said: bool) -> Result<Option<Copy>, Error> {
+        if !(is_said || is_read_only(data_dir)) || !data_dir.join(FILE_NAME).is_file() {
             return Ok(None);
         }
         let copy = Copy::make(data_dir, &memory()?)?;
@@ -69,7 +70,14 @@ impl Copy {
                 memory.display()
             )));
         }
-        let copy = Copy { folder: memory.join(format!("outpost-copy-{}", std::process::id())) };
+        // One name for each gateway: what was left by one that was killed goes.
+        let of: String =
+            content_hash(data_dir.as_os_str().as_encoded_bytes()).iter().take(4).map(|b| format!("{b:02x}")).collect();
+        let copy = Copy { folder: memory.join(format!("outpost-copy-{of}")) };
+        match fs::remove_dir_all(&copy.folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
         fs::DirBuilder::new().mode(0o700).create(&copy.folder)?;
         for name in PARTS.map(part) {
             match fs::copy(data_dir.join(&name), copy.folder.join(&name)) {
@@ -172,6 +180,6 @@ mod tests {
     fn a_medium_that_takes_writes_needs_no_copy() {
         let card = tempfile::tempdir().unwrap();
         fs::write(card.path().join(FILE_NAME), "").unwrap();
-        assert!(Copy::if_needed(card.path()).unwrap().is_none());
+        assert!(Copy::if_needed(card.path(), false).unwrap().is_none());
     }
 }

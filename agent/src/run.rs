@@ -136,7 +136,7 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let mut lock = Lock::for_daemon(data_dir).await?;
-    let copy = Copy::if_needed(data_dir)?;
+    let copy = Copy::if_needed(data_dir, lock.is_fixed())?;
     let data_dir = copy.as_ref().map_or(data_dir, Copy::folder);
     let open = |home: Home| -> Result<Gateway, Error> {
         let mut gateway = Gateway::open(home, config)?;

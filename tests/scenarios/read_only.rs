@@ -33,7 +33,8 @@ fn what_is_on_it_is_served_and_sent_and_nothing_is_doubled_on_the_next_card() {
     }
     let list: Value = serde_json::from_str(&hub.command(&["gateway", "list", "--json"])).unwrap();
     assert!(list.to_string().contains("the card is at its end"), "the hub's admin is told: {list}");
-    // Killed without warning, it leaves its copy behind; the service manager takes that away with its folder.
+    // What the first, which was killed, left behind is gone.
+    assert_eq!(std::fs::read_dir(memory.path()).unwrap().count(), 1);
     gateway.restart();
     gateway.put("visit/new", &json!({"n": 3}));
     gateway.sync();

@@ -229,6 +229,7 @@ pub(crate) async fn decide(
     body: Body,
 ) -> Result<axum::http::StatusCode, Problem> {
     expect_type(&headers, "application/json")?;
+    app.disk.check_card()?;
     let body = read(body, BODY_BYTES_MAX, "The decision").await?;
     let decision: Decision = serde_json::from_slice(&body).map_err(|e| {
         Problem::bad_request(format!("The body is not an object with change and discard: see column {}.", e.column()))

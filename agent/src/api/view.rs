@@ -35,10 +35,11 @@ impl Page {
     pub(crate) fn text(reader: &Reader<'_>, query: &Query) -> Result<Vec<u8>, Error> {
         let mut text = br#"{"records":["#.to_vec();
         let (mut count, mut last, mut written, mut unreadable) = (0, None, Ok(()), Vec::new());
+        let begin = text.len();
         reader.list_each(query, |listing| {
             let id = match &listing {
                 Listing::Stored(stored) => {
-                    if count > unreadable.len() {
+                    if text.len() > begin {
                         text.push(b',');
                     }
                     written = serde_json::to_writer(&mut text, &Listed::new(stored));

@@ -120,11 +120,14 @@ impl Reader<'_> {
         Ok(found)
     }
 
-    /// A record from its history, if that is whole and nothing in it came from the hub; then it is the same record.
+    /// A record from its history, if that goes back to where there was none, and nothing in it came from the hub; then it is the same
+    /// record.
     fn rebuilt(&self, key: &RecordKey, row: &Row, rules: &Rules) -> Result<Option<Record>, Error> {
-        let mut ops = Vec::new();
+        let (mut ops, mut begins) = (Vec::new(), false);
         let mut walk = Walk::new(self.db, row.newest);
         while let Some(entry) = walk.step()? {
+            // What came from the hub first has no row of its own.
+            begins = entry.etag_before.is_empty();
             if entry.fate == DISCARDED {
                 continue;
             }
@@ -133,7 +136,7 @@ impl Reader<'_> {
             let hseq = if is_unsettled(entry.fate) { HubSeq::NONE } else { HubSeq(entry.hseq as u64) };
             ops.push((op, hseq));
         }
-        if !walk.is_at_end() || ops.is_empty() {
+        if !walk.is_at_end() || ops.is_empty() || !begins {
             return Ok(None);
         }
         let mut record = Record::default();
@@ -142,7 +145,7 @@ impl Reader<'_> {
                 return Ok(None);
             }
         }
-        Ok(Some(record))
+        Ok(Some(record).filter(Record::is_placed))
     }
 }
 
@@ -166,7 +169,10 @@ impl Tx<'_> {
                 self.keep_record(&key, &Held { visible, is_pending, leaving: None, ..unreadable })?;
                 Ok(Some(key))
             }
-            None if row.is_confirmed => self.keep_record(&key, &unreadable).map(|()| Some(key)),
+            // One that is leaving is held by own writes alone, and goes with them.
+            None if row.is_confirmed && row.leaving.is_none() => {
+                self.keep_record(&key, &unreadable).map(|()| Some(key))
+            }
             // It is awaited already. Or nobody else has it: it stays as it is, in case somebody can read the card.
             None => Ok(None),
         }

@@ -16,7 +16,7 @@ use sync_protocol::rules::Rules;
 
 use super::chain::chain_before;
 use super::history::{CONFIRMED, DISCARDED, FROM_HUB, PARKED, PENDING, Walk, is_unsettled, read_op};
-use super::number::{is_hub, lane_end, own, seq};
+use super::number::{incarnation, is_hub, lane, lane_end, own, seq};
 use super::tx::{Tx, incarnation_of};
 use super::{reader, side};
 use crate::board;
@@ -145,6 +145,20 @@ impl Store for Tx<'_> {
         }
         ops.retain(|op| op.stamp.dot.origin == self.cache.state.origin);
         Ok(ops)
+    }
+
+    fn unreadable_own(&mut self, key: &RecordKey) -> Result<Vec<Dot>, Error> {
+        self.open(key)?;
+        let newest = self.opened()?.row.newest;
+        let (mut walk, mut dots) = (Walk::new(self.db, newest), Vec::new());
+        while let Some(row) = walk.step()? {
+            let is_own = row.fate != FROM_HUB && incarnation(row.number) == self.cache.incarnation;
+            if is_own && read_op(self.db, self.codec, &row.op, row.number)?.is_none() {
+                let stream = Stream::from_number(lane(row.number))?;
+                dots.push(Dot { origin: self.cache.state.origin, stream, seq: Seq(seq(row.number)) });
+            }
+        }
+        Ok(dots)
     }
 
     fn settle_fate(&mut self, dot: Dot, fate: &Fate) -> Result<(), Error> {

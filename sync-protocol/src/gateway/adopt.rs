@@ -213,14 +213,19 @@ fn counted<S: Store>(store: &mut S, op: &Op, origin: Origin, acked: &[Seq]) -> R
     let mut totals = Totals::new();
     // What is confirmed here has in it what a hub that was put back does not have any more.
     let recovers = store.state()?.recovers.is_some();
-    let confirmed = store.held(&op.key)?.and_then(|held| held.confirmed).filter(|_| !recovers).unwrap_or_default();
+    let held = store.held(&op.key)?.unwrap_or_default();
+    let is_lost = held.awaits_whole || held.is_unreadable();
+    let confirmed = held.confirmed.filter(|_| !recovers).unwrap_or_default();
     for (name, cell) in &confirmed.cells {
         if let State::Counter(counter) = &cell.state {
             totals.insert(name.clone(), counter.totals.get(&origin).copied().unwrap_or_default());
         }
     }
-    let own =
-        if recovers || op.stamp.seen == HubSeq::NONE { store.own_of(&op.key)? } else { store.pending(&op.key)? };
+    let own = if recovers || is_lost || op.stamp.seen == HubSeq::NONE {
+        store.own_of(&op.key)?
+    } else {
+        store.pending(&op.key)?
+    };
     for own in own {
         let (dot, place) = (own.stamp.dot, usize::from(own.stamp.dot.stream.number()));
         let is_acked = dot.origin == origin && acked.get(place).is_some_and(|acked| dot.seq <= *acked);

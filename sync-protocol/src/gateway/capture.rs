@@ -111,11 +111,14 @@ pub fn capture<S: Store>(store: &mut S, wish: Capture) -> Result<Captured, Refus
         current,
         base: wish.base.as_ref().or(current),
     };
-    let (Changes { mut changes, conflicts }, settles) = match held.as_ref().filter(|held| held.is_unreadable()) {
+    let is_blind = held.as_ref().is_some_and(Held::is_unreadable);
+    let (Changes { mut changes, conflicts }, settles) = match held.as_ref().filter(|_| is_blind) {
         Some(held) => (blind(&desk, &wish.intent, held.awaits_whole)?, None),
         None => changes_of(&desk, &wish.intent)?,
     };
-    let is_blind = held.as_ref().is_some_and(Held::is_unreadable);
+    if held.as_ref().is_some_and(|held| held.awaits_whole && adds_to_the_unknown(&changes, &held.visible)) {
+        return Err(EditError::Unreadable.into());
+    }
     let mut held = held.unwrap_or_default();
     let seen = held.seen(&state);
     if seen == HubSeq::NONE {
@@ -134,8 +137,14 @@ pub fn capture<S: Store>(store: &mut S, wish: Capture) -> Result<Captured, Refus
         }
         own_up(&mut changes, &own, Some(&held.visible), state.origin);
         if is_blind {
-            // Nobody had seen what waits. From now on it is shown.
+            // Nobody had seen what waits, nor what cannot be read. What waits is shown from now on.
             held.visible = show(None, &pending, &rules).0;
+            let lost = store.unreadable_own(&wish.key).map_err(Refusal::Store)?;
+            for change in changes.values_mut() {
+                if let Change::Put { unseen, .. } = change {
+                    unseen.extend_from_slice(&lost);
+                }
+            }
         }
     }
     let Held { confirmed, mut visible, leaving, awaits_whole, .. } = held;
@@ -188,21 +197,22 @@ pub fn capture<S: Store>(store: &mut S, wish: Capture) -> Result<Captured, Refus
 }
 
 /// The changes of a body that is put over a record of which nothing can be read. They merge with what the hub has of it, if it has
-/// any: what depends on what stood there is not taken.
+/// any.
 fn blind(desk: &Desk<'_>, intent: &Intent, is_at_hub: bool) -> Result<Changes, EditError> {
     let Intent::Put(body) = intent else { return Err(EditError::Unreadable) };
     let mut put = Desk { current: None, base: None, ..*desk }.put(body)?;
-    if is_at_hub {
-        let adds = |change: &Change| matches!(change, Change::Count { .. } | Change::Append(_));
-        if put.changes.values().any(adds) {
-            return Err(EditError::Unreadable);
-        }
-        if !matches!(desk.rules.of(desk.record_type).scope, ScopeKey::Field(_)) {
-            // It stays where it is.
-            put.changes.remove(FieldName::SCOPE);
-        }
+    if is_at_hub && !matches!(desk.rules.of(desk.record_type).scope, ScopeKey::Field(_)) {
+        // It stays where it is.
+        put.changes.remove(FieldName::SCOPE);
     }
     Ok(put)
+}
+
+/// Whether a change adds to a counter or a list of which nothing is shown, although the hub may have one: an app that sends the whole
+/// would double it.
+fn adds_to_the_unknown(changes: &BTreeMap<FieldName, Change>, visible: &Record) -> bool {
+    let adds = |change: &Change| matches!(change, Change::Count { .. } | Change::Append(_));
+    changes.iter().any(|(name, change)| adds(change) && !visible.cells.contains_key(name))
 }
 
 pub(crate) fn is_delete(intent: &Intent) -> bool {

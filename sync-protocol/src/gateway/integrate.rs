@@ -311,8 +311,9 @@ pub(super) fn refresh<S: Store>(store: &mut S, key: &RecordKey, rules: &Rules) -
         };
     };
     let stays = held.awaits_whole || held.confirmed.is_some() && held.leaving.is_none();
-    // One that cannot be read stays where it is, in case somebody can read the card.
-    match pending.is_empty() && !stays && !held.is_unreadable() {
+    // One that cannot be read stays where it is, in case somebody can read the card; but not out of view.
+    let may_be_read = held.is_unreadable() && held.leaving.is_none();
+    match pending.is_empty() && !stays && !may_be_read {
         true => store.forget(key),
         false => store.keep(key, &held.with_pending(&pending, rules)),
     }
@@ -357,7 +358,7 @@ fn drop_unknown<S: Store>(
             store.forget(key)
         }
         true => {
-            store.keep(key, &Held { confirmed: None, ..held })?;
+            store.keep(key, &Held { confirmed: None, awaits_whole: false, ..held })?;
             refresh(store, key, rules)
         }
     }

@@ -351,6 +351,11 @@ pub trait Store {
     fn pending(&mut self, key: &RecordKey) -> Result<Vec<Op>, Self::Error>;
     /// All own ops of the present origin on one record that are still known, whatever became of them.
     fn own_of(&mut self, key: &RecordKey) -> Result<Vec<Op>, Self::Error>;
+    /// Own ops of the present origin on one record that are here and cannot be read. A store that loses nothing has none.
+    fn unreadable_own(&mut self, key: &RecordKey) -> Result<Vec<Dot>, Self::Error> {
+        let _ = key;
+        Ok(Vec::new())
+    }
     /// Notes what became of an own op. One that was erased waits for nobody: it stays as it is where the hub has gone on over it.
     fn settle_fate(&mut self, dot: Dot, fate: &Fate) -> Result<(), Self::Error>;
     /// Puts these in the place of own ops of the present origin, each of which is named by its number; with the chain after each.

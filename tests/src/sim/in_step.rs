@@ -139,6 +139,9 @@ impl gateway::Store for OnCard<'_, '_> {
             None => Ok(memory),
         }
     }
+    fn unreadable_own(&mut self, key: &RecordKey) -> Result<Vec<Dot>, Error> {
+        ask!(self, unreadable_own(key))
+    }
     fn restamp(&mut self, ops: &[Op]) -> Result<(), Error> {
         ask!(self, restamp(ops))
     }

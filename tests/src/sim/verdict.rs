@@ -17,7 +17,7 @@ use sync_protocol::value::Value;
 
 use super::oracle::{Promise, Standing, Writes, bit, id_of, number, writes};
 use super::world::World;
-use super::{Failure, Fault, Kind, fleet};
+use super::{Failure, Kind, fleet};
 
 /// A record and the writes that the hub has applied to it.
 struct Case<'a> {
@@ -128,7 +128,7 @@ impl World<'_> {
         let ops = || self.hub.store.history().filter(|op| op.key == *case.key);
         let written = ops().find(|op| id_of(&op.stamp) == Some(id)).map(|op| &op.stamp);
         written.is_some_and(|stamp| {
-            self.faults.has(Fault::Damage)
+            self.damaged.contains(case.key)
                 && stamp.seen == HubSeq::NONE
                 && ops().any(|op| op.stamp.dot.origin != stamp.dot.origin)
         })

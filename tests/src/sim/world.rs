@@ -47,6 +47,8 @@ pub(super) struct World<'a> {
     pub(super) requests: u32,
     /// The hub went back in time at least once.
     pub(super) was_restored: bool,
+    /// Records that a card has damaged.
+    pub(super) damaged: BTreeSet<RecordKey>,
     /// What had lost at the hub before it went back.
     lost: Vec<(RecordKey, Superseded)>,
     pub(super) faults: Faults,
@@ -93,6 +95,7 @@ impl<'a> World<'a> {
             tally,
             requests,
             was_restored,
+            damaged: BTreeSet::new(),
             lost,
             faults,
             mismatch,
@@ -390,6 +393,7 @@ impl<'a> World<'a> {
     /// What is left of a damaged record after the program has mended it.
     fn damage(&mut self, at: usize, key: &RecordKey, is_shown: bool) {
         self.commit(at);
+        self.damaged.insert(key.clone());
         let damage = |store: &mut OnCard<'_, '_>| -> Result<(), agent::error::Error> {
             let Some(held) = store.held(key)?.filter(|held| held.confirmed.is_some() && held.leaving.is_none()) else {
                 return Ok(());

@@ -98,7 +98,7 @@ fn a_part_of_it_is_not_taken_for_the_whole() {
     let mut clinic = Clinic::with_damaged_child(&mut hub);
     clinic.hears_of(&hub, "weight");
     assert_eq!(clinic.unreadable(CHILD), Some(true), "before it was met");
-    clinic.mend();
+    assert_eq!(clinic.mend(), [key_of(CHILD)]);
     clinic.hears_of(&hub, "weight");
     assert_eq!(clinic.unreadable(CHILD), Some(true), "while it is awaited");
     clinic.sync(&mut hub);
@@ -116,7 +116,7 @@ fn a_whole_body_is_taken_and_merges_with_what_the_hub_has() {
         let mut hub = MemoryHub::default();
         let mut clinic = Clinic::with_damaged_child(&mut hub);
         if is_mended {
-            clinic.mend();
+            assert_eq!(clinic.scrub(), [key_of(CHILD)]);
         }
         let done = clinic.put(CHILD, json!({"name": "Chikondi", "weight": 8}));
         assert!(!done.created, "it is no new record");
@@ -143,6 +143,15 @@ fn what_depends_on_what_stood_there_is_refused() {
     let settles = Intent::SettleDelete { delete: false, why: "seen".to_owned() };
     for intent in [adds("doses", json!(3)), adds("visits", json!(["Monday"])), Intent::Delete, settles] {
         let wish = wish(CHILD, intent, None, NOW_MS);
+        let capture =
+            |tx: &mut crate::store::Tx<'_>| -> Result<Captured, Refusal<Error>> { gateway::capture(tx, wish) };
+        let refused = clinic.store.blocking_write(capture);
+        assert!(matches!(refused, Err(Refusal::Edit(EditError::Unreadable))), "{refused:?}");
+    }
+    // Nor after a body without them was put over it.
+    clinic.put(CHILD, json!({"name": "Chikondi"}));
+    for (field, value) in [("doses", json!(3)), ("visits", json!(["Monday"]))] {
+        let wish = wish(CHILD, Intent::Put(object(json!({"name": "Chikondi", field: value}))), None, NOW_MS);
         let capture =
             |tx: &mut crate::store::Tx<'_>| -> Result<Captured, Refusal<Error>> { gateway::capture(tx, wish) };
         let refused = clinic.store.blocking_write(capture);
@@ -180,7 +189,7 @@ fn own_writes_on_top_of_it_are_sent_and_what_is_heard_of_them_does_not_end_it() 
     here.sync(&mut hub);
     let dots = [8, 9].map(|weight| here.edit(CHILD, json!({"weight": weight})).op.unwrap());
     let mut here = here.damage_body();
-    here.mend();
+    assert_eq!(here.scrub(), [key_of(CHILD)]);
     assert_eq!(here.unreadable(CHILD), Some(true));
     let held = here.store.blocking_write(|tx| tx.held(&key_of(CHILD))).unwrap().unwrap();
     assert_eq!(held, Held { is_pending: true, awaits_whole: true, ..Held::default() });
@@ -194,10 +203,26 @@ fn own_writes_on_top_of_it_are_sent_and_what_is_heard_of_them_does_not_end_it() 
 }
 
 #[test]
+fn what_stood_in_an_op_that_cannot_be_read_is_not_overruled_unseen() {
+    let mut hub = MemoryHub::default();
+    let rules = "version = 1\n[types.Child.fields]\nallergies = \"keep-both\"\n";
+    hub.publish(Arc::new(Rules::parse(rules).unwrap()));
+    let mut clinic = Clinic::enrolled(&mut hub, "mw");
+    clinic.put(CHILD, json!({"allergies": "penicillin"}));
+    clinic.sync(&mut hub);
+    let mut clinic =
+        clinic.damage("UPDATE history SET op = CAST(substr(op, 1, length(op) - 4) || x'00ff00ff' AS BLOB)");
+    assert_eq!(clinic.unreadable(CHILD), Some(true));
+    clinic.put(CHILD, json!({"allergies": "none known"}));
+    clinic.sync(&mut hub);
+    assert_eq!(clinic.get(CHILD).unwrap().conflicts, 1, "a person decides");
+}
+
+#[test]
 fn it_leaves_with_its_scope() {
     let mut hub = MemoryHub::default();
     let clinic = Clinic::with_damaged_child(&mut hub);
-    clinic.mend();
+    assert_eq!(clinic.scrub(), [key_of(CHILD)]);
     let elsewhere = [Scope::new("mw/blantyre").unwrap()];
     let outside = clinic.store.blocking_write(move |tx| tx.outside(&elsewhere, 10)).unwrap();
     assert!(outside.contains(&key_of(CHILD)), "{outside:?}");

@@ -158,3 +158,20 @@ fn a_deletion_of_a_record_that_is_awaited_is_for_a_person() {
         ],
     );
 }
+
+/// Seed 795360 with damage. What a copy had counted before was not known when its writes were renumbered.
+#[test]
+fn a_count_of_a_copy_whose_record_was_damaged_counts_once() {
+    play(
+        &[0],
+        vec![
+            write(0, 3, 1, Act::Count(1)),
+            Event::Sync { at: 0 },
+            Event::Image { at: 0 },
+            Event::Clone { at: 0 },
+            write(0, 11, 0, Act::Pick("top", 1)),
+            write(1, 12, 1, Act::Count(-3)),
+            Event::Damage { at: 1, key: 1, is_shown: false },
+        ],
+    );
+}
