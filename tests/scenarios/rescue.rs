@@ -61,6 +61,12 @@ fn damage(file: &Path) {
     fs::write(file, bytes).unwrap();
 }
 
+/// Puts all of a database into its one file.
+fn fold(card: &Path) {
+    let database = rusqlite::Connection::open(card.join("outpost.db")).unwrap();
+    database.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+}
+
 /// A gateway whose card broke with work that nobody else has, and the one that was enrolled in its place, under its name.
 fn replaced(hub: &mut Hub, folder: &Path, breaks: impl FnOnce(&Path)) -> (Gateway, PathBuf) {
     let card = folder.join("a");
@@ -89,10 +95,8 @@ fn what_only_a_broken_database_holds_reaches_the_hub_once_while_the_new_one_work
     let mut hub = Hub::start(&folder.path().join("hub"));
     hub.publish(RULES);
     let (gateway, file) = replaced(&mut hub, folder.path(), |card| {
+        fold(card);
         let file = card.join("outpost.db");
-        let folded = rusqlite::Connection::open(&file).unwrap();
-        folded.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
-        drop(folded);
         damage(&file);
         // Broken enough to be set aside: the first bytes are gone as well.
         let mut bytes = fs::read(&file).unwrap();
@@ -178,6 +182,57 @@ fn a_whole_card_is_handed_in_by_anybodys_machine_over_a_link_that_breaks() {
     hub.command(&["gateway", "revoke", "a"]);
     let (code, _, error) = rescue(&laptop, &file, &[]);
     assert!(code == 5 && error.contains("revoked"), "{code}: {error}");
+}
+
+/// The hub goes back to before all of it, and the card's own box is gone, so nobody else can bring it.
+#[test]
+fn what_a_card_wrote_under_an_earlier_origin_comes_back_to_a_hub_that_was_put_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut hub = Hub::start(&folder.path().join("hub"));
+    let (card, image) = (folder.path().join("a"), folder.path().join("image.db"));
+    let mut gateway = Gateway::enrolled(&card, &hub, "a", "mw");
+    gateway.sync();
+    let backup = folder.path().join("backup.db").to_string_lossy().into_owned();
+    hub.command(&["backup", &backup]);
+    for n in 0..5 {
+        gateway.put(&format!("visit/early-{n}"), &json!({"n": n}));
+    }
+    gateway.sync();
+    // An older copy of the card is put back, so it goes on under another origin.
+    gateway.kill();
+    fold(&card);
+    fs::copy(card.join("outpost.db"), &image).unwrap();
+    gateway.restart();
+    gateway.put("visit/between", &json!({"n": 0}));
+    gateway.sync();
+    gateway.kill();
+    fold(&card);
+    fs::copy(&image, card.join("outpost.db")).unwrap();
+    gateway.restart();
+    gateway.sync();
+    for n in 0..3 {
+        gateway.put(&format!("visit/late-{n}"), &json!({"n": n}));
+    }
+    gateway.sync();
+    gateway.kill();
+    assert_eq!(hub.export("visit").lines().count(), 5 + 1 + 3);
+    hub.kill();
+    hub.command(&["restore", &backup]);
+    hub.restart();
+    assert_eq!(hub.export("visit").lines().count(), 0);
+    let code: Value = serde_json::from_str(&hub.command(&["gateway", "code", "a", "--json"])).unwrap();
+    let renewed = Gateway::start(&folder.path().join("b"));
+    renewed.command(&["enroll", &hub.proxied(), code["code"].as_str().unwrap()]);
+    renewed.sync();
+    let file = card.join("outpost.db");
+    let (code, report, error) = rescue(renewed.data_dir().as_ref(), &file, &[]);
+    assert_eq!((code, told(&report, "sent now"), told(&report, "unreadable")), (0, 5 + 3, 0), "{report}{error}");
+    let (code, report, _) = rescue(renewed.data_dir().as_ref(), &file, &[]);
+    assert_eq!((code, told(&report, "sent now"), told(&report, "arrived before")), (0, 0, 5 + 3), "{report}");
+    let central = hub.export("visit");
+    assert_eq!((central.matches("early-").count(), central.matches("late-").count()), (5, 3), "{central}");
+    renewed.sync();
+    assert_eq!(renewed.export("visit"), central);
 }
 
 #[test]

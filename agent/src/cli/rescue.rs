@@ -1,5 +1,6 @@
 //! `outpost rescue`: what an old or broken database still holds goes to the hub.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
@@ -8,8 +9,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use sync_protocol::gateway::rescue::{Rescuer, Tally};
-use sync_protocol::gateway::{GatewayState, UNENROLLED};
-use sync_protocol::id::{Origin, Stream};
+use sync_protocol::gateway::{GatewayState, UNENROLLED, former};
+use sync_protocol::id::{Origin, RecordKey, Stream};
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -19,7 +20,7 @@ use crate::keys;
 use crate::lock::{Holder, is_gateway, look};
 use crate::status::bytes;
 use crate::store::{Copied, DataKey, Enrolment, FILE_NAME, Gap, Home, Left, OldDatabase, copy_old};
-use crate::sync::{Transport, Trust, hand_in};
+use crate::sync::{Rescue as Handing, Transport, Trust, hand_in};
 
 /// What bringing an old layout up to date, and a log that grows meanwhile, may take.
 const ROOM_BESIDE: u64 = 4 * 1024 * 1024;
@@ -54,7 +55,7 @@ impl Rescue {
         let key = keys::of_old(&database, &config.encryption, self.key_file.as_deref())?;
         let copy = WorkingCopy::make(&database, folder, key)?;
         let (old, left) = OldDatabase::open(copy.home.clone()).map_err(|error| unusable(&database, error))?;
-        let rescuer = begin(&left, here.as_ref(), &database)?;
+        let (state, rescuer) = begin(&left, here.as_ref(), &database)?;
         let enrolled_at = here.as_ref().map(|here| here.enrolment.hub_url.clone());
         let hub = self.hub.clone().or_else(|| left.hub_url.clone()).or(enrolled_at);
         let hub =
@@ -64,35 +65,21 @@ impl Rescue {
         let trust = own.or_else(|| left.identity.clone()).map_or(Trust::System, Trust::Member);
         let transport = Transport::new(&hub, &Clock::default(), &trust)?;
         tell_file(&database, &left, copy.copied, &hub, out)?;
-        let bar = bar(&rescuer);
-        let rescue = crate::sync::Rescue { old, rescuer };
-        let (rescue, result) = hand_in(rescue, &transport, |tally| bar.set_position(found(tally))).await;
-        bar.finish_and_clear();
-        let tally = rescue.rescuer.tally();
+        let mut found = Found::default();
+        let result = found.hand_in_each(Handing { old, rescuer }, &state, &left.former, &transport).await;
+        tell(found.tally, out)?;
         match result {
             Ok(()) => {
-                let reach = rescue.rescuer.reach();
-                let mut old = rescue.old;
-                tell(tally, out)?;
-                let mut gaps = Vec::new();
-                for (stream, agreed, last) in reach {
-                    gaps.extend(old.gaps(stream, agreed, last)?);
-                }
-                tell_gaps(&old, &gaps, out)?;
-                done(tally, left.origin, out)
+                tell_gaps(&found, out)?;
+                done(&found, left.origin, out)
             }
-            Err(error) => {
-                tell(tally, out)?;
-                Err(match error {
-                    Error::Denied(reason) => {
-                        let detail = format!("the hub does not take what this file holds: {reason}. Keep the file.");
-                        Error::Told { class: Class::Denied, detail }
-                    }
-                    other => {
-                        writeln!(out, "it broke off; run the same command again: it goes on and does no harm")?;
-                        other
-                    }
-                })
+            Err(Error::Denied(reason)) => {
+                let detail = format!("the hub does not take what this file holds: {reason}. Keep the file.");
+                Err(Error::Told { class: Class::Denied, detail })
+            }
+            Err(other) => {
+                writeln!(out, "it broke off; run the same command again: it goes on and does no harm")?;
+                Err(other)
             }
         }
     }
@@ -125,6 +112,63 @@ impl Rescue {
     }
 }
 
+/// What came of a file so far.
+#[derive(Default)]
+struct Found {
+    tally: Tally,
+    /// Ops that cannot be read, and the former origin of those that have one.
+    gaps: Vec<(Option<Origin>, Gap)>,
+    /// Some of the records that these changed last.
+    records: BTreeSet<RecordKey>,
+    /// Former origins of which the hub takes nothing, and why.
+    denied: Vec<(Origin, String)>,
+}
+
+impl Found {
+    /// Hands in what the file holds under its last origin, then what under those before: a hub that was put back may lack some of it.
+    async fn hand_in_each(
+        &mut self,
+        rescue: Handing,
+        state: &GatewayState,
+        former: &[Origin],
+        transport: &Transport,
+    ) -> Result<(), Error> {
+        let mut rescue = self.hand_in(rescue, None, transport).await?;
+        for origin in former {
+            let last = rescue.old.turn_to(*origin)?;
+            rescue.rescuer = former::hand_in(state, *origin, last);
+            rescue = self.hand_in(rescue, Some(*origin), transport).await?;
+        }
+        Ok(())
+    }
+
+    async fn hand_in(&mut self, rescue: Handing, of: Option<Origin>, transport: &Transport) -> Result<Handing, Error> {
+        let bar = bar(&rescue.rescuer);
+        let (mut rescue, result) = hand_in(rescue, transport, |tally| bar.set_position(looked_at(tally))).await;
+        bar.finish_and_clear();
+        self.tally += rescue.rescuer.tally();
+        match (result, of) {
+            // A gateway that was enrolled at another hub before has what it wrote for that one, too.
+            (Err(Error::Denied(reason)), Some(origin)) => self.denied.push((origin, reason)),
+            (result, _) => {
+                result?;
+                self.note_gaps(&mut rescue, of)?;
+            }
+        }
+        Ok(rescue)
+    }
+
+    fn note_gaps(&mut self, rescue: &mut Handing, of: Option<Origin>) -> Result<(), Error> {
+        let mut gaps = Vec::new();
+        for (stream, agreed, last) in rescue.rescuer.reach() {
+            gaps.extend(rescue.old.gaps(stream, agreed, last)?);
+        }
+        self.records.extend(rescue.old.records_of(&gaps, PRINTED_MAX)?);
+        self.gaps.extend(gaps.into_iter().map(|gap| (of, gap)));
+        Ok(())
+    }
+}
+
 /// Whoever is enrolled here; nobody if that cannot be read.
 async fn here(folder: &Path, config: &Config) -> Option<Here> {
     if !is_gateway(folder) {
@@ -137,29 +181,26 @@ async fn here(folder: &Path, config: &Config) -> Option<Here> {
 }
 
 /// Under which identity the file is handed in.
-fn begin(left: &Left, here: Option<&Here>, database: &Path) -> Result<Rescuer, Error> {
+fn begin(left: &Left, here: Option<&Here>, database: &Path) -> Result<(GatewayState, Rescuer), Error> {
     let enrol = "ask the hub's admin for a code, enrol this gateway (outpost enroll), and run the command again";
     match (&left.state, here) {
-        (Some(state), _) if state.origin != UNENROLLED => Ok(Rescuer::new(state, left.last)),
-        (Some(state), Some(here)) => Ok(Rescuer::of_unenrolled(&here.state, state, left.last)),
+        (Some(state), _) if state.origin != UNENROLLED => Ok((state.clone(), Rescuer::new(state, left.last))),
+        (Some(state), Some(Here { state: by, .. })) => Ok((by.clone(), Rescuer::of_unenrolled(by, state, left.last))),
         (Some(_), None) => Err(Error::refused(format!(
             "{} was never enrolled, so an enrolled gateway has to hand in what it holds: {enrol}",
             database.display()
         ))),
         // The same gateway, enrolled anew: the hub knows by its present key which origins were its own.
-        (None, Some(here)) if left.origin.is_some_and(|origin| origin != UNENROLLED) => {
-            let by = &here.state;
+        (None, Some(Here { state: by, .. })) => {
             let origin = left.origin.unwrap_or(UNENROLLED);
-            let state = GatewayState {
-                device: by.device,
-                key: by.key.clone(),
-                turn: by.turn,
-                origin,
-                ..GatewayState::default()
+            let (device, key, turn) = (by.device, by.key.clone(), by.turn);
+            let state = GatewayState { device, key, turn, origin, ..GatewayState::default() };
+            let rescuer = match origin {
+                UNENROLLED => Rescuer::of_unenrolled(by, &GatewayState::default(), left.last),
+                _ => Rescuer::new(&state, left.last),
             };
-            Ok(Rescuer::new(&state, left.last))
+            Ok((state, rescuer))
         }
-        (None, Some(here)) => Ok(Rescuer::of_unenrolled(&here.state, &GatewayState::default(), left.last)),
         (None, None) => Err(Error::refused(format!(
             "{} cannot be read where it says which gateway it was. On the box that was enrolled anew in its place this is not \
              needed: {enrol}",
@@ -207,13 +248,13 @@ fn bar(rescuer: &Rescuer) -> ProgressBar {
     bar
 }
 
-fn found(tally: Tally) -> u64 {
+fn looked_at(tally: Tally) -> u64 {
     tally.known + tally.in_place + tally.apart + tally.waiting
 }
 
 fn tell(tally: Tally, out: &mut dyn Write) -> Result<(), Error> {
     let Tally { known, in_place, apart, held, waiting } = tally;
-    writeln!(out, "found            {:>8}  changes that the hub may lack", found(tally))?;
+    writeln!(out, "found            {:>8}  changes that the hub may lack", looked_at(tally))?;
     writeln!(out, "arrived before   {known:>8}")?;
     writeln!(out, "sent now         {:>8}", in_place + apart)?;
     writeln!(out, "  of them under a new number {apart}, waiting at the hub for a person or a parent {held}")?;
@@ -223,43 +264,47 @@ fn tell(tally: Tally, out: &mut dyn Write) -> Result<(), Error> {
     Ok(())
 }
 
-fn tell_gaps(old: &OldDatabase, gaps: &[Gap], out: &mut dyn Write) -> Result<(), Error> {
-    let lost: u64 = gaps.iter().map(|gap| gap.last.0 - gap.first.0 + 1).sum();
+fn tell_gaps(found: &Found, out: &mut dyn Write) -> Result<(), Error> {
+    let lost: u64 = found.gaps.iter().map(|(_, gap)| gap.last.0 - gap.first.0 + 1).sum();
     writeln!(out, "unreadable       {lost:>8}")?;
-    for Gap { stream, first, last } in gaps.iter().take(PRINTED_MAX) {
+    for (of, Gap { stream, first, last }) in found.gaps.iter().take(PRINTED_MAX) {
         let stream = match stream {
             Stream::Urgent => "urgent",
             Stream::Normal => "normal",
             Stream::Bulk => "bulk",
         };
-        writeln!(out, "  stream {stream}, numbers {} to {}", first.0, last.0)?;
+        let of = of.map_or(String::new(), |Origin(number)| format!(" of its earlier origin {number}"));
+        writeln!(out, "  stream {stream}, numbers {} to {}{of}", first.0, last.0)?;
     }
-    if gaps.len() > PRINTED_MAX {
-        writeln!(out, "  and {} more ranges", gaps.len() - PRINTED_MAX)?;
+    if found.gaps.len() > PRINTED_MAX {
+        writeln!(out, "  and {} more ranges", found.gaps.len() - PRINTED_MAX)?;
     }
     if lost > 0 {
-        let keys = old.records_of(gaps, PRINTED_MAX)?;
-        for key in &keys {
+        for key in found.records.iter().take(PRINTED_MAX) {
             writeln!(out, "  the last change of {key} is among them")?;
         }
         writeln!(out, "keep the card: somebody may be able to read more of it, or another copy may have them")?;
     }
+    for (Origin(number), reason) in &found.denied {
+        writeln!(out, "not taken: what it wrote as origin {number}, perhaps for another hub: {reason}")?;
+    }
     Ok(())
 }
 
-fn done(tally: Tally, origin: Option<Origin>, out: &mut dyn Write) -> Result<(), Error> {
-    if tally.waiting > 0 {
+fn done(found: &Found, origin: Option<Origin>, out: &mut dyn Write) -> Result<(), Error> {
+    let waiting = found.tally.waiting;
+    if waiting > 0 {
         return Err(Error::refused(format!(
-            "{} change(s) were not sent: for the hub the gateway of this file still goes on under its identity and may send them \
-             itself. If it runs somewhere, let it sync and run this again. If its card is gone, enrol it anew with a new code \
+            "{waiting} change(s) were not sent: for the hub the gateway of this file still goes on under its identity and may send \
+             them itself. If it runs somewhere, let it sync and run this again. If its card is gone, enrol it anew with a new code \
              (outpost enroll) and run this again.",
-            tally.waiting
         )));
     }
     if origin == Some(UNENROLLED) {
         writeln!(out, "they were handed in by the gateway of this folder, and come to it with its next sync")?;
     }
-    writeln!(out, "all that can be read is at the hub; running it again changes nothing")?;
+    let what = if found.denied.is_empty() { "all" } else { "all else" };
+    writeln!(out, "{what} that can be read is at the hub; running it again changes nothing")?;
     Ok(())
 }
 

@@ -196,15 +196,20 @@ impl Reader<'_> {
     }
 }
 
+/// What cannot be read is as good as absent.
+pub(super) fn readable<T>(found: Result<T, Error>) -> Result<Option<T>, Error> {
+    match found {
+        Err(error) if error.is_broken_file() => Ok(None),
+        other => other.map(Some),
+    }
+}
+
 /// Sum and number of confirmed records, by scope.
 type Sums = BTreeMap<i64, (u64, i64)>;
 
 /// What the digests should be, from the records themselves; `None` if not all of them can be read.
 pub(super) fn count(db: &Connection) -> Result<Option<Sums>, Error> {
-    match count_all(db) {
-        Err(error) if error.is_broken_file() => Ok(None),
-        other => other.map(Some),
-    }
+    readable(count_all(db))
 }
 
 fn count_all(db: &Connection) -> Result<Sums, Error> {
@@ -232,8 +237,10 @@ pub(super) fn next_row(db: &Connection, table: &str, after: i64) -> Result<Optio
     }
     let (mut bad, mut step) = (after, 1i64);
     let mut good = loop {
-        let Some(at) = after.checked_add(step) else { return Ok(None) };
+        let at = after.saturating_add(step);
         match next(at) {
+            // To the end of all numbers.
+            found if is_unreadable(&found) && step == i64::MAX => return Ok(None),
             found if is_unreadable(&found) => (bad, step) = (at, step.saturating_mul(2)),
             found => break found.map(|_| at)?,
         }

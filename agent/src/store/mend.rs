@@ -18,7 +18,7 @@ use sync_protocol::record::Record;
 use sync_protocol::rules::Rules;
 
 use super::Store;
-use super::check::count;
+use super::check::{count, readable};
 use super::health::Place;
 use super::history::{DISCARDED, FROM_HUB, Walk, is_unsettled, read_op};
 use super::reader::Reader;
@@ -108,11 +108,12 @@ impl Reader<'_> {
         let rules = self.rules()?;
         let mut found = Vec::new();
         for feed in feeds {
-            let row = if self.is_damaged(Place::Record(feed))? { readable(Row::at(self.db, feed))? } else { None };
+            let row =
+                if self.is_damaged(Place::Record(feed))? { readable(Row::at(self.db, feed))?.flatten() } else { None };
             if let Some((key, row)) = row {
-                let visible = match readable(row.visible(self.db, self.codec))? {
+                let visible = match readable(row.visible(self.db, self.codec))?.flatten() {
                     Some(visible) => Some(visible),
-                    None => readable(self.rebuilt(&key, &row, &rules))?,
+                    None => readable(self.rebuilt(&key, &row, &rules))?.flatten(),
                 };
                 found.push(Mending { key, row, visible });
             }
@@ -205,13 +206,5 @@ impl Tx<'_> {
             }
         }
         Ok(())
-    }
-}
-
-/// A page that cannot be read is as good as nothing in it.
-fn readable<T>(found: Result<Option<T>, Error>) -> Result<Option<T>, Error> {
-    match found {
-        Err(error) if error.is_broken_file() => Ok(None),
-        other => other,
     }
 }

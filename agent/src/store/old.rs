@@ -14,7 +14,7 @@ use sync_protocol::message::Short;
 use sync_protocol::record::{Op, State};
 
 use super::chain::chain_before;
-use super::check::next_row;
+use super::check::{next_row, readable};
 use super::codec::Codec;
 use super::health::Place;
 use super::key::Home;
@@ -22,7 +22,7 @@ use super::model::Identity;
 use super::number::{incarnation, lane_end, own, seq};
 use super::open;
 use super::reader::{names, read_identity, read_streams};
-use super::side::identity;
+use super::side::{former_origins, identity, read_former};
 use super::tx::incarnation_of;
 use crate::error::Error;
 
@@ -41,6 +41,8 @@ pub struct Left {
     pub state: Option<GatewayState>,
     /// The origin under which it wrote last, as far as that is known.
     pub origin: Option<Origin>,
+    /// Those under which it wrote before, oldest first, as far as that can be read.
+    pub former: Vec<Origin>,
     /// The hub it was enrolled at.
     pub hub_url: Option<String>,
     /// What the hub called it.
@@ -80,32 +82,36 @@ impl OldDatabase {
             other => other?,
         };
         let codec = Codec::new(Arc::default())?;
-        let state = whole(read_identity(&db))?.map(|mut state| {
-            // A stream that cannot be read is compared from its beginning.
-            let _ = read_streams(&db, &mut state);
+        let state = readable(read_identity(&db))?.map(|mut state| {
+            // A stream that cannot be read is compared from its beginning, an incarnation without its bounds as if nobody had gone back.
+            let _ = (read_streams(&db, &mut state), read_former(&db, &mut state));
             state
         });
         let origin = state.as_ref().map(|state| state.origin);
         let (incarnation, origin) = match origin {
             Some(origin) => (
-                whole(incarnation_of(&db, origin))?.flatten().or(whole(last_incarnation(&db))?.flatten()),
+                readable(incarnation_of(&db, origin))?.flatten().or(readable(last_incarnation(&db))?.flatten()),
                 Some(origin),
             ),
             None => {
-                let last = whole(last_incarnation(&db))?.flatten();
+                let last = readable(last_incarnation(&db))?.flatten();
                 (last, last.map(|n| origin_of(&db, n)).transpose()?.flatten())
             }
         };
         let text = |column: &str| -> Result<Option<String>, Error> {
             let found = db.query_row(&format!("SELECT {column} FROM enrolment"), [], |row| row.get(0)).optional();
-            Ok(whole(found.map_err(Error::from))?.flatten())
+            Ok(readable(found.map_err(Error::from))?.flatten())
         };
         let (hub_url, name) = (text("hub_url")?, text("name")?);
         let read = "SELECT authority, key, certificate, renew_ms FROM enrolment";
         let identity = db.query_row(read, [], |row| identity(row, 0)).optional().map_err(Error::from);
-        let identity = whole(identity)?.flatten().flatten();
+        let identity = readable(identity)?.flatten().flatten();
         let incarnation = incarnation.unwrap_or(0);
-        let left = Left { state, origin, hub_url, name, identity, last: last_ops(&db, incarnation)? };
+        let (former, last) = (
+            readable(former_origins(&db, origin.unwrap_or(UNENROLLED)))?.unwrap_or_default(),
+            last_ops(&db, incarnation)?,
+        );
+        let left = Left { state, origin, former, hub_url, name, identity, last };
         Ok((OldDatabase { db, codec, incarnation, origin: origin.unwrap_or(UNENROLLED) }, left))
     }
 
@@ -116,9 +122,19 @@ impl OldDatabase {
     /// What SQLite reports.
     pub fn of_former(home: &Home, origin: Origin) -> Result<(OldDatabase, [Seq; 3]), Error> {
         let (db, codec) = (open::for_reading(home)?, Codec::new(Arc::default())?);
-        let incarnation = incarnation_of(&db, origin)?.unwrap_or(0);
-        let last = last_ops(&db, incarnation)?;
-        Ok((OldDatabase { db, codec, incarnation, origin }, last))
+        let mut old = OldDatabase { db, codec, incarnation: 0, origin };
+        let last = old.turn_to(origin)?;
+        Ok((old, last))
+    }
+
+    /// From now on what it wrote as this incarnation is read. Gives the last op of each stream of it.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub fn turn_to(&mut self, origin: Origin) -> Result<[Seq; 3], Error> {
+        self.incarnation = incarnation_of(&self.db, origin)?.unwrap_or(0);
+        self.origin = origin;
+        last_ops(&self.db, self.incarnation)
     }
 
     /// Ops after `after` up to `last` that cannot be read. Those that the gateway had forgotten are none of them.
@@ -136,7 +152,7 @@ impl OldDatabase {
             }
             for op in ops {
                 let at = op.stamp.dot.seq;
-                if whole(chain_before(&self.db, own(self.incarnation, stream, at)))?.flatten().is_none() {
+                if readable(chain_before(&self.db, own(self.incarnation, stream, at)))?.flatten().is_none() {
                     note(known.next(), Seq(at.0.saturating_sub(1)));
                 }
                 known = at;
@@ -157,7 +173,7 @@ impl OldDatabase {
             feed = next;
             let sql = "SELECT (SELECT name FROM types WHERE n = type), id, newest FROM records WHERE feed = ?1";
             let row = self.db.prepare_cached(sql)?.query_row([feed], |row| Ok((names(row)?, row.get::<_, i64>(2)?)));
-            let Some(((record_type, id), newest)) = whole(row.map_err(Error::from))? else { continue };
+            let Some(((record_type, id), newest)) = readable(row.map_err(Error::from))? else { continue };
             let is_in = |gap: &Gap| {
                 let number = |seq| own(self.incarnation, gap.stream, seq);
                 (number(gap.first)..=number(gap.last)).contains(&newest)
@@ -175,7 +191,7 @@ impl OldDatabase {
     fn column(&self, column: &str, number: i64) -> Result<Option<Vec<u8>>, Error> {
         let sql = format!("SELECT {column} FROM history WHERE number = ?1");
         let found = self.db.prepare_cached(&sql).and_then(|mut sql| sql.query_row([number], |row| row.get(0)));
-        Ok(whole(found.optional().map_err(Error::from))?.flatten())
+        Ok(readable(found.optional().map_err(Error::from))?.flatten())
     }
 }
 
@@ -223,7 +239,7 @@ fn last_ops(db: &Connection, incarnation: i64) -> Result<[Seq; 3], Error> {
             (own(incarnation, stream, Seq(1)), lane_end(own(incarnation, stream, Seq(0)))),
             |row| row.get::<_, Option<i64>>(0),
         );
-        let newest = whole(newest.map_err(Error::from))?.flatten();
+        let newest = readable(newest.map_err(Error::from))?.flatten();
         *last = newest.map_or(Seq(0), |number| Seq(seq(number)));
     }
     Ok(all)
@@ -231,22 +247,14 @@ fn last_ops(db: &Connection, incarnation: i64) -> Result<[Seq; 3], Error> {
 
 fn last_incarnation(db: &Connection) -> Result<Option<i64>, Error> {
     let named = db.query_row("SELECT max(n) FROM incarnations", [], |row| row.get::<_, Option<i64>>(0));
-    if let Some(n) = whole(named.map_err(Error::from))?.flatten() {
+    if let Some(n) = readable(named.map_err(Error::from))?.flatten() {
         return Ok(Some(n));
     }
     let newest = db.query_row("SELECT max(number) FROM history", [], |row| row.get::<_, Option<i64>>(0));
-    Ok(whole(newest.map_err(Error::from))?.flatten().map(incarnation))
+    Ok(readable(newest.map_err(Error::from))?.flatten().map(incarnation))
 }
 
 fn origin_of(db: &Connection, n: i64) -> Result<Option<Origin>, Error> {
     let found = db.query_row("SELECT origin FROM incarnations WHERE n = ?1", [n], |row| row.get(0)).optional();
-    Ok(whole(found.map_err(Error::from))?.flatten().map(Origin))
-}
-
-/// What cannot be read is as good as absent.
-fn whole<T>(found: Result<T, Error>) -> Result<Option<T>, Error> {
-    match found {
-        Err(error) if error.is_broken_file() => Ok(None),
-        other => other.map(Some),
-    }
+    Ok(readable(found.map_err(Error::from))?.flatten().map(Origin))
 }

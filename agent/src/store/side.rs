@@ -84,14 +84,18 @@ pub(super) fn read_former(db: &Connection, state: &mut GatewayState) -> Result<(
     let lines = || bounds.as_deref().unwrap_or_default().lines();
     let owed: Vec<_> = lines().filter_map(|line| line.strip_prefix(OWED)?.parse().ok().map(Origin)).collect();
     let bounds: Vec<_> = lines().filter_map(read_bound).collect();
-    let mut select = db.prepare_cached("SELECT origin FROM incarnations WHERE origin NOT IN (?1, ?2) ORDER BY n")?;
-    let origins = select.query_map([state.origin.0, UNENROLLED.0], |row| row.get(0).map(Origin))?;
-    for origin in origins {
-        let origin = origin?;
+    for origin in former_origins(db, state.origin)? {
         let bounds = bounds.iter().filter(|(of, _)| *of == Some(origin)).map(|(_, bound)| *bound).collect();
         state.former.push(Former { origin, bounds, is_owed: owed.contains(&origin) });
     }
     Ok(())
+}
+
+/// The origins that were given to it before the present one, oldest first.
+pub(super) fn former_origins(db: &Connection, present: Origin) -> Result<Vec<Origin>, Error> {
+    let mut select = db.prepare_cached("SELECT origin FROM incarnations WHERE origin NOT IN (?1, ?2) ORDER BY n")?;
+    let origins = select.query_map([present.0, UNENROLLED.0], |row| row.get(0).map(Origin))?;
+    Ok(origins.collect::<Result<_, _>>()?)
 }
 
 /// Writes the streams and the clock. They change with every capture, so they have a page of their own.

@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::AddAssign;
 
 use super::exchange::{cut, next_guess};
 use super::{GatewayState, UNENROLLED};
@@ -47,6 +48,16 @@ pub struct Tally {
     pub held: u64,
     /// Ops that it did not take, because a gateway still speaks under their origin.
     pub waiting: u64,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, more: Tally) {
+        self.known += more.known;
+        self.in_place += more.in_place;
+        self.apart += more.apart;
+        self.held += more.held;
+        self.waiting += more.waiting;
+    }
 }
 
 /// Where a rescue stands with one stream.
