@@ -35,6 +35,9 @@ pub struct Status {
     pub unsent: u64,
     /// Age of the oldest of them, seconds.
     pub oldest_unsent_seconds: Option<u64>,
+    /// Changes that the hub has, and had in no backup when it told last. Should it lose them, they go there again by themselves, as long
+    /// as this card has them.
+    pub not_backed_up: u64,
     /// The same for each stream that was used.
     pub streams: Vec<StreamCount>,
     /// Changes that the hub keeps but cannot use; a person has to look.
@@ -105,6 +108,15 @@ pub struct StreamCount {
     pub captured: u64,
     /// Changes that the hub does not have yet.
     pub unsent: u64,
+    /// Changes that the hub has, and had in no backup when it told last.
+    pub not_backed_up: u64,
+}
+
+impl StreamCount {
+    fn of(facts: &store::StreamStatus) -> StreamCount {
+        let store::StreamStatus { stream, unsent, not_backed_up, last, .. } = *facts;
+        StreamCount { stream, captured: last, unsent, not_backed_up }
+    }
 }
 
 impl Status {
@@ -126,7 +138,8 @@ impl Status {
                 .collect(),
             unsent: facts.streams.iter().map(|s| s.unsent).sum(),
             oldest_unsent_seconds: oldest_ms.map(|ms| u64::try_from(now_ms.saturating_sub(ms) / 1000).unwrap_or(0)),
-            streams: streams.map(|s| StreamCount { stream: s.stream, captured: s.last, unsent: s.unsent }).collect(),
+            not_backed_up: facts.streams.iter().map(|s| s.not_backed_up).sum(),
+            streams: streams.map(StreamCount::of).collect(),
             parked: facts.parked,
             conflicts: facts.conflicts,
             loading: facts.state.backfill.is_some(),
@@ -187,6 +200,9 @@ impl Status {
             (n, Some(age)) => writeln!(out, "unsent     {n}   oldest {}", duration(age)),
             (n, None) => writeln!(out, "unsent     {n}"),
         };
+        if self.not_backed_up > 0 {
+            let _ = writeln!(out, "at hub     {} changes that are in no backup of it yet", self.not_backed_up);
+        }
         let _ = writeln!(
             out,
             "parked     {}{}",

@@ -37,6 +37,8 @@ struct Status {
     records: u64,
     conflicts: u64,
     quarantined: u64,
+    /// Changes that are in no backup, for who sees everything.
+    not_backed_up: Option<u64>,
     /// What is to be done about the certificate; empty if nothing is.
     certificate: String,
 }
@@ -72,14 +74,16 @@ pub(crate) async fn page(
         let (records, conflicts) = tx.counts(&sight)?;
         let quarantined = tx.held_count(&sight)?;
         let certificate = term_of(tx, &config)?.map(|term| term.warning).unwrap_or_default();
-        Ok::<_, StoreError>(Status { gateways: fleet::all(tx, &sight)?, records, conflicts, quarantined, certificate })
+        let not_backed_up = sight.sees_everything().then(|| tx.not_backed_up()).transpose()?;
+        let gateways = fleet::all(tx, &sight)?;
+        Ok::<_, StoreError>(Status { gateways, records, conflicts, quarantined, not_backed_up, certificate })
     };
     Ok(html(StatusCode::OK, &render(&hub.read(look).await?, &caller, now_ms())))
 }
 
 fn render(status: &Status, caller: &Caller, now_ms: i64) -> String {
     let mut html = AGAIN.to_owned();
-    let Status { gateways, records, conflicts, quarantined, certificate } = status;
+    let Status { gateways, records, conflicts, quarantined, not_backed_up, certificate } = status;
     // Writing to a `String` cannot fail.
     let _ = write!(html, "<h1>Outpost hub</h1>");
     if let By::Session { name, .. } = &caller.by {
@@ -96,9 +100,14 @@ fn render(status: &Status, caller: &Caller, now_ms: i64) -> String {
     if !certificate.is_empty() {
         let _ = write!(html, "<p class=bad>{}.", escape(certificate));
     }
+    let backed_up = match not_backed_up {
+        None => String::new(),
+        Some(0) => " All changes of gateways are in a backup.".to_owned(),
+        Some(n) => format!(" {n} changes of gateways are in no backup yet."),
+    };
     let _ = write!(
         html,
-        "<p>{records} records, {conflicts} with a conflict to settle, {quarantined} changes in quarantine.</p>
+        "<p>{records} records, {conflicts} with a conflict to settle, {quarantined} changes in quarantine.{backed_up}</p>
          <table><tr><th>Gateway<th>Catchment<th>Last contact<th>Not sent<th>Quarantine<th>Version<th>Card free<th>Clock"
     );
     for gateway in gateways {

@@ -30,6 +30,7 @@ fn a_lost_week(put_back: impl FnOnce(&mut Hub, &Path)) {
     a.put("form/before-3", &json!({"n": 3, "by": "changed in the lost week"}));
     save(&c, "week-c", 20);
     a.sync();
+    assert_eq!(a.count("not_backed_up"), 20 + 1, "what only the hub's own disk has is told from what a backup has");
     b.sync();
     c.sync();
     a.sync();

@@ -15,6 +15,7 @@ mod changes;
 mod guard;
 mod hub;
 mod page;
+mod paging;
 mod patience;
 mod people;
 mod problem;

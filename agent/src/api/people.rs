@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -14,20 +14,22 @@ use utoipa::ToSchema;
 use super::App;
 use super::body::{expect_type, read};
 use super::caller::Caller;
+use super::paging::Paging;
 use super::problem::Problem;
 use super::view::{entry_view, presence_name, time_text};
 use super::write::named_author;
 use crate::apps::Access;
 use crate::store::Stored;
 
-/// Most rows of one answer.
-const ROWS_MAX: usize = 1_000;
 const BODY_BYTES_MAX: usize = 300 * 1024;
 
 /// Records in which more than one value stands.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Conflicts {
     conflicts: Vec<Conflict>,
+    /// Pass as `after` for the next page; absent on the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
 }
 
 /// One record in conflict.
@@ -50,11 +52,16 @@ pub(crate) struct ConflictField {
     values: Vec<Value>,
 }
 
-/// Lists what is in conflict.
-#[utoipa::path(get, path = "/v1/conflicts", responses((status = 200, body = Conflicts)))]
-pub(crate) async fn conflicts(State(app): State<App>, caller: Caller) -> Result<Json<Conflicts>, Problem> {
-    let found = app.store.read(|reader| Ok::<_, Problem>((reader.conflicts(ROWS_MAX)?, reader.rules()?)));
-    let (found, rules) = found.await?;
+/// Lists what is in conflict, by when it changed last.
+#[utoipa::path(get, path = "/v1/conflicts", params(Paging), responses((status = 200, body = Conflicts)))]
+pub(crate) async fn conflicts(
+    State(app): State<App>,
+    caller: Caller,
+    Query(paging): Query<Paging>,
+) -> Result<Json<Conflicts>, Problem> {
+    let (after, limit) = (paging.after(|text| text.parse().ok())?.unwrap_or(0), paging.limit()?);
+    let found = app.store.read(move |reader| Ok::<_, Problem>((reader.conflicts(after, limit)?, reader.rules()?)));
+    let ((found, next), rules) = found.await?;
     let found = shown(&caller, found, |conflict| &conflict.key)?;
     let conflicts = found.into_iter().map(|conflict| Conflict {
         record_type: conflict.key.record_type.to_string(),
@@ -69,7 +76,7 @@ pub(crate) async fn conflicts(State(app): State<App>, caller: Caller) -> Result<
             })
             .collect(),
     });
-    Ok(Json(Conflicts { conflicts: conflicts.collect() }))
+    Ok(Json(Conflicts { conflicts: conflicts.collect(), next: next.map(|feed| feed.to_string()) }))
 }
 
 /// What of a list the caller may read.
@@ -175,6 +182,9 @@ fn is_in_conflict(held: &Stored, intent: &Intent) -> Result<(), Problem> {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ParkedList {
     parked: Vec<ParkedItem>,
+    /// Pass as `after` for the next page; absent on the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
 }
 
 /// One change that the hub cannot use.
@@ -194,9 +204,14 @@ pub(crate) struct ParkedItem {
 }
 
 /// Lists what the hub cannot use. Correcting the record is the usual way out; the hub then frees what waited for it.
-#[utoipa::path(get, path = "/v1/parked", responses((status = 200, body = ParkedList)))]
-pub(crate) async fn parked(State(app): State<App>, caller: Caller) -> Result<Json<ParkedList>, Problem> {
-    let found = app.store.read(|reader| reader.parked(ROWS_MAX)).await.map_err(Problem::from)?;
+#[utoipa::path(get, path = "/v1/parked", params(Paging), responses((status = 200, body = ParkedList)))]
+pub(crate) async fn parked(
+    State(app): State<App>,
+    caller: Caller,
+    Query(paging): Query<Paging>,
+) -> Result<Json<ParkedList>, Problem> {
+    let (after, limit) = (paging.after(|text| text.parse().ok())?.unwrap_or(0), paging.limit()?);
+    let (found, next) = app.store.read(move |reader| reader.parked(after, limit)).await.map_err(Problem::from)?;
     let found = shown(&caller, found, |parked| &parked.key)?;
     let parked = found.into_iter().map(|p| ParkedItem {
         change: change_name(p.dot),
@@ -206,7 +221,7 @@ pub(crate) async fn parked(State(app): State<App>, caller: Caller) -> Result<Jso
         since: time_text(p.since_ms),
         decided: p.plea.map(|discard| if discard { "discard" } else { "retry" }),
     });
-    Ok(Json(ParkedList { parked: parked.collect() }))
+    Ok(Json(ParkedList { parked: parked.collect(), next: next.map(|number| number.to_string()) }))
 }
 
 /// What to do with a parked change.
@@ -237,9 +252,8 @@ pub(crate) async fn decide(
     let unknown = || Problem::not_found("No such change is parked here; /v1/parked lists them.");
     let dot = parse_change(&decision.change).ok_or_else(unknown)?;
     let noted = app.store.write(move |tx| {
-        let parked = tx.reader()?.parked(ROWS_MAX)?;
-        let parked = parked.iter().find(|p| p.dot == dot).ok_or_else(unknown)?;
-        caller.must(Access::Write, &parked.key.record_type)?;
+        let key = tx.reader()?.key_of_parked(dot)?.ok_or_else(unknown)?;
+        caller.must(Access::Write, &key.record_type)?;
         Ok::<_, Problem>(tx.plea(dot, decision.discard)?)
     });
     noted.await?;

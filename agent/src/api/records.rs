@@ -16,6 +16,7 @@ use utoipa::IntoParams;
 use super::App;
 use super::body::{object, read_json};
 use super::caller::Caller;
+use super::paging::{self, Paging};
 use super::problem::Problem;
 use super::view::{HistoryItem, HistoryPage, Page, described};
 use super::write::{Outcome, Receipt, Terms, Wish, perform};
@@ -244,21 +245,23 @@ pub(crate) async fn get(
 
 /// What became of a record, newest first: who changed what, when, what it replaced, and whether it was sent.
 #[utoipa::path(get, path = "/v1/records/{type}/{id}/history",
-    params(("type" = String, Path), ("id" = String, Path)),
+    params(("type" = String, Path), ("id" = String, Path), Paging),
     responses((status = 200, body = HistoryPage), (status = 404, body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn history(
     State(app): State<App>,
     caller: Caller,
     Path((record_type, id)): Path<(String, String)>,
+    QueryParams(paging): QueryParams<Paging>,
 ) -> Result<Json<HistoryPage>, Problem> {
     let key = caller.key(Access::Read, &record_type, &id)?;
-    let found =
-        app.store.read(move |reader| Ok::<_, Problem>((reader.has(&key)?, reader.history(&key, LIST_LIMIT_MAX)?)));
+    let (skip, limit) = (paging.after(|text| text.parse().ok())?.unwrap_or(0), paging.limit()?);
+    let found = app.store.read(move |reader| Ok::<_, Problem>((reader.has(&key)?, reader.history(&key, skip, limit)?)));
     let (exists, entries) = found.await?;
     if !exists && entries.is_empty() {
         return Err(Problem::not_found("The gateway holds no record of this type and id."));
     }
-    Ok(Json(HistoryPage { history: entries.iter().map(HistoryItem::new).collect() }))
+    let next = (entries.len() == limit).then(|| skip.saturating_add(limit).to_string());
+    Ok(Json(HistoryPage { history: entries.iter().map(HistoryItem::new).collect(), next }))
 }
 
 /// Records of a type, by id. Every other parameter is a filter: `?village=Chingale`, `?address.city=Zomba`.
@@ -281,12 +284,7 @@ pub(crate) async fn list(
     };
     for (name, value) in params {
         match name.as_str() {
-            "limit" => {
-                let limit = value.parse().ok().filter(|n| (1..=LIST_LIMIT_MAX).contains(n));
-                query.limit = limit.ok_or_else(|| {
-                    Problem::bad_request(format!("limit must be a number from 1 to {LIST_LIMIT_MAX}."))
-                })?;
-            }
+            "limit" => query.limit = paging::limit(&value)?,
             "after" => {
                 query.after = Some(RecordId::new(&value).map_err(|e| Problem::bad_request(format!("after is {e}.")))?);
             }

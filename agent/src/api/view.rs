@@ -171,6 +171,9 @@ pub(crate) fn time_text(unix_ms: i64) -> String {
 pub(crate) struct HistoryPage {
     /// Newest first.
     pub(crate) history: Vec<HistoryItem>,
+    /// Pass as `after` for the entries before these; absent on the last page. What is written meanwhile makes the last of these come again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) next: Option<String>,
 }
 
 /// One change of a record.

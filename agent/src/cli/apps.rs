@@ -5,9 +5,8 @@ use std::io::Write;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::client::Client;
+use super::client::{Client, encoded};
 use super::people::{rows, text};
-use super::records::encoded;
 use crate::apps::picture_for_terminal;
 use crate::error::Error;
 

@@ -78,6 +78,21 @@ impl Client {
         let answer = self.ask(method, path, "application/json", body).await?;
         Ok(serde_json::from_slice(&answer).unwrap_or_default())
     }
+
+    /// Asks for a list page by page, and gives all its rows.
+    pub(crate) async fn ask_pages(&mut self, path: &str, key: &str) -> Result<Vec<Value>, Error> {
+        let (mut all, mut page) = (Vec::new(), path.to_owned());
+        loop {
+            let mut answer = self.ask_json("GET", &page, &Value::Null).await?;
+            if let Some(Value::Array(rows)) = answer.get_mut(key).map(Value::take) {
+                all.extend(rows);
+            }
+            match answer.get("next").and_then(Value::as_str) {
+                Some(next) => page = format!("{path}?after={}", encoded(next)),
+                None => return Ok(all),
+            }
+        }
+    }
 }
 
 async fn here(router: Router, request: Request<Body>) -> Result<(u16, Vec<u8>), Error> {
@@ -101,4 +116,16 @@ fn refused(status: u16, body: &[u8]) -> Error {
     };
     let class = Class::named(&kind);
     Error::Told { class: class.unwrap_or(if status >= 500 { Class::Broken } else { Class::Rejected }), detail: told }
+}
+
+/// Percent-encodes a query parameter (RFC 3986).
+pub(crate) fn encoded(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
 }

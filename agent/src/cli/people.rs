@@ -53,14 +53,14 @@ impl Conflicts {
     pub(crate) async fn execute(self, client: &mut Client, out: &mut dyn Write) -> Result<(), Error> {
         match self {
             Conflicts::List { json } => {
-                let answer = client.ask_json("GET", "/v1/conflicts", &Value::Null).await?;
+                let conflicts = client.ask_pages("/v1/conflicts", "conflicts").await?;
                 if json {
-                    return writeln!(out, "{answer}").map_err(Error::from);
+                    return writeln!(out, "{}", json!({"conflicts": conflicts})).map_err(Error::from);
                 }
-                if rows(&answer, "conflicts").next().is_none() {
+                if conflicts.is_empty() {
                     writeln!(out, "none")?;
                 }
-                for conflict in rows(&answer, "conflicts") {
+                for conflict in &conflicts {
                     let fields: Vec<&str> = rows(conflict, "fields").map(|f| text(f, "field")).collect();
                     writeln!(
                         out,
@@ -75,9 +75,9 @@ impl Conflicts {
             }
             Conflicts::Show { record } => {
                 type_and_id(&record)?;
-                let answer = client.ask_json("GET", "/v1/conflicts", &Value::Null).await?;
+                let conflicts = client.ask_pages("/v1/conflicts", "conflicts").await?;
                 let is_it = |c: &&Value| format!("{}/{}", text(c, "type"), text(c, "id")) == record;
-                let found = rows(&answer, "conflicts").find(is_it);
+                let found = conflicts.iter().find(is_it);
                 let found = found.ok_or_else(|| Error::refused(format!("{record} is not in conflict here")))?;
                 let pretty = serde_json::to_string_pretty(found).unwrap_or_default();
                 writeln!(out, "{pretty}").map_err(Error::from)
@@ -136,14 +136,14 @@ impl Parked {
     pub(crate) async fn execute(self, client: &mut Client, out: &mut dyn Write) -> Result<(), Error> {
         let (change, discard) = match self {
             Parked::List { json } => {
-                let answer = client.ask_json("GET", "/v1/parked", &Value::Null).await?;
+                let parked = client.ask_pages("/v1/parked", "parked").await?;
                 if json {
-                    return writeln!(out, "{answer}").map_err(Error::from);
+                    return writeln!(out, "{}", json!({"parked": parked})).map_err(Error::from);
                 }
-                if rows(&answer, "parked").next().is_none() {
+                if parked.is_empty() {
                     writeln!(out, "none")?;
                 }
-                for row in rows(&answer, "parked") {
+                for row in &parked {
                     writeln!(
                         out,
                         "{}   {}/{}   {}",
@@ -156,8 +156,8 @@ impl Parked {
                 return Ok(());
             }
             Parked::Show { change } => {
-                let answer = client.ask_json("GET", "/v1/parked", &Value::Null).await?;
-                let found = rows(&answer, "parked").find(|row| {
+                let parked = client.ask_pages("/v1/parked", "parked").await?;
+                let found = parked.iter().find(|row| {
                     text(row, "change") == change || format!("{}/{}", text(row, "type"), text(row, "id")) == change
                 });
                 let told = || Error::refused(format!("{change} is not parked here; see: outpost parked list"));

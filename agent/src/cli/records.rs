@@ -3,9 +3,9 @@
 use std::io::Write;
 
 use clap::Subcommand;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::client::Client;
+use super::client::{Client, encoded};
 use super::people::type_and_id;
 use crate::error::{Class, Error};
 
@@ -42,11 +42,13 @@ impl Records {
             Records::List { record_type, filters, limit } => list(client, &record_type, &filters, limit, out).await,
             Records::Show { record, history } => {
                 type_and_id(&record)?;
-                let path = match history {
-                    true => format!("/v1/records/{record}/history"),
-                    false => format!("/v1/records/{record}?meta=true"),
+                let answer = match history {
+                    true => {
+                        let path = format!("/v1/records/{record}/history");
+                        json!({"history": client.ask_pages(&path, "history").await?})
+                    }
+                    false => client.ask_json("GET", &format!("/v1/records/{record}?meta=true"), &Value::Null).await?,
                 };
-                let answer = client.ask_json("GET", &path, &Value::Null).await?;
                 let text = serde_json::to_string_pretty(&answer).unwrap_or_default();
                 writeln!(out, "{text}").map_err(Error::from)
             }
@@ -102,16 +104,4 @@ async fn list(
             Err(Error::Told { class: Class::Broken, detail })
         }
     }
-}
-
-/// Percent-encodes a query parameter (RFC 3986).
-pub(crate) fn encoded(text: &str) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
 }

@@ -1,5 +1,6 @@
 //! Questions about what happened to records: history, receipts, conflicts, parked ops, status.
 
+use rusqlite::OptionalExtension;
 use sync_protocol::gateway::GatewayState;
 use sync_protocol::id::{Dot, FieldName, Origin, RecordKey, Scope, Seq, Stream};
 use sync_protocol::record::{self, Op, Record, State};
@@ -19,16 +20,20 @@ use super::{open, side};
 use crate::error::Error;
 
 impl Reader<'_> {
-    /// What happened to a record here, the newest first.
+    /// What happened to a record here, the newest first, without as many of the newest as are skipped.
     ///
     /// # Errors
     /// What SQLite reports.
-    pub fn history(&self, key: &RecordKey, limit: usize) -> Result<Vec<Entry>, Error> {
+    pub fn history(&self, key: &RecordKey, skip: usize, limit: usize) -> Result<Vec<Entry>, Error> {
         let mut entries = Vec::new();
         let mut walk = Walk::new(self.db, Row::find(self.db, key)?.map_or(0, |row| row.newest));
+        let mut at = 0;
         while entries.len() < limit {
             let Some(row) = walk.step()? else { break };
-            entries.push(self.entry(&row)?.unwrap_or(Entry::Damaged { number: row.number }));
+            at += 1;
+            if at > skip {
+                entries.push(self.entry(&row)?.unwrap_or(Entry::Damaged { number: row.number }));
+            }
         }
         Ok(entries)
     }
@@ -126,45 +131,67 @@ impl Reader<'_> {
         Ok(receipt)
     }
 
-    /// Records that wait for a person: fields with several values, and deletes that met an edit.
+    /// Records that wait for a person: fields with several values, and deletes that met an edit. Those whose last change is behind a
+    /// position of the feed, in that order, and the last position that was looked at if there may be more.
     ///
     /// # Errors
     /// What SQLite reports.
-    pub fn conflicts(&self, limit: usize) -> Result<Vec<Conflict>, Error> {
+    pub fn conflicts(&self, after: u64, limit: usize) -> Result<(Vec<Conflict>, Option<u64>), Error> {
+        // By its own choice it would go through all records for the order.
         let mut statement = self.db.prepare_cached(
-            "SELECT (SELECT name FROM types WHERE n = type), id FROM records WHERE conflicts > 0 OR presence = 1 ORDER BY type, id LIMIT ?1",
+            "SELECT (SELECT name FROM types WHERE n = type), id, feed FROM records INDEXED BY records_open \
+             WHERE (conflicts > 0 OR presence = 1) AND feed > ?1 ORDER BY feed LIMIT ?2",
         )?;
-        let found: Vec<(String, String)> = statement.query_map([limit as i64], names)?.collect::<Result<_, _>>()?;
+        let found = statement.query_map((after as i64, limit as i64), |row| Ok((names(row)?, row.get(2)?)))?;
+        let found: Vec<((String, String), i64)> = found.collect::<Result<_, _>>()?;
+        let next = found.last().filter(|_| found.len() == limit).map(|(_, feed)| *feed as u64);
         let mut conflicts = Vec::new();
-        for (record_type, id) in found {
+        for ((record_type, id), _) in found {
             let key = RecordKey::new(&record_type, &id)?;
             let Some(row) = Row::find(self.db, &key)? else { continue };
             let Some(record) = row.visible(self.db, self.codec)? else { continue };
             let presence = presence_of(row.presence);
             conflicts.push(Conflict { key, presence, fields: fields_in_conflict(&record) });
         }
-        Ok(conflicts)
+        Ok((conflicts, next))
     }
 
-    /// Own ops in quarantine at the hub, the oldest first.
+    /// Own ops in quarantine at the hub, the oldest first. Those behind a number, and the last number that was looked at if there may
+    /// be more.
     ///
     /// # Errors
     /// What SQLite reports.
-    pub fn parked(&self, limit: usize) -> Result<Vec<Parked>, Error> {
+    pub fn parked(&self, after: i64, limit: usize) -> Result<(Vec<Parked>, Option<i64>), Error> {
         let mut statement = self.db.prepare_cached(
             "SELECT notes.number, notes.reason, notes.noted_ms, history.op FROM notes JOIN history USING (number) \
-             WHERE notes.fate = 2 ORDER BY notes.number LIMIT ?1",
+             WHERE notes.fate = 2 AND notes.number > ?1 ORDER BY notes.number LIMIT ?2",
         )?;
         let pleas = side::pleas(self.db)?;
-        let mut rows = statement.query([limit as i64])?;
-        let mut parked = Vec::new();
+        let mut rows = statement.query((after, limit as i64))?;
+        let (mut parked, mut count, mut last) = (Vec::new(), 0, after);
         while let Some(row) = rows.next()? {
+            (count, last) = (count + 1, row.get(0)?);
             let op = read_op(self.db, self.codec, row.get_ref(3)?.as_blob().unwrap_or_default(), row.get(0)?)?;
             let Some(Op { stamp, key, .. }) = op else { continue };
             let plea = pleas.iter().find(|plea| plea.dot == stamp.dot).map(|plea| plea.discard);
             parked.push(Parked { dot: stamp.dot, key, reason: row.get(1)?, since_ms: row.get(2)?, plea });
         }
-        Ok(parked)
+        Ok((parked, (count == limit).then_some(last)))
+    }
+
+    /// The record of an own op that is in quarantine at the hub; `None` if it is not there.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub fn key_of_parked(&self, dot: Dot) -> Result<Option<RecordKey>, Error> {
+        let Some(incarnation) = incarnation_of(self.db, dot.origin)? else { return Ok(None) };
+        let number = own(incarnation, dot.stream, dot.seq);
+        let mut statement = self.db.prepare_cached(
+            "SELECT history.op FROM notes JOIN history USING (number) WHERE notes.fate = 2 AND number = ?1",
+        )?;
+        let blob: Option<Vec<u8>> = statement.query_row([number], |row| row.get(0)).optional()?;
+        let Some(blob) = blob else { return Ok(None) };
+        Ok(read_op(self.db, self.codec, &blob, number)?.map(|op| op.key))
     }
 
     /// Sum of the digest items of all confirmed records in these scopes.
@@ -225,7 +252,8 @@ impl Reader<'_> {
                 Some(incarnation) => oldest_ms(self.db, self.codec, own(incarnation, stream, at.acked))?,
                 None => None,
             };
-            Ok(StreamStatus { stream, unsent, last: at.last.0, oldest_ms })
+            let not_backed_up = at.acked.0.saturating_sub(at.durable.0);
+            Ok(StreamStatus { stream, unsent, not_backed_up, last: at.last.0, oldest_ms })
         };
         Stream::ALL.into_iter().map(status).collect()
     }

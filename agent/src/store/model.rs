@@ -315,6 +315,8 @@ pub struct StreamStatus {
     pub stream: Stream,
     /// Ops that the hub does not have.
     pub unsent: u64,
+    /// Ops that the hub has, and had in no backup when it told last.
+    pub not_backed_up: u64,
     /// Ops in all.
     pub last: u64,
     /// When the oldest unsent one was captured, milliseconds since 1970.

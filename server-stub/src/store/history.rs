@@ -54,6 +54,13 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Ops of gateways that are in no backup of this database.
+    pub(crate) fn not_backed_up(&mut self) -> Result<u64, StoreError> {
+        let sum: i64 =
+            self.sql("SELECT ifnull(sum(acked - durable), 0) FROM marks")?.query_row([], |row| row.get(0))?;
+        Ok(number(sum))
+    }
+
     pub(super) fn append_history(
         &mut self,
         arrived: &Arrived<'_>,

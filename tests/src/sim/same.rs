@@ -38,7 +38,7 @@ pub(super) fn gateway_differs(card: &mut Card, memory: &MemoryGateway) -> Option
             {
                 return Ok(Some(format!("{key}")));
             }
-            let entries = tx.reader()?.history(key, ALL)?;
+            let entries = tx.reader()?.history(key, 0, ALL)?;
             let own = entries.into_iter().filter_map(|entry| match entry {
                 Entry::Own(own) => Some((own.op, own.fate)),
                 _ => None,

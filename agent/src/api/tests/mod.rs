@@ -172,11 +172,16 @@ impl Open {
         std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap())
     }
 
+    /// What it keeps, to bring about what only a hub brings about.
+    pub(super) fn store(&self) -> &Store {
+        self.store.as_ref().unwrap()
+    }
+
     /// Puts rules in force, as a hub would.
     pub(super) fn rule(&self, text: &str) {
         let rules = Arc::new(Rules::parse(text).unwrap());
         let set = |tx: &mut Tx<'_>| -> Result<(), Error> { tx.set_rules(rules) };
-        self.store.as_ref().unwrap().blocking_write(set).unwrap();
+        self.store().blocking_write(set).unwrap();
     }
 
     fn end(&mut self) {

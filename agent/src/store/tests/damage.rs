@@ -60,7 +60,7 @@ fn a_damaged_op_is_skipped_and_counted() {
     });
     let damaged = damaged.unwrap();
     assert_eq!(damaged, None);
-    let history = clinic.store.blocking_read(|reader| reader.history(&key_of("Visit/a"), 10)).unwrap();
+    let history = clinic.store.blocking_read(|reader| reader.history(&key_of("Visit/a"), 0, 10)).unwrap();
     assert!(matches!(history[2], Entry::Damaged { .. }) && history.len() == 5);
     assert!(clinic.store.blocking_read(|reader| reader.damage()).unwrap() == Damage { rows: 1, unsent: 1 });
     let found = clinic.store.blocking_read(|reader| reader.quick_check()).unwrap();

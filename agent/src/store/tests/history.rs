@@ -47,7 +47,7 @@ fn a_record_is_rebuilt_as_it_was_before_the_hub_changed_it() {
     here.sync(&mut hub);
     assert_eq!(at(&here, "Visit/a", &first), Some(json!({"n": 1, "m": 1})));
     assert_eq!(at(&here, "Visit/a", &second), Some(json!({"n": 1, "m": 2, "k": [1]})));
-    let history = here.store.blocking_read(|reader| reader.history(&key_of("Visit/a"), 10)).unwrap();
+    let history = here.store.blocking_read(|reader| reader.history(&key_of("Visit/a"), 0, 10)).unwrap();
     let kinds: Vec<&str> = history
         .iter()
         .map(|entry| match entry {
@@ -70,7 +70,7 @@ fn a_stale_edit_meets_what_it_had_not_seen() {
     assert_eq!(clinic.body("Visit/a"), json!({"n": 2, "m": 9}));
     let rival = clinic.write("Visit/a", Intent::Put(object(json!({"n": 7, "m": 1}))), base);
     assert_eq!(rival.conflicts.len(), 1);
-    assert_eq!(clinic.store.blocking_read(|reader| reader.conflicts(10)).unwrap().len(), 1);
+    assert_eq!(clinic.store.blocking_read(|reader| reader.conflicts(0, 10)).unwrap().0.len(), 1);
 }
 
 #[test]

@@ -87,7 +87,7 @@ fn the_feed_has_each_record_once_at_its_last_change() {
     let gone = clinic.store.blocking_read(|reader| reader.changes(3, 10)).unwrap();
     assert!(gone[0].is_gone && gone[0].feed == 4);
     assert!(clinic.get("Visit/a").is_none());
-    let history = clinic.store.blocking_read(|reader| reader.history(&key_of("Visit/a"), 10)).unwrap();
+    let history = clinic.store.blocking_read(|reader| reader.history(&key_of("Visit/a"), 0, 10)).unwrap();
     assert_eq!(history.len(), 2);
 }
 
@@ -142,7 +142,7 @@ fn parked_ops_are_listed_until_they_are_settled() {
     let dot = clinic.put("Visit/a", json!({"n": 1})).op.unwrap();
     park(&clinic, dot, "no such patient");
     clinic.store.blocking_write(move |tx| tx.plea(dot, true)).unwrap();
-    let parked = clinic.store.blocking_read(|reader| reader.parked(10)).unwrap();
+    let parked = clinic.store.blocking_read(|reader| reader.parked(0, 10)).unwrap().0;
     assert_eq!(parked.len(), 1);
     assert_eq!((parked[0].dot, parked[0].reason.as_str(), parked[0].plea), (dot, "no such patient", Some(true)));
     assert_eq!(clinic.store.blocking_write(|tx| tx.pending(&key_of("Visit/a"))).unwrap().len(), 1);
@@ -150,7 +150,7 @@ fn parked_ops_are_listed_until_they_are_settled() {
     clinic.store.blocking_write(move |tx| tx.clear_pleas(&pleas)).unwrap();
     assert!(clinic.store.blocking_write(|tx| tx.pleas()).unwrap().is_empty());
     clinic.store.blocking_write(move |tx| tx.settle_fate(dot, &Fate::Discarded("a slip".into()))).unwrap();
-    assert!(clinic.store.blocking_read(|reader| reader.parked(10)).unwrap().is_empty());
+    assert!(clinic.store.blocking_read(|reader| reader.parked(0, 10)).unwrap().0.is_empty());
     assert!(clinic.store.blocking_write(|tx| tx.pending(&key_of("Visit/a"))).unwrap().is_empty());
 }
 
@@ -167,7 +167,7 @@ fn conflicts_are_listed_with_all_values() {
     here.sync(&mut hub);
     there.sync(&mut hub);
     here.sync(&mut hub);
-    let conflicts = here.store.blocking_read(|reader| reader.conflicts(10)).unwrap();
+    let conflicts = here.store.blocking_read(|reader| reader.conflicts(0, 10)).unwrap().0;
     assert_eq!(conflicts.len(), 1);
     assert_eq!(conflicts[0].fields.len(), 1);
     assert_eq!(conflicts[0].fields[0].1.len(), 2);

@@ -107,7 +107,7 @@ fn what_has_been_safe_for_long_and_stands_nowhere_is_forgotten_and_nothing_else(
     assert_eq!(clinic.body("Patient/p"), body);
     clinic.assert_sound();
     assert_eq!(clinic.forget(90), Forgotten::default(), "and once is enough");
-    let history = clinic.store.blocking_read(|reader| reader.history(&key_of("Patient/p"), 100)).unwrap();
+    let history = clinic.store.blocking_read(|reader| reader.history(&key_of("Patient/p"), 0, 100)).unwrap();
     assert_eq!(history.len(), 2, "{history:?}");
     let retention = clinic.store.blocking_read(|reader| reader.retention()).unwrap();
     assert_eq!((retention.ops, retention.changes, retention.passed_ms), (9, 0, clinic.now_ms));
@@ -133,7 +133,7 @@ fn what_is_only_acknowledged_or_waits_or_was_dropped_stays() {
     clinic.next_day(&mut hub);
     clinic.note(0);
     assert_eq!(clinic.forget(0), Forgotten { ops: 3, changes: 0 }, "of the patient: not the first, nor the last");
-    let parked = clinic.store.blocking_read(|reader| reader.parked(10)).unwrap();
+    let parked = clinic.store.blocking_read(|reader| reader.parked(0, 10)).unwrap().0;
     assert_eq!(parked.len(), 5, "what waits for its parent is all there");
     assert_eq!(clinic.body("Visit/v")["n"], json!(4));
     clinic.assert_sound();
@@ -230,7 +230,7 @@ fn changes_of_others_are_forgotten_and_what_an_app_had_read_before_is_told_to_be
     for (n, tag) in tags.iter().enumerate().take(4) {
         assert_eq!(at(tag), None, "nothing wrong is made up for {n}");
     }
-    let history = here.store.blocking_read(|reader| reader.history(&key_of("Visit/a"), 100)).unwrap();
+    let history = here.store.blocking_read(|reader| reader.history(&key_of("Visit/a"), 0, 100)).unwrap();
     let is_own = |entry: &Entry| matches!(entry, Entry::Own(own) if own.fate == OpState::Confirmed);
     assert!(history.iter().any(is_own), "the newest own write is still in the list: {history:?}");
     here.assert_sound();
