@@ -14,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::api::{self, App, Entry, serve};
 use crate::apps::Door;
-use crate::clock::Clock;
+use crate::clock::{Clock, Machine};
 use crate::config::{Config, NetworkConfig};
 use crate::disk::Disk;
 use crate::error::{Class, Error};
@@ -23,7 +23,7 @@ use crate::lock::Lock;
 use crate::network::{Announcement, Entrance, listen_ahead};
 use crate::read_only::Copy;
 use crate::service::{self, Places};
-use crate::store::{DataKey, Home, Options, Store, begin_anew};
+use crate::store::{DataKey, Home, Options, Store, begin_anew, rebuild};
 use crate::sync::{SyncLoop, sync_loop};
 use crate::upkeep::{Caretaker, Ending};
 
@@ -195,12 +195,52 @@ pub async fn run(
                 return Ok(());
             }
             Ending::ReadOnly => return Err(Error::read_only_card()),
-            Ending::Unsafe => {}
+            Ending::Unsafe | Ending::Damaged => {}
         }
         let home = store.home();
         close(store).await?;
-        begin_anew(&home)?;
+        let is_mended = match ending {
+            Ending::Damaged => made_anew(&home).await,
+            _ => begin_anew(&home).map(|_| true)?,
+        };
         gateway = open(home)?;
+        if !is_mended {
+            gateway.caretaker = gateway.caretaker.making_do();
+        }
+    }
+}
+
+/// Makes a database anew of which some cannot be read; tells whether that could be done. If not, it is served as far as it goes.
+async fn made_anew(home: &Home) -> bool {
+    let (home, now_ms) = (home.clone(), Machine::this().wall_ms());
+    let work = tokio::task::spawn_blocking(move || rebuild(&home, now_ms));
+    let made = tokio::select! {
+        made = work => made.unwrap_or(Err(Error::Closed)),
+        never = service::vouch_waiting("a damaged database is made anew of what can be read of it") => match never {},
+    };
+    match made {
+        Ok(Some(made)) => {
+            let (file, records) = (made.aside.display(), made.named);
+            tracing::error!(
+                %file,
+                records,
+                "some of the database could not be read: it was made anew of the rest, the hub is asked for the records that are \
+                 missing, and the damaged file is kept. Replace the card soon"
+            );
+            true
+        }
+        Ok(None) => {
+            tracing::error!(
+                "the damaged database cannot be made anew, so what can be read of it is served. Replace the card now"
+            );
+            false
+        }
+        Err(error) => {
+            tracing::error!(
+                "the damaged database could not be made anew, so what can be read of it is served: {error}"
+            );
+            false
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Looking after the database beside serving: SQLite's own check at every start, a scrub of every row once a month, mending what
+//! Looking after the database beside serving: SQLite's own check at every start and before every scrub, a scrub of every row once a month, mending what
 //! was met damaged, copies on a second medium, and forgetting old history.
 //!
 //! Nobody waits for it: what takes long runs on a thread for blocking work, on a connection of its own, and ends when the
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::config::{BackupConfig, RetentionConfig};
-use crate::error::Error;
+use crate::error::{Class, Error};
 use crate::read_only::is_read_only;
 use crate::store::{BackupOutcome, Forgotten, Medium, PassAt, ScanAt, Store, Upkeep, Verdict};
 use crate::sync::SyncHandle;
@@ -23,6 +23,8 @@ const SCRUB_EVERY: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// Rows that are read at once, and the pause after them: 100,000 records take some minutes, and nobody notices.
 const SCRUB_ROWS: usize = 256;
 const SCRUB_PAUSE: Duration = Duration::from_millis(200);
+/// How long the file is not checked again, whatever asks for it: a check reads all of it.
+const CHECK_AGAIN: Duration = Duration::from_secs(3_600);
 /// How often the history is gone through for what may be forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// How long a backup that failed is not tried again: each try writes most of a copy to the medium. One that is not there is looked for
@@ -43,6 +45,8 @@ pub struct Caretaker {
     retention: RetentionConfig,
     /// Set when long work has to end.
     stop: Arc<AtomicBool>,
+    /// Whether a damaged database may be made anew.
+    may_rebuild: bool,
 }
 
 /// Why the caretaker ended.
@@ -52,6 +56,8 @@ pub enum Ending {
     Asked,
     /// The database must not be written to any more.
     Unsafe,
+    /// Some of the database cannot be read. It is to be made anew of what can be.
+    Damaged,
     /// The card takes no writes any more. Whoever starts again serves it from a copy in memory.
     ReadOnly,
 }
@@ -60,13 +66,19 @@ impl Caretaker {
     /// A caretaker for an open store.
     pub fn new(store: Store, sync: SyncHandle, clock: Clock, backup: BackupConfig) -> Caretaker {
         let retention = RetentionConfig { history_days: 0 };
-        Caretaker { store, sync, clock, backup, retention, stop: Arc::default() }
+        Caretaker { store, sync, clock, backup, retention, stop: Arc::default(), may_rebuild: true }
     }
 
     /// The same, that forgets old history.
     #[must_use]
     pub fn forgetting(self, retention: RetentionConfig) -> Caretaker {
         Caretaker { retention, ..self }
+    }
+
+    /// The same, that goes on with what can be read of a damaged database, because it could not be made anew.
+    #[must_use]
+    pub fn making_do(self) -> Caretaker {
+        Caretaker { may_rebuild: false, ..self }
     }
 
     /// Works until told to stop, or until the database must not be used any more.
@@ -84,13 +96,14 @@ impl Caretaker {
     }
 
     async fn work(self) -> Ending {
-        match self.check().await {
-            Ok(Verdict::Unsafe(_)) => return Ending::Unsafe,
-            Ok(_) => {}
-            Err(error) => complain("the check of the database", &error),
-        }
-        let mut backup_failed = None;
+        let (mut backup_failed, mut checked) = (None, None);
         loop {
+            match self.check_if_due(&mut checked).await {
+                Ok(Some(Verdict::Unsafe(_))) => return Ending::Unsafe,
+                Ok(Some(Verdict::Damaged(_))) if self.may_rebuild => return Ending::Damaged,
+                Ok(_) => {}
+                Err(error) => complain("the check of the database", &error),
+            }
             if let Err(error) = self.scrub_if_due().await {
                 complain("the scrub of the database", &error);
             }
@@ -127,11 +140,32 @@ impl Caretaker {
         Ok(())
     }
 
+    /// SQLite's own check, of the whole file: at each start, before each scrub, which sees no pages but only rows, and where an
+    /// exchange failed because of the database.
+    async fn check_if_due(&self, checked: &mut Option<Instant>) -> Result<Option<Verdict>, Error> {
+        let is_due = match checked {
+            None => true,
+            Some(at) if at.elapsed() < CHECK_AGAIN => false,
+            Some(_) => {
+                let report = self.store.read(|reader| reader.sync_report()).await?;
+                self.is_scrub_due().await? || report.error_class.as_deref() == Some(Class::Broken.name())
+            }
+        };
+        if !is_due {
+            return Ok(None);
+        }
+        *checked = Some(Instant::now());
+        self.check().await.map(Some)
+    }
+
+    async fn is_scrub_due(&self) -> Result<bool, Error> {
+        let last_ms = self.store.read(|reader| reader.upkeep()).await?.scrubbed_ms;
+        Ok(is_due(last_ms, self.clock.now().now_ms, SCRUB_EVERY))
+    }
+
     /// Reads every row and hashes it again, once a month, slowly.
     async fn scrub_if_due(&self) -> Result<(), Error> {
-        let now_ms = self.clock.now().now_ms;
-        let last_ms = self.store.read(|reader| reader.upkeep()).await?.scrubbed_ms;
-        if !is_due(last_ms, now_ms, SCRUB_EVERY) {
+        if !self.is_scrub_due().await? {
             return Ok(());
         }
         let mut at = Some(ScanAt::default());

@@ -40,6 +40,18 @@ pub fn set_aside(dir: &Path) -> Result<PathBuf, Error> {
     Ok(to)
 }
 
+/// Gives the database a second name, under which it stays when another takes its place. `None` on a file system that knows no such.
+pub(super) fn link_aside(dir: &Path) -> Result<Option<PathBuf>, Error> {
+    let (database, to) = (dir.join(FILE_NAME), new_name(dir));
+    copy_slots(&database, &to)?;
+    if let Err(error) = fs::hard_link(&database, &to) {
+        tracing::warn!(%error, "the database could not be given a second name");
+        return Ok(None);
+    }
+    fs::File::open(dir)?.sync_all()?;
+    Ok(Some(to))
+}
+
 /// Puts a copy of the slots of one database beside another.
 fn copy_slots(from: &Path, to: &Path) -> Result<(), Error> {
     put_slots(slots_of(from)?.as_deref(), to)

@@ -119,7 +119,7 @@ fn copy(from: &Home, new: &Path, to: Option<&DataKey>) -> Result<(), Error> {
     let name = file.to_str().ok_or_else(|| Error::refused("the name of the data folder is not UTF-8"))?;
     db.execute("ATTACH DATABASE ?1 AS old KEY ?2", (name, key.as_str()))?;
     db.execute_batch("BEGIN")?;
-    let tables = tables(&db)?;
+    let tables = tables(&db, "old")?;
     for table in &tables {
         db.execute_batch(&format!(
             "DELETE FROM main.\"{table}\"; INSERT INTO main.\"{table}\" SELECT * FROM old.\"{table}\""
@@ -136,9 +136,12 @@ fn copy(from: &Home, new: &Path, to: Option<&DataKey>) -> Result<(), Error> {
     Ok(File::open(new)?.sync_all()?)
 }
 
-fn tables(db: &Connection) -> Result<Vec<String>, Error> {
-    let sql = "SELECT name FROM old.sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite~_%' ESCAPE '~'";
-    let mut names = db.prepare(sql)?;
+/// The tables of one of the databases of a connection.
+pub(super) fn tables(db: &Connection, schema: &str) -> Result<Vec<String>, Error> {
+    let sql = format!(
+        "SELECT name FROM {schema}.sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite~_%' ESCAPE '~'"
+    );
+    let mut names = db.prepare(&sql)?;
     let names = names.query_map([], |row| row.get(0))?;
     Ok(names.collect::<rusqlite::Result<_>>()?)
 }

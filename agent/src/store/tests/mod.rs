@@ -14,6 +14,7 @@ mod inline;
 mod log;
 mod old;
 mod reading;
+mod rebuild;
 mod renew;
 mod retention;
 mod schema;
