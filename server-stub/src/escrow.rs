@@ -139,13 +139,32 @@ pub(crate) async fn deposit(
     let key = key.ok_or_else(|| Problem::bad_request("this is no key"))?;
     let name = key_name(&asked.name)?;
     let (device, _) = peer.owner(&hub).await?;
-    if hub.read(move |tx| tx.has_key(device, &name)).await? {
+    let kept = hub.read(move |tx| tx.kept_key(device, &name)).await?;
+    let Some(sealed) = sealed_anew(hub.data_dir(), device, &name, &key, kept.as_deref())? else {
         return Ok(Json(Kept {}));
-    }
-    let sealed = Seal::of(hub.data_dir(), true)?.seal(device, &name, &key)?;
+    };
     hub.write(move |tx| tx.keep_key(device, &name, &sealed)).await?;
     tracing::info!(device = device.0, key = %hex(&name), "a gateway's key was deposited");
     Ok(Json(Kept {}))
+}
+
+/// The copy to keep; `None` if the one that is kept opens. One that does not was sealed by a file that is lost: a hub that was put
+/// back on another machine without it. Nobody but the gateway can mend that, and it deposits without being told so.
+fn sealed_anew(
+    dir: &Path,
+    device: Device,
+    name: &KeyName,
+    key: &[u8; KEY_BYTES],
+    kept: Option<&[u8]>,
+) -> Result<Option<Vec<u8>>, HubError> {
+    let seal = Seal::of(dir, true)?;
+    if let Some(kept) = kept {
+        if seal.open(device, name, kept).is_some() {
+            return Ok(None);
+        }
+        tracing::warn!(device = device.0, key = %hex(name), "the copy of a key does not open with escrow.key: sealed anew");
+    }
+    seal.seal(device, name, key).map(Some)
 }
 
 /// `POST /escrow/v1/fetch`: a gateway asks for the key that it deposited.

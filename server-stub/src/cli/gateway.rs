@@ -166,14 +166,24 @@ fn recovery_key(place: &mut Place<'_>, name: &str) -> Result<(), HubError> {
     }
     tracing::warn!(gateway = name, keys = keys.len(), "recovery keys were printed");
     let seal = Seal::of(&place.data_dir, false)?;
+    let mut is_any_open = false;
     for kept in keys {
         let at = jiff::Timestamp::from_millisecond(kept.kept_ms).unwrap_or_default().strftime("%Y-%m-%d %H:%M UTC");
-        let letters = seal.open(kept.device, &kept.name, &kept.sealed).ok_or_else(|| {
-            HubError::Config("escrow.key in the data directory is not the one that this key was sealed with".to_owned())
-        })?;
         let id: String = hex(&kept.name).chars().take(8).collect();
         place.say(format!("key {id}, deposited {at}"));
-        place.say(letters.as_str());
+        // One that another file sealed keeps nobody from the others.
+        match seal.open(kept.device, &kept.name, &kept.sealed) {
+            Some(letters) => {
+                is_any_open = true;
+                place.say(letters.as_str());
+            }
+            None => place.say("sealed with another escrow.key than the one in the data directory"),
+        }
+    }
+    if !is_any_open {
+        let told = "escrow.key in the data directory is not the one that this was sealed with: put that back, or have the gateway \
+                    started again and synced";
+        return Err(HubError::Config(told.to_owned()));
     }
     place.say("secret: on the gateway, `outpost key recover` or `outpost unlock` asks for it");
     Ok(())

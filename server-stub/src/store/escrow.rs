@@ -23,11 +23,13 @@ pub(crate) struct Sealed {
 }
 
 impl Tx<'_> {
-    /// Keeps a copy. One that is there under its name stays: it is the same.
+    /// Keeps a copy. One that is there under its name is of the same key, and goes for it; how often it was printed stays.
     pub(crate) fn keep_key(&mut self, device: Device, name: &KeyName, sealed: &[u8]) -> Result<(), StoreError> {
         let now_ms = self.now_ms;
-        let mut insert =
-            self.sql("INSERT OR REPLACE INTO escrow (device, name, sealed, kept_ms) VALUES (?1, ?2, ?3, ?4)")?;
+        let mut insert = self.sql(
+            "INSERT INTO escrow (device, name, sealed, kept_ms) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT DO UPDATE SET sealed = ?3, kept_ms = ?4",
+        )?;
         insert.execute(params![device.0, name, sealed, now_ms])?;
         drop(insert);
         let mut delete = self.sql(
@@ -46,10 +48,10 @@ impl Tx<'_> {
         Ok(update.query_row(params![device.0, name, now_ms], |row| row.get(0)).optional()?)
     }
 
-    /// Whether there is a key of this name that a gateway deposited.
-    pub(crate) fn has_key(&mut self, device: Device, name: &KeyName) -> Result<bool, StoreError> {
-        let mut select = self.sql("SELECT EXISTS (SELECT 1 FROM escrow WHERE device = ?1 AND name = ?2)")?;
-        Ok(select.query_row(params![device.0, name], |row| row.get(0))?)
+    /// The key of this name that a gateway deposited, as it is sealed.
+    pub(crate) fn kept_key(&mut self, device: Device, name: &KeyName) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut select = self.sql("SELECT sealed FROM escrow WHERE device = ?1 AND name = ?2")?;
+        Ok(select.query_row(params![device.0, name], |row| row.get(0)).optional()?)
     }
 
     /// All keys of a gateway, the newest first, for an admin; that he saw them is noted.

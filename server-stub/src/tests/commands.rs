@@ -4,6 +4,7 @@ use clap::Parser;
 use serde_json::{Value as Json, json};
 
 use super::people::{Browser, OWN_PAGE, PASSWORD};
+use super::tls::Fort;
 use super::{Clinic, World};
 use crate::cli::{Cli, run};
 use crate::{Class, HubError};
@@ -23,6 +24,16 @@ impl World {
         let path = self.dir.path().join(name);
         std::fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
+    }
+}
+
+impl Fort {
+    pub(super) fn run(&self, command: &[&str]) -> Result<String, HubError> {
+        let dir = self.hub.data_dir().to_str().unwrap();
+        let cli = [&["outpost-hub", "--data-dir", dir], command].concat();
+        let mut out = Vec::new();
+        run(Cli::try_parse_from(cli).unwrap(), &mut out)?;
+        Ok(String::from_utf8(out).unwrap())
     }
 }
 

@@ -43,3 +43,37 @@ async fn a_key_is_given_to_the_gateway_that_deposited_it_and_to_nobody_else() {
     fort.hub.write(|tx| tx.allow("a")).await.unwrap();
     assert_eq!(ask(Some(&card), "/escrow/v1/fetch", &wish).await.0, 200, "found again");
 }
+
+#[tokio::test]
+async fn a_key_that_a_lost_file_sealed_is_sealed_anew_when_its_gateway_deposits_it_again() {
+    let fort = Fort::start().await;
+    let (_, card) = fort.clinic("a").await;
+    let letters = sync_protocol::recovery::to_letters(&[0xc3; 32]);
+    let older = sync_protocol::recovery::to_letters(&[0xc4; 32]);
+    let name = "00112233445566778899aabbccddeeff";
+    let ask = async |path: &str, body: Json| {
+        fort.ask(Some(&card), path, "application/json", body.to_string().as_bytes()).await.unwrap().0
+    };
+    let deposit = json!({ "name": name, "key": *letters });
+    assert_eq!(ask("/escrow/v1", json!({ "name": "ff".repeat(16), "key": *older })).await, 200);
+    assert_eq!(ask("/escrow/v1", deposit.clone()).await, 200);
+    let print = || fort.run(&["gateway", "recovery-key", "a"]);
+    assert!(print().unwrap().contains(letters.as_str()));
+    let file = fort.hub.data_dir().join("escrow.key");
+    for is_replaced in [false, true] {
+        match is_replaced {
+            true => std::fs::write(&file, [7_u8; 32]).unwrap(),
+            false => std::fs::remove_file(&file).unwrap(),
+        }
+        assert!(print().is_err());
+        assert_ne!(ask("/escrow/v1/fetch", json!({ "name": name })).await, 200);
+        assert_eq!(ask("/escrow/v1", deposit.clone()).await, 200);
+        let printed = print().unwrap();
+        assert!(printed.contains(letters.as_str()), "{printed}");
+        assert!(
+            printed.contains("sealed with another escrow.key"),
+            "the older one says why it is not there: {printed}"
+        );
+        assert_eq!(ask("/escrow/v1/fetch", json!({ "name": name })).await, 200);
+    }
+}
