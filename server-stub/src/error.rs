@@ -185,6 +185,11 @@ pub enum HubError {
     /// A certificate that is not of this hub, or of another gateway.
     #[error("this is not the certificate of this gateway")]
     ForeignCertificate,
+    /// A key that several boxes may hold, of which one was shut out: it does not tell which of them asks.
+    #[error(
+        "a gateway with this card, or with a copy of it, was revoked, so that its key shows nothing by itself any more"
+    )]
+    RevokedCard,
     /// A certificate that expired longer ago than the hub puts up with.
     #[error("the certificate of this gateway expired too long ago")]
     ExpiredCertificate,
@@ -255,6 +260,7 @@ impl HubError {
             | HubError::NotAllowed(_)
             | HubError::NoCertificate
             | HubError::ForeignCertificate
+            | HubError::RevokedCard
             | HubError::ExpiredCertificate
             | HubError::Proxied(_) => Class::Denied,
             _ => Class::Rejected,
@@ -296,9 +302,10 @@ impl HubError {
             }
             HubError::RulesVersion { .. } => "raise `version` in the document",
             HubError::Code(_) => "ask the centre for a new code: outpost-hub gateway code NAME",
-            HubError::NoCertificate | HubError::ForeignCertificate | HubError::ExpiredCertificate => {
-                "the gateway has to be enrolled again: outpost-hub gateway code NAME"
-            }
+            HubError::NoCertificate
+            | HubError::ForeignCertificate
+            | HubError::RevokedCard
+            | HubError::ExpiredCertificate => "the gateway has to be enrolled again: outpost-hub gateway code NAME",
             HubError::Proxied(_) => "check the proxy, and trusted_proxies in the configuration of the hub",
             HubError::Audit(_) => {
                 "keep this file and its backups as they are, and compare: docs/operations.md says what can be told from what"

@@ -2,8 +2,9 @@
 //! printed for an admin when everything else is lost.
 //!
 //! They are sealed with a key in a file beside the database, so that a copy of the database alone opens no card. Who asks is told
-//! by its certificate alone: the gateway of this key that is not shut out. That its certificate expired does not count, because a
-//! box that was in a drawer for a year cannot even be renewed before its database is open.
+//! by its certificate alone: the gateway of this key, unless it or another one with a copy of its card is shut out. That its
+//! certificate expired does not count, because a box that was in a drawer for a year cannot even be renewed before its database is
+//! open.
 
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -182,11 +183,15 @@ pub(crate) async fn fetch(
         if !tx.once_more(device, Daily::Key)? {
             return Err(HubError::TooOften);
         }
-        let sealed = tx.fetch_key(device, &name)?.ok_or_else(missing)?;
-        Ok((sealed, json!({ "gateway": gateway })))
+        let kept = tx.fetch_keys(device, &name)?;
+        if kept.is_empty() {
+            return Err(missing());
+        }
+        Ok((kept, json!({ "gateway": gateway })))
     };
-    let sealed = hub.change::<_, HubError, _>(actor, What::FetchKey, give).await?;
-    let key = Seal::of(hub.data_dir(), false)?.open(device, &name, &sealed).ok_or_else(missing)?;
+    let kept = hub.change::<_, HubError, _>(actor, What::FetchKey, give).await?;
+    let seal = Seal::of(hub.data_dir(), false)?;
+    let key = kept.iter().find_map(|(of, sealed)| seal.open(*of, &name, sealed)).ok_or_else(missing)?;
     tracing::info!(device = device.0, key = %hex(&name), "a gateway was given its key");
     Ok(Json(Given { key: Letters(key) }))
 }

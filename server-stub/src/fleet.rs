@@ -76,6 +76,7 @@ fn view(tx: &mut Tx<'_>, row: FleetRow) -> Result<GatewayView, StoreError> {
     let is_code_valid = row.is_code_open && row.code_until_ms > tx.now_ms;
     let state = match (row.is_revoked, row.enrolled_ms > 0) {
         (true, _) => "revoked",
+        (false, true) if row.is_key_spent => "enrolled, needs a new code",
         (false, true) => "enrolled",
         (false, false) if is_code_valid => "waiting to be enrolled",
         (false, false) => "needs a new code",

@@ -74,15 +74,14 @@ impl Peer {
 }
 
 impl Peer {
-    /// The gateway whose key was shown, unless it is shut out. However old its certificate is.
+    /// The gateway whose key was shown, unless it or another one with this key is shut out. However old its certificate is.
     pub(crate) async fn owner(&self, hub: &Hub) -> Result<(Device, String), HubError> {
         let (Some(authority), Some(certificate)) = (hub.authority(), &self.certificate) else {
             return Err(HubError::NoCertificate);
         };
         authority.judge(certificate, now_ms(), u32::MAX)?;
         let key = key_hash(certificate)?;
-        let found = hub.read(move |tx| tx.renewable(&key)).await?;
-        found.ok_or(HubError::ForeignCertificate)
+        hub.read(move |tx| tx.owner_of(&key)).await
     }
 }
 
@@ -94,7 +93,7 @@ pub(crate) async fn renew(
     let (Some(key), Some(certificate), Some(authority)) = (peer.key(&hub)?, &peer.certificate, hub.authority()) else {
         return Err(HubError::NoCertificate.into());
     };
-    let (device, name) = hub.read(move |tx| tx.renewable(&key)).await?.ok_or(HubError::ForeignCertificate)?;
+    let (device, name) = hub.read(move |tx| tx.owner_of(&key)).await?;
     let issued = authority.renew(certificate, &name, now_ms(), hub.config().certificate_days)?;
     let (actor, target) = (Actor::at(format!("gateway:{name}"), peer.address), serde_json::json!({ "gateway": name }));
     let count = move |tx: &mut Tx<'_>| match tx.once_more(device, Daily::Renewal)? {

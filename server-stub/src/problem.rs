@@ -122,7 +122,10 @@ impl From<HubError> for Problem {
             }
             HubError::Rules(_) => (StatusCode::UNPROCESSABLE_ENTITY, "rules-refused", "The rules document was refused"),
             HubError::Name(_) | HubError::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid", "A value cannot be used"),
-            HubError::NoCertificate | HubError::ForeignCertificate | HubError::ExpiredCertificate => {
+            HubError::NoCertificate
+            | HubError::ForeignCertificate
+            | HubError::RevokedCard
+            | HubError::ExpiredCertificate => {
                 (StatusCode::FORBIDDEN, "certificate-refused", "The certificate was refused")
             }
             HubError::Proxied(_) => (StatusCode::FORBIDDEN, "not-through-the-proxy", "The request was not let in"),

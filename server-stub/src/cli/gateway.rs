@@ -1,5 +1,6 @@
 //! `outpost-hub gateway`
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use clap::Subcommand;
@@ -123,22 +124,7 @@ pub(super) fn run(place: &mut Place<'_>, command: Command) -> Result<(), HubErro
             place.change(What::SetScopes, |tx| Ok((tx.set_scopes(&name, scopes)?, target)))?;
             place.say(format!("{name} hears of its scopes with its next sync"));
         }
-        Command::Revoke { name } => {
-            let copies = place.change(What::Revoke, |tx| {
-                tx.revoke(&name)?;
-                Ok((tx.copies_of(&name)?, json!({ "gateway": name })))
-            })?;
-            place.say(format!("{name} is shut out; what it still sends goes into quarantine"));
-            if !copies.is_empty() {
-                let copies = copies.join(", ");
-                place.say(format!(
-                    "a copy of the same card still syncs: {copies}. If it was stolen, too: gateway revoke"
-                ));
-            }
-            place.say(format!(
-                "`gateway code {name}` lets a new card in under its name, `gateway allow {name}` this one again"
-            ));
-        }
+        Command::Revoke { name } => revoke(place, &name)?,
         Command::RecoveryKey { name } => recovery_key(place, &name)?,
         Command::Allow { name } => {
             let freed = place.change(What::Allow, |tx| {
@@ -151,12 +137,38 @@ pub(super) fn run(place: &mut Place<'_>, command: Command) -> Result<(), HubErro
     Ok(())
 }
 
-/// Prints the keys that a gateway deposited, the newest first.
+/// Shuts a gateway out, and says what becomes of boxes with copies of its card.
+fn revoke(place: &mut Place<'_>, name: &str) -> Result<(), HubError> {
+    let (copies, sharing) = place.change(What::Revoke, |tx| {
+        tx.revoke(name)?;
+        Ok(((tx.copies_of(name)?, tx.sharing_key_with(name)?), json!({ "gateway": name })))
+    })?;
+    place.say(format!("{name} is shut out; what it still sends goes into quarantine"));
+    if !copies.is_empty() {
+        let copies = copies.join(", ");
+        place.say(format!("a copy of the same card still syncs: {copies}. If it was stolen, too: gateway revoke"));
+    }
+    for other in sharing {
+        place.say(format!(
+            "{other} has the key of the same card, and that alone opens nothing any more: it syncs on, but gets no further \
+             certificate, and no key of its database when it starts with key = \"hub\". Enrol it anew before it needs either: \
+             `gateway code {other}`. If it does not start already: `gateway recovery-key {other}`"
+        ));
+    }
+    place.say(format!(
+        "`gateway code {name}` lets a new card in under its name, `gateway allow {name}` lets in this one again"
+    ));
+    Ok(())
+}
+
+/// Prints the keys that a gateway deposited, or one from whose card its card was copied; the newest first.
 fn recovery_key(place: &mut Place<'_>, name: &str) -> Result<(), HubError> {
     let keys = place.change(What::GiveRecoveryKey, |tx| {
         fleet::one(tx, &Sight::everything(), name)?;
         let keys = tx.export_keys(name)?;
-        let target = json!({ "gateway": name, "keys": keys.len() });
+        // Under whose names they lie: who prints a twin's sees another's.
+        let of: BTreeSet<&str> = keys.iter().map(|kept| kept.gateway.as_str()).collect();
+        let target = json!({ "gateway": name, "keys": keys.len(), "of": of });
         Ok((keys, target))
     })?;
     if keys.is_empty() {
@@ -170,7 +182,8 @@ fn recovery_key(place: &mut Place<'_>, name: &str) -> Result<(), HubError> {
     for kept in keys {
         let at = jiff::Timestamp::from_millisecond(kept.kept_ms).unwrap_or_default().strftime("%Y-%m-%d %H:%M UTC");
         let id: String = hex(&kept.name).chars().take(8).collect();
-        place.say(format!("key {id}, deposited {at}"));
+        let by = if kept.gateway == name { String::new() } else { format!(" by {}", kept.gateway) };
+        place.say(format!("key {id}, deposited {at}{by}"));
         // One that another file sealed keeps nobody from the others.
         match seal.open(kept.device, &kept.name, &kept.sealed) {
             Some(letters) => {

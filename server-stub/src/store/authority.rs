@@ -6,8 +6,14 @@ use zeroize::Zeroizing;
 
 use super::Tx;
 use super::tx::small;
-use crate::error::StoreError;
+use crate::error::{HubError, StoreError};
 use crate::pki::{Kept, KeyHash};
+
+/// The keys of cards that were shut out, also of those that were replaced since. Copies of a card have one key: once a box with
+/// one of them is shut out, the key does not tell any more who asks. A row without a device key is of a card that had been replaced
+/// before its gateway was shut out, and was never shut out itself.
+pub(super) const SPENT_KEYS: &str = "SELECT cert_key FROM gateways WHERE is_revoked = 1 AND cert_key <> x''
+    UNION ALL SELECT cert_key FROM revoked_keys WHERE key <> x'' AND cert_key <> x''";
 
 impl Tx<'_> {
     /// The authority, if there is one.
@@ -95,12 +101,30 @@ impl Tx<'_> {
         Ok(select.query_row(params![device.0, key], |row| row.get(0))?)
     }
 
-    /// The gateway of a key that may have another certificate: its number and name. Twins share one key; the first that is
-    /// not shut out stands for them.
-    pub(crate) fn renewable(&mut self, key: &KeyHash) -> Result<Option<(Device, String)>, StoreError> {
-        let mut select =
-            self.sql("SELECT device, name FROM gateways WHERE cert_key = ?1 AND is_revoked = 0 ORDER BY device")?;
+    /// The gateway that this key alone shows: its number and name. Twins share one key; the first of them stands for all.
+    ///
+    /// # Errors
+    /// [`HubError::RevokedCard`] if one of those that have the key was shut out, because it may be that one who asks;
+    /// [`HubError::ForeignCertificate`] if no gateway has it.
+    pub(crate) fn owner_of(&mut self, key: &KeyHash) -> Result<(Device, String), HubError> {
+        let mut select = self.sql(&format!("SELECT ?1 IN ({SPENT_KEYS})"))?;
+        let is_spent: bool = select.query_row(params![key], |row| row.get(0)).map_err(StoreError::from)?;
+        if is_spent {
+            return Err(HubError::RevokedCard);
+        }
+        let mut select = self.sql("SELECT device, name FROM gateways WHERE cert_key = ?1 ORDER BY device")?;
         let found = select.query_row(params![key], |row| Ok((Device(small(row.get(0)?)), row.get(1)?)));
-        Ok(found.optional()?)
+        found.optional().map_err(StoreError::from)?.ok_or(HubError::ForeignCertificate)
+    }
+
+    /// The names of gateways that have the key of this one, as twins do, and are not shut out.
+    pub(crate) fn sharing_key_with(&mut self, name: &str) -> Result<Vec<String>, StoreError> {
+        let mut select = self.sql(
+            "SELECT other.name FROM gateways one JOIN gateways other ON other.cert_key = one.cert_key
+             WHERE one.name = ?1 AND one.cert_key <> x'' AND other.device <> one.device AND other.is_revoked = 0
+             ORDER BY other.name",
+        )?;
+        let names = select.query_map([name], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        Ok(names)
     }
 }

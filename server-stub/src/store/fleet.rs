@@ -5,6 +5,7 @@ use sync_protocol::id::{Device, Origin, Scope, Stream};
 use sync_protocol::message::{About, Condition, Request, StreamHead};
 
 use super::Tx;
+use super::authority::SPENT_KEYS;
 use super::enrolment::scopes_of;
 use super::tx::{bits, number, small};
 use crate::error::StoreError;
@@ -53,6 +54,8 @@ pub(crate) struct FleetRow {
     pub(crate) scopes: Vec<Scope>,
     pub(crate) source: u8,
     pub(crate) is_revoked: bool,
+    /// A gateway that has the key of its card was shut out: itself, or one with a copy.
+    pub(crate) is_key_spent: bool,
     pub(crate) code_until_ms: i64,
     pub(crate) is_code_open: bool,
     pub(crate) enrolled_ms: i64,
@@ -91,8 +94,14 @@ const FLEET: &str = "WITH printed AS (
     last_error, last_error_ms, coalesce(held, 0),
     (SELECT name || boxed FROM boxes WHERE boxes.device = gateways.twin_of),
     (SELECT group_concat(name || boxed, ', ') FROM boxes WHERE boxes.twin_of = gateways.device),
-    (SELECT box FROM boxes WHERE boxes.device = gateways.device) FROM gateways
-    LEFT JOIN (SELECT device, count(*) held FROM quarantine GROUP BY device) USING (device)";
+    (SELECT box FROM boxes WHERE boxes.device = gateways.device)";
+
+fn fleet_sql(which: &str) -> String {
+    format!(
+        "{FLEET}, cert_key IN ({SPENT_KEYS}) FROM gateways
+         LEFT JOIN (SELECT device, count(*) held FROM quarantine GROUP BY device) USING (device) {which}"
+    )
+}
 
 impl Tx<'_> {
     /// Notes a contact with a gateway that has shown its token.
@@ -135,16 +144,14 @@ impl Tx<'_> {
 
     /// All gateways, by name.
     pub(crate) fn fleet(&mut self) -> Result<Vec<FleetRow>, StoreError> {
-        let sql = format!("{FLEET} ORDER BY name");
-        let mut select = self.sql(&sql)?;
+        let mut select = self.sql(&fleet_sql("ORDER BY name"))?;
         let rows = select.query_map([], fleet_row)?.collect::<Result<Vec<_>, _>>()?;
         rows.into_iter().map(|row| self.complete(row)).collect()
     }
 
     /// One gateway by its name.
     pub(crate) fn gateway_named(&mut self, name: &str) -> Result<Option<FleetRow>, StoreError> {
-        let sql = format!("{FLEET} WHERE name = ?1");
-        let mut select = self.sql(&sql)?;
+        let mut select = self.sql(&fleet_sql("WHERE name = ?1"))?;
         let row = select.query_map([name], fleet_row)?.next().transpose()?;
         row.map(|row| self.complete(row)).transpose()
     }
@@ -177,6 +184,7 @@ fn fleet_row(row: &Row<'_>) -> rusqlite::Result<(FleetRow, String)> {
         scopes: Vec::new(),
         source: row.get(4)?,
         is_revoked: row.get(5)?,
+        is_key_spent: row.get(22)?,
         code_until_ms: row.get(6)?,
         is_code_open: row.get(7)?,
         enrolled_ms: row.get(8)?,

@@ -21,6 +21,7 @@ mod rights;
 mod slow;
 mod store;
 mod tls;
+mod twins;
 mod walk;
 
 use std::io::{Read, Write};

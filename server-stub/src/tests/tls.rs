@@ -140,7 +140,7 @@ impl Fort {
         tokio::task::spawn_blocking(talk).await.unwrap()
     }
 
-    async fn enroll(&self, card: &Card, code: &str) -> (u16, Json) {
+    pub(super) async fn enroll(&self, card: &Card, code: &str) -> (u16, Json) {
         let wish = json!({ "code": code, "public_key": hex(&card.point), "proof": card.proof(code) });
         let (status, body) =
             self.ask(None, "/enroll/v1", "application/json", wish.to_string().as_bytes()).await.unwrap();

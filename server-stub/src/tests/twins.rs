@@ -1,0 +1,150 @@
+//! Boxes that run with copies of one card: what the key that they share is good for, once one of them was shut out.
+
+use serde_json::json;
+use sync_protocol::frame::{Effort, Packer};
+use sync_protocol::gateway::Store as _;
+use sync_protocol::message::Status;
+use sync_protocol::recovery::to_letters;
+
+use super::Clinic;
+use super::tls::{Card, Fort};
+use crate::account::Sight;
+use crate::hub::give_code;
+use crate::secret::{self, unhex};
+
+const KEY_NAME: &str = "00112233445566778899aabbccddeeff";
+const KEY: [u8; 32] = [0xc3; 32];
+
+/// The gateways `a` and `a-twin-1`, and the card that both have.
+struct Pair {
+    fort: Fort,
+    card: Card,
+    first: Clinic,
+    twin: Clinic,
+}
+
+impl Pair {
+    async fn start() -> Pair {
+        let fort = Fort::start().await;
+        let (mut first, card) = fort.clinic("a").await;
+        first.store.set_print([1; 8]);
+        assert_eq!(fort.sync(&mut first, Some(&card)).await, Some(Ok(Status::Ok)));
+        let (store, now_ms) = (first.store.clone(), first.now_ms);
+        let mut twin = Clinic { store, packer: Packer::new(Effort::Quick).unwrap(), now_ms, agrees: false };
+        twin.store.set_print([2; 8]);
+        let mut state = twin.store.state().unwrap();
+        // It was started anew, as a box with a copied card is.
+        state.told = false;
+        twin.store.set_state(&state).unwrap();
+        // What the copy shows is of yesterday by then.
+        for _ in 0..2 {
+            assert_eq!(fort.sync(&mut first, Some(&card)).await, Some(Ok(Status::Ok)));
+        }
+        settle(&fort, &mut twin, &card).await;
+        assert_ne!(twin.store.state().unwrap().device, state.device, "a gateway of its own");
+        Pair { fort, card, first, twin }
+    }
+}
+
+/// Exchanges until there is nothing more to say.
+async fn settle(fort: &Fort, clinic: &mut Clinic, card: &Card) {
+    let mut last = None;
+    for _ in 0..10 {
+        last = fort.sync(clinic, Some(card)).await;
+    }
+    assert_eq!(last, Some(Ok(Status::Ok)));
+}
+
+/// What the hub answers to who shows nothing but this card's key: a deposit, the key of the database, a certificate, and acts.
+async fn opened(fort: &Fort, card: &Card) -> [u16; 4] {
+    let letters = to_letters(&KEY);
+    let deposit = json!({ "name": KEY_NAME, "key": *letters });
+    let act = json!({ "number": 1, "name": "0000000000000001", "at_ms": 1, "time": "good", "who": "gateway",
+                      "what": "enrol", "on": {} });
+    let asked = [
+        ("/escrow/v1", deposit),
+        ("/escrow/v1/fetch", json!({ "name": KEY_NAME })),
+        ("/renew/v1", json!({})),
+        ("/acts/v1", json!({ "acts": [act], "dropped": 0 })),
+    ];
+    let mut told = [0; 4];
+    for (at, (path, body)) in asked.iter().enumerate() {
+        let (status, answer) =
+            fort.ask(Some(card), path, "application/json", body.to_string().as_bytes()).await.unwrap();
+        let answer = String::from_utf8(answer).unwrap();
+        assert_eq!(answer.contains(letters.as_str()), status == 200 && *path == "/escrow/v1/fetch", "{path}");
+        assert_eq!(answer.contains("certificate-refused"), status == 403, "{answer}");
+        told[at] = status;
+    }
+    told
+}
+
+/// A card of its own for a gateway that had one before.
+async fn enrolled_anew(fort: &Fort, name: &'static str) -> Card {
+    let (mut card, code) = (Card::new(), secret::code().unwrap());
+    let given = code.clone();
+    fort.hub.write(move |tx| give_code(tx, name, &given, 1)).await.unwrap();
+    let (status, granted) = fort.enroll(&card, &secret::normal_code(&code)).await;
+    assert_eq!(status, 200, "{granted}");
+    card.certificate = unhex(granted["certificate"].as_str().unwrap()).unwrap();
+    card
+}
+
+#[tokio::test]
+async fn the_key_of_a_card_opens_nothing_by_itself_once_a_box_with_a_copy_of_it_was_revoked() {
+    for (revoked, stays) in [("a-twin-1", "a"), ("a", "a-twin-1")] {
+        let Pair { fort, card, mut first, mut twin } = Pair::start().await;
+        assert_eq!(opened(&fort, &card).await, [200; 4]);
+        let told = fort.run(&["gateway", "revoke", revoked]).unwrap();
+        assert!(told.contains(&format!("`gateway code {stays}`")), "{told}");
+        assert!(told.contains(&format!("`gateway recovery-key {stays}`")), "{told}");
+        assert_eq!(opened(&fort, &card).await, [403; 4], "{revoked} was revoked");
+        let listed = fort.run(&["gateway", "list"]).unwrap();
+        assert!(listed.contains(&format!("{stays}\tenrolled, needs a new code\t")), "{listed}");
+        // What tells the two from each other is in the exchange, which goes on.
+        let (gone, good) = if revoked == "a" { (&mut first, &mut twin) } else { (&mut twin, &mut first) };
+        assert_eq!(fort.sync(gone, Some(&card)).await, Some(Ok(Status::Revoked)));
+        good.put("patient/p1", json!({ "name": "Asha" }));
+        settle(&fort, good, &card).await;
+        assert_eq!(fort.hub.read(|tx| tx.counts(&Sight::everything())).await.unwrap().0, 1);
+        let printed = fort.run(&["gateway", "recovery-key", stays]).unwrap();
+        assert!(printed.contains(to_letters(&KEY).as_str()), "{printed}");
+        // With a card of its own it is served as before, and with the old one nobody is.
+        let own = enrolled_anew(&fort, stays).await;
+        assert_eq!(opened(&fort, &own).await, [200; 4]);
+        assert_eq!(opened(&fort, &card).await, [403; 4]);
+        let listed = fort.run(&["gateway", "list"]).unwrap();
+        assert!(listed.contains(&format!("{stays}\tenrolled\t")), "{listed}");
+    }
+}
+
+#[tokio::test]
+async fn the_key_of_a_card_that_was_revoked_opens_nothing_when_another_card_has_its_name() {
+    let Pair { fort, card, mut twin, .. } = Pair::start().await;
+    assert_eq!(opened(&fort, &card).await, [200; 4]);
+    fort.hub.write(|tx| tx.revoke("a")).await.unwrap();
+    fort.hub.write(|tx| tx.allow("a")).await.unwrap();
+    assert_eq!(opened(&fort, &card).await, [200; 4], "found again");
+    fort.hub.write(|tx| tx.revoke("a")).await.unwrap();
+    let own = enrolled_anew(&fort, "a").await;
+    assert_eq!(opened(&fort, &own).await, [200; 4]);
+    assert_eq!(opened(&fort, &card).await, [403; 4], "although the twin that has it is not revoked");
+    settle(&fort, &mut twin, &card).await;
+}
+
+#[tokio::test]
+async fn a_twin_is_given_the_key_of_its_card_also_when_the_other_one_has_a_new_card() {
+    let Pair { fort, card, .. } = Pair::start().await;
+    assert_eq!(opened(&fort, &card).await, [200; 4]);
+    let wish = json!({ "name": KEY_NAME }).to_string();
+    let fetched =
+        async |card| fort.ask(Some(card), "/escrow/v1/fetch", "application/json", wish.as_bytes()).await.unwrap().0;
+    let second = enrolled_anew(&fort, "a").await;
+    assert_eq!(fetched(&card).await, 200);
+    // The new card is stolen: its key is another one than the twin's.
+    fort.hub.write(|tx| tx.revoke("a")).await.unwrap();
+    assert_eq!((fetched(&second).await, fetched(&card).await), (403, 200));
+    enrolled_anew(&fort, "a").await;
+    assert_eq!((fetched(&second).await, fetched(&card).await), (403, 200));
+    assert_eq!(opened(&fort, &card).await, [200; 4]);
+}
