@@ -1,0 +1,157 @@
+//! The database as a whole: encrypted, made plain, put under another key.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::{Place, Source, added};
+use crate::acts::{Act, Deed, Who};
+use crate::disk::Disk;
+use crate::error::Error;
+use crate::keys::{self, Secret, Slots, Told, Way};
+use crate::lock::{Access, Lock};
+use crate::status::bytes;
+use crate::store::{DataKey, Home, KeyId, Sealing, Step, convert, files_aside, keep_acts, sealing};
+
+impl Place<'_> {
+    pub(super) async fn encrypt(&self, out: &mut dyn Write) -> Result<(), Error> {
+        let _lock = self.lock().await?;
+        let source = Source::of(&self.config.encryption)?;
+        let is_new = match sealing(&self.database)? {
+            Sealing::Plain => false,
+            Sealing::Absent => true,
+            Sealing::Sealed(_) => return Err(Error::refused("the database is encrypted: outpost key status")),
+            Sealing::Unclear => return Err(Error::refused("the database is damaged: outpost doctor")),
+        };
+        if is_new && Slots::load(&self.database)?.is_some() {
+            return Err(Error::refused("there is a key for this gateway already: outpost key status"));
+        }
+        let key = DataKey::generate()?;
+        let way = self.way(source, None, &key, || Ok(Home::new(self.folder, None))).await?;
+        self.add_slot(Deed::Encrypt, key.id(), way)?;
+        if is_new {
+            return writeln!(out, "the new gateway will be encrypted: outpost run").map_err(Error::from);
+        }
+        self.convert(&Home::new(self.folder, None), Some(&key), out)?;
+        keys::keep_only(&self.database, key.id())?;
+        writeln!(out, "the database is encrypted; start the gateway")?;
+        self.tell_plain_copies(out)
+    }
+
+    pub(super) async fn decrypt(&self, out: &mut dyn Write) -> Result<(), Error> {
+        let _lock = self.lock().await?;
+        let home = self.open().await?;
+        // Before it is done: what is done and not told would be worse than what is told and then fails. With what waits beside
+        // the database, which goes.
+        let waiting = Slots::load(&self.database)?.map(|slots| slots.acts).unwrap_or_default();
+        let key = home.key().map(|key| key.id().to_string());
+        let act = Act::by_the_box(Deed::Decrypt, &Who::at_the_keyboard(), json!({ "key": key }))?;
+        keep_acts(&home, &[waiting, vec![act]].concat())?;
+        self.convert(&home, None, out)?;
+        std::fs::remove_file(Slots::path(&self.database))?;
+        writeln!(out, "the database is plain; take [encryption] out of the configuration, and start the gateway")
+            .map_err(Error::from)
+    }
+
+    pub(super) async fn renew(&self, out: &mut dyn Write) -> Result<(), Error> {
+        let access = Lock::for_command(self.folder).await?;
+        let source = Source::of(&self.config.encryption)?;
+        let passphrase = match source {
+            // Said once, and for both keys.
+            Source::Passphrase => Some(self.config.encryption.prompt.ask("passphrase of the database")?),
+            _ => None,
+        };
+        match access {
+            Access::Here(lock) => self.renew_here(lock, source, passphrase.map(keys::said), out).await?,
+            Access::Daemon(_) => self.renew_there(passphrase, out).await?,
+        }
+        writeln!(
+            out,
+            "the database has another key. Other slots were for the old one: add them again (outpost key add)"
+        )
+        .map_err(Error::from)
+    }
+
+    /// In the gateway that runs.
+    async fn renew_there(&self, passphrase: Option<Zeroizing<String>>, out: &mut dyn Write) -> Result<(), Error> {
+        let mut last = 0;
+        let tell = |told: &Told| match told {
+            Told::Copying { pages, of } if *of > 0 => {
+                let tenths = i64::from(*pages) * 10 / i64::from(*of);
+                if tenths > last {
+                    writeln!(out, "{} % copied", tenths * 10)?;
+                    last = tenths;
+                }
+                Ok(out.flush()?)
+            }
+            Told::Replaced if last < i64::MAX => {
+                last = i64::MAX;
+                Ok(writeln!(out, "the new key is in force; checking the new file and overwriting the old one")?)
+            }
+            _ => Ok(()),
+        };
+        let passphrase = passphrase.as_ref().map(|text| text.as_str());
+        let note = keys::ask_for_renewal(self.folder, &self.config.encryption, passphrase, tell).await?;
+        if note.is_empty() { Ok(()) } else { Ok(writeln!(out, "{note}")?) }
+    }
+
+    /// In this process, with nobody else in the folder.
+    async fn renew_here(
+        &self,
+        _lock: Lock,
+        source: Source,
+        secret: Option<Secret>,
+        out: &mut dyn Write,
+    ) -> Result<(), Error> {
+        let home = match &secret {
+            Some(secret) => Home::new(self.folder, Some(self.opened_by(secret)?)),
+            None => self.open().await?,
+        };
+        let key = DataKey::generate()?;
+        let way = match secret {
+            Some(secret) => secret.wrap(&key)?,
+            None => self.way(source, None, &key, || Ok(home.clone())).await?,
+        };
+        // Both until the copy is in its place: whichever database there is after a power cut opens.
+        self.add_slot(Deed::RenewKey, key.id(), way)?;
+        self.convert(&home, Some(&key), out)?;
+        keys::keep_only(&self.database, key.id())
+    }
+
+    fn add_slot(&self, deed: Deed, key: KeyId, way: Way) -> Result<(), Error> {
+        Slots::change(&self.database, |slots| added(slots, deed, key, way)).map(|_| ())
+    }
+
+    async fn lock(&self) -> Result<Lock, Error> {
+        match Lock::for_enrolment(self.folder).await? {
+            Access::Here(lock) => Ok(lock),
+            Access::Daemon(_) => Err(Error::InUse {
+                data_dir: self.folder.to_owned(),
+                who: "the gateway is running. To encrypt its whole database it has to be stopped".to_owned(),
+            }),
+        }
+    }
+
+    fn convert(&self, from: &Home, to: Option<&DataKey>, out: &mut dyn Write) -> Result<(), Error> {
+        let size = std::fs::metadata(&self.database)?.len();
+        Disk::new(self.folder, 0).check_room_for_copy(size)?;
+        writeln!(out, "copying {} ...", bytes(size))?;
+        out.flush()?;
+        convert(from, to, &mut |_: Step| Ok(()))
+    }
+
+    fn tell_plain_copies(&self, out: &mut dyn Write) -> Result<(), Error> {
+        let is_plain = |file: &PathBuf| matches!(sealing(file), Ok(Sealing::Plain));
+        let mut plain: Vec<PathBuf> = files_aside(self.folder).into_iter().filter(is_plain).collect();
+        for entry in self.config.backup.folder().and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten()
+        {
+            plain.extend(entry.ok().map(|entry| entry.path()).filter(is_plain));
+        }
+        for file in &plain {
+            writeln!(out, "still readable by anybody: {}", file.display())?;
+        }
+        Ok(())
+    }
+}
