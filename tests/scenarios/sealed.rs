@@ -1,9 +1,12 @@
 //! Encrypted gateways as real programs: a stick that is not there, a passphrase, a key that the hub keeps, and keys that are lost.
 
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 
-use outpost_tests::process::{Gateway, Hub, Running, ask, command, must, say, wait_for};
+use outpost_tests::process::{Gateway, Hub, Running, ask, command, must, program, say, wait_for};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -173,6 +176,22 @@ fn a_plain_gateway_is_encrypted_by_a_passphrase_unlocked_and_made_plain_again() 
     for secret in [PASSPHRASE, "nyanja"] {
         assert!(!card.log().contains(secret));
     }
+}
+
+/// As behind `sudo`, where standard input is a pipe of somebody else.
+#[test]
+fn what_is_said_is_heard_where_standard_input_cannot_be_opened_once_more() {
+    let card = Box::new();
+    let mut gateway = Gateway::start(&card.card());
+    gateway.kill();
+    card.configure("passphrase");
+    let (mut said, heard) = UnixStream::pair().unwrap();
+    said.write_all(format!("{PASSPHRASE}\n").as_bytes()).unwrap();
+    drop(said);
+    let mut encrypt = Command::new(program("outpost"));
+    encrypt.args(["key", "encrypt", "--data-dir", &card.dir(), "--passphrase-fd", "0"]).stdin(OwnedFd::from(heard));
+    let output = encrypt.output().unwrap();
+    assert!(output.status.success() && is_sealed(&card.card()), "{output:?}");
 }
 
 #[test]

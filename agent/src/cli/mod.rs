@@ -45,7 +45,7 @@ pub struct Cli {
     /// Configuration file; outpost.toml in the data folder unless named.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Open file descriptor from which passphrases are read, a line each; without it, they are asked for at the terminal.
+    /// Open file descriptor from which passphrases are read, a line each, such as 0; without it, they are asked for at the terminal.
     #[arg(long, global = true, value_name = "N")]
     passphrase_fd: Option<u32>,
 }

@@ -3,7 +3,8 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind, IsTerminal, Read, Write};
+use std::io::{ErrorKind, IsTerminal, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,7 +24,8 @@ const FILE_BYTES_MAX: u64 = 8 * 1024;
 const NEW_BYTES: usize = 32;
 /// Shorter passphrases are not taken for a new slot.
 const PASSPHRASE_CHARS_MIN: usize = 12;
-const LINE_BYTES_MAX: u64 = 1_024;
+/// What is read of a file descriptor: some lines, of which each may be long.
+const SAID_BYTES_MAX: usize = 4 * 1_024;
 /// File systems of sticks that have no modes: FAT, exFAT, NTFS (two drivers).
 const WITHOUT_MODES: [u64; 4] = [0x4d44, 0x2011_bab0, 0x5346_544e, 0x7366_746e];
 
@@ -125,19 +127,21 @@ impl Prompt {
     /// Reads what is said from an open file descriptor, line by line, in place of a terminal.
     ///
     /// # Errors
-    /// [`Error::Usage`] if it is not open for reading.
+    /// [`Error::Usage`] if it is not open for reading, or can be opened by another user only.
     pub fn from_descriptor(number: u32) -> Result<Prompt, Error> {
-        let wrong = |_| Error::Usage(format!("there is no open file descriptor {number} to read a passphrase from"));
-        let file = File::open(format!("/proc/self/fd/{number}")).map_err(wrong)?;
-        let mut lines = VecDeque::new();
-        let mut reader = BufReader::new(file.take(4 * LINE_BYTES_MAX));
-        loop {
-            let mut line = Zeroizing::new(String::with_capacity(LINE_BYTES_MAX as usize));
-            if reader.read_line(&mut line).map_err(wrong)? == 0 {
-                break;
-            }
-            lines.push_back(Zeroizing::new(line.trim_end_matches(['\r', '\n']).to_owned()));
-        }
+        let source = match number {
+            // As it is: a pipe of whoever called `sudo` is not opened once more. Not by the buffer of the library, which keeps
+            // what went through it.
+            0 => std::io::stdin().as_fd().try_clone_to_owned().map(File::from),
+            // A number is no descriptor without `unsafe`.
+            _ => File::open(format!("/proc/self/fd/{number}")),
+        };
+        let lines = source.and_then(lines_of).map_err(|error| {
+            Error::Usage(format!(
+                "no passphrase can be read from file descriptor {number}: {error}. sudo passes on standard input only: \
+                 --passphrase-fd 0"
+            ))
+        })?;
         Ok(Prompt { lines: Some(Arc::new(Mutex::new(lines))) })
     }
 
@@ -173,6 +177,13 @@ impl Prompt {
     }
 }
 
+fn lines_of(source: impl Read) -> std::io::Result<VecDeque<Zeroizing<String>>> {
+    // With room for all of it: a text that grows leaves behind what it was.
+    let mut said = Zeroizing::new(String::with_capacity(SAID_BYTES_MAX + 1));
+    source.take(SAID_BYTES_MAX as u64).read_to_string(&mut said)?;
+    Ok(said.lines().map(|line| Zeroizing::new(line.trim_end_matches('\r').to_owned())).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs::{Permissions, set_permissions, write};
@@ -195,6 +206,23 @@ mod tests {
         set_permissions(&path, Permissions::from_mode(0o604)).unwrap();
         assert!(file(&path).unwrap_err().to_string().contains("chmod 600"));
         assert!(file(folder.path()).unwrap_err().to_string().contains("not a file"));
+    }
+
+    #[test]
+    fn of_what_is_said_each_line_is_one_answer_without_its_end() {
+        let said =
+            |text: &str| lines_of(text.as_bytes()).unwrap().iter().map(|line| (**line).clone()).collect::<Vec<_>>();
+        assert_eq!(said("moto nyumba\r\n\n mvula "), ["moto nyumba", "", " mvula "]);
+        assert_eq!(said("moto\r"), ["moto"]);
+        assert!(said("").is_empty());
+        assert_eq!(said(&"x".repeat(2 * SAID_BYTES_MAX)), ["x".repeat(SAID_BYTES_MAX)]);
+        assert!(lines_of(&[b'm', 0xff, b'\n'][..]).is_err());
+    }
+
+    #[test]
+    fn a_descriptor_that_cannot_be_read_is_refused_with_the_one_that_sudo_passes_on() {
+        let told = Prompt::from_descriptor(u32::MAX).unwrap_err().to_string();
+        assert!(told.contains("4294967295") && told.contains("--passphrase-fd 0"), "{told}");
     }
 
     #[test]
