@@ -184,7 +184,7 @@ fn a_passphrase_is_said_for_the_new_key_and_a_wrong_one_or_a_full_card_changes_n
         std::fs::write(card.join("outpost.toml"), format!("{more}[encryption]\nkey = \"passphrase\"\n")).unwrap();
     };
     configure("");
-    assert!(say(&card, &["key", "encrypt"], &format!("{PASSPHRASE}\n")).status.success());
+    assert!(say(&card, &["key", "encrypt", "--new"], &format!("{PASSPHRASE}\n")).status.success());
     let open = |gateway: &Gateway| {
         wait_for("a gateway that waits", || (gateway.ask("GET", "/v1/status", &[], None).0 == 503).then_some(()));
         assert!(say(&card, &["unlock"], &format!("{PASSPHRASE}\n")).status.success());

@@ -85,8 +85,8 @@ async fn key_of_new(database: &Path, config: &EncryptionConfig) -> Result<DataKe
         KeySource::Credential => credential()?,
         KeySource::Passphrase | KeySource::Hub | KeySource::Off => {
             return Err(Error::key_trouble(
-                "a new gateway cannot begin with this key: make it with `outpost key encrypt`, or for a key from the hub, enrol \
-                 it first",
+                "a new gateway cannot begin with this key: make it with `outpost key encrypt --new`, or for a key from the hub, \
+                 enrol it first",
             ));
         }
     };

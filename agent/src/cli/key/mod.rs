@@ -28,8 +28,12 @@ pub(crate) enum Key {
         /// Where.
         file: PathBuf,
     },
-    /// Encrypt the database by what the configuration says, or make a new gateway that is. Stop the gateway before.
-    Encrypt,
+    /// Encrypt the database by what the configuration says. Stop the gateway before.
+    Encrypt {
+        /// Make a gateway that is encrypted from its beginning, in a folder that holds none.
+        #[arg(long)]
+        new: bool,
+    },
     /// Write the database as anybody can read it. Stop the gateway before, and take [encryption] out of the configuration after.
     Decrypt,
     /// Encrypt the database with another key, which every slot and the hub's copy are for then. The gateway goes on meanwhile.
@@ -101,7 +105,7 @@ impl Key {
                 let told = "keep it away from the box, and a copy in another place";
                 writeln!(out, "{} is a new key file; {told}", file.display()).map_err(Error::from)
             }
-            Key::Encrypt => place.encrypt(out).await,
+            Key::Encrypt { new } => place.encrypt(new, out).await,
             Key::Decrypt => place.decrypt(out).await,
             Key::Renew => place.renew(out).await,
             Key::Add { source, key_file } => place.add(source, key_file.as_deref(), out).await,
@@ -196,6 +200,10 @@ impl Place<'_> {
     }
 
     async fn open(&self) -> Result<Home, Error> {
+        // A folder that was mistyped would get the key of a new gateway.
+        if sealing(&self.database)? == Sealing::Absent && Slots::load(&self.database)?.is_none() {
+            return Err(Error::NoGateway(self.folder.to_owned()));
+        }
         keys::open(self.folder, &self.config.encryption).await
     }
 

@@ -16,15 +16,26 @@ use crate::status::bytes;
 use crate::store::{DataKey, Home, KeyId, Sealing, Step, convert, files_aside, keep_acts, sealing};
 
 impl Place<'_> {
-    pub(super) async fn encrypt(&self, out: &mut dyn Write) -> Result<(), Error> {
-        let _lock = self.lock().await?;
+    pub(super) async fn encrypt(&self, is_new: bool, out: &mut dyn Write) -> Result<(), Error> {
+        let access = match is_new {
+            true => Lock::for_enrolment(self.folder).await?,
+            // Not where there is no gateway: the folder may be mistyped.
+            false => Lock::for_command(self.folder).await?,
+        };
+        let _lock = self.alone(access)?;
         let source = Source::of(&self.config.encryption)?;
-        let is_new = match sealing(&self.database)? {
-            Sealing::Plain => false,
-            Sealing::Absent => true,
+        match sealing(&self.database)? {
+            Sealing::Absent if is_new => {}
+            Sealing::Absent => return Err(Error::NoGateway(self.folder.to_owned())),
+            Sealing::Plain if !is_new => {}
+            Sealing::Plain => {
+                return Err(Error::refused(
+                    "there is a gateway here already: to encrypt its database, leave --new out",
+                ));
+            }
             Sealing::Sealed(_) => return Err(Error::refused("the database is encrypted: outpost key status")),
             Sealing::Unclear => return Err(Error::refused("the database is damaged: outpost doctor")),
-        };
+        }
         if is_new && Slots::load(&self.database)?.is_some() {
             return Err(Error::refused("there is a key for this gateway already: outpost key status"));
         }
@@ -41,12 +52,12 @@ impl Place<'_> {
     }
 
     pub(super) async fn decrypt(&self, out: &mut dyn Write) -> Result<(), Error> {
-        let _lock = self.lock().await?;
+        let _lock = self.alone(Lock::for_command(self.folder).await?)?;
         let home = self.open().await?;
+        let key = home.key().ok_or_else(|| Error::refused("the database is not encrypted"))?.id().to_string();
         // Before it is done: what is done and not told would be worse than what is told and then fails. With what waits beside
         // the database, which goes.
         let waiting = Slots::load(&self.database)?.map(|slots| slots.acts).unwrap_or_default();
-        let key = home.key().map(|key| key.id().to_string());
         let act = Act::by_the_box(Deed::Decrypt, &Who::at_the_keyboard(), json!({ "key": key }))?;
         keep_acts(&home, &[waiting, vec![act]].concat())?;
         self.convert(&home, None, out)?;
@@ -124,8 +135,9 @@ impl Place<'_> {
         Slots::change(&self.database, |slots| added(slots, deed, key, way)).map(|_| ())
     }
 
-    async fn lock(&self) -> Result<Lock, Error> {
-        match Lock::for_enrolment(self.folder).await? {
+    /// The lock, if nobody else works here.
+    fn alone(&self, access: Access) -> Result<Lock, Error> {
+        match access {
             Access::Here(lock) => Ok(lock),
             Access::Daemon(_) => Err(Error::InUse {
                 data_dir: self.folder.to_owned(),
@@ -153,5 +165,42 @@ impl Place<'_> {
             writeln!(out, "still readable by anybody: {}", file.display())?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{Config, EncryptionConfig, KeySource};
+    use crate::keys::make_file;
+    use crate::store::FILE_NAME;
+
+    fn by(key: KeySource, key_file: &Path) -> Config {
+        let encryption = EncryptionConfig { key, key_file: key_file.to_owned(), ..EncryptionConfig::default() };
+        Config { encryption, ..Config::default() }
+    }
+
+    #[tokio::test]
+    async fn in_a_folder_that_was_mistyped_nothing_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let stick = folder.path().join("outpost.key");
+        make_file(&stick).unwrap();
+        let (config, nowhere) = (by(KeySource::File, &stick), folder.path().join("chingael"));
+        let place = Place { folder: &nowhere, config: &config, database: nowhere.join(FILE_NAME) };
+        for told in [
+            place.encrypt(false, &mut Vec::new()).await,
+            place.decrypt(&mut Vec::new()).await,
+            place.add(Source::File, None, &mut Vec::new()).await,
+            place.rotate(Some(&stick), &mut Vec::new()).await,
+        ] {
+            assert!(matches!(told, Err(Error::NoGateway(_))), "{told:?}");
+        }
+        assert!(!nowhere.exists());
+        place.encrypt(true, &mut Vec::new()).await.unwrap();
+        assert!(Slots::path(&place.database).exists());
+        let again = place.encrypt(true, &mut Vec::new()).await.unwrap_err().to_string();
+        assert!(again.contains("a key for this gateway already"), "{again}");
     }
 }
