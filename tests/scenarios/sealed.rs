@@ -195,6 +195,26 @@ fn what_is_said_is_heard_where_standard_input_cannot_be_opened_once_more() {
 }
 
 #[test]
+fn a_gateway_that_is_there_goes_over_to_a_credential_by_what_that_will_hold() {
+    let card = Box::new();
+    let stick = card.folder.path().join("stick").to_string_lossy().into_owned();
+    let mut gateway = Gateway::start_in(&card.card(), vec![("CREDENTIALS_DIRECTORY", stick)]);
+    gateway.put("patient/p1", &json!({"name": "Asha"}));
+    gateway.kill();
+    let file = card.stick("outpost.key");
+    must("outpost", &["key", "make", &file]);
+    card.configure("credential");
+    let dir = card.dir();
+    must("outpost", &["key", "encrypt", "--key-file", &file, "--data-dir", &dir]);
+    assert!(is_sealed(&card.card()));
+    gateway.restart();
+    assert_eq!(gateway.get("patient/p1"), Some(json!({"name": "Asha"})));
+    gateway.kill();
+    must("outpost", &["key", "decrypt", "--key-file", &file, "--data-dir", &dir]);
+    assert!(!is_sealed(&card.card()));
+}
+
+#[test]
 fn a_credential_of_the_service_manager_opens_it_and_without_one_it_waits() {
     let card = Box::new();
     must("outpost", &["key", "make", &card.stick("outpost.key")]);

@@ -170,7 +170,11 @@ pub fn of_old(database: &Path, config: &EncryptionConfig, key_file: Option<&Path
     };
     let slots = slots.unwrap_or_else(Slots::new);
     let secrets = match key_file {
-        Some(path) => vec![file(path)?],
+        // What is named may have been shown to it as a credential.
+        Some(path) => {
+            let secret = file(path)?;
+            vec![secret.to_credential(), secret]
+        }
         None => [file(&config.key_file), credential()].into_iter().flatten().collect(),
     };
     for secret in secrets {

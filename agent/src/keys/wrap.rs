@@ -61,6 +61,14 @@ impl Secret {
         self.wrap_with(key, Stretch::default())
     }
 
+    /// The content of a file as that of the credential which is made of it.
+    pub(crate) fn to_credential(&self) -> Secret {
+        match self {
+            Secret::File(content) => Secret::Credential(content.clone()),
+            other => other.clone(),
+        }
+    }
+
     pub(crate) fn wrap_with(&self, key: &DataKey, stretch: Stretch) -> Result<Way, Error> {
         let mut salt = [0; SALT_BYTES];
         getrandom::fill(&mut salt).map_err(|e| Error::Io(std::io::Error::from(e)))?;

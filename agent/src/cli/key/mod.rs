@@ -33,22 +33,29 @@ pub(crate) enum Key {
         /// Make a gateway that is encrypted from its beginning, in a folder that holds none.
         #[arg(long)]
         new: bool,
+        /// The key file, or a file with what the credential will hold; that of the configuration unless named.
+        #[arg(long, value_name = "FILE")]
+        key_file: Option<PathBuf>,
     },
     /// Write the database as anybody can read it. Stop the gateway before, and take [encryption] out of the configuration after.
-    Decrypt,
+    Decrypt {
+        /// The key file, or a file with what the credential holds; that of the configuration unless named.
+        #[arg(long, value_name = "FILE")]
+        key_file: Option<PathBuf>,
+    },
     /// Encrypt the database with another key, which every slot and the hub's copy are for then. The gateway goes on meanwhile.
     Renew,
     /// Let another file, credential, passphrase or the hub open the database. The gateway goes on meanwhile.
     Add {
         /// What shall open it as well.
         source: Source,
-        /// With `file`: which; that of the configuration unless named.
+        /// With `file`: which; that of the configuration unless named. With `credential`: a file with what that will hold.
         #[arg(long, value_name = "FILE")]
         key_file: Option<PathBuf>,
     },
     /// Put a new passphrase or key file in the place of the present one. The gateway goes on meanwhile.
     Rotate {
-        /// The new key file; not for a passphrase, which is asked for.
+        /// The new key file, or a file with what the credential will hold; not for a passphrase, which is asked for.
         #[arg(long, value_name = "FILE")]
         key_file: Option<PathBuf>,
     },
@@ -58,7 +65,11 @@ pub(crate) enum Key {
         number: u32,
     },
     /// Open the database with the recovery key, and make a slot for what the configuration says.
-    Recover,
+    Recover {
+        /// The key file, or a file with what the credential will hold; that of the configuration unless named.
+        #[arg(long, value_name = "FILE")]
+        key_file: Option<PathBuf>,
+    },
 }
 
 /// What can open a database.
@@ -105,13 +116,13 @@ impl Key {
                 let told = "keep it away from the box, and a copy in another place";
                 writeln!(out, "{} is a new key file; {told}", file.display()).map_err(Error::from)
             }
-            Key::Encrypt { new } => place.encrypt(new, out).await,
-            Key::Decrypt => place.decrypt(out).await,
+            Key::Encrypt { new, key_file } => place.encrypt(new, key_file.as_deref(), out).await,
+            Key::Decrypt { key_file } => place.decrypt(key_file.as_deref(), out).await,
             Key::Renew => place.renew(out).await,
             Key::Add { source, key_file } => place.add(source, key_file.as_deref(), out).await,
             Key::Rotate { key_file } => place.rotate(key_file.as_deref(), out).await,
             Key::Remove { number } => place.remove(number, out),
-            Key::Recover => place.recover(out).await,
+            Key::Recover { key_file } => place.recover(key_file.as_deref(), out).await,
         }
     }
 }
@@ -159,6 +170,9 @@ impl Place<'_> {
     ) -> Result<Way, Error> {
         let prompt = &self.config.encryption.prompt;
         let secret = match source {
+            Source::Passphrase | Source::Hub if key_file.is_some() => {
+                return Err(Error::Usage("--key-file is for a key file and for a credential only".to_owned()));
+            }
             Source::File => {
                 let path = key_file.unwrap_or(&self.config.encryption.key_file);
                 if path.as_os_str().is_empty() {
@@ -167,11 +181,7 @@ impl Place<'_> {
                 keys::file(path)?
             }
             Source::Credential => match key_file {
-                // What the unit will give, said by who makes it: a command does not get credentials.
-                Some(path) => match keys::file(path)? {
-                    Secret::File(content) => Secret::Credential(content),
-                    other => other,
-                },
+                Some(path) => named(source, path)?,
                 None => keys::credential().map_err(|_| {
                     Error::Usage(format!(
                         "a command gets no credentials: name what {CREDENTIAL} will hold with --key-file FILE"
@@ -199,12 +209,25 @@ impl Place<'_> {
         Ok((enrolment.hub_url, identity))
     }
 
-    async fn open(&self) -> Result<Home, Error> {
+    /// The folder with the key of its database, by the configured way, or by a file with what that would read.
+    async fn open(&self, key_file: Option<&Path>) -> Result<Home, Error> {
         // A folder that was mistyped would get the key of a new gateway.
         if sealing(&self.database)? == Sealing::Absent && Slots::load(&self.database)?.is_none() {
             return Err(Error::NoGateway(self.folder.to_owned()));
         }
-        keys::open(self.folder, &self.config.encryption).await
+        match key_file {
+            Some(path) => {
+                let secret = named(Source::of(&self.config.encryption)?, path)?;
+                Ok(Home::new(self.folder, Some(self.opened_by(&secret)?)))
+            }
+            None => keys::open(self.folder, &self.config.encryption).await.map_err(|error| match error {
+                Error::KeyAbsent(_) if self.config.encryption.key == KeySource::Credential => Error::Usage(
+                    "a command gets no credentials; how it is given one says docs/operations.md (a credential of systemd)"
+                        .to_owned(),
+                ),
+                other => other,
+            }),
+        }
     }
 
     fn opened_by(&self, secret: &Secret) -> Result<DataKey, Error> {
@@ -214,6 +237,24 @@ impl Place<'_> {
         let slots = Slots::load(&self.database)?.ok_or_else(|| keys::missing_slots(&self.database))?;
         keys::open_slot(&slots, secret, Some(id))?.ok_or_else(|| Error::WrongKey(self.database.clone()))
     }
+}
+
+/// What is in a file that is named, as the configured way would bring it: a command gets no credential, so whoever makes that says
+/// what it holds.
+fn named(source: Source, path: &Path) -> Result<Secret, Error> {
+    let secret = keys::file(path)?;
+    Ok(if matches!(source, Source::Credential) { secret.to_credential() } else { secret })
+}
+
+/// What the next start needs if a file was named.
+fn tell_next_start(source: Source, key_file: Option<&Path>, out: &mut dyn Write) -> Result<(), Error> {
+    let Some(file) = key_file.map(Path::display) else { return Ok(()) };
+    match source {
+        Source::File => writeln!(out, "set key_file = \"{file}\"")?,
+        Source::Credential => writeln!(out, "give the unit what is in {file} as its credential {CREDENTIAL}")?,
+        Source::Passphrase | Source::Hub => {}
+    }
+    Ok(())
 }
 
 /// Adds a slot, and notes that this was done.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::{Place, Source, added};
+use super::{Place, Source, added, tell_next_start};
 use crate::acts::{Deed, Who};
 use crate::error::Error;
 use crate::keys::Slots;
@@ -13,7 +13,7 @@ use crate::store::{DataKey, Home, KeyId, Sealing, sealing};
 
 impl Place<'_> {
     pub(super) async fn add(&self, source: Source, key_file: Option<&Path>, out: &mut dyn Write) -> Result<(), Error> {
-        let home = self.open().await?;
+        let home = self.open(None).await?;
         let key = home.key().ok_or_else(|| Error::refused("the database is not encrypted"))?;
         let way = self.way(source, key_file, key, || Ok(home.clone())).await?;
         let name = way.name();
@@ -22,7 +22,7 @@ impl Place<'_> {
     }
 
     pub(super) async fn rotate(&self, key_file: Option<&Path>, out: &mut dyn Write) -> Result<(), Error> {
-        let home = self.open().await?;
+        let home = self.open(None).await?;
         let key = home.key().ok_or_else(|| Error::refused("the database is not encrypted"))?;
         let source = Source::of(&self.config.encryption)?;
         if matches!(source, Source::File) && key_file.is_none() {
@@ -36,10 +36,7 @@ impl Place<'_> {
             Ok(number)
         })?;
         writeln!(out, "slot {number}: {name}; the one before opens nothing any more but older copies")?;
-        match key_file {
-            Some(file) => writeln!(out, "set key_file = \"{}\"", file.display()).map_err(Error::from),
-            None => Ok(()),
-        }
+        tell_next_start(source, key_file, out)
     }
 
     pub(super) fn remove(&self, number: u32, out: &mut dyn Write) -> Result<(), Error> {
@@ -66,7 +63,7 @@ impl Place<'_> {
         writeln!(out, "slot {number} is gone").map_err(Error::from)
     }
 
-    pub(super) async fn recover(&self, out: &mut dyn Write) -> Result<(), Error> {
+    pub(super) async fn recover(&self, key_file: Option<&Path>, out: &mut dyn Write) -> Result<(), Error> {
         let Sealing::Sealed(id) = sealing(&self.database)? else {
             return Err(Error::refused("this folder has no encrypted database: outpost key status"));
         };
@@ -80,7 +77,7 @@ impl Place<'_> {
             return Err(Error::WrongKey(self.database.clone()));
         }
         let home = Home::new(self.folder, Some(key.clone()));
-        let way = self.way(source, None, &key, || Ok(home)).await?;
+        let way = self.way(source, key_file, &key, || Ok(home)).await?;
         let name = way.name();
         // A file with slots that cannot be read is what brings people here.
         if Slots::load(&self.database).is_err() {
@@ -90,7 +87,8 @@ impl Place<'_> {
             slots.slots.retain(|slot| slot.way.name() != name);
             added(slots, Deed::RecoverKey, id, way)
         })?;
-        writeln!(out, "slot {number}: {name} opens the database now").map_err(Error::from)
+        writeln!(out, "slot {number}: {name} opens the database now")?;
+        tell_next_start(source, key_file, out)
     }
 
     /// Changes the slots of the key in force. Those of another key go when the change to that one ends, or else those of this.

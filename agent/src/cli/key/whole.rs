@@ -1,12 +1,12 @@
 //! The database as a whole: encrypted, made plain, put under another key.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::{Place, Source, added};
+use super::{Place, Source, added, tell_next_start};
 use crate::acts::{Act, Deed, Who};
 use crate::disk::Disk;
 use crate::error::Error;
@@ -16,7 +16,12 @@ use crate::status::bytes;
 use crate::store::{DataKey, Home, KeyId, Sealing, Step, convert, files_aside, keep_acts, sealing};
 
 impl Place<'_> {
-    pub(super) async fn encrypt(&self, is_new: bool, out: &mut dyn Write) -> Result<(), Error> {
+    pub(super) async fn encrypt(
+        &self,
+        is_new: bool,
+        key_file: Option<&Path>,
+        out: &mut dyn Write,
+    ) -> Result<(), Error> {
         let access = match is_new {
             true => Lock::for_enrolment(self.folder).await?,
             // Not where there is no gateway: the folder may be mistyped.
@@ -40,20 +45,22 @@ impl Place<'_> {
             return Err(Error::refused("there is a key for this gateway already: outpost key status"));
         }
         let key = DataKey::generate()?;
-        let way = self.way(source, None, &key, || Ok(Home::new(self.folder, None))).await?;
+        let way = self.way(source, key_file, &key, || Ok(Home::new(self.folder, None))).await?;
         self.add_slot(Deed::Encrypt, key.id(), way)?;
         if is_new {
-            return writeln!(out, "the new gateway will be encrypted: outpost run").map_err(Error::from);
+            writeln!(out, "the new gateway will be encrypted: outpost run")?;
+            return tell_next_start(source, key_file, out);
         }
         self.convert(&Home::new(self.folder, None), Some(&key), out)?;
         keys::keep_only(&self.database, key.id())?;
         writeln!(out, "the database is encrypted; start the gateway")?;
+        tell_next_start(source, key_file, out)?;
         self.tell_plain_copies(out)
     }
 
-    pub(super) async fn decrypt(&self, out: &mut dyn Write) -> Result<(), Error> {
+    pub(super) async fn decrypt(&self, key_file: Option<&Path>, out: &mut dyn Write) -> Result<(), Error> {
         let _lock = self.alone(Lock::for_command(self.folder).await?)?;
-        let home = self.open().await?;
+        let home = self.open(key_file).await?;
         let key = home.key().ok_or_else(|| Error::refused("the database is not encrypted"))?.id().to_string();
         // Before it is done: what is done and not told would be worse than what is told and then fails. With what waits beside
         // the database, which goes.
@@ -118,7 +125,7 @@ impl Place<'_> {
     ) -> Result<(), Error> {
         let home = match &secret {
             Some(secret) => Home::new(self.folder, Some(self.opened_by(secret)?)),
-            None => self.open().await?,
+            None => self.open(None).await?,
         };
         let key = DataKey::generate()?;
         let way = match secret {
@@ -170,12 +177,10 @@ impl Place<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::config::{Config, EncryptionConfig, KeySource};
     use crate::keys::make_file;
-    use crate::store::FILE_NAME;
+    use crate::store::{FILE_NAME, Options, Store};
 
     fn by(key: KeySource, key_file: &Path) -> Config {
         let encryption = EncryptionConfig { key, key_file: key_file.to_owned(), ..EncryptionConfig::default() };
@@ -190,17 +195,44 @@ mod tests {
         let (config, nowhere) = (by(KeySource::File, &stick), folder.path().join("chingael"));
         let place = Place { folder: &nowhere, config: &config, database: nowhere.join(FILE_NAME) };
         for told in [
-            place.encrypt(false, &mut Vec::new()).await,
-            place.decrypt(&mut Vec::new()).await,
+            place.encrypt(false, None, &mut Vec::new()).await,
+            place.decrypt(None, &mut Vec::new()).await,
             place.add(Source::File, None, &mut Vec::new()).await,
             place.rotate(Some(&stick), &mut Vec::new()).await,
         ] {
             assert!(matches!(told, Err(Error::NoGateway(_))), "{told:?}");
         }
         assert!(!nowhere.exists());
-        place.encrypt(true, &mut Vec::new()).await.unwrap();
+        place.encrypt(true, None, &mut Vec::new()).await.unwrap();
         assert!(Slots::path(&place.database).exists());
-        let again = place.encrypt(true, &mut Vec::new()).await.unwrap_err().to_string();
+        let again = place.encrypt(true, None, &mut Vec::new()).await.unwrap_err().to_string();
         assert!(again.contains("a key for this gateway already"), "{again}");
+    }
+
+    #[tokio::test]
+    async fn a_gateway_that_is_there_goes_over_to_a_credential_and_back_by_what_that_will_hold() {
+        let folder = tempfile::tempdir().unwrap();
+        let (card, stick) = (folder.path().join("card"), folder.path().join("outpost.key"));
+        make_file(&stick).unwrap();
+        drop(Store::open(Home::new(&card, None), Options::default()).unwrap());
+        let config = by(KeySource::Credential, Path::new(""));
+        let place = Place { folder: &card, config: &config, database: card.join(FILE_NAME) };
+        let told = place.encrypt(false, None, &mut Vec::new()).await.unwrap_err().to_string();
+        assert!(told.contains("--key-file"), "{told}");
+        assert_eq!(sealing(&place.database).unwrap(), Sealing::Plain);
+        let mut out = Vec::new();
+        place.encrypt(false, Some(&stick), &mut out).await.unwrap();
+        assert!(String::from_utf8(out).unwrap().contains("as its credential outpost.key"));
+        let slots = Slots::load(&place.database).unwrap().unwrap();
+        assert!(matches!(slots.slots.as_slice(), [slot] if slot.way.name() == "credential"), "{slots:?}");
+        let old = keys::of_old(&place.database, &config.encryption, Some(&stick)).unwrap();
+        assert_eq!(old.map(|key| key.id()), slots.slots.first().map(|slot| slot.key));
+        let other = folder.path().join("other.key");
+        make_file(&other).unwrap();
+        let told = place.decrypt(Some(&other), &mut Vec::new()).await.unwrap_err();
+        assert!(matches!(told, Error::WrongKey(_)), "{told}");
+        assert!(matches!(sealing(&place.database).unwrap(), Sealing::Sealed(_)));
+        place.decrypt(Some(&stick), &mut Vec::new()).await.unwrap();
+        assert_eq!(sealing(&place.database).unwrap(), Sealing::Plain);
     }
 }
