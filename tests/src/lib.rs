@@ -10,6 +10,7 @@ pub mod generator;
 pub mod log;
 #[cfg(test)]
 mod model;
+mod mount;
 pub mod preload;
 pub mod process;
 mod program;

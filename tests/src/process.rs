@@ -1,7 +1,6 @@
 //! Hubs and gateways as real programs: started on a free port, asked over HTTP, killed without warning.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +8,8 @@ use serde_json::Value;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use crate::canary;
+pub use crate::mount::may_mount;
+use crate::mount::read_only;
 use crate::preload::Variables;
 use crate::program::{EXEC, must_in};
 pub use crate::program::{Running, command, end_all, must, program, say};
@@ -155,20 +156,6 @@ impl Hub {
     }
 }
 
-/// The command that gives a program mounts of its own.
-fn own_mounts() -> &'static str {
-    match Command::new("unshare").args(["--mount", "true"]).output().is_ok_and(|output| output.status.success()) {
-        true => "unshare --mount",
-        false => "unshare --user --map-root-user --mount",
-    }
-}
-
-/// Whether this machine lets a program have mounts of its own, which a card that takes no writes is made of.
-pub fn may_mount() -> bool {
-    let try_it = format!("{} sh -c 'mount --bind /tmp /tmp'", own_mounts());
-    Command::new("sh").args(["-c", &try_it]).output().is_ok_and(|output| output.status.success())
-}
-
 /// A gateway on a folder.
 #[derive(Debug)]
 pub struct Gateway {
@@ -238,9 +225,7 @@ impl Gateway {
 
     /// Starts it again on a card that takes no writes. `memory` is where it may make a copy.
     pub fn restart_read_only(&mut self, memory: &Path) {
-        let read_only = r#"mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@""#;
-        let line = format!(r#"exec {} sh -c '{read_only}' '{}' "$0" "$@""#, own_mounts(), self.data_dir());
-        self.restart_by(&line, &[("RUNTIME_DIRECTORY", memory.to_string_lossy().into_owned())]);
+        self.restart_by(&read_only(&self.data_dir()), &[("RUNTIME_DIRECTORY", memory.to_string_lossy().into_owned())]);
     }
 
     fn restart_with(&mut self, variables: &[(&str, String)]) {
