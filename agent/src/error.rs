@@ -314,6 +314,9 @@ impl Error {
                 "Start outpost, which brings it up to date, and try again: sudo systemctl start outpost, or outpost run"
             }
             Error::Closed => "The program is stopping; try again when it has started.",
+            Error::Io(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                "The card takes no writes any more. Replace it: docs/swap-a-card.md says how. All on it can still be read."
+            }
             Error::Database(_) | Error::Io(_) => "Check the card and its free space, then try again.",
             Error::Decode(_) => "Run `outpost doctor`; if it finds nothing, report this with the log.",
         }

@@ -1,18 +1,20 @@
 //! The right to work on a data folder: one program at a time, by a lock on a file.
 //!
-//! The daemon writes into the file where its API listens, so that the commands of a technician find it. Whoever starts while
-//! somebody else is just starting or ending waits for that. The system gives the lock back when its holder ends, also by a crash.
+//! The daemon writes into the file where its API listens, so that the commands of a technician find it; on a card that takes no
+//! writes any more, into one of the same name beside its copy in memory. Whoever starts while somebody else is just starting or
+//! ending waits for that. The system gives the lock back when its holder ends, also by a crash.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use tokio::net::TcpStream;
 
 use crate::error::Error;
+use crate::read_only::{copies, is_read_only};
 use crate::store::FILE_NAME;
 
 const LOCK_FILE: &str = "outpost.lock";
@@ -71,7 +73,7 @@ impl Lock {
                 }
                 Ok(Ok(lock))
             }
-            Err(_) => Ok(Err(holder(&std::fs::read_to_string(&path)?))),
+            Err(_) => Ok(Err(holder(data_dir, &copies(data_dir))?)),
         }
     }
 
@@ -150,8 +152,11 @@ impl Lock {
         self.is_fixed
     }
 
-    /// Writes down where the daemon listens.
-    pub(crate) fn publish(&mut self, address: SocketAddr) -> Result<(), Error> {
+    /// Writes down where the daemon listens. `copy` is where its copy in memory is, if the card takes no writes.
+    pub(crate) fn publish(&mut self, address: SocketAddr, copy: Option<&Path>) -> Result<(), Error> {
+        if let Some(copy) = copy {
+            return Ok(std::fs::write(copy.join(LOCK_FILE), format!("{address}\n"))?);
+        }
         self.empty()?;
         if !self.is_fixed {
             writeln!(self.file, "{address}")?;
@@ -182,8 +187,14 @@ pub(crate) fn look(data_dir: &Path) -> Result<Holder, Error> {
     };
     match flock(&file, FlockOperation::NonBlockingLockShared) {
         Ok(()) => Ok(Holder::Nobody),
-        Err(_) => Ok(holder(&std::fs::read_to_string(&path)?)),
+        Err(_) => holder(data_dir, &copies(data_dir)),
     }
+}
+
+/// Whether the card takes no writes any more, as the system says or as the gateway found that runs: a file system that failed does
+/// not say so, and the gateway has a copy in memory then.
+pub(crate) fn takes_no_writes(data_dir: &Path) -> bool {
+    is_read_only(data_dir) || (!copies(data_dir).is_empty() && !matches!(look(data_dir), Ok(Holder::Nobody)))
 }
 
 /// As [`look`], but waits a little for a gateway that is just being made or started.
@@ -204,8 +215,15 @@ pub(crate) async fn look_patiently(data_dir: &Path) -> Result<Holder, Error> {
     }
 }
 
-fn holder(text: &str) -> Holder {
-    text.trim().parse().map_or(Holder::Somebody, Holder::Daemon)
+/// Who has the lock, as it is written down: beside a copy in memory, if there is one. The card says then what it said before.
+fn holder(data_dir: &Path, copies: &[PathBuf]) -> Result<Holder, Error> {
+    let address = |text: String| text.trim().parse::<SocketAddr>().ok();
+    let of_copy = |copy: &PathBuf| std::fs::read_to_string(copy.join(LOCK_FILE)).ok().and_then(address);
+    let found = match copies.iter().find_map(of_copy) {
+        Some(found) => Some(found),
+        None => address(std::fs::read_to_string(data_dir.join(LOCK_FILE))?),
+    };
+    Ok(found.map_or(Holder::Somebody, Holder::Daemon))
 }
 
 #[cfg(test)]
@@ -226,12 +244,26 @@ mod tests {
             let address = listener.local_addr().unwrap();
             let starts = async {
                 tokio::task::yield_now().await;
-                daemon.publish(address).unwrap();
+                daemon.publish(address, None).unwrap();
             };
             let (access, ()) = tokio::join!(Lock::for_command(folder.path()), starts);
             assert!(matches!(access.unwrap(), Access::Daemon(found) if found == address));
             assert!(matches!(look(folder.path()).unwrap(), Holder::Daemon(found) if found == address));
         });
+    }
+
+    #[test]
+    fn beside_a_copy_in_memory_it_says_where_a_daemon_listens_whose_card_says_something_else() {
+        let (card, memory) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (before, now) = (SocketAddr::from(([127, 0, 0, 1], 1)), SocketAddr::from(([127, 0, 0, 1], 2)));
+        let mut daemon = block_on(Lock::for_daemon(card.path())).unwrap();
+        let found = || holder(card.path(), &[memory.path().join("nowhere"), memory.path().to_owned()]).unwrap();
+        assert!(matches!(found(), Holder::Somebody));
+        daemon.publish(before, None).unwrap();
+        assert!(matches!(found(), Holder::Daemon(address) if address == before));
+        daemon.publish(now, Some(memory.path())).unwrap();
+        assert!(matches!(found(), Holder::Daemon(address) if address == now));
+        assert!(matches!(look(card.path()).unwrap(), Holder::Daemon(address) if address == before));
     }
 
     #[test]

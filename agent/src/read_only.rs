@@ -7,7 +7,7 @@
 //!   ended, which to the hub is a card that was put back, and nothing is lost or doubled by that.
 
 use std::fs;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{StatVfsMountFlags, statvfs};
@@ -22,6 +22,10 @@ use crate::store::FILE_NAME;
 const PARTS: [&str; 3] = ["", "-wal", "-keys"];
 /// What the copy may grow by, beside a part of its own size: syncs write into it.
 const ROOM_TO_WORK: u64 = 16 << 20;
+/// The folder in memory of the service, as its unit names it: commands are not told.
+const OF_SERVICE: &str = "/run/outpost";
+/// One in which everybody may make something.
+const OF_ALL: &str = "/dev/shm";
 
 /// A data folder in memory. It goes when this does.
 #[derive(Debug)]
@@ -40,6 +44,8 @@ impl Copy {
     /// # Errors
     /// [`Error::Told`] if there is no room for it in memory, with what a person can do.
     pub(crate) fn if_needed(data_dir: &Path, is_said: bool) -> Result<Option<Copy>, Error> {
+        // What one left that was killed, on this card or on one that takes writes again: commands would take it for ours.
+        copies(data_dir).iter().for_each(|left| drop(fs::remove_dir_all(left)));
         if !(is_said || is_read_only(data_dir)) || !data_dir.join(FILE_NAME).is_file() {
             return Ok(None);
         }
@@ -70,10 +76,7 @@ impl Copy {
                 memory.display()
             )));
         }
-        // One name for each gateway: what was left by one that was killed goes.
-        let of: String =
-            content_hash(data_dir.as_os_str().as_encoded_bytes()).iter().take(4).map(|b| format!("{b:02x}")).collect();
-        let copy = Copy { folder: memory.join(format!("outpost-copy-{of}")) };
+        let copy = Copy { folder: memory.join(name_of(data_dir)) };
         match fs::remove_dir_all(&copy.folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
@@ -100,6 +103,31 @@ impl Drop for Copy {
     }
 }
 
+/// Where the copy of a data folder is, for a command that looks for its gateway; of several one may be left of a gateway that was
+/// killed.
+pub(crate) fn copies(data_dir: &Path) -> Vec<PathBuf> {
+    copies_in(data_dir, given().chain([OF_SERVICE, OF_ALL].map(PathBuf::from)))
+}
+
+/// Only those of whom the data folder belongs to, or of root: anybody else's would be told the passphrase.
+fn copies_in(data_dir: &Path, places: impl Iterator<Item = PathBuf>) -> Vec<PathBuf> {
+    let Ok(owner) = fs::metadata(data_dir).map(|facts| facts.uid()) else { return Vec::new() };
+    let name = name_of(data_dir);
+    let is_trusted = |copy: &PathBuf| {
+        // The folder itself: a link to one leads wherever its owner wants.
+        fs::symlink_metadata(copy).is_ok_and(|facts| facts.is_dir() && [owner, 0].contains(&facts.uid()))
+    };
+    places.map(|place| place.join(&name)).filter(is_trusted).collect()
+}
+
+/// One name for each gateway, however its folder is written.
+fn name_of(data_dir: &Path) -> String {
+    let path = data_dir.canonicalize().unwrap_or_else(|_| data_dir.to_owned());
+    let hash = content_hash(path.as_os_str().as_encoded_bytes());
+    let of: String = hash.iter().take(4).map(|b| format!("{b:02x}")).collect();
+    format!("outpost-copy-{of}")
+}
+
 /// What the service manager lets this program still use: what is in the folder counts as its own. `None` if there is no limit (cgroup v2).
 fn of_service(root: &Path) -> Option<u64> {
     let groups = fs::read_to_string(root.join("proc/self/cgroup")).ok()?;
@@ -110,11 +138,15 @@ fn of_service(root: &Path) -> Option<u64> {
     Some(limit.saturating_sub(number("memory.current")?))
 }
 
-/// A folder in memory: the one that the service manager gives, or that of the user.
+/// Folders in memory: the one that the service manager gives, and that of the user.
+fn given() -> impl Iterator<Item = PathBuf> {
+    ["RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"].into_iter().filter_map(std::env::var_os).map(PathBuf::from)
+}
+
+/// A folder in memory for a copy.
 fn memory() -> Result<PathBuf, Error> {
-    let given = ["RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"].into_iter().filter_map(std::env::var_os).map(PathBuf::from);
-    given
-        .chain([PathBuf::from("/dev/shm")])
+    given()
+        .chain([PathBuf::from(OF_ALL)])
         .find(|folder| folder.is_dir() && !is_read_only(folder))
         .ok_or_else(|| told("there is no folder in memory for a copy of it (RUNTIME_DIRECTORY)"))
 }
@@ -145,6 +177,21 @@ mod tests {
         assert_eq!(mode & 0o777, 0o700);
         drop(copy);
         assert_eq!(fs::read_dir(memory.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn commands_find_the_copy_however_the_folder_is_written_and_follow_no_link() {
+        let (card, memory, other) =
+            (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let found = |card: &Path| copies_in(card, [other.path(), memory.path()].map(Path::to_owned).into_iter());
+        assert!(found(card.path()).is_empty());
+        let copy = Copy::make(card.path(), memory.path()).unwrap();
+        for written in [card.path().join(""), card.path().join(".")] {
+            assert_eq!(found(&written), [copy.folder()], "{}", written.display());
+        }
+        assert!(found(memory.path()).is_empty() && found(&card.path().join("nowhere")).is_empty());
+        std::os::unix::fs::symlink(copy.folder(), other.path().join(name_of(card.path()))).unwrap();
+        assert_eq!(found(card.path()), [copy.folder()]);
     }
 
     #[test]

@@ -150,7 +150,7 @@ pub async fn run(
         None => None,
     };
     let mut tell = Some(|lock: &mut Lock| {
-        lock.publish(address)?;
+        lock.publish(address, copy.as_ref().map(Copy::folder))?;
         announce(address, network.as_ref().map(|(address, _)| *address));
         Ok::<_, Error>(())
     });

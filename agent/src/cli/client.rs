@@ -41,6 +41,8 @@ impl Client {
     async fn with(access: Access, folder: &Path, config: &Config) -> Result<Client, Error> {
         match access {
             Access::Daemon(address) => Ok(Client::Daemon(address)),
+            // Only a gateway that runs makes itself a copy in memory.
+            Access::Here(lock) if lock.is_fixed() => Err(Error::read_only_card()),
             Access::Here(lock) => {
                 let Gateway { app, sync, .. } = Gateway::open(keys::open(folder, &config.encryption).await?, config)?;
                 Ok(Client::Here { router: router(app), sync: Box::new(sync), _lock: lock })

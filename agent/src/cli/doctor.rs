@@ -12,8 +12,7 @@ use crate::config::Config;
 use crate::disk::Disk;
 use crate::error::{Class, Error};
 use crate::keys;
-use crate::lock::{Holder, look_patiently};
-use crate::read_only::is_read_only;
+use crate::lock::{Holder, look_patiently, takes_no_writes};
 use crate::status::{bytes, duration};
 use crate::store::{self, files_aside};
 
@@ -77,7 +76,7 @@ fn running(folder: &Path, holder: &Holder, exam: &mut Examination<'_>) -> Result
 }
 
 fn disk(folder: &Path, config: &Config, exam: &mut Examination<'_>) -> Result<(), Error> {
-    if is_read_only(folder) {
+    if takes_no_writes(folder) {
         let error = Error::refused("the card takes no writes any more");
         let advice =
             "Nothing new is taken. Replace the card now: docs/swap-a-card.md says how. All on it can still be read.";
@@ -125,6 +124,11 @@ async fn database(folder: &Path, config: &Config, exam: &mut Examination<'_>) ->
             set_aside(folder, exam)?;
             let advice = "Its file cannot be looked at here without the key. The gateway checks it at each start.";
             return exam.warn("database", &format!("encrypted; {told}"), advice);
+        }
+        Err(Error::Database(_)) if takes_no_writes(folder) => {
+            set_aside(folder, exam)?;
+            let told = "its file cannot be looked at on a card that takes no writes";
+            return exam.warn("database", told, "The gateway serves a copy of it in memory, and checks that.");
         }
         Err(error) => {
             let hint = error.hint();

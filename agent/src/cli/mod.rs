@@ -23,7 +23,7 @@ use crate::config::{Config, SAMPLE, data_dir};
 use crate::disk::Disk;
 use crate::error::Error;
 use crate::keys::{self, Prompt};
-use crate::lock::{Holder, look_patiently};
+use crate::lock::{Holder, look_patiently, takes_no_writes};
 use crate::read_only::is_read_only;
 use crate::run::run;
 use crate::status::Status;
@@ -195,10 +195,12 @@ async fn status(folder: &std::path::Path, config: &Config, json: bool, out: &mut
     let holder = look_patiently(folder).await?;
     let store = match &holder {
         // Of a card that takes no writes any more the gateway has a copy, which is ahead.
-        Holder::Daemon(address) if is_read_only(folder) => return status_of(*address, out).await,
+        Holder::Daemon(address) if takes_no_writes(folder) => return status_of(*address, out).await,
         holder => match (keys::open_to_read(folder, &config.encryption).await, holder) {
             // The key is in the memory of the gateway and not at hand here.
             (Err(Error::KeyAbsent(_)), Holder::Daemon(address)) => return status_of(*address, out).await,
+            // SQLite reads a database only where it may write beside it, or has.
+            (Err(Error::Database(_)), _) if is_read_only(folder) => return Err(Error::read_only_card()),
             (store, _) => store?,
         },
     };

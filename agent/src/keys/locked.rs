@@ -1,7 +1,8 @@
 //! A gateway whose key is not there yet: it waits, says so to whoever asks, and goes on by itself when the key comes.
 //!
 //! Apps get a 503 that says when to come again; the service manager gets signs of life, so that nothing is started again and
-//! again. Who may open the socket in the data folder can say a passphrase: `outpost unlock`.
+//! again. Who may open the socket in the data folder can say a passphrase: `outpost unlock`. On a card that takes no writes any
+//! more the socket is beside the copy in memory, in a folder that nobody else may open either.
 
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use super::socket::Socket;
 use crate::api::{Entry, serve};
 use crate::config::{EncryptionConfig, KeySource};
 use crate::error::Error;
+use crate::read_only::copies;
 use crate::service;
 use crate::store::{DataKey, FILE_NAME, Home, Sealing, sealing};
 
@@ -52,19 +54,30 @@ fn unlock_socket(dir: &Path) -> PathBuf {
 }
 
 impl Said {
-    /// Says a passphrase or a recovery key to the gateway that waits in a folder.
+    /// Says a passphrase or a recovery key to the gateway that waits in a folder, or beside the copy of it in memory.
     ///
     /// # Errors
     /// [`Error::Told`] if none waits there.
     pub(crate) async fn say(dir: &Path, text: &str) -> Result<Said, Error> {
-        let none = |_| Error::refused("no gateway waits for its key here: it runs, or is to be started: outpost run");
-        let mut stream = UnixStream::connect(unlock_socket(dir)).await.map_err(none)?;
+        let none = || Error::refused("no gateway waits for its key here: it runs, or is to be started: outpost run");
+        let folders = std::iter::once(dir.to_owned()).chain(copies(dir));
+        let mut stream = connect(folders).await.ok_or_else(none)?;
         stream.write_all(text.as_bytes()).await?;
         stream.shutdown().await?;
         let mut answer = String::new();
         stream.take(SAID_BYTES_MAX).read_to_string(&mut answer).await?;
         Ok(if answer == OPENED { Said::Opened } else { Said::Wrong(answer) })
     }
+}
+
+/// The gateway in the first of these folders in which one waits.
+async fn connect(folders: impl Iterator<Item = PathBuf>) -> Option<UnixStream> {
+    for folder in folders {
+        if let Ok(stream) = UnixStream::connect(unlock_socket(&folder)).await {
+            return Some(stream);
+        }
+    }
+    None
 }
 
 /// Waits until the key is there. `listener` is where apps come in; they are told to come again.
@@ -192,4 +205,20 @@ fn locked(why: &str) -> Response {
     // Closed, so that the next request meets the gateway itself.
     let headers = [(CONTENT_TYPE, "application/problem+json"), (RETRY_AFTER, RETRY_SECONDS), (CONNECTION, "close")];
     (StatusCode::SERVICE_UNAVAILABLE, headers, body.to_string()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_said_reaches_a_gateway_beside_its_copy_although_a_socket_was_left_on_the_card() {
+        let (card, memory) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        drop(tokio::net::UnixListener::bind(unlock_socket(card.path())).unwrap());
+        let folders = || [card.path(), memory.path()].map(Path::to_owned).into_iter();
+        assert!(unlock_socket(card.path()).exists() && connect(folders()).await.is_none());
+        let socket = Socket::bind(unlock_socket(memory.path()), "outpost unlock").unwrap();
+        let (connected, accepted) = tokio::join!(connect(folders()), socket.listener.accept());
+        assert!(connected.is_some() && accepted.is_ok());
+    }
 }
