@@ -1,6 +1,7 @@
 //! Hubs and gateways as real programs: started on a free port, asked over HTTP, killed without warning.
 
 use std::path::{Path, PathBuf};
+use std::process::Output;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::canary;
 pub use crate::mount::may_mount;
 use crate::mount::read_only;
 use crate::preload::Variables;
-use crate::program::{EXEC, must_in};
+use crate::program::{EXEC, must_in, say_by};
 pub use crate::program::{Running, command, end_all, must, program, say};
 use crate::proxy::Proxy;
 pub use crate::wait::wait_for;
@@ -225,7 +226,14 @@ impl Gateway {
 
     /// Starts it again on a card that takes no writes. `memory` is where it may make a copy.
     pub fn restart_read_only(&mut self, memory: &Path) {
-        self.restart_by(&read_only(&self.data_dir()), &[("RUNTIME_DIRECTORY", memory.to_string_lossy().into_owned())]);
+        self.restart_by(&read_only(&self.data_dir()), &[in_memory(memory)]);
+    }
+
+    /// Runs one of its commands on that card, and says something to it.
+    pub fn say_read_only(&self, memory: &Path, args: &[&str], said: &str) -> Output {
+        let dir = self.data_dir();
+        let args = [args, &["--data-dir", &dir, "--passphrase-fd", "0"]].concat();
+        say_by(&read_only(&dir), "outpost", &args, &[in_memory(memory)], said)
     }
 
     fn restart_with(&mut self, variables: &[(&str, String)]) {
@@ -311,6 +319,10 @@ impl Gateway {
         }
         lines
     }
+}
+
+fn in_memory(folder: &Path) -> (&'static str, String) {
+    ("RUNTIME_DIRECTORY", folder.to_string_lossy().into_owned())
 }
 
 fn tells_all() -> (&'static str, String) {

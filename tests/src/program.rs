@@ -126,8 +126,15 @@ fn command_in(variables: &[(&str, String)], name: &str, args: &[&str]) -> Output
 
 /// Runs a command of a program to its end, and says something to it on its standard input.
 pub fn say(name: &str, args: &[&str], said: &str) -> Output {
-    let mut command = Command::new(program(name));
-    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    say_by(EXEC, name, args, &[], said)
+}
+
+/// The same by a line of shell that ends in the program.
+pub(crate) fn say_by(line: &str, name: &str, args: &[&str], variables: &[(&str, String)], said: &str) -> Output {
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(line).arg(program(name)).args(args);
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the program runs");
     said.lines().for_each(canary::note_secret);
     child.stdin.take().expect("a pipe").write_all(said.as_bytes()).expect("a program that listens");

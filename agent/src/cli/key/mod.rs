@@ -17,6 +17,7 @@ use crate::clock::{Clock, unix_ms};
 use crate::config::{Config, EncryptionConfig, KeySource};
 use crate::error::Error;
 use crate::keys::{self, CREDENTIAL, Said, Secret, Slots, Way, make_file};
+use crate::lock::takes_no_writes;
 use crate::store::{DataKey, FILE_NAME, Home, Identity, KeyId, Sealing, Store, sealing};
 
 #[derive(Debug, Subcommand)]
@@ -109,6 +110,10 @@ struct Place<'a> {
 impl Key {
     pub(crate) async fn execute(self, folder: &Path, config: &Config, out: &mut dyn Write) -> Result<(), Error> {
         let place = Place { folder, config, database: folder.join(FILE_NAME) };
+        // Before anybody is asked for anything.
+        if !matches!(self, Key::Status | Key::Make { .. }) && takes_no_writes(folder) {
+            return Err(unwritable());
+        }
         match self {
             Key::Status => place.status(out),
             Key::Make { file } => {
@@ -255,6 +260,13 @@ fn tell_next_start(source: Source, key_file: Option<&Path>, out: &mut dyn Write)
         Source::Passphrase | Source::Hub => {}
     }
     Ok(())
+}
+
+fn unwritable() -> Error {
+    Error::refused(
+        "the card takes no writes any more, so nothing about its key can be changed: copy it to a new one first \
+         (docs/swap-a-card.md). A gateway that waits for its key takes the passphrase, and the recovery key: outpost unlock",
+    )
 }
 
 /// Adds a slot, and notes that this was done.

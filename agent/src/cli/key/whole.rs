@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::{Place, Source, added, tell_next_start};
+use super::{Place, Source, added, tell_next_start, unwritable};
 use crate::acts::{Act, Deed, Who};
 use crate::disk::Disk;
 use crate::error::Error;
@@ -142,9 +142,10 @@ impl Place<'_> {
         Slots::change(&self.database, |slots| added(slots, deed, key, way)).map(|_| ())
     }
 
-    /// The lock, if nobody else works here.
+    /// The lock, if nobody else works here and what is done can be written.
     fn alone(&self, access: Access) -> Result<Lock, Error> {
         match access {
+            Access::Here(lock) if lock.is_fixed() => Err(unwritable()),
             Access::Here(lock) => Ok(lock),
             Access::Daemon(_) => Err(Error::InUse {
                 data_dir: self.folder.to_owned(),
