@@ -227,8 +227,9 @@ fn what_a_card_wrote_under_an_earlier_origin_comes_back_to_a_hub_that_was_put_ba
     let file = card.join("outpost.db");
     let (code, report, error) = rescue(renewed.data_dir().as_ref(), &file, &[]);
     assert_eq!((code, told(&report, "sent now"), told(&report, "unreadable")), (0, 5 + 3, 0), "{report}{error}");
+    // What the hub had acknowledged under the last origin, and has, is not looked at again.
     let (code, report, _) = rescue(renewed.data_dir().as_ref(), &file, &[]);
-    assert_eq!((code, told(&report, "sent now"), told(&report, "arrived before")), (0, 0, 5 + 3), "{report}");
+    assert_eq!((code, told(&report, "sent now"), told(&report, "arrived before")), (0, 0, 5), "{report}");
     let central = hub.export("visit");
     assert_eq!((central.matches("early-").count(), central.matches("late-").count()), (5, 3), "{central}");
     renewed.sync();
