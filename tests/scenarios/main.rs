@@ -19,6 +19,7 @@ mod api;
 mod bad_record;
 mod board;
 mod both_edit;
+mod broken_page;
 mod canary;
 mod cards;
 mod clinical;

@@ -58,6 +58,8 @@ const ROWS: &[Row] = &[
     scenario("the hub is put back to last week, by command and by hand", "real programs", "tests/scenario ::g_"),
     scenario("the disk fills", "a small file system that is full", "tests/scenario ::l_"),
     scenario("the card refuses writes", "real programs, files that may not grow", "tests/scenario io::"),
+    scenario("the card takes no writes any more", "real programs, a read-only mount", "tests/scenario read_only::"),
+    scenario("the card damages pages of the database", "real programs, broken files", "tests/scenario broken_page::"),
     Row {
         fault: "loss, torn messages, power cuts, clocks, builds, rules and scopes that change, copied cards and hubs that are put back, all at once",
         how: "simulated fleet, usual faults, stores in memory",
