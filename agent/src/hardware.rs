@@ -22,7 +22,8 @@ const PRETENDED: &str = "OUTPOST_TEST_BOX";
 pub(crate) fn facts() -> BTreeMap<&'static str, String> {
     let read = |(name, path): (&'static str, &str)| {
         let text = std::fs::read_to_string(path).ok()?;
-        Some((name, text.trim_matches(|c: char| c.is_whitespace() || c == '\0').chars().take(128).collect()))
+        let fact: String = text.trim_matches(|c: char| c.is_whitespace() || c == '\0').chars().take(128).collect();
+        Some((name, fact)).filter(|(_, fact)| tells_something(fact))
     };
     // For tests, which have one machine for many boxes.
     let pretended = std::env::var(PRETENDED).ok().map(|name| ("box", name));
@@ -41,7 +42,12 @@ fn mac(interfaces: &Path) -> Option<String> {
     folders.sort();
     let hardware = folders.iter().filter(|folder| folder.join("device").exists());
     let mut addresses = hardware.filter_map(|folder| std::fs::read_to_string(folder.join("address")).ok());
-    addresses.find_map(|text| Some(text.trim().to_owned()).filter(|mac| mac.bytes().any(|byte| !b"0:".contains(&byte))))
+    addresses.find_map(|text| Some(text.trim().to_owned()).filter(|mac| tells_something(mac)))
+}
+
+/// Whether it is a number that somebody gave: makers leave a field empty, or fill it with zeros or ones, and then all their boxes have the same.
+fn tells_something(fact: &str) -> bool {
+    fact.bytes().any(|byte| !b"0fF:-. ".contains(&byte))
 }
 
 /// A hash of the facts; zeros if there are none.
@@ -95,6 +101,15 @@ mod tests {
         assert_eq!(of(&[("mac", "1"), ("card", "a")]), of(&[("mac", "1"), ("card", "b")]));
         assert_ne!(of(&[("board", "1"), ("card", "a")]), of(&[("board", "2"), ("card", "a")]));
         assert_ne!(of(&[("card", "a")]), of(&[("card", "b")]));
+    }
+
+    #[test]
+    fn what_a_maker_left_empty_tells_no_box_from_another() {
+        for (fact, tells) in
+            [("", false), ("00000000", false), ("ff:ff:ff:ff:ff:ff", false), ("0000000f00000001", true)]
+        {
+            assert_eq!(tells_something(fact), tells, "{fact}");
+        }
     }
 
     #[test]
