@@ -1,6 +1,6 @@
 //! Records, conflicts and quarantine as people and programs see them: the same JSON as a gateway's own API gives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value as Json, json};
 use sync_protocol::digest::etag;
@@ -124,6 +124,13 @@ pub(crate) fn conflict(tx: &mut Tx<'_>, key: &RecordKey, record: &Record) -> Res
         "state": state_name(presence(record, rules.of(&key.record_type))),
         "fields": fields,
     }))
+}
+
+/// What a list of these shows, for the audit: whoever asks who has seen a record finds it.
+pub(crate) fn listed(told: &[Json]) -> Json {
+    let text = |one: &Json, key: &str| one.get(key).and_then(Json::as_str).unwrap_or_default().to_owned();
+    let names: BTreeSet<String> = told.iter().map(|one| format!("{}/{}", text(one, "type"), text(one, "id"))).collect();
+    json!({ "shown": told.len(), "ids": names })
 }
 
 /// What became of one op of a record's history.

@@ -90,7 +90,7 @@ pub(super) async fn conflicts(
         };
         let tell = |tx: &mut Tx<'_>, (key, record): &(RecordKey, Record)| Ok(Some(view::conflict(tx, key, record)?));
         let (told, last) = filled(tx, limit, read, tell)?;
-        let target = json!({ "shown": told.len() });
+        let target = view::listed(&told);
         Ok::<_, HubError>((page("conflicts", told, last.map(|(key, _)| key.to_string())), target))
     };
     Ok(json_reply(StatusCode::OK, &hub.show(caller.actor, What::ListConflicts, look).await?))
@@ -129,7 +129,7 @@ pub(super) async fn quarantine(
         };
         let tell = |tx: &mut Tx<'_>, row: &HeldRow| Ok(Some(view::held(tx, row)?));
         let (told, last) = filled(tx, limit, read, tell)?;
-        let target = json!({ "shown": told.len() });
+        let target = view::listed(&told);
         let next = last.map(|row| row.held.hseq.0.to_string());
         Ok::<_, HubError>((page("quarantine", told, next), target))
     };

@@ -124,6 +124,12 @@ pub(super) async fn list(
         let mut target = json!({ "type": kind.as_str(), "after": after, "by": by });
         let (found, next) = matching(tx, &caller.sight, &kind, listing)?;
         note(&mut target, "shown", Json::from(found.len()));
+        let ids: Vec<&Json> = found.iter().filter_map(|record| record.get("id")).collect();
+        // Of those that were searched for, each; of all in their order, from where to where.
+        match by.is_empty() {
+            true => note(&mut target, "upto", json!(ids.last())),
+            false => note(&mut target, "ids", json!(ids)),
+        }
         Ok::<_, HubError>((page("records", found, next), target))
     };
     Ok(json_reply(StatusCode::OK, &hub.show(caller.actor, What::ListRecords, look).await?))

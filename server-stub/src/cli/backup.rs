@@ -1,5 +1,6 @@
 //! `outpost-hub backup` and `outpost-hub restore`
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use serde_json::json;
@@ -23,11 +24,19 @@ pub(super) fn back_up(place: &mut Place<'_>, to: &Path) -> Result<(), HubError> 
     let is_clean = database.sweep_if_due()?;
     database.back_up(to, now_ms())?;
     place.say(format!("{} holds the hub as it was a moment ago, and was checked", to.display()));
+    if is_on_the_same_disk(&place.data_dir, to) {
+        place.say("it is on the disk of the hub itself and is lost with it: keep it, or another, on a disk of its own");
+    }
     if !is_clean {
         place.say("its free pages may hold what was erased: there was no room to write the database anew; make another copy when there is");
     }
     place.say(format!("head of its audit, to be kept elsewhere: {}", head?));
     Ok(())
+}
+
+fn is_on_the_same_disk(data_dir: &Path, file: &Path) -> bool {
+    let disk_of = |path: &Path| std::fs::metadata(path).map(|facts| facts.dev()).ok();
+    disk_of(data_dir).is_some_and(|disk| disk_of(file) == Some(disk))
 }
 
 /// Puts a backup in the place of the database. Gateways bring back what they know of the time after it.

@@ -62,7 +62,7 @@ pub(super) fn run(place: &mut Place<'_>, command: Command) -> Result<(), HubErro
                 let found = tx.in_conflict(&Sight::everything(), after.as_ref(), limit as usize)?;
                 let told = found.iter().map(|(key, record)| view::conflict(tx, key, record));
                 let told = told.collect::<Result<Vec<_>, _>>()?;
-                let target = json!({ "shown": told.len() });
+                let target = view::listed(&told);
                 let all = tx.counts(&Sight::everything())?.1;
                 Ok(((told, all, found.last().map(|(key, _)| key.to_string())), target))
             })?;

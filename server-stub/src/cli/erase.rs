@@ -264,6 +264,9 @@ fn status(place: &mut Place<'_>, json: bool) -> Result<(), HubError> {
         let contact = if contact.is_empty() { "never" } else { contact };
         place.say(format!("{name}\t{state}\tlast contact {contact}"));
     }
+    if told.iter().any(|(_, state, _)| *state == DONE) {
+        place.say("done: the values are gone; where a gateway's database has more than 64 MB, free pages may hold them until it is started again");
+    }
     if is_sweep_due {
         place.say("hub.db may hold what was erased in free pages; it is written anew with the next backup or start");
     }
@@ -275,12 +278,15 @@ fn status(place: &mut Place<'_>, json: bool) -> Result<(), HubError> {
     Ok(())
 }
 
+/// The state of a gateway that has carried out every erasure.
+const DONE: &str = "done";
+
 /// What is told of a gateway.
 fn state(of: &Progress, last: u64) -> &'static str {
     match of.erased {
         _ if last == 0 => "nothing to do",
         Some(upto) if upto > last => "knows erasures that this hub does not: erasures.list is missing or too old",
-        Some(upto) if upto == last => "done",
+        Some(upto) if upto == last => DONE,
         _ if of.is_revoked => "not done: it is shut out, and keeps what it has",
         Some(_) => "not done yet",
         None => "not done: its program cannot, or it was not heard since; install a newer one",

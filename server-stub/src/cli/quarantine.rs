@@ -44,7 +44,7 @@ pub(super) fn run(place: &mut Place<'_>, command: &Command) -> Result<(), HubErr
             let (held, told, all) = place.change(What::ListQuarantine, |tx| {
                 let held = tx.held_page(&everything, HubSeq::NONE, *limit as usize)?;
                 let told = held.iter().map(|row| view::held(tx, row)).collect::<Result<Vec<_>, _>>()?;
-                let target = json!({ "shown": told.len() });
+                let target = view::listed(&told);
                 let all = tx.held_count(&everything)?;
                 Ok(((held, told, all), target))
             })?;

@@ -135,6 +135,10 @@ async fn everything_is_written_down_with_who_and_from_where_and_without_values()
     let export = world.run(&["audit", "export"]).unwrap();
     assert!(!export.contains("canary"), "{export}");
     assert!(export.contains(r#"\"by\":[\"name\"]"#) && export.contains(r#"\"records\":1"#), "{export}");
+    // Who looked at this patient?
+    let shown = |what: &str| found.iter().find(|entry| entry.what == what).unwrap().target.clone();
+    assert!(shown("list-records").contains(r#""ids":["p1"]"#), "{}", shown("list-records"));
+    assert!(shown("list-quarantine").contains(r#""ids":["p/1"]"#), "{}", shown("list-quarantine"));
     assert!(world.verify(&[]).unwrap().starts_with(&format!("{} entries", found.len() + 1)));
 }
 
