@@ -4,7 +4,7 @@
 
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener as StdListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,13 +23,16 @@ use crate::lock::Lock;
 use crate::network::{Announcement, Entrance, listen_ahead};
 use crate::read_only::Copy;
 use crate::service::{self, Places};
-use crate::store::{DataKey, Home, Options, Store, begin_anew, rebuild};
+use crate::store::{DataKey, Home, Options, Store, begin_anew, files_aside, rebuild};
 use crate::sync::{SyncLoop, sync_loop};
 use crate::upkeep::{Caretaker, Ending};
 
 /// How often, and how many times, it is looked whether the database is in use before it is set aside.
 const CLOSE_LOOK: Duration = Duration::from_millis(50);
 const CLOSE_LOOKS: u32 = 600;
+
+/// Broken databases that are kept beside the one in use, before a damaged one is no longer made anew.
+const ASIDE_MAX: usize = 3;
 
 /// A gateway that is ready to serve: everything but the listener.
 #[derive(Debug)]
@@ -188,6 +191,7 @@ pub async fn run(
             never = service::vouch(&store, &pulse, places) => match never {},
             lost = keys::renew_when_asked(&app) => return Err(lost),
         };
+        let disk = app.disk.clone();
         drop(app);
         match ending {
             Ending::Asked => {
@@ -197,35 +201,47 @@ pub async fn run(
             Ending::ReadOnly => return Err(Error::read_only_card()),
             Ending::Unsafe | Ending::Damaged => {}
         }
-        let home = store.home();
+        let (home, file) = (store.home(), store.path().to_owned());
         close(store).await?;
         let is_mended = match ending {
-            Ending::Damaged => made_anew(&home).await,
+            // What is served from memory is on the card as it was, and there is no room for two.
+            Ending::Damaged if copy.is_some() => false,
+            Ending::Damaged => made_anew(&home, file, disk).await,
             _ => begin_anew(&home).map(|_| true)?,
         };
         gateway = open(home)?;
-        if !is_mended {
+        if !is_mended || ending == Ending::Damaged {
+            // Once is enough: a card that damages what was just written is to be replaced.
             gateway.caretaker = gateway.caretaker.making_do();
         }
     }
 }
 
 /// Makes a database anew of which some cannot be read; tells whether that could be done. If not, it is served as far as it goes.
-async fn made_anew(home: &Home) -> bool {
+async fn made_anew(home: &Home, file: PathBuf, disk: Disk) -> bool {
     let (home, now_ms) = (home.clone(), Machine::this().wall_ms());
-    let work = tokio::task::spawn_blocking(move || rebuild(&home, now_ms));
+    let work = tokio::task::spawn_blocking(move || {
+        // Each keeps what was broken: a card that damages one after the other is not to be full of them.
+        if files_aside(home.dir()).len() >= ASIDE_MAX {
+            return Ok(None);
+        }
+        disk.check_room_for_copy(std::fs::metadata(file)?.len())?;
+        rebuild(&home, now_ms)
+    });
     let made = tokio::select! {
         made = work => made.unwrap_or(Err(Error::Closed)),
         never = service::vouch_waiting("a damaged database is made anew of what can be read of it") => match never {},
     };
     match made {
         Ok(Some(made)) => {
-            let (file, records) = (made.aside.display(), made.named);
+            let (file, records, unsent) = (made.aside.display(), made.lost.named, made.lost.unsent);
             tracing::error!(
                 %file,
-                records,
-                "some of the database could not be read: it was made anew of the rest, the hub is asked for the records that are \
-                 missing, and the damaged file is kept. Replace the card soon"
+                lost.records = records,
+                lost.unsent = unsent,
+                "some of the database could not be read: it was made anew of the rest, and the hub is asked for the records that are \
+                 missing. Changes that were not sent are only in the damaged file now, which is kept: if there were any, try outpost \
+                 rescue on it. Replace the card soon"
             );
             true
         }

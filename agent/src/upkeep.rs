@@ -23,6 +23,8 @@ const SCRUB_EVERY: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// Rows that are read at once, and the pause after them: 100,000 records take some minutes, and nobody notices.
 const SCRUB_ROWS: usize = 256;
 const SCRUB_PAUSE: Duration = Duration::from_millis(200);
+/// After this a card that only did not read for a moment reads again.
+const HICCUP: Duration = Duration::from_secs(2);
 /// How long the file is not checked again, whatever asks for it: a check reads all of it.
 const CHECK_AGAIN: Duration = Duration::from_secs(3_600);
 /// How often the history is gone through for what may be forgotten.
@@ -100,7 +102,9 @@ impl Caretaker {
         loop {
             match self.check_if_due(&mut checked).await {
                 Ok(Some(Verdict::Unsafe(_))) => return Ending::Unsafe,
-                Ok(Some(Verdict::Damaged(_))) if self.may_rebuild => return Ending::Damaged,
+                Ok(Some(Verdict::Damaged(_))) if self.may_rebuild && self.is_still_damaged().await => {
+                    return Ending::Damaged;
+                }
                 Ok(_) => {}
                 Err(error) => complain("the check of the database", &error),
             }
@@ -148,7 +152,8 @@ impl Caretaker {
             Some(at) if at.elapsed() < CHECK_AGAIN => false,
             Some(_) => {
                 let report = self.store.read(|reader| reader.sync_report()).await?;
-                self.is_scrub_due().await? || report.error_class.as_deref() == Some(Class::Broken.name())
+                // What cannot be read of how it went is a reason, too.
+                self.is_scrub_due().await.unwrap_or(true) || report.error_class.as_deref() == Some(Class::Broken.name())
             }
         };
         if !is_due {
@@ -291,8 +296,16 @@ impl Caretaker {
             );
         }
         let checked_ms = self.clock.now().now_ms;
-        self.note(move |upkeep| Upkeep { checked_ms, faults, ..upkeep }).await?;
+        if let Err(error) = self.note(move |upkeep| Upkeep { checked_ms, faults, ..upkeep }).await {
+            complain("noting what the check found", &error);
+        }
         Ok(verdict)
+    }
+
+    /// Looks once more after a moment: a card that has a hiccup reads again.
+    async fn is_still_damaged(&self) -> bool {
+        tokio::time::sleep(HICCUP).await;
+        matches!(self.check().await, Ok(Verdict::Damaged(_)))
     }
 
     /// Does something on a thread for blocking work.

@@ -82,7 +82,7 @@ pub use self::paired::begin_anew;
 pub use self::pool::ReadOnly;
 use self::pool::{Pool, ReadConnection};
 pub use self::reader::Reader;
-pub use self::rebuild::{Rebuilt, rebuild};
+pub use self::rebuild::{Lost, Rebuilt, rebuild};
 pub use self::renew::Replaced;
 pub use self::retention::{Forgettable, Forgotten, PassAt, Retention};
 pub use self::salvage::{Copied, copy_old};

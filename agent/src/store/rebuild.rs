@@ -17,30 +17,46 @@ use std::sync::Arc;
 
 use rusqlite::types::ToSqlOutput;
 use rusqlite::{Connection, Statement, params};
-use sync_protocol::id::{RecordKey, Scope};
+use sync_protocol::gateway::UNENROLLED;
+use sync_protocol::id::{Origin, RecordKey, Scope};
 
 use super::aside::{files_aside, link_aside, with_suffix};
 use super::check::{count, next_row, readable};
 use super::codec::Codec;
 use super::convert::{NEW, remove, remove_new, sync_folder, tables};
-use super::history::{PARKED, PENDING, read_op};
+use super::history::{FROM_HUB, PARKED, PENDING, read_op};
 use super::key::Home;
 use super::name::{IdText, id_value};
+use super::number::{HUB_LANE, lane_end, number};
 use super::open;
-use super::row::UNREADABLE;
+use super::retention::NOTHING_OLDER;
+use super::row::{GONE, UNREADABLE};
 use super::soundness::quick_check;
+use super::tx::incarnation_of;
 use crate::error::Error;
 
 /// Tables of which a row may be lost, because the hub has what was in it, or it only tells of the past.
 const MAY_LOSE: [&str; 7] = ["records", "history", "notes", "idempotency", "damage", "sync_report", "upkeep"];
+
+/// Positions of the feed that are passed over where its end is not known: more than one exchange or a day of work takes.
+const FEED_MARGIN: i64 = 1_000_000;
 
 /// What became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rebuilt {
     /// Where the old file is.
     pub aside: PathBuf,
-    /// Records that could not be read and are known by name; the hub is asked for them.
+    /// What is not in the new one.
+    pub lost: Lost,
+}
+
+/// What could not be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lost {
+    /// Records that are known by name; the hub is asked for them.
     pub named: u64,
+    /// Own changes that the hub does not have.
+    pub unsent: u64,
 }
 
 /// Makes the database of a folder anew. `None` if it cannot be done: what must not be lost cannot be read, or somebody has the old
@@ -53,8 +69,8 @@ pub fn rebuild(home: &Home, now_ms: i64) -> Result<Option<Rebuilt>, Error> {
     remove_new(&database)?;
     unlink_twins(home)?;
     let made = fill(home, &new, now_ms);
-    let named = match made {
-        Ok(Some(named)) if !with_suffix(&database, "-wal").exists() => named,
+    let lost = match made {
+        Ok(Some(lost)) if !with_suffix(&database, "-wal").exists() => lost,
         other => {
             remove_new(&database)?;
             return match other {
@@ -70,7 +86,7 @@ pub fn rebuild(home: &Home, now_ms: i64) -> Result<Option<Rebuilt>, Error> {
     };
     fs::rename(&new, &database)?;
     sync_folder(home.dir())?;
-    Ok(Some(Rebuilt { aside, named }))
+    Ok(Some(Rebuilt { aside, lost }))
 }
 
 /// Second names that a power cut left to the database that is in use.
@@ -80,27 +96,90 @@ fn unlink_twins(home: &Home) -> Result<(), Error> {
     files_aside(home.dir()).iter().filter(|file| is_twin(file)).try_for_each(|file| remove(file))
 }
 
-/// Fills the new file. Gives how many records are entered by name alone; `None` if what must not be lost cannot be read.
-fn fill(home: &Home, path: &Path, now_ms: i64) -> Result<Option<u64>, Error> {
+/// Fills the new file. `None` if what must not be lost cannot be read, or if nothing is wrong with the old one after all.
+fn fill(home: &Home, path: &Path, now_ms: i64) -> Result<Option<Lost>, Error> {
     let old = open::leniently(home)?;
+    let mut faults = Vec::new();
+    // A card that did not read for a moment is no reason to leave anything behind.
+    if readable(quick_check(&old, &mut faults).map_err(Error::from))?.is_some() && faults.is_empty() {
+        return Ok(None);
+    }
     let new = open::to_be_filled(path, home.key())?;
     new.execute_batch("BEGIN")?;
+    let mut cut = BTreeSet::new();
     for table in tables(&old, "main")? {
-        let is_whole = copy_table(&old, &new, &table)?;
-        if !is_whole && !MAY_LOSE.contains(&table.as_str()) {
-            return Ok(None);
+        if !copy_table(&old, &new, &table)? {
+            if !MAY_LOSE.contains(&table.as_str()) {
+                return Ok(None);
+            }
+            cut.insert(table);
         }
     }
-    let named = enter_lost(&old, &new, now_ms)?;
+    if cut.contains("records") {
+        keep_feed(&old, &new)?;
+    }
+    keep_hub_lane(&new)?;
+    let lost = Lost { named: enter_lost(&old, &new, now_ms)?, unsent: lost_unsent(&new)? };
     recount(&new)?;
     new.execute_batch("COMMIT")?;
-    let mut faults = Vec::new();
+    faults.clear();
     quick_check(&new, &mut faults)?;
     new.close().map_err(|(_, error)| error)?;
     // Folds its log, if nobody else has it open.
     old.close().map_err(|(_, error)| error)?;
     File::open(path)?.sync_all()?;
-    Ok(Some(named).filter(|_| faults.is_empty()))
+    Ok(Some(lost).filter(|_| faults.is_empty()))
+}
+
+/// Has the feed go on behind all positions that may have been given: where its end was is not known if the last row is lost.
+fn keep_feed(old: &Connection, new: &Connection) -> Result<(), Error> {
+    let last = last_feed(old)?.max(new.query_row("SELECT ifnull(max(feed), 0) FROM records", [], |row| row.get(0))?);
+    new.execute(
+        "UPDATE records SET feed = ?1 WHERE feed = (SELECT max(feed) FROM records)",
+        [last.saturating_add(FEED_MARGIN)],
+    )?;
+    Ok(())
+}
+
+/// Has no number of a change from the hub given again that something still refers to.
+fn keep_hub_lane(new: &Connection) -> Result<(), Error> {
+    let origin: u32 =
+        new.query_row("SELECT ifnull(max(origin), ?1) FROM sync_state", [UNENROLLED.0], |row| row.get(0))?;
+    let Some(incarnation) = incarnation_of(new, Origin(origin))? else { return Ok(()) };
+    let lane = (number(incarnation, HUB_LANE, 0), lane_end(number(incarnation, HUB_LANE, 0)));
+    let referred: Option<i64> = new.query_row(
+        "SELECT max(number) FROM (SELECT max(newest) AS number FROM records WHERE newest BETWEEN ?1 AND ?2 \
+         UNION ALL SELECT max(abs(older)) FROM history WHERE abs(older) BETWEEN ?1 AND ?2)",
+        lane,
+        |row| row.get(0),
+    )?;
+    if let Some(referred) = referred {
+        // An entry that tells nothing, if none is there.
+        new.execute(
+            "INSERT OR IGNORE INTO history (number, older, fate, hseq, noted_ms, chain, etag_before, op, before, superseded) \
+             VALUES (?1, ?2, ?3, 0, 0, x'', x'', x'', x'', x'')",
+            (referred, NOTHING_OLDER, FROM_HUB),
+        )?;
+    }
+    Ok(())
+}
+
+/// How many own ops that the hub does not have are not here any more.
+fn lost_unsent(new: &Connection) -> Result<u64, Error> {
+    let origin: u32 =
+        new.query_row("SELECT ifnull(max(origin), ?1) FROM sync_state", [UNENROLLED.0], |row| row.get(0))?;
+    let Some(incarnation) = incarnation_of(new, Origin(origin))? else { return Ok(0) };
+    let mut streams = new.prepare("SELECT stream, acked, last FROM stream_state")?;
+    let mut rows = streams.query([])?;
+    let mut lost = 0;
+    while let Some(row) = rows.next()? {
+        let (stream, acked, last): (u8, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let (after, upto) = (number(incarnation, stream, acked as u64), number(incarnation, stream, last as u64));
+        let sql = "SELECT count(*) FROM history WHERE number > ?1 AND number <= ?2";
+        let here: i64 = new.query_row(sql, (after, upto), |row| row.get(0))?;
+        lost += (last - acked - here).max(0) as u64;
+    }
+    Ok(lost)
 }
 
 /// Copies what can be read of a table; tells whether that is all of it.
@@ -156,26 +235,33 @@ fn copy_rows(
 /// Enters the records that are known by name only, and notes all that cannot be read as damaged: `mend.rs` does the rest.
 fn enter_lost(old: &Connection, new: &Connection, now_ms: i64) -> Result<u64, Error> {
     let ops = unsettled(new)?;
-    let mut lost = lost_by_index(old, new)?;
-    let mut feed: i64 = new.query_row("SELECT ifnull(max(feed), 0) FROM records", [], |row| row.get(0))?;
-    feed = feed.max(lost.values().copied().max().unwrap_or(0)).max(last_feed(old)?);
-    for key in ops.keys().filter(|key| !lost.contains_key(key)).filter(|key| !is_there(new, key)).collect::<Vec<_>>() {
+    let (mut lost, absent) = lost_by_index(old, new)?;
+    let mut feed = new.query_row("SELECT ifnull(max(feed), 0) FROM records", [], |row| row.get::<_, i64>(0))?;
+    feed = feed.max(last_feed(old)?);
+    let is_known = |key: &RecordKey| lost.contains_key(key) || absent.contains_key(key) || is_there(new, key);
+    for key in ops.keys().filter(|key| !is_known(key)).cloned().collect::<Vec<_>>() {
         feed += 1;
-        lost.insert(key.clone(), feed);
+        lost.insert(key, feed);
     }
     let scope = home_scope(new)?;
     let mut insert = new.prepare(
         "INSERT INTO records (feed, type, id, scope, etag, presence, conflicts, is_confirmed, item, changed, is_pending, \
          unsettled, newest, body, confirmed) \
-         VALUES (?1, (SELECT n FROM types WHERE name = ?2), ?3, ?4, x'', 0, 0, ?5, 0, 0, ?6, ?6, ?7, ?8, x'')",
+         VALUES (?1, (SELECT n FROM types WHERE name = ?2), ?3, ?4, x'', ?9, 0, ?5, 0, 0, ?6, ?6, ?7, ?8, x'')",
     )?;
+    // What was deleted or had left is not shown again. What waits of it still goes.
+    for (key, feed) in &absent {
+        let (record_type, id) = (key.record_type.as_str(), id_value(&key.id));
+        let (count, newest) = ops.get(key).map_or((0, 0), |own| (own.numbers.len() as i64, own.newest()));
+        insert.execute(params![feed, record_type, id, scope, 0, count, newest, [0u8; 0], GONE])?;
+    }
     for (key, feed) in &lost {
         let (record_type, id) = (key.record_type.as_str(), id_value(&key.id));
         let own = ops.get(key);
         let (count, newest) = own.map_or((0, 0), |own| (own.numbers.len() as i64, own.newest()));
         // Whether the hub has it is not known any more, unless it began with what is here.
         let confirmation = if own.is_some_and(|own| own.begins) { 0 } else { 3 };
-        insert.execute(params![feed, record_type, id, scope, confirmation, count, newest, UNREADABLE])?;
+        insert.execute(params![feed, record_type, id, scope, confirmation, count, newest, UNREADABLE, 0])?;
     }
     let mut note = new.prepare("INSERT OR IGNORE INTO damage (place, number, found_ms) VALUES (0, ?1, ?2)")?;
     for feed in lost.values() {
@@ -225,12 +311,17 @@ fn unsettled(db: &Connection) -> Result<BTreeMap<RecordKey, Unsettled>, Error> {
     Ok(found)
 }
 
-/// Records that the index knows and the table has lost, with their place in the feed; without those that are not shown.
-fn lost_by_index(old: &Connection, new: &Connection) -> Result<BTreeMap<RecordKey, i64>, Error> {
-    let mut lost = BTreeMap::new();
-    let absent = readable(numbers(old, "SELECT feed FROM records INDEXED BY records_absent WHERE presence >= 2"))?;
-    let absent = absent.unwrap_or_default();
-    let mut is_here = new.prepare("SELECT count(*) FROM records WHERE feed = ?1")?;
+/// Records with their place in the feed.
+type Places = BTreeMap<RecordKey, i64>;
+
+/// Records that the index knows and the table has lost: those that were shown, and those that were not. None, if it cannot be told
+/// which is which: they come with the next comparison with the hub.
+fn lost_by_index(old: &Connection, new: &Connection) -> Result<(Places, Places), Error> {
+    let (mut shown, mut absent) = (Places::new(), Places::new());
+    let is_absent = "SELECT feed FROM records INDEXED BY records_absent WHERE presence >= 2";
+    let Some(not_shown) = readable(numbers(old, is_absent))? else { return Ok((shown, absent)) };
+    let mut is_here =
+        new.prepare("SELECT count(*) FROM records WHERE type = (SELECT n FROM types WHERE name = ?1) AND id = ?2")?;
     let mut select = old.prepare(
         "SELECT feed, (SELECT name FROM types WHERE n = type), id FROM records INDEXED BY sqlite_autoindex_records_1 \
          ORDER BY type, id",
@@ -239,12 +330,14 @@ fn lost_by_index(old: &Connection, new: &Connection) -> Result<BTreeMap<RecordKe
     // A page of the index that cannot be read ends the search: what is behind it comes with the next comparison with the hub.
     while let Some(Some(row)) = readable(rows.next().map_err(Error::from))? {
         let (feed, record_type, IdText(id)): (i64, String, IdText) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        let is_here: i64 = is_here.query_row([feed], |row| row.get(0))?;
-        if is_here == 0 && !absent.contains(&feed) {
-            lost.insert(RecordKey::new(&record_type, &id)?, feed);
+        let key = RecordKey::new(&record_type, &id)?;
+        let is_here: i64 = is_here.query_row((record_type, id_value(&key.id)), |row| row.get(0))?;
+        if is_here == 0 {
+            let places = if not_shown.contains(&feed) { &mut absent } else { &mut shown };
+            places.insert(key, feed);
         }
     }
-    Ok(lost)
+    Ok((shown, absent))
 }
 
 /// The last position of the feed, which must not be given again.
