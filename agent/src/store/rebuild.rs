@@ -132,7 +132,7 @@ fn fill(home: &Home, path: &Path, now_ms: i64) -> Result<Option<Lost>, Error> {
 }
 
 /// Has the feed go on behind all positions that may have been given: where its end was is not known if the last row is lost.
-fn keep_feed(old: &Connection, new: &Connection) -> Result<(), Error> {
+pub(super) fn keep_feed(old: &Connection, new: &Connection) -> Result<(), Error> {
     let last = last_feed(old)?.max(new.query_row("SELECT ifnull(max(feed), 0) FROM records", [], |row| row.get(0))?);
     new.execute(
         "UPDATE records SET feed = ?1 WHERE feed = (SELECT max(feed) FROM records)",
@@ -142,7 +142,7 @@ fn keep_feed(old: &Connection, new: &Connection) -> Result<(), Error> {
 }
 
 /// Has no number of a change from the hub given again that something still refers to.
-fn keep_hub_lane(new: &Connection) -> Result<(), Error> {
+pub(super) fn keep_hub_lane(new: &Connection) -> Result<(), Error> {
     let origin: u32 =
         new.query_row("SELECT ifnull(max(origin), ?1) FROM sync_state", [UNENROLLED.0], |row| row.get(0))?;
     let Some(incarnation) = incarnation_of(new, Origin(origin))? else { return Ok(()) };
