@@ -144,6 +144,10 @@ pub async fn run(
     let open = |home: Home| -> Result<Gateway, Error> {
         let mut gateway = Gateway::open(home, config)?;
         gateway.app.disk = gateway.app.disk.in_memory(copy.is_some());
+        if copy.is_some() {
+            // It is on the card as it was, and memory has no room for two.
+            gateway.caretaker = gateway.caretaker.making_do();
+        }
         Ok(gateway)
     };
     tokio::pin!(shutdown);
@@ -203,27 +207,26 @@ pub async fn run(
         }
         let (home, file) = (store.home(), store.path().to_owned());
         close(store).await?;
-        let is_mended = match ending {
-            // What is served from memory is on the card as it was, and there is no room for two.
-            Ending::Damaged if copy.is_some() => false,
-            Ending::Damaged => made_anew(&home, file, disk).await,
-            _ => begin_anew(&home).map(|_| true)?,
-        };
+        match ending {
+            Ending::Damaged => make_anew(&home, file, disk).await,
+            _ => drop(begin_anew(&home)?),
+        }
         gateway = open(home)?;
-        if !is_mended || ending == Ending::Damaged {
+        if ending == Ending::Damaged {
             // Once is enough: a card that damages what was just written is to be replaced.
             gateway.caretaker = gateway.caretaker.making_do();
         }
     }
 }
 
-/// Makes a database anew of which some cannot be read; tells whether that could be done. If not, it is served as far as it goes.
-async fn made_anew(home: &Home, file: PathBuf, disk: Disk) -> bool {
+/// Makes a database anew of which some cannot be read. If that cannot be done, it stays, to be served as far as it goes.
+async fn make_anew(home: &Home, file: PathBuf, disk: Disk) {
     let (home, now_ms) = (home.clone(), Machine::this().wall_ms());
     let work = tokio::task::spawn_blocking(move || {
         // Each keeps what was broken: a card that damages one after the other is not to be full of them.
         if files_aside(home.dir()).len() >= ASIDE_MAX {
-            return Ok(None);
+            let told = "three broken databases lie beside it already: hand in what they hold (outpost rescue), and move them away";
+            return Err(Error::refused(told));
         }
         disk.check_room_for_copy(std::fs::metadata(file)?.len())?;
         rebuild(&home, now_ms)
@@ -243,19 +246,15 @@ async fn made_anew(home: &Home, file: PathBuf, disk: Disk) -> bool {
                  missing. Changes that were not sent are only in the damaged file now, which is kept: if there were any, try outpost \
                  rescue on it. Replace the card soon"
             );
-            true
         }
-        Ok(None) => {
-            tracing::error!(
-                "the damaged database cannot be made anew, so what can be read of it is served. Replace the card now"
-            );
-            false
-        }
+        Ok(None) => tracing::error!(
+            "the database is served as it is, and was not made anew: who the gateway is cannot be read in it, or another program has \
+             it open, or nothing was wrong at another look. See outpost doctor, and replace the card"
+        ),
         Err(error) => {
             tracing::error!(
                 "the damaged database could not be made anew, so what can be read of it is served: {error}"
             );
-            false
         }
     }
 }

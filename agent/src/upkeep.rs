@@ -1,5 +1,5 @@
-//! Looking after the database beside serving: SQLite's own check at every start and before every scrub, a scrub of every row once a month, mending what
-//! was met damaged, copies on a second medium, and forgetting old history.
+//! Looking after the database beside serving: SQLite's own check at every start and before every scrub, a scrub of every row once
+//! a month, mending what was met damaged, copies on a second medium, and forgetting old history.
 //!
 //! Nobody waits for it: what takes long runs on a thread for blocking work, on a connection of its own, and ends when the
 //! program stops. What it finds is kept in the database, for status and doctor.

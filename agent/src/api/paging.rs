@@ -24,7 +24,7 @@ impl Paging {
 
     /// Where the page before ended, by what `read` makes of it; `None` for the first.
     pub(crate) fn after<T>(&self, read: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, Problem> {
-        let told = || Problem::bad_request("after is not the next of a page of this list.");
+        let told = || Problem::bad_request("after is not the `next` of a page of this list; leave it out to begin.");
         self.after.as_deref().map(|after| read(after).ok_or_else(told)).transpose()
     }
 }

@@ -46,6 +46,7 @@ pub(super) fn link_aside(dir: &Path) -> Result<Option<PathBuf>, Error> {
     copy_slots(&database, &to)?;
     if let Err(error) = fs::hard_link(&database, &to) {
         tracing::warn!(%error, "the database could not be given a second name");
+        let _ = fs::remove_file(with_suffix(&to, KEYS));
         return Ok(None);
     }
     fs::File::open(dir)?.sync_all()?;

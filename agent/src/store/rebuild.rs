@@ -30,7 +30,7 @@ use super::name::{IdText, id_value};
 use super::number::{HUB_LANE, lane_end, number};
 use super::open;
 use super::retention::NOTHING_OLDER;
-use super::row::{GONE, UNREADABLE};
+use super::row::{AWAITED, GONE, UNREADABLE};
 use super::soundness::quick_check;
 use super::tx::incarnation_of;
 use crate::error::Error;
@@ -38,7 +38,7 @@ use crate::error::Error;
 /// Tables of which a row may be lost, because the hub has what was in it, or it only tells of the past.
 const MAY_LOSE: [&str; 7] = ["records", "history", "notes", "idempotency", "damage", "sync_report", "upkeep"];
 
-/// Positions of the feed that are passed over where its end is not known: more than one exchange or a day of work takes.
+/// Positions of the feed that are passed over where its end is not known: many more than there were on pages that are lost.
 const FEED_MARGIN: i64 = 1_000_000;
 
 /// What became of it.
@@ -59,8 +59,8 @@ pub struct Lost {
     pub unsent: u64,
 }
 
-/// Makes the database of a folder anew. `None` if it cannot be done: what must not be lost cannot be read, or somebody has the old
-/// one open; then everything is as it was.
+/// Makes the database of a folder anew. `None` if it cannot be done, because what must not be lost cannot be read or somebody has
+/// the old one open, and if nothing is wrong with it; then everything is as it was.
 ///
 /// # Errors
 /// What the file system and SQLite report, other than damage of the old one; then everything is as it was, too.
@@ -143,9 +143,7 @@ pub(super) fn keep_feed(old: &Connection, new: &Connection) -> Result<(), Error>
 
 /// Has no number of a change from the hub given again that something still refers to.
 pub(super) fn keep_hub_lane(new: &Connection) -> Result<(), Error> {
-    let origin: u32 =
-        new.query_row("SELECT ifnull(max(origin), ?1) FROM sync_state", [UNENROLLED.0], |row| row.get(0))?;
-    let Some(incarnation) = incarnation_of(new, Origin(origin))? else { return Ok(()) };
+    let Some(incarnation) = present_incarnation(new)? else { return Ok(()) };
     let lane = (number(incarnation, HUB_LANE, 0), lane_end(number(incarnation, HUB_LANE, 0)));
     let referred: Option<i64> = new.query_row(
         "SELECT max(number) FROM (SELECT max(newest) AS number FROM records WHERE newest BETWEEN ?1 AND ?2 \
@@ -164,11 +162,14 @@ pub(super) fn keep_hub_lane(new: &Connection) -> Result<(), Error> {
     Ok(())
 }
 
+fn present_incarnation(db: &Connection) -> Result<Option<i64>, Error> {
+    let origin = "SELECT ifnull(max(origin), ?1) FROM sync_state";
+    incarnation_of(db, Origin(db.query_row(origin, [UNENROLLED.0], |row| row.get(0))?))
+}
+
 /// How many own ops that the hub does not have are not here any more.
 fn lost_unsent(new: &Connection) -> Result<u64, Error> {
-    let origin: u32 =
-        new.query_row("SELECT ifnull(max(origin), ?1) FROM sync_state", [UNENROLLED.0], |row| row.get(0))?;
-    let Some(incarnation) = incarnation_of(new, Origin(origin))? else { return Ok(0) };
+    let Some(incarnation) = present_incarnation(new)? else { return Ok(0) };
     let mut streams = new.prepare("SELECT stream, acked, last FROM stream_state")?;
     let mut rows = streams.query([])?;
     let mut lost = 0;
@@ -260,7 +261,7 @@ fn enter_lost(old: &Connection, new: &Connection, now_ms: i64) -> Result<u64, Er
         let own = ops.get(key);
         let (count, newest) = own.map_or((0, 0), |own| (own.numbers.len() as i64, own.newest()));
         // Whether the hub has it is not known any more, unless it began with what is here.
-        let confirmation = if own.is_some_and(|own| own.begins) { 0 } else { 3 };
+        let confirmation = if own.is_some_and(|own| own.begins) { 0 } else { AWAITED };
         insert.execute(params![feed, record_type, id, scope, confirmation, count, newest, UNREADABLE, 0])?;
     }
     let mut note = new.prepare("INSERT OR IGNORE INTO damage (place, number, found_ms) VALUES (0, ?1, ?2)")?;
@@ -270,8 +271,8 @@ fn enter_lost(old: &Connection, new: &Connection, now_ms: i64) -> Result<u64, Er
     // Records that were the op which is lost.
     new.execute(
         "INSERT OR IGNORE INTO damage (place, number, found_ms) SELECT 0, feed, ?1 FROM records \
-         WHERE length(body) = 0 AND newest <> 0 AND presence <> 3 AND newest NOT IN (SELECT number FROM history)",
-        [now_ms],
+         WHERE length(body) = 0 AND newest <> 0 AND presence <> ?2 AND newest NOT IN (SELECT number FROM history)",
+        [now_ms, GONE],
     )?;
     Ok(lost.len() as u64)
 }

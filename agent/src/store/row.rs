@@ -27,7 +27,7 @@ pub(super) const GONE: i64 = 3;
 /// `is_confirmed` of a record that is leaving.
 const LEAVING: i64 = 2;
 /// `is_confirmed` of a record of which all is awaited from the hub.
-const AWAITED: i64 = 3;
+pub(super) const AWAITED: i64 = 3;
 
 /// `body` of a record of which nothing can be read. No packed record begins like that.
 pub(super) const UNREADABLE: &[u8] = &[0];
