@@ -84,6 +84,7 @@ async fn everything_is_written_down_with_who_and_from_where_and_without_values()
         assert!(reply.status < 300, "{method} {path}: {reply:?}");
     };
     ask("GET", "/records/patient?name=canary-one", Json::Null).await;
+    ask("GET", "/records/patient", Json::Null).await;
     ask("GET", "/records/patient/p1", Json::Null).await;
     ask("GET", "/records/patient/p1/history", Json::Null).await;
     ask("GET", "/conflicts", Json::Null).await;
@@ -114,6 +115,7 @@ async fn everything_is_written_down_with_who_and_from_where_and_without_values()
             "account:asha",
             &[
                 "list-records",
+                "list-records",
                 "read-record",
                 "read-history",
                 "list-conflicts",
@@ -138,6 +140,8 @@ async fn everything_is_written_down_with_who_and_from_where_and_without_values()
     // Who looked at this patient?
     let shown = |what: &str| found.iter().find(|entry| entry.what == what).unwrap().target.clone();
     assert!(shown("list-records").contains(r#""ids":["p1"]"#), "{}", shown("list-records"));
+    let last = found.iter().rfind(|entry| entry.what == "list-records").unwrap();
+    assert!(last.target.contains(r#""upto":"p1""#) && !last.target.contains("ids"), "{}", last.target);
     assert!(shown("list-quarantine").contains(r#""ids":["p/1"]"#), "{}", shown("list-quarantine"));
     assert!(world.verify(&[]).unwrap().starts_with(&format!("{} entries", found.len() + 1)));
 }

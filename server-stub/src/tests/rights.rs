@@ -133,7 +133,13 @@ async fn lists_show_the_own_district_and_a_page_is_full_of_it() {
     let page = String::from_utf8(zomba.ask("GET", "/", Json::Null).await.body).unwrap();
     assert!(page.contains("3 records, 1 with a conflict to settle, 1 changes in quarantine"), "{page}");
     assert!(page.contains("zomba-a") && !page.contains("mzuzu"), "{page}");
+    assert!(!page.contains("backup"), "how much there is in all is for who sees all: {page}");
     let all = world.person("all", Operator, &[]).await;
+    let page_of_all = async || String::from_utf8(all.ask("GET", "/", Json::Null).await.body).unwrap();
+    assert!(page_of_all().await.contains(" changes of gateways are in no backup yet"), "{}", page_of_all().await);
+    let told = world.run(&["backup", world.dir.path().join("copy.db").to_str().unwrap()]).unwrap();
+    assert!(told.contains("on the disk of the hub itself"), "{told}");
+    assert!(page_of_all().await.contains("All changes of gateways are in a backup"), "{}", page_of_all().await);
     assert_eq!(ids(&all.ask("GET", "/admin/v1/conflicts", Json::Null).await, "conflicts"), ["1-both", "2-both"]);
     assert_eq!(ids(&all.ask("GET", "/admin/v1/quarantine", Json::Null).await, "quarantine"), ["1-held", "2-held"]);
 
