@@ -44,6 +44,12 @@ set_flags() {
   # no tables for it: a tenth of a program.
   export RUSTFLAGS="-Clink-self-contained=no -Cforce-unwind-tables=no$rust"
   export "CFLAGS_${1//-/_}=-fno-unwind-tables -fno-asynchronous-unwind-tables$c"
+  # Seconds of 64 bits, as musl has them: with Rust's own, the first look at the clock after 2038-01-19 ends the program. The
+  # variable is for Rust's libc before 0.2.190, which the standard library has, and the cfg for later ones.
+  if is_32_bit "$1"; then
+    export RUST_LIBC_UNSTABLE_MUSL_V1_2_3=1
+    RUSTFLAGS="$RUSTFLAGS --cfg=libc_unstable_time64 -Clink-arg=cross/futex.c -Clink-arg=-Wl,--wrap=syscall"
+  fi
 }
 
 build() {

@@ -22,6 +22,17 @@ can_run() {
   done
 }
 
+# The same emulator as a program that a library can be loaded into, which a static one is not; and from Debian 13 on all are static.
+loading_emulator_of() { emulator_of "$1" | sed 's/-static / /'; }
+
+# Ends, with what to do, where the clock of a target cannot be set.
+can_set_clock() {
+  local emulator
+  emulator=$(loading_emulator_of "$1" | cut -d' ' -f1)
+  readelf -d "$(command -v "$emulator" || echo none)" 2>/dev/null | grep NEEDED >/dev/null ||
+    fail "$emulator is needed, and not a static one. On Debian 12, run: apt-get install qemu-user"
+}
+
 build_players() {
   cargo build --locked --quiet --bin outpost-story --bin outpost-hub
   scenarios=$(cargo test --locked --quiet --no-run --workspace --test scenarios --message-format=json |
@@ -45,4 +56,14 @@ lay_out() {
     chmod +x "$folder/$program"
     echo "$("$folder/$program" --version) of $1"
   done
+}
+
+# Has it be another day for the gateway of $folder from its next start on: set_clock NAME DAY
+set_clock() {
+  local ahead
+  ahead=$(($(date -ud "$2" +%s) - $(date +%s)))
+  cc -shared -fPIC tests/src/later.c -ldl -o "$folder/later.so"
+  printf '#!/bin/sh\nLD_PRELOAD=%s OUTPOST_TEST_AHEAD_SECONDS=%s exec %s %s "$@"\n' "$folder/later.so" "$ahead" \
+    "$(loading_emulator_of "$1")" "$PWD/target/cross/$1/outpost" >"$folder/outpost"
+  printf '\n== %s on %s: %s\n' "$1" "$2" "$(loading_emulator_of "$1")"
 }

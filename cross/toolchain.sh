@@ -7,6 +7,8 @@
 ZIG_VERSION=0.17.1
 ZIGBUILD_VERSION=0.24.0
 RUST_VERSION_MIN=85
+# The first in which RUST_LIBC_UNSTABLE_MUSL_V1_2_3 gives all of the types that musl has.
+LIBC_VERSION_MIN=0.2.180
 toolchain=${OUTPOST_TOOLCHAIN:-$PWD/target/toolchain}
 
 fail() {
@@ -24,6 +26,9 @@ triple_of() {
   *) fail "no such target: $1. There are aarch64, armv7, armv6, amd64 and all." ;;
   esac
 }
+
+# Whether a triple is of a machine with 32 bits. There Rust's time has 32 bits, too, and ends in 2038, unless it is built otherwise.
+is_32_bit() { case "$1" in arm*) ;; *) return 1 ;; esac }
 
 # zig and cargo-zigbuild: those of the machine if it has both, else from PyPI into a folder of their own.
 find_zig() {
@@ -47,11 +52,12 @@ find_rust() {
   command -v cargo >/dev/null || fail "There is no cargo. On Debian 12, run: apt-get install cargo-web"
   sysroot=
   if command -v rustc >/dev/null; then sysroot=$(rustc --print sysroot); fi
-  if [ -n "$sysroot" ] && [ -d "$sysroot/lib/rustlib/$triple/lib" ]; then
+  # Where that is a question, a standard library that is ready has the time that ends.
+  if [ -n "$sysroot" ] && [ -d "$sysroot/lib/rustlib/$triple/lib" ] && ! is_32_bit "$triple"; then
     echo "rust: $(rustc --version), with its own standard library for $triple"
     return
   fi
-  if [ -n "$sysroot" ] && [ -f "$sysroot/lib/rustlib/src/rust/library/Cargo.lock" ]; then
+  if [ -n "$sysroot" ] && [ -f "$sysroot/lib/rustlib/src/rust/library/Cargo.lock" ] && has_long_time "$sysroot"; then
     echo "rust: $(rustc --version); the standard library is built from its source"
     build_std
     return
@@ -61,8 +67,20 @@ find_rust() {
   sysroot=$toolchain/rust/usr
   LD_LIBRARY_PATH=$toolchain/rust/usr/lib/$(uname -m)-linux-gnu${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
   export RUSTC LD_LIBRARY_PATH
+  has_long_time "$sysroot" ||
+    fail "With Debian's $("$RUSTC" --version) the clock would end in 2038 (has_long_time in cross/toolchain.sh). Run: rustup component add rust-src"
   echo "rust: Debian's $("$RUSTC" --version), unpacked; the standard library is built from its source"
   build_std
+}
+
+# Whether the source of the standard library in a sysroot can be built with seconds of 64 bits, where that is a question, and
+# waits as cross/futex.c thinks it does.
+has_long_time() {
+  is_32_bit "$triple" || return 0
+  local library=$1/lib/rustlib/src/rust/library libc
+  libc=$(sed -n '/^name = "libc"$/{n;s/^version = "\(.*\)"$/\1/p}' "$library/Cargo.lock")
+  printf '%s\n' "$LIBC_VERSION_MIN" "$libc" | sort --check=quiet --version-sort &&
+    grep -q 't as \*const libc::timespec' "$library/std/src/sys/pal/unix/futex.rs"
 }
 
 build_std() {
@@ -75,6 +93,7 @@ build_std() {
 unpack_debian_rust() {
   if [ -e "$toolchain/rust/complete" ]; then return; fi
   local wish="rustup target add $triple, or on Debian: apt-get update"
+  ! is_32_bit "$triple" || wish=${wish/target add $triple/component add rust-src}
   command -v apt-get >/dev/null || fail "There is no standard library for $triple. Run: $wish"
   mkdir -p "$toolchain"
   # Lists of packages may be missing or old.
