@@ -14,7 +14,8 @@ use sync_protocol::clock::TimeQuality;
 use sync_protocol::gateway::WallClock;
 use sync_protocol::limits::CLOCK_AGREES_MS;
 
-pub use machine::{Machine, RELEASED_MS};
+pub use machine::Machine;
+pub use sync_protocol::released::RELEASED_MS;
 
 /// A wall clock that is further ahead of what has certainly passed is not even a guess: five years, longer than a box lies
 /// in a cupboard.
@@ -38,8 +39,11 @@ pub struct Moment {
 pub struct Bounds {
     /// What the time is, or may be.
     pub likely_ms: i64,
-    /// It is certainly not earlier.
+    /// It is not earlier, by all that the hub has said so far.
     pub floor_ms: i64,
+    /// The earliest that anybody tells: the floor, or a wall clock before it that is possible. A hub whose clock was ahead for a
+    /// day takes the floor with it, and is not to be out of reach afterwards.
+    pub earliest_ms: i64,
     /// Whether the hub's time was not heard in this boot yet.
     pub is_guess: bool,
 }
@@ -116,14 +120,10 @@ impl Clock {
 
     /// What the time may be.
     pub fn bounds(&self) -> Bounds {
-        let likely_ms = self.now().now_ms;
-        match self.start() {
-            Some(_) => Bounds { likely_ms, floor_ms: likely_ms, is_guess: false },
-            None => {
-                let floor_ms = self.floor_ms.saturating_add(self.machine.mono_ms());
-                Bounds { likely_ms, floor_ms, is_guess: true }
-            }
-        }
+        let (likely_ms, wall_ms, is_guess) = (self.now().now_ms, self.machine.wall_ms(), self.start().is_none());
+        let floor_ms = if is_guess { self.floor_ms.saturating_add(self.machine.mono_ms()) } else { likely_ms };
+        let earliest_ms = if wall_ms >= RELEASED_MS { floor_ms.min(wall_ms) } else { floor_ms };
+        Bounds { likely_ms, floor_ms, earliest_ms, is_guess }
     }
 
     /// Takes note of the hub's time, which was heard just now in an exchange of this length.
@@ -134,8 +134,13 @@ impl Clock {
         let now_ms = i64::try_from(hub_ms.saturating_add(error_ms)).unwrap_or(i64::MAX);
         let heard = Start { start_ms: now_ms.saturating_sub(mono_ms), error_ms, heard_at_ms: mono_ms };
         let mut start = self.start.lock().unwrap_or_else(PoisonError::into_inner);
-        // A long upload says less than what was heard in a short exchange before, until that has drifted.
-        let kept = start.filter(|known| known.error_ms + known.heard_at_ms.abs_diff(mono_ms) / DRIFT < error_ms);
+        // A long upload says less than what was heard in a short exchange before, until that has drifted: as long as both can be
+        // true. The hub's clock may have been set.
+        let kept = start.filter(|known| {
+            let known_error_ms = known.error_ms + known.heard_at_ms.abs_diff(mono_ms) / DRIFT;
+            let is_between = known.start_ms.abs_diff(heard.start_ms) <= known_error_ms.saturating_add(error_ms);
+            known_error_ms < error_ms && is_between
+        });
         let start_ms = start.insert(kept.unwrap_or(heard)).start_ms;
         drop(start);
         Heard { boot: self.boot, start_ms, before_ms, step_ms: self.now().now_ms.saturating_sub(before_ms) }
@@ -203,6 +208,9 @@ mod tests {
     fn a_long_upload_does_not_spoil_what_a_short_exchange_said() {
         let (clock, hub_ms) = (clock(0), FLOOR + DAY);
         let short = clock.hear(hub_ms as u64, 100);
-        assert_eq!(clock.hear(hub_ms as u64, 600_000).start_ms, short.start_ms);
+        assert_eq!(clock.hear((hub_ms - 300_000) as u64, 600_000).start_ms, short.start_ms);
+        // A hub whose clock was set in between is heard again, however long that took.
+        let set_back = clock.hear((hub_ms - DAY - 300_000) as u64, 600_000);
+        assert!(set_back.start_ms.abs_diff(short.start_ms - DAY) < 1_000);
     }
 }

@@ -202,6 +202,9 @@ pub enum HubError {
     /// Certificates cannot be made or used.
     #[error("certificates: {0}")]
     Certificate(String),
+    /// The clock of this machine says what cannot be.
+    #[error("the clock of the hub's machine says a time before this program was made")]
+    Clock,
     /// The system has no randomness to give.
     #[error("no randomness from the operating system")]
     Random(#[source] getrandom::Error),
@@ -246,6 +249,7 @@ impl HubError {
             | HubError::Ending(_)
             | HubError::Listen { .. }
             | HubError::File { .. }
+            | HubError::Clock
             | HubError::NoHub(_) => Class::Config,
             HubError::Store(StoreError::Closed | StoreError::Locked(_))
             | HubError::Busy
@@ -280,6 +284,9 @@ impl HubError {
             HubError::Store(StoreError::Epochs) => {
                 "revoke the gateway that says again and again that the hub was put back; or set up another hub in its place, and enrol \
                  its gateways there: outpost enroll --new-hub CODE"
+            }
+            HubError::Clock => {
+                "set it, and let it be kept right (NTP): what gateways are told to be the time is the time of their records"
             }
             HubError::NoHub(_) => "check --data-dir; `outpost-hub serve` makes a hub in a new folder",
             HubError::Served(_) => "stop it first, or name another folder with --data-dir",

@@ -53,6 +53,20 @@ pub(crate) struct GatewayView {
     pub(crate) card_worn_percent: Option<u8>,
 }
 
+/// How often in a day a card may be put back before somebody should look.
+const MISFITS_MAX: u32 = 2;
+
+/// Boxes with copies of one card are told apart by what hardware says of itself. Where that says nothing, or the same, they show by
+/// what they do: each makes that the other's history does not fit any more.
+fn card_warning(misfits: u32) -> Option<String> {
+    (misfits > MISFITS_MAX).then(|| {
+        format!(
+            "its history did not fit {misfits} times in a day: two boxes run with copies of its card and cannot be told apart, or \
+             its card forgets; find the other box and give it a code of its own, or replace the card"
+        )
+    })
+}
+
 /// What of a box somebody has to mend. That it has no clock is how most boards are, and gateways live with that.
 fn warnings(condition: &Condition) -> Vec<String> {
     let mut found = Vec::new();
@@ -106,7 +120,7 @@ fn view(tx: &mut Tx<'_>, row: FleetRow) -> Result<GatewayView, StoreError> {
         last_error_at: rfc3339(row.last_error_ms),
         code_valid_until: if is_code_valid { rfc3339(row.code_until_ms) } else { String::new() },
         hardware: serde_json::from_str(&row.hardware).unwrap_or_default(),
-        box_warnings: row.condition.as_ref().map(warnings).unwrap_or_default(),
+        box_warnings: card_warning(row.misfits).into_iter().chain(row.condition.iter().flat_map(warnings)).collect(),
         card_worn_percent: row.condition.and_then(|condition| condition.worn_percent),
     })
 }

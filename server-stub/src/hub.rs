@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use crate::audit::{Actor, What};
-use crate::clock::now_ms;
+use crate::clock::{now_ms, possible_ms};
 use crate::config::{Config, Tls};
 use crate::error::{HubError, StoreError};
 use crate::exchange::Places;
@@ -289,7 +289,7 @@ pub(crate) fn authority_of(database: &mut Database, config: &Config) -> Result<A
     let kept = database.write(now_ms(), |tx| match tx.authority()? {
         Some(kept) => Ok(kept),
         None => {
-            let made = pki::make("", tx.now_ms)?;
+            let made = pki::make("", possible_ms()?)?;
             tx.set_authority(&made)?;
             Ok::<_, HubError>(made)
         }

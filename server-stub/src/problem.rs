@@ -136,6 +136,7 @@ impl From<HubError> for Problem {
             HubError::NotAllowed(_) => (StatusCode::FORBIDDEN, "not-allowed", "This account may not do that"),
             HubError::TooOften => (StatusCode::TOO_MANY_REQUESTS, "too-often", "Too often in a day"),
             HubError::TooManyTries => (StatusCode::TOO_MANY_REQUESTS, "slow-down", "Too many tries"),
+            HubError::Clock => (StatusCode::SERVICE_UNAVAILABLE, "clock", "The hub does not know what time it is"),
             HubError::Busy | HubError::Store(StoreError::Closed | StoreError::Locked(_)) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "busy", "The hub cannot answer now")
             }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{self, DefaultBodyLimit};
 use axum::http::StatusCode;
-use axum::response::IntoResponse;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use hyper::Request;
 use hyper::body::Incoming;
@@ -23,6 +24,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use crate::clock::possible_ms;
 use crate::config::Tls;
 use crate::error::HubError;
 use crate::hub::Hub;
@@ -45,6 +47,15 @@ const ENROLMENT_BYTES_MAX: usize = 16 * 1024;
 const FAREWELL_SECONDS: u64 = 10;
 
 fn router(hub: Hub) -> Router {
+    let for_gateways = Router::new()
+        .route("/sync/v1", post(exchange::sync))
+        .route("/sync/{version}", post(exchange::sync_of_another))
+        .route("/enroll/v1", post(enroll::enroll).layer(DefaultBodyLimit::max(ENROLMENT_BYTES_MAX)))
+        .route("/renew/v1", post(peer::renew))
+        .route("/escrow/v1", post(escrow::deposit))
+        .route("/escrow/v1/fetch", post(escrow::fetch))
+        .route("/acts/v1", post(acts::take).layer(DefaultBodyLimit::max(acts::TELLING_BYTES_MAX)))
+        .layer(from_fn(only_at_a_possible_time));
     Router::new()
         .route("/", get(page::page))
         .route("/login", get(gate::login_form).post(gate::log_in))
@@ -55,16 +66,22 @@ fn router(hub: Hub) -> Router {
         .route("/second-factor", get(gate::show_factor_form).post(gate::set_factor))
         .route("/password", get(gate::show_password_form).post(gate::set_password))
         .route("/healthz", get(async || "ok\n"))
-        .route("/sync/v1", post(exchange::sync))
-        .route("/sync/{version}", post(exchange::sync_of_another))
-        .route("/enroll/v1", post(enroll::enroll).layer(DefaultBodyLimit::max(ENROLMENT_BYTES_MAX)))
-        .route("/renew/v1", post(peer::renew))
-        .route("/escrow/v1", post(escrow::deposit))
-        .route("/escrow/v1/fetch", post(escrow::fetch))
-        .route("/acts/v1", post(acts::take).layer(DefaultBodyLimit::max(acts::TELLING_BYTES_MAX)))
+        .merge(for_gateways)
         .nest("/admin/v1", api::router(&hub))
         .layer(DefaultBodyLimit::max(JSON_BYTES_MAX))
         .with_state(hub)
+}
+
+/// Gateways give their records the hub's time, once: one that is certainly wrong is worse than none.
+async fn only_at_a_possible_time(request: extract::Request, next: Next) -> Response {
+    match possible_ms() {
+        Ok(_) => next.run(request).await,
+        Err(error) => {
+            tracing::error!(%error, "a gateway was sent away");
+            exchange::drain_a_little(request.into_body()).await;
+            Problem::from(error).into_response()
+        }
+    }
 }
 
 /// The addresses from which proxies are believed, if requests come through one.

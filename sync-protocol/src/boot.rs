@@ -14,7 +14,8 @@
 //!   the identity of the write ([`crate::record::Op::identity`]), so a repaired write is still known for the same.
 
 use crate::clock::TimeQuality;
-use crate::limits::{CLOCK_AGREES_MS, REPAIR_STEP_MS};
+use crate::limits::{CLOCK_AGREES_MS, CLOCK_AHEAD_MS_MAX, REPAIR_STEP_MS};
+use crate::released::RELEASED_MS;
 
 /// Where in the life of a box a write was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -71,6 +72,7 @@ impl Repair {
     /// `boots` are in order; `floor_ms` is what had passed before any of the writes, `now_ms` what has by now. `ends` are of
     /// each boot the last writes at least, in the order of their capture.
     pub fn new(boots: &[Boot], floor_ms: i64, now_ms: i64, ends: &[Written]) -> Repair {
+        let floor_ms = possible(floor_ms, now_ms);
         Repair { placed: place(boots, floor_ms, now_ms, ends), floor_ms, now_ms, last_ms: i64::MIN }
     }
 
@@ -79,9 +81,9 @@ impl Repair {
         self.last_ms = self.last_ms.max(time_ms);
     }
 
-    /// When the next write was, and how good that is. What has a good, bounded or repaired time keeps it.
+    /// When the next write was, and how good that is. What has a good, bounded or repaired time keeps it, unless that lies ahead.
     pub fn time_of(&mut self, written: &Written) -> (i64, TimeQuality) {
-        if written.quality != TimeQuality::Unknown {
+        if written.quality != TimeQuality::Unknown && !is_ahead(written.captured_ms, self.now_ms) {
             return (written.captured_ms, written.quality);
         }
         let (time_ms, quality) = match self.placed.iter().find(|place| place.number == written.moment.boot) {
@@ -121,13 +123,13 @@ impl Placed {
 }
 
 fn place(boots: &[Boot], floor_ms: i64, now_ms: i64, writes: &[Written]) -> Vec<Placed> {
-    let mut runs: Vec<Run> = boots.iter().map(Run::of).collect();
+    let mut runs: Vec<Run> = boots.iter().map(|boot| Run::of(boot, now_ms)).collect();
     for written in writes.iter().filter(|written| written.moment.boot != 0) {
         let Moment { boot, mono_ms } = written.moment;
         let at = match runs.binary_search_by_key(&boot, |run| run.number) {
             Ok(at) => at,
             Err(at) => {
-                runs.insert(at, Run::of(&Boot { number: boot, floor_ms, start_ms: None }));
+                runs.insert(at, Run::of(&Boot { number: boot, floor_ms, start_ms: None }, now_ms));
                 at
             }
         };
@@ -163,10 +165,22 @@ fn place(boots: &[Boot], floor_ms: i64, now_ms: i64, writes: &[Written]) -> Vec<
 }
 
 impl Run {
-    fn of(boot: &Boot) -> Run {
+    /// What it was told by a hub whose clock was ahead does not count.
+    fn of(boot: &Boot, now_ms: i64) -> Run {
         let Boot { number, floor_ms, start_ms } = *boot;
-        Run { number, floor_ms, start_ms, claimed_ms: None, lasted_ms: 0 }
+        let start_ms = start_ms.filter(|start_ms| !is_ahead(*start_ms, now_ms));
+        Run { number, floor_ms: possible(floor_ms, now_ms), start_ms, claimed_ms: None, lasted_ms: 0 }
     }
+}
+
+/// Whether only a hub whose clock was ahead can have said so: by more than it takes to hear the time.
+fn is_ahead(time_ms: i64, now_ms: i64) -> bool {
+    time_ms.saturating_sub(now_ms) > CLOCK_AHEAD_MS_MAX as i64
+}
+
+/// A floor, or what is certain all the same if it was told by a hub whose clock was ahead.
+fn possible(floor_ms: i64, now_ms: i64) -> i64 {
+    if is_ahead(floor_ms, now_ms) { RELEASED_MS.min(now_ms) } else { floor_ms }
 }
 
 /// No box runs for longer than a century.
@@ -199,7 +213,7 @@ fn steps_up(time_ms: i64, least_ms: i64) -> i64 {
 mod tests {
     use super::*;
 
-    const NOW: i64 = 1_790_000_000_000;
+    const NOW: i64 = RELEASED_MS + 400 * DAY;
     const DAY: i64 = 86_400_000;
     const YEAR_2038: i64 = 2_147_000_000_000;
 
@@ -228,6 +242,25 @@ mod tests {
         let boots = [Boot { number: 1, floor_ms: 0, start_ms: Some(NOW) }];
         let times = repair(&boots, 0, NOW + DAY, &[written(1, 5_000, NOW + 5_000 - 20_000)]);
         assert_eq!(times, [(NOW - 15_000, TimeQuality::Good)]);
+    }
+
+    #[test]
+    fn what_a_hub_said_whose_clock_was_ahead_is_forgotten_once_it_is_right() {
+        let boots = [
+            Boot { number: 1, floor_ms: NOW - 90 * DAY, start_ms: Some(YEAR_2038) },
+            Boot { number: 2, floor_ms: YEAR_2038, start_ms: None },
+            Boot { number: 3, floor_ms: YEAR_2038, start_ms: Some(NOW - DAY) },
+        ];
+        let ahead =
+            |boot, mono_ms| Written { quality: TimeQuality::Good, ..written(boot, mono_ms, YEAR_2038 + mono_ms) };
+        let writes = [ahead(1, DAY), written(2, DAY, YEAR_2038 + 3 * DAY), ahead(3, 0), written(3, DAY / 2, 0)];
+        let times = repair(&boots, YEAR_2038, NOW, &writes);
+        assert!(times.is_sorted() && times[0].0 >= NOW - 89 * DAY && times[1].0 <= NOW - DAY, "{times:?}");
+        let step = REPAIR_STEP_MS as u64;
+        assert!(times[2].0.abs_diff(NOW - DAY) <= step && times[3].0.abs_diff(NOW - DAY / 2) <= step, "{times:?}");
+        let (bounded, repaired) = (TimeQuality::Bounded, TimeQuality::Repaired);
+        let qualities: Vec<_> = times.iter().map(|(_, quality)| *quality).collect();
+        assert_eq!(qualities, [bounded, bounded, repaired, repaired]);
     }
 
     #[test]

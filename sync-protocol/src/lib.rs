@@ -108,6 +108,7 @@ pub mod message;
 pub mod payload;
 pub mod record;
 pub mod recovery;
+pub mod released;
 pub mod rules;
 pub mod session;
 pub mod ticket;

@@ -1,8 +1,9 @@
 //! Scenario d: a gateway without a clock boots in 1970, and then in 2038, and never has a link in either.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use outpost_tests::process::{Gateway, Hub};
+use outpost_tests::preload::Later;
+use outpost_tests::process::{Gateway, Hub, wait_for};
 use serde_json::{Value, json};
 
 const YEAR_2038_MS: i64 = 2_147_483_648_000;
@@ -21,6 +22,11 @@ fn save(gateway: &Gateway, boot: &str) {
         let receipt = gateway.put(&format!("form/{boot}-{n:02}"), &json!({"n": n}));
         assert_eq!(receipt["result"], json!("created"));
     }
+}
+
+/// Syncs with a hub that was started again: a connection that it has forgotten may take the first try.
+fn reach(gateway: &Gateway) {
+    wait_for("the hub", || Some(gateway.ask("POST", "/v1/sync", &[], None)).filter(|(status, _)| *status == 200));
 }
 
 /// When a field was captured, milliseconds since 1970, and how good that is.
@@ -100,4 +106,72 @@ fn d_records_of_boots_in_1970_and_2038_arrive_with_times_that_are_possible_and_n
     let idle = gateway.sync();
     assert_eq!(idle["exchanges"], json!(1), "{idle}");
     assert_eq!(captured(&at_hub(&hub, "form/next")).1, "good");
+}
+
+#[test]
+fn a_hub_that_wakes_up_in_1970_takes_nothing_until_its_clock_is_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let later = Later::build(folder.path());
+    // Over TLS nobody would come that far.
+    let mut hub = Hub::start_plain(&folder.path().join("hub"));
+    let mut gateway = Gateway::enrolled(&folder.path().join("a"), &hub, "a", "mw");
+    gateway.boot("another", now_ms());
+    gateway.put("form/1", &json!({"n": 1}));
+    hub.restart_in(later.in_1970());
+    let (status, told) = gateway.ask("POST", "/v1/sync", &[], None);
+    assert!(status == 502 && told.contains("clock of the hub's machine"), "{status} {told}");
+    assert_eq!(gateway.count("unsent"), 1);
+    assert_eq!(captured(&at_gateway(&gateway, "form/1")).1, "unknown", "nobody knows better yet");
+    hub.restart_in(Vec::new());
+    reach(&gateway);
+    let (captured_ms, quality) = captured(&at_hub(&hub, "form/1"));
+    assert!(quality == "good" && captured_ms.abs_diff(now_ms()) < 60_000, "{quality}");
+}
+
+#[test]
+fn a_hub_whose_clock_was_ahead_is_reached_again_and_leaves_no_gateway_in_that_year() {
+    let folder = tempfile::tempdir().unwrap();
+    let later = Later::build(folder.path());
+    let mut hub = Hub::start(&folder.path().join("hub"));
+    let mut gateways = ["a", "b"].map(|name| Gateway::enrolled(&folder.path().join(name), &hub, name, "mw"));
+    let today_ms = now_ms();
+    gateways.iter_mut().for_each(|gateway| gateway.boot("heard-of-nothing", today_ms));
+    // Long enough that the certificate of the hub is over then.
+    hub.restart_in(later.by(Duration::from_secs(200 * 86_400)));
+    for (gateway, key) in gateways.iter().zip(["form/a1", "form/b1"]) {
+        gateway.put(key, &json!({"n": 1}));
+        reach(gateway);
+        assert!(captured(&at_gateway(gateway, key)).0 > today_ms + 199 * 86_400_000, "it is believed");
+    }
+    hub.restart_in(Vec::new());
+    // One goes on, the other is started again meanwhile.
+    gateways[1].boot("with-that-floor", now_ms());
+    // As long as its stamps lie ahead, the hub says so of every write: of its place in the order, for the time is right.
+    let is_now = |key: &str| {
+        let (captured_ms, quality) = captured(&at_hub(&hub, key));
+        assert!(captured_ms.abs_diff(now_ms()) < 60_000, "{key} {quality}");
+    };
+    for (gateway, key) in gateways.iter().zip(["form/a2", "form/b2"]) {
+        gateway.put(key, &json!({"n": 2}));
+        reach(gateway);
+        is_now(key);
+        let key = key.replace('2', "3");
+        gateway.put(&key, &json!({"n": 3}));
+        gateway.sync();
+        is_now(&key);
+    }
+    // What it said is forgotten: a boot that knows nothing begins where it is right.
+    hub.proxy.set_down(true);
+    for (gateway, key) in gateways.iter_mut().zip(["form/a4", "form/b4"]) {
+        gateway.boot("in-1970", 0);
+        gateway.put(key, &json!({"n": 4}));
+        let (captured_ms, _) = captured(&at_gateway(gateway, key));
+        assert!(captured_ms.abs_diff(now_ms()) < 600_000, "{captured_ms}");
+    }
+    hub.proxy.set_down(false);
+    for (gateway, key) in gateways.iter().zip(["form/a4", "form/b4"]) {
+        gateway.sync();
+        is_now(key);
+        assert_eq!((gateway.count("parked"), gateway.count("unsent")), (0, 0));
+    }
 }

@@ -1,4 +1,4 @@
-/* A wall clock that is ahead, for a program that knows nothing of it: loaded before the C library (LD_PRELOAD). */
+/* A wall clock that is ahead, or behind, for a program that knows nothing of it: loaded before the C library (LD_PRELOAD). */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdlib.h>

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Variables of the environment that one of them is loaded with.
 pub type Variables = Vec<(&'static str, String)>;
@@ -24,7 +24,7 @@ fn text(place: &Path) -> String {
     place.to_string_lossy().into_owned()
 }
 
-/// Years that pass in a moment: for the hub, whose clock is that of its machine. (A gateway pretends a boot: `Gateway::boot`.)
+/// Another year: for the hub, whose clock is that of its machine. (A gateway pretends a boot: `Gateway::boot`.)
 #[derive(Debug, Clone)]
 pub struct Later(PathBuf);
 
@@ -39,7 +39,20 @@ impl Later {
 
     /// The environment of a program whose clock is ahead by this.
     pub fn by(&self, ahead: Duration) -> Variables {
-        vec![("LD_PRELOAD", text(&self.0)), ("OUTPOST_TEST_AHEAD_SECONDS", ahead.as_secs().to_string())]
+        self.ahead(ahead.as_secs().to_string())
+    }
+
+    /// The environment of a program whose clock begins in 1970.
+    ///
+    /// # Panics
+    /// If the clock of this machine does, too.
+    pub fn in_1970(&self) -> Variables {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970");
+        self.ahead(format!("-{}", since.as_secs()))
+    }
+
+    fn ahead(&self, seconds: String) -> Variables {
+        vec![("LD_PRELOAD", text(&self.0)), ("OUTPOST_TEST_AHEAD_SECONDS", seconds)]
     }
 }
 

@@ -205,7 +205,7 @@ mod tests {
     use super::*;
 
     const NOW_MS: i64 = 1_800_000_000_000;
-    const KNOWN: Bounds = Bounds { likely_ms: NOW_MS, floor_ms: NOW_MS, is_guess: false };
+    const KNOWN: Bounds = at(NOW_MS);
 
     fn tablet(door: &Door, time: Bounds) -> Token {
         let now = Instant::now();
@@ -221,8 +221,12 @@ mod tests {
         "192.168.4.7".parse().unwrap()
     }
 
-    fn at(ms: i64) -> Bounds {
-        Bounds { likely_ms: ms, floor_ms: ms, is_guess: false }
+    const fn at(ms: i64) -> Bounds {
+        Bounds { likely_ms: ms, floor_ms: ms, earliest_ms: ms, is_guess: false }
+    }
+
+    fn guess(likely_ms: i64, floor_ms: i64) -> Bounds {
+        Bounds { likely_ms, is_guess: true, ..at(floor_ms) }
     }
 
     #[test]
@@ -264,15 +268,14 @@ mod tests {
         let admit = |time| door.admit(token.as_str(), here(), Instant::now(), time);
         let end = NOW_MS + 365 * DAY_MS;
         assert!(admit(at(end - 1)).is_ok() && admit(at(end)).is_err());
-        assert!(admit(Bounds { likely_ms: end * 2, floor_ms: NOW_MS, is_guess: true }).is_ok(), "2038");
+        assert!(admit(guess(end * 2, NOW_MS)).is_ok(), "2038");
         assert!(admit(at(0)).is_ok(), "1970");
     }
 
     #[test]
     fn the_year_of_an_app_that_was_paired_at_no_known_time_begins_when_one_is_known() {
         let door = Door::default();
-        let guess = Bounds { likely_ms: 1_000, floor_ms: 1_000, is_guess: true };
-        let token = tablet(&door, guess);
+        let token = tablet(&door, guess(1_000, 1_000));
         let id = door.admit(token.as_str(), here(), Instant::now(), KNOWN).unwrap();
         assert_eq!(door.apps()[0].expires_ms, 0);
         let written = door.note_use(&id, KNOWN).unwrap();

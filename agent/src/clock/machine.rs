@@ -5,20 +5,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// A time that has certainly passed, milliseconds since 1970: when this program was made. Whoever builds it says so with
-/// `SOURCE_DATE_EPOCH`, as reproducible builds do; the clock of the machine that builds is never asked, so that equal
-/// sources give equal programs.
-pub const RELEASED_MS: i64 = {
-    let said_ms = match option_env!("SOURCE_DATE_EPOCH") {
-        Some(text) => seconds(text) * 1_000,
-        None => 0,
-    };
-    if said_ms > SOURCE_MS { said_ms } else { SOURCE_MS }
-};
-
-/// 2026-11-01: these sources are newer.
-const SOURCE_MS: i64 = 1_793_491_200_000;
-
 /// The kernel's name for the present boot.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Pretends another boot and another wall clock, for tests: `<name of the boot> <milliseconds since 1970>`. The boot then
@@ -101,31 +87,9 @@ fn boot_id() -> String {
     said
 }
 
-/// A number that was written in digits; 0 if it was not.
-const fn seconds(text: &str) -> i64 {
-    let (mut rest, mut number) = (text.as_bytes(), 0);
-    while let [digit, more @ ..] = rest {
-        if !digit.is_ascii_digit() || number > 1 << 40 {
-            return 0;
-        }
-        number = number * 10 + (*digit - b'0') as i64;
-        rest = more;
-    }
-    number
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_date_of_the_program_has_passed_and_is_read_as_it_is_written() {
-        assert_eq!(
-            [seconds("1793491200"), seconds(""), seconds("soon"), seconds("99999999999999999999")],
-            [1_793_491_200, 0, 0, 0]
-        );
-        assert!((SOURCE_MS..=system_ms()).contains(&RELEASED_MS), "the clock of this machine, or the date, is wrong");
-    }
 
     #[test]
     fn a_boot_has_a_name_and_goes_on() {

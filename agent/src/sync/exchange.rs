@@ -9,6 +9,7 @@ use sync_protocol::gateway::{self, Outgoing, Store as _};
 use sync_protocol::limits::{CLOCK_AGREES_MS, MESSAGE_BYTES_MAX};
 use sync_protocol::message::{Request, Response, Status, body, split_head};
 use sync_protocol::payload::Payload;
+use sync_protocol::released::RELEASED_MS;
 use utoipa::ToSchema;
 
 use super::patience::until_answered;
@@ -275,6 +276,11 @@ impl Courier {
                 tracing::warn!(sync.status = ?head.status, "the hub asked this gateway to go on differently: {}", head.reason.as_deref().unwrap_or("no reason given"));
             }
             Status::Ok | Status::Compared | Status::Revoked => {}
+        }
+        if i64::try_from(head.hub_ms).is_ok_and(|hub_ms| hub_ms < RELEASED_MS) {
+            let told =
+                "its clock says a time before this program was made: somebody has to set the clock of its machine";
+            return Err(Error::Busy(told.to_owned()));
         }
         let heard = self.clock.hear(head.hub_ms, millis(began.elapsed()));
         let now = self.clock.now();

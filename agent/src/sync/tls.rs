@@ -154,20 +154,19 @@ impl ServerCertVerifier for AtAPossibleTime {
     }
 }
 
-/// The verdict at the likely time. If that is only a guess and a certificate says that it is over by then, at the earliest
-/// time that is possible; if one says that it has not begun, when it begins.
+/// The verdict at the likely time; if a certificate says that it is over by then, at the earliest time that anybody tells. If
+/// the likely time is only a guess and one says that it has not begun, when it begins.
 fn at_a_possible_time<T>(bounds: Bounds, verify: impl Fn(u64) -> Result<T, TlsError>) -> Result<T, TlsError> {
-    let [likely, floor] = [bounds.likely_ms, bounds.floor_ms].map(|ms| u64::try_from(ms / 1_000).unwrap_or(0));
+    let [likely, earliest] = [bounds.likely_ms, bounds.earliest_ms].map(|ms| u64::try_from(ms / 1_000).unwrap_or(0));
     let (mut now, mut goes_back) = (likely, true);
     let mut verdict = verify(now);
     for _ in 0..TRIES {
         let Err(TlsError::InvalidCertificate(reason)) = &verdict else { break };
-        if !bounds.is_guess {
-            break;
-        }
         now = match reason {
-            CertificateError::ExpiredContext { .. } if goes_back && now > floor => floor,
-            CertificateError::NotValidYetContext { not_before, .. } => not_before.as_secs().max(now + 1),
+            CertificateError::ExpiredContext { .. } if goes_back && now > earliest => earliest,
+            CertificateError::NotValidYetContext { not_before, .. } if bounds.is_guess => {
+                not_before.as_secs().max(now + 1)
+            }
             _ => break,
         };
         goes_back = false;
@@ -188,11 +187,11 @@ mod tests {
 
     use super::super::transport::tests::answers_over;
     use super::*;
-    use crate::clock::Machine;
+    use crate::clock::{Machine, RELEASED_MS};
 
-    /// Days after 1970: 2027-01-01.
-    const FLOOR_DAYS: i64 = 20_819;
     const DAY_MS: i64 = 86_400_000;
+    /// The last contact, in days after 1970.
+    const FLOOR_DAYS: i64 = RELEASED_MS / DAY_MS + 60;
     const YEAR_2038_DAYS: i64 = 24_855;
 
     /// A hub whose certificate is valid between these days after 1970. Answers one connection.
@@ -266,6 +265,15 @@ mod tests {
                 "day {wall_days}, renewed since the last contact"
             );
         }
+    }
+
+    #[test]
+    fn a_hub_whose_clock_was_ahead_for_a_day_is_reached_again_by_a_box_that_knows_the_time_or_is_told_it() {
+        // What the hub said, in this boot or in one before, lies ahead.
+        let today = FLOOR_DAYS - 50;
+        assert!(connects(today, false, (today - 30, today + 60)));
+        // Whoever shows a certificate that is over by its clock, too, is not the hub.
+        assert!(!connects(today, false, (today - 60, today - 1)));
     }
 
     #[test]

@@ -129,6 +129,11 @@ async fn exchange(hub: Hub, peer: Peer, headers: HeaderMap, body: Body) -> Resul
     Ok(reply(bytes))
 }
 
+/// Reads on for a while, so that the sender gets to hear the answer.
+pub(crate) async fn drain_a_little(body: Body) {
+    Incoming::new(body).drain_a_little().await;
+}
+
 /// Reads so much that a gateway gets to hear why it is refused, and no more: anybody may be at the other end.
 async fn turned_away(mut incoming: Incoming, device: Device, refused: HubError) -> Problem {
     incoming.drain_a_little().await;

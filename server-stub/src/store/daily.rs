@@ -1,6 +1,6 @@
 //! What a gateway may do only so often in a day, because it costs the hub, or all gateways, more than it costs who asks for it.
 
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 use sync_protocol::id::Device;
 
 use super::Tx;
@@ -15,6 +15,8 @@ pub(crate) enum Daily {
     Renewal,
     /// It gets the key of its database, which is an entry of the audit. It needs it at each start.
     Key,
+    /// Its history does not fit, and it is to go on under another origin.
+    Origin,
     /// It shows that the hub must have been put back: all gateways compare what they hold then.
     Loss,
 }
@@ -25,7 +27,7 @@ impl Daily {
         match self {
             Daily::Renewal => 50,
             Daily::Key => 200,
-            Daily::Loss => 20,
+            Daily::Loss | Daily::Origin => 20,
         }
     }
 
@@ -34,6 +36,7 @@ impl Daily {
             Daily::Renewal => "renewal",
             Daily::Key => "key",
             Daily::Loss => "loss",
+            Daily::Origin => "origin",
         }
     }
 }
@@ -49,6 +52,14 @@ impl Tx<'_> {
         )?;
         let times: u32 = count.query_row(params![device.0, what.name(), day], |row| row.get(0))?;
         Ok(times <= what.most())
+    }
+
+    /// How often it did so today and, if it has not yet today, on the day before.
+    pub(crate) fn times_lately(&mut self, device: Device, what: Daily) -> Result<u32, StoreError> {
+        let yesterday = self.now_ms / DAY_MS - 1;
+        let mut select = self.sql("SELECT times FROM daily WHERE device = ?1 AND what = ?2 AND day >= ?3")?;
+        let times = select.query_row(params![device.0, what.name(), yesterday], |row| row.get(0)).optional()?;
+        Ok(times.unwrap_or(0))
     }
 
     /// Puts what was counted today on the day before, as if a day had passed.

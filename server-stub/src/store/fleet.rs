@@ -4,10 +4,10 @@ use rusqlite::{Row, params};
 use sync_protocol::id::{Device, Origin, Scope, Stream};
 use sync_protocol::message::{About, Condition, Request, StreamHead};
 
-use super::Tx;
 use super::authority::SPENT_KEYS;
 use super::enrolment::scopes_of;
 use super::tx::{bits, number, small};
+use super::{Daily, Tx};
 use crate::error::StoreError;
 
 /// The same refusal of a gateway is written down once in this time, so that one that keeps knocking costs no disk.
@@ -80,6 +80,8 @@ pub(crate) struct FleetRow {
     pub(crate) oldest_ms: i64,
     /// Its ops in quarantine.
     pub(crate) held: u64,
+    /// How often lately its history did not fit what is here.
+    pub(crate) misfits: u32,
     /// How its box is; `None` if it has not said.
     pub(crate) condition: Option<Condition>,
 }
@@ -159,6 +161,7 @@ impl Tx<'_> {
     fn complete(&mut self, (mut fleet, scopes): (FleetRow, String)) -> Result<FleetRow, StoreError> {
         fleet.scopes = scopes_of(&scopes)?;
         fleet.condition = self.condition(fleet.device)?;
+        fleet.misfits = self.times_lately(fleet.device, Daily::Origin)?;
         let mut select = self.sql(
             "SELECT s.last - coalesce(m.acked, 0), s.oldest_ms FROM gateway_streams s
              LEFT JOIN marks m ON m.origin = s.origin AND m.stream = s.stream
@@ -200,6 +203,7 @@ fn fleet_row(row: &Row<'_>) -> rusqlite::Result<(FleetRow, String)> {
         unsent: 0,
         oldest_ms: 0,
         held: number(row.get(18)?),
+        misfits: 0,
         condition: None,
         twin_of: row.get(19)?,
         twins: row.get(20)?,

@@ -322,6 +322,10 @@ impl Store for Tx<'_> {
         }
     }
 
+    fn may_begin_anew(&mut self, device: Device) -> Result<bool, StoreError> {
+        self.once_more(device, Daily::Origin)
+    }
+
     fn part(&mut self, gateway: &Gateway, after: Origin, print: Short) -> Result<Gateway, StoreError> {
         self.part_twin(gateway, after, print)
     }

@@ -9,6 +9,7 @@ use sync_protocol::recovery::to_letters;
 use super::Clinic;
 use super::tls::{Card, Fort};
 use crate::account::Sight;
+use crate::fleet;
 use crate::hub::give_code;
 use crate::secret::{self, unhex};
 
@@ -147,4 +148,46 @@ async fn a_twin_is_given_the_key_of_its_card_also_when_the_other_one_has_a_new_c
     enrolled_anew(&fort, "a").await;
     assert_eq!((fetched(&second).await, fetched(&card).await), (403, 200));
     assert_eq!(opened(&fort, &card).await, [200; 4]);
+}
+
+/// A few exchanges; whether the hub goes on with it.
+async fn is_heard(fort: &Fort, clinic: &mut Clinic, card: &Card) -> bool {
+    for _ in 0..8 {
+        if fort.sync(clinic, Some(card)).await == Some(Ok(Status::Denied)) {
+            return false;
+        }
+    }
+    true
+}
+
+#[tokio::test]
+async fn boxes_that_nothing_tells_apart_show_by_what_they_do_and_lose_nothing() {
+    for print in [[0; 8], [1; 8]] {
+        let fort = Fort::start().await;
+        let (mut first, card) = fort.clinic("a").await;
+        first.store.set_print(print);
+        assert!(is_heard(&fort, &mut first, &card).await);
+        let (store, now_ms) = (first.store.clone(), first.now_ms);
+        let copy = Clinic { store, packer: Packer::new(Effort::Quick).unwrap(), now_ms, agrees: false };
+        let (mut boxes, mut written, mut told, mut sent_away) = ([first, copy], 0, Vec::new(), 0);
+        let warned = async || {
+            let a = fort.hub.read(|tx| fleet::one(tx, &Sight::everything(), "a")).await.unwrap();
+            a.box_warnings.iter().any(|warning| warning.contains("two boxes run with copies of its card"))
+        };
+        while sent_away < 3 {
+            assert!(written < 100, "they go on for ever");
+            let clinic = &mut boxes[written % 2];
+            clinic.put(&format!("patient/p{written}"), json!({ "name": "Asha" }));
+            written += 1;
+            sent_away += usize::from(!is_heard(&fort, clinic, &card).await);
+            told.push(warned().await);
+        }
+        assert!(!told[1] && told[8], "once may be a card that was put back: {told:?}");
+        fort.hub.write(|tx| tx.a_day_passes()).await.unwrap();
+        for clinic in &mut boxes {
+            assert!(is_heard(&fort, clinic, &card).await, "the next day");
+        }
+        let arrived = fort.hub.read(|tx| tx.counts(&Sight::everything())).await.unwrap().0;
+        assert_eq!(arrived, written as u64, "all that either wrote");
+    }
 }

@@ -30,7 +30,8 @@ pub(super) fn hear_time<S: Store>(store: &mut S, hub_ms: u64) -> Result<(), S::E
     if (state.awaits_time || state.clock > latest(hub_ms)) && restamp(store, &mut state, hub_ms)? {
         return Ok(());
     }
-    let floor_ms = state.floor_ms.max(i64::try_from(hub_ms).unwrap_or(i64::MAX));
+    // Down as well: a hub whose clock was ahead for a day must not leave its gateways in that year.
+    let floor_ms = i64::try_from(hub_ms).unwrap_or(i64::MAX);
     store.set_state(&GatewayState { floor_ms, ..state })
 }
 

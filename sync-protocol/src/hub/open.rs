@@ -241,6 +241,11 @@ fn offer<S: Store>(
     let origin = match known.offered {
         Some(origin) => origin,
         None => {
+            if !store.may_begin_anew(gateway.device)? {
+                let reason = "this card did not fit what the hub has too often today: if two boxes run with copies of it, one has to \
+                              be enrolled anew. It is heard again tomorrow";
+                return Ok(Response { status: Status::Denied, reason: Some(reason.to_owned()), ..response });
+            }
             let origin = store.new_origin(gateway.device, request.origin)?;
             store.set_gateway(&Gateway { offered: Some(origin), ..known })?;
             origin

@@ -392,6 +392,10 @@ impl Store for MemoryHub {
         Ok(Some(epoch))
     }
 
+    fn may_begin_anew(&mut self, _: Device) -> Result<bool, MemoryError> {
+        Ok(true)
+    }
+
     fn next(&mut self) -> Result<HubSeq, MemoryError> {
         self.head = self.head.next();
         Ok(self.head)

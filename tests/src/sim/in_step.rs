@@ -393,6 +393,9 @@ impl hub::Store for AtCentre<'_, '_> {
     fn next(&mut self) -> Result<HubSeq, StoreError> {
         ask!(self, next())
     }
+    fn may_begin_anew(&mut self, device: Device) -> Result<bool, StoreError> {
+        ask!(self, may_begin_anew(device))
+    }
     fn new_origin(&mut self, device: Device, after: Origin) -> Result<Origin, StoreError> {
         ask!(self, new_origin(device, after))
     }
