@@ -3,8 +3,8 @@
 //! A row is a fault and a command. The command fails if anything was lost, doubled or different; what it did it tells in lines
 //! of JSON with `often` (in words), `lost` and `doubled`, or as `cargo test` tells it. To add a row, add it to [`ROWS`].
 //!
-//! A full run takes hours. What a row came to at a commit is kept in the build folder, so a run that was stopped goes on where it
-//! was, and `--only` runs rows beside each other.
+//! A full run takes hours. So each line says when it was run and of which commit, and `--only` runs some and leaves the others as
+//! they are. What a row came to at a commit is kept in the build folder, so a run that was stopped goes on where it was.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -107,32 +107,55 @@ fn main() -> Result<()> {
     }
     let built = Built::now()?;
     let command_of = |row: &Row| if is_quick { row.quick } else { row.full };
-    if let Some(part) = only {
-        let mut rows = ROWS.iter().map(command_of).filter(|command| command.contains(&part)).peekable();
-        ensure!(rows.peek().is_some(), "no command has {part}");
-        return rows.try_for_each(|command| built.outcome(command).map(drop));
-    }
-    let mut table = format!("{}\n\n", built.heading(is_quick)?);
-    table.push_str("| fault | how | how often | lost | doubled | again |\n|---|---|---|---|---|---|\n");
-    let mut breaks = Vec::new();
-    for row in ROWS {
+    let is_asked = |row: &&Row| only.as_ref().is_none_or(|part| command_of(row).contains(part.as_str()));
+    let mut rows = ROWS.iter().filter(is_asked).peekable();
+    ensure!(rows.peek().is_some(), "no command has {}", only.unwrap_or_default());
+    for row in rows {
         let command = command_of(row);
-        let outcome = built.outcome(command)?;
-        let (often, how) = (outcome.often.join("; "), row.how);
-        let count = |n: u64| if n == 0 { "nothing".to_owned() } else { n.to_string() };
-        let (lost, doubled) = (count(outcome.lost), count(outcome.doubled));
-        table.push_str(&format!("| {} | {how} | {often} | {lost} | {doubled} | `{command}` |\n", row.fault));
-        breaks.extend(outcome.breaks);
+        let (outcome, when) = (built.outcome(command)?, built.when()?);
+        // At once: another run may write rows of its own meanwhile, and this one may be stopped.
+        let page = std::fs::read_to_string(PAGE).with_context(|| PAGE.to_owned())?;
+        std::fs::write(PAGE, with_row(&page, row, command, &outcome, &when)?)?;
     }
-    table.push_str("\n| broken build | the mistake | caught as | by seed | faults |\n|---|---|---|---|---|\n");
-    for one in &breaks {
-        let text = |key: &str| one[key].as_str().unwrap_or_default();
-        let (name, what, kind, faults) = (text("name"), text("what"), text("kind"), text("faults"));
-        table.push_str(&format!("| `{name}` | {what} | {kind} | {} | `{faults}` |\n", one["seed"]));
-    }
-    put(&table)?;
-    println!("{PAGE} is made anew");
+    println!("{PAGE} has what they came to");
     Ok(())
+}
+
+/// The page with what a row came to. Lines of other rows stay as they are, until those are run again.
+fn with_row(page: &str, row: &Row, command: &str, outcome: &Outcome, when: &str) -> Result<String> {
+    let (before, rest) = page.split_once(BEGIN).context("the mark before the table")?;
+    let (tables, after) = rest.split_once(END).context("the mark behind the table")?;
+    let known = |first: &str| tables.lines().find(|line| line.starts_with(&format!("| {first} |")));
+    let mut table =
+        "| fault | how | how often | lost | doubled | again | run on |\n|---|---|---|---|---|---|---|\n".to_owned();
+    for one in ROWS {
+        let line = match known(one.fault) {
+            _ if one.fault == row.fault => {
+                let count = |n: u64| if n == 0 { "nothing".to_owned() } else { n.to_string() };
+                let (lost, doubled, often) = (count(outcome.lost), count(outcome.doubled), outcome.often.join("; "));
+                format!("| {} | {} | {often} | {lost} | {doubled} | `{command}` | {when} |", row.fault, row.how)
+            }
+            Some(line) => line.to_owned(),
+            None => format!("| {} | {} | not run yet | | | `{}` | |", one.fault, one.how, one.full),
+        };
+        table.push_str(&format!("{line}\n"));
+    }
+    let text = |one: &Value, key: &str| one[key].as_str().unwrap_or_default().to_owned();
+    let is_kept = |line: &&str| {
+        line.starts_with("| `")
+            && !outcome.breaks.iter().any(|one| line.contains(&format!("| `{}` |", text(one, "name"))))
+    };
+    let mut breaks: Vec<String> = tables.lines().filter(is_kept).map(str::to_owned).collect();
+    breaks.extend(outcome.breaks.iter().map(|one| {
+        let (name, what, kind, faults) = (text(one, "name"), text(one, "what"), text(one, "kind"), text(one, "faults"));
+        format!("| `{name}` | {what} | {kind} | {} | `{faults}` | {when} |", one["seed"])
+    }));
+    breaks.sort();
+    table.push_str(
+        "\n| broken build | the mistake | caught as | by seed | faults | run on |\n|---|---|---|---|---|---|\n",
+    );
+    breaks.iter().for_each(|line| table.push_str(&format!("{line}\n")));
+    Ok(format!("{before}{BEGIN}\n{table}\n{END}{after}"))
 }
 
 /// What is run.
@@ -149,11 +172,10 @@ impl Built {
     }
 
     /// When, and of what.
-    fn heading(&self, is_quick: bool) -> Result<String> {
+    fn when(&self) -> Result<String> {
         let date = said("date", &["-u", "+%Y-%m-%d"])?;
         let with = if self.has_changes { " with changes that are not committed" } else { "" };
-        let counts = if is_quick { "the small counts of `tests/reliability --quick`" } else { "`tests/reliability`" };
-        Ok(format!("Run on {date} at commit `{}`{with}, by {counts}.", self.commit))
+        Ok(format!("{date}, `{}`{with}", self.commit))
     }
 
     /// What a command comes to, or came to at this commit.
@@ -224,13 +246,6 @@ fn read(told: &str) -> Outcome {
     outcome
 }
 
-fn put(table: &str) -> Result<()> {
-    let page = std::fs::read_to_string(PAGE).with_context(|| PAGE.to_owned())?;
-    let (before, rest) = page.split_once(BEGIN).context("the mark before the table")?;
-    let (_, after) = rest.split_once(END).context("the mark behind the table")?;
-    Ok(std::fs::write(Path::new(PAGE), format!("{before}{BEGIN}\n{table}\n{END}{after}"))?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,6 +255,26 @@ mod tests {
         let told = "test a ... {\"often\": \"3 breaks\", \"lost\": 0, \"doubled\": 1}\nok\n{\"often\": \"5 kills\", \"lost\": 2}\n";
         let outcome = read(told);
         assert_eq!((outcome.often.join("; "), outcome.lost, outcome.doubled), ("3 breaks; 5 kills".to_owned(), 2, 1));
+    }
+
+    #[test]
+    fn what_a_row_came_to_goes_into_the_page_and_other_lines_stay() {
+        let page = format!("# Page\n{BEGIN}\n{END}rest\n");
+        let outcome = |often: &str, breaks: &str| Outcome {
+            often: vec![often.to_owned()],
+            breaks: serde_json::from_str(breaks).unwrap(),
+            ..Outcome::default()
+        };
+        let [first, .., last] = ROWS else { panic!("there are rows") };
+        let one = with_row(&page, first, "do", &outcome("5 kills", "[]"), "today").unwrap();
+        let broken = r#"[{"name": "b", "what": "w", "kind": "k", "seed": 3, "faults": "usual"}]"#;
+        let both = with_row(&one, last, "break", &outcome("1 broken", broken), "later").unwrap();
+        assert!(both.contains("5 kills | nothing | nothing | `do` | today |"), "{both}");
+        assert!(both.contains("| `b` | w | k | 3 | `usual` | later |"), "{both}");
+        assert_eq!(both.matches("not run yet").count(), ROWS.len() - 2);
+        let again = with_row(&both, last, "break", &outcome("1 broken", broken), "at last").unwrap();
+        assert_eq!(again, both.replace("later", "at last"));
+        assert!(again.starts_with("# Page\n") && again.ends_with("rest\n"));
     }
 
     #[test]
