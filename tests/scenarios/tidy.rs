@@ -182,6 +182,9 @@ fn both_units_wait_until_the_program_is_ready_and_watch_that_it_is_alive() {
         ] {
             assert!(unit.lines().any(|is| is == line), "{program}.service does not say {line}");
         }
+        for limit in ["MemoryHigh=", "MemoryMax=", "TasksMax=", "LimitNOFILE="] {
+            assert!(unit.lines().any(|is| is.starts_with(limit)), "{program}.service says nothing about {limit}");
+        }
     }
 }
 
