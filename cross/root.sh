@@ -1,7 +1,9 @@
 # shellcheck shell=bash disable=SC2034,SC2154
-# Sourced by the scripts that try packages: a Debian of their own for $arch in $root, and what they say of it.
+# Sourced by the scripts that try packages: a Debian of their own for $arch in $root, and what they say of it. It is Debian 12, or
+# the one that OUTPOST_RELEASE names.
 
-base=$PWD/target/cross/base-$arch.tar
+release=${OUTPOST_RELEASE:-bookworm}
+base=$PWD/target/cross/base-$release-$arch.tar
 root=$PWD/target/cross/root-$arch
 
 step() { printf '\n== %s: %s\n' "$program" "$1"; }
@@ -38,9 +40,9 @@ bring() {
 make_base() {
   if [ -e "$base" ]; then return; fi
   command -v debootstrap >/dev/null || fail "debootstrap is needed. Run: apt-get install debootstrap"
-  echo "making a Debian for $arch ..."
+  echo "making a Debian $release for $arch ..."
   rm -rf "$root"
-  debootstrap --arch="$arch" --variant=minbase --include=ca-certificates,dbus,sudo,systemd bookworm "$root" >"$base.log" ||
+  debootstrap --arch="$arch" --variant=minbase --include=ca-certificates,dbus,sudo,systemd "$release" "$root" >"$base.log" ||
     fail "debootstrap failed: $base.log"
   rm -f "$root"/var/cache/apt/archives/*.deb
   tar -C "$root" --one-file-system -cf "$base.part" .
