@@ -164,6 +164,19 @@ pub enum Error {
         /// The newest format that this program knows.
         known: i64,
     },
+    /// What opens the database was written by a newer program.
+    #[error(
+        "the key of the database was put away by a newer version of outpost (format {found} of {}; this program knows up to {known})",
+        file.display()
+    )]
+    NewerSlots {
+        /// Where it is.
+        file: PathBuf,
+        /// Format of the file.
+        found: u32,
+        /// The newest format that this program knows.
+        known: u32,
+    },
     /// The database was written by an older program, and nobody has brought it up to date yet.
     #[error("the database was written by an older version of outpost (format {found}; this program needs {known})")]
     OlderDatabase {
@@ -235,7 +248,7 @@ impl Error {
             | Error::WrongKey(_)
             | Error::NotEncrypted(_)
             | Error::NotOurs(_) => Class::Config,
-            Error::NewerDatabase { .. } => Class::Outdated,
+            Error::NewerDatabase { .. } | Error::NewerSlots { .. } => Class::Outdated,
             Error::DiskFull(_)
             | Error::Locked(_)
             | Error::Corrupt(_)
@@ -310,6 +323,7 @@ impl Error {
             Error::NewerDatabase { .. } => {
                 "To use it, install the newer outpost again; the older one has not touched this database."
             }
+            Error::NewerSlots { .. } => "Install the newer outpost again; the older one has changed nothing here.",
             Error::OlderDatabase { .. } => {
                 "Start outpost, which brings it up to date, and try again: sudo systemctl start outpost, or outpost run"
             }

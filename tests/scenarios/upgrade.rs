@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use outpost_tests::frozen::rows::open_as_it_is;
 use outpost_tests::frozen::{BOX, Frozen, GATEWAYS, Thawed, all, told};
-use outpost_tests::process::{Gateway, Hub, command};
+use outpost_tests::process::{Gateway, Hub, command, must};
 use serde_json::{Value, json};
 
 #[test]
@@ -94,4 +94,31 @@ fn a_command_that_only_reads_says_that_an_older_database_is_not_up_to_date_yet()
     assert_eq!(output.status.code(), Some(4), "{said}");
     assert!(said.contains("older version of outpost (format 1;") && said.contains("outpost run"), "{said}");
     assert_eq!(bytes(&thawed.dir("near")), before);
+
+#[test]
+fn an_older_program_leaves_a_newer_file_with_the_key_alone_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let (card, stick) = (folder.path().join("card"), folder.path().join("outpost.key"));
+    must("outpost", &["key", "make", &stick.to_string_lossy()]);
+    fs::create_dir(&card).unwrap();
+    let settings = format!("[encryption]\nkey = \"file\"\nkey_file = \"{}\"\n", stick.display());
+    fs::write(card.join("outpost.toml"), settings).unwrap();
+    Gateway::start(&card).kill();
+    // As a newer one would write it; of what else is in it this one knows nothing.
+    fs::write(card.join("outpost.db-keys"), "0b0a51ca69f81b9b {\"format\":2}\n").unwrap();
+    let all = || -> Vec<(PathBuf, Vec<u8>)> {
+        let files = ["outpost.db", "outpost.db-wal", "outpost.db-keys"].map(|name| card.join(name));
+        files.map(|file| (file.clone(), fs::read(file).unwrap())).into()
+    };
+    let before = all();
+    let dir = ["--data-dir", &card.to_string_lossy()];
+    for args in [&["run", "--listen", "127.0.0.1:0"][..], &["status"], &["key", "status"], &["key", "recover"]] {
+        let output = command("outpost", &[args, &dir].concat());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(7), "{args:?}: {said}");
+        let told = "by a newer version of outpost (format 2 of ";
+        assert!(said.contains(told) && said.contains("Install the newer"), "{args:?}: {said}");
+        assert!(all() == before, "{args:?}");
+    }
+}
 }

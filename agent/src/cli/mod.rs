@@ -33,7 +33,7 @@ use client::Client;
 /// Outpost gateway: keeps a clinic's records safe and syncs them with the hub.
 ///
 /// Exit codes: 0 done, 2 configuration or command line, 3 hub not reached (records are safe), 4 refused, 5 denied by the hub,
-/// 6 broken, 7 the database was written by a newer version.
+/// 6 broken, 7 the database, or what opens it, was written by a newer version.
 #[derive(Debug, Parser)]
 #[command(name = "outpost", version, max_term_width = 100)]
 pub struct Cli {

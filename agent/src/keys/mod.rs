@@ -42,7 +42,7 @@ use crate::store::{DataKey, FILE_NAME, Home, KeyId, ReadOnly, Sealing, Store, se
 ///
 /// # Errors
 /// [`Error::KeyAbsent`] if the key is not there now and may come; [`Error::KeyNeeded`], [`Error::WrongKey`],
-/// [`Error::NotEncrypted`] or [`Error::Told`] if a person has to do something.
+/// [`Error::NotEncrypted`], [`Error::NewerSlots`] or [`Error::Told`] if a person has to do something.
 pub async fn open(dir: &Path, config: &EncryptionConfig) -> Result<Home, Error> {
     let database = dir.join(FILE_NAME);
     let key = match (sealing(&database)?, config.key) {
@@ -159,9 +159,13 @@ pub(crate) fn missing_slots(database: &Path) -> Error {
 /// The key of a database that is out of use: by the configured way, a key file that is named, or what somebody says.
 ///
 /// # Errors
-/// [`Error::WrongKey`] if nothing of it opens the file.
+/// [`Error::NewerSlots`]; [`Error::WrongKey`] if nothing of it opens the file.
 pub fn of_old(database: &Path, config: &EncryptionConfig, key_file: Option<&Path>) -> Result<Option<DataKey>, Error> {
-    let slots = Slots::load(database).unwrap_or_default();
+    let slots = match Slots::load(database) {
+        // What opens it may be here, and would not be found.
+        Err(newer @ Error::NewerSlots { .. }) => return Err(newer),
+        slots => slots.unwrap_or_default(),
+    };
     let id = match sealing(database)? {
         Sealing::Plain | Sealing::Absent => return Ok(None),
         Sealing::Unclear if slots.is_none() => return Ok(None),

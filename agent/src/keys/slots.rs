@@ -24,7 +24,7 @@ use crate::store::{KeyId, with_suffix};
 
 /// What is put behind the name of a database.
 const SUFFIX: &str = "-keys";
-/// Newer files are not read.
+/// Newer files are not read. Whoever adds a way, or anything without which the key is not found, gives them the next number.
 const FORMAT: u32 = 1;
 /// The second copy begins at a multiple of this.
 const BLOCK_BYTES: usize = 4_096;
@@ -53,6 +53,12 @@ pub(crate) struct Slots {
     /// How many went before it had them.
     #[serde(default, skip_serializing_if = "is_none")]
     pub(super) acts_dropped: u64,
+}
+
+/// What the file of any program says of itself.
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
 }
 
 /// One way to the key.
@@ -155,7 +161,7 @@ impl Slots {
     /// Those of a database; `None` if it has no such file.
     ///
     /// # Errors
-    /// [`Error::Told`] if no copy in the file can be read.
+    /// [`Error::NewerSlots`]; [`Error::Told`] if no copy in the file can be read.
     pub(crate) fn load(database: &Path) -> Result<Option<Slots>, Error> {
         let path = Slots::path(database);
         let source = |source| Error::File { path: path.clone(), source };
@@ -164,13 +170,14 @@ impl Slots {
             size => size.map_err(source)?.len(),
         };
         let bytes = if size > FILE_BYTES_MAX { Vec::new() } else { fs::read(&path).map_err(source)? };
-        let found = bytes.split(|byte| *byte == b'\n').find_map(read_line);
-        found.map(Some).ok_or_else(|| {
-            Error::key_trouble(format!(
+        match bytes.split(|byte| *byte == b'\n').find_map(read_line) {
+            Some(Line::Known(slots)) => Ok(Some(slots)),
+            Some(Line::Newer(found)) => Err(Error::NewerSlots { file: path, found, known: FORMAT }),
+            None => Err(Error::key_trouble(format!(
                 "{} cannot be read. Put it back from beside a copy of the database, or run: outpost key recover",
                 path.display()
-            ))
-        })
+            ))),
+        }
     }
 
     /// Writes them beside a database, whole or not at all.
@@ -250,11 +257,23 @@ fn checksum(json: &[u8]) -> String {
     sum.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn read_line(line: &[u8]) -> Option<Slots> {
+/// One of the copies in the file.
+enum Line {
+    Known(Slots),
+    /// Of a newer program, in this format.
+    Newer(u32),
+}
+
+fn read_line(line: &[u8]) -> Option<Line> {
     let (sum, json) = line.split_at_checked(16)?;
     let json = json.strip_prefix(b" ")?;
     (checksum(json).as_bytes() == sum).then_some(())?;
-    serde_json::from_slice::<Slots>(json).ok().filter(|slots| slots.format == FORMAT)
+    // Nothing else of a newer one has to be as it is here.
+    let Format { format } = serde_json::from_slice(json).ok()?;
+    if format > FORMAT {
+        return Some(Line::Newer(format));
+    }
+    serde_json::from_slice::<Slots>(json).ok().filter(|slots| slots.format == FORMAT).map(Line::Known)
 }
 
 #[cfg(test)]
@@ -283,6 +302,19 @@ mod tests {
         let flipped: Vec<u8> = whole.iter().map(|byte| if *byte == b'A' { b'B' } else { *byte }).collect();
         fs::write(Slots::path(&database), flipped).unwrap();
         assert!(Slots::load(&database).unwrap_err().to_string().contains("recover"));
+    }
+
+    #[test]
+    fn slots_of_a_newer_program_are_said_to_be_that_and_stay_as_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("outpost.db");
+        let json = br#"{"format":2,"slots":{"tpm":"other than they are here"}}"#;
+        let written = [checksum(json).as_bytes(), b" ", json, b"\n"].concat();
+        fs::write(Slots::path(&database), &written).unwrap();
+        let refused =
+            Slots::change(&database, |slots| slots.note(Deed::Encrypt, &Who::gateway(), Json::Null)).unwrap_err();
+        assert!(matches!(refused, Error::NewerSlots { found: 2, known: FORMAT, .. }), "{refused}");
+        assert_eq!(fs::read(Slots::path(&database)).unwrap(), written);
     }
 
     #[test]

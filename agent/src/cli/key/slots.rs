@@ -67,6 +67,11 @@ impl Place<'_> {
         let Sealing::Sealed(id) = sealing(&self.database)? else {
             return Err(Error::refused("this folder has no encrypted database: outpost key status"));
         };
+        let are_lost = match Slots::load(&self.database) {
+            Err(newer @ Error::NewerSlots { .. }) => return Err(newer),
+            // A file with slots that cannot be read is what brings people here.
+            slots => slots.is_err(),
+        };
         let source = Source::of(&self.config.encryption)?;
         let letters = self.config.encryption.prompt.ask("recovery key")?;
         let bytes = sync_protocol::recovery::from_letters(&letters);
@@ -79,8 +84,7 @@ impl Place<'_> {
         let home = Home::new(self.folder, Some(key.clone()));
         let way = self.way(source, key_file, &key, || Ok(home)).await?;
         let name = way.name();
-        // A file with slots that cannot be read is what brings people here.
-        if Slots::load(&self.database).is_err() {
+        if are_lost {
             Slots::new().save(&self.database)?;
         }
         let number = Slots::change(&self.database, |slots| {
