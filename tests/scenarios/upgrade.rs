@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use outpost_tests::frozen::rows::open_as_it_is;
 use outpost_tests::frozen::{BOX, Frozen, GATEWAYS, Thawed, all, told};
 use outpost_tests::process::{Gateway, Hub, command, must};
 use serde_json::{Value, json};
@@ -41,7 +40,7 @@ fn as_far_as(told: &Value, said: &Value) -> Value {
 
 fn of_gateway(thawed: &Thawed, name: &str) -> Value {
     let dir = thawed.dir(name);
-    fs::write(dir.join("outpost.toml"), "[network]\nlisten = \"127.0.0.1:0\"\n").unwrap();
+    fs::write(dir.join("outpost.toml"), thawed.settings(name)).unwrap();
     told::of_gateway(&Gateway::start_in_box(&dir, &format!("{BOX} {name}")))
 }
 
@@ -65,12 +64,12 @@ fn bytes(folder: &Path) -> Vec<(PathBuf, usize, u32)> {
 
 #[test]
 fn an_older_program_leaves_a_newer_database_alone_and_says_so() {
-    let newest = all().unwrap().pop().unwrap();
+    let newest = all().unwrap().into_iter().rfind(|frozen| !frozen.is_sealed).unwrap();
     let thawed = newest.thaw().unwrap();
     for (of, program, serve) in [("near", "outpost", "run"), ("hub", "outpost-hub", "serve")] {
         let dir = thawed.dir(of);
         // The number stands in the log, as that of a newer program does that was killed.
-        open_as_it_is(&thawed.database(of)).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        thawed.open(of).unwrap().pragma_update(None, "user_version", 99).unwrap();
         let before = bytes(&dir);
         assert!(before.iter().any(|(file, len, _)| file.extension().unwrap() == "db-wal" && *len > 0));
         let reading: &[&str] = if of == "hub" { &["gateway", "list"] } else { &["status"] };
@@ -87,13 +86,14 @@ fn an_older_program_leaves_a_newer_database_alone_and_says_so() {
 
 #[test]
 fn a_command_that_only_reads_says_that_an_older_database_is_not_up_to_date_yet() {
-    let thawed = Frozen { gateway: 1, hub: 1 }.thaw().unwrap();
+    let thawed = Frozen { gateway: 1, hub: 1, is_sealed: false }.thaw().unwrap();
     let before = bytes(&thawed.dir("near"));
     let output = command("outpost", &["status", "--data-dir", &thawed.dir("near").to_string_lossy()]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(4), "{said}");
     assert!(said.contains("older version of outpost (format 1;") && said.contains("outpost run"), "{said}");
     assert_eq!(bytes(&thawed.dir("near")), before);
+}
 
 #[test]
 fn an_older_program_leaves_a_newer_file_with_the_key_alone_and_says_so() {
@@ -120,5 +120,4 @@ fn an_older_program_leaves_a_newer_file_with_the_key_alone_and_says_so() {
         assert!(said.contains(told) && said.contains("Install the newer"), "{args:?}: {said}");
         assert!(all() == before, "{args:?}");
     }
-}
 }

@@ -14,20 +14,38 @@ fn main() -> Result<()> {
     if std::env::args().len() > 1 {
         bail!("there are no options");
     }
-    let folder = tempfile::tempdir()?;
-    let told = story::play(folder.path())?;
-    let layout_of = |place: &str| layout(&open_as_it_is(&folder.path().join(place))?);
-    let today = Frozen { gateway: layout_of("near/outpost.db")?, hub: layout_of("hub/hub.db")? };
-    today.keep(folder.path(), &told)?;
-    println!("{}", today.folder().display());
+    let before = all()?;
+    let today = keep(false, &before)?;
+    keep(true, &before)?;
     let known = all()?;
-    for hub in (1..today.hub).filter(|layout| known.iter().all(|frozen| frozen.hub != *layout)) {
+    let plain = || known.iter().filter(|frozen| !frozen.is_sealed);
+    for hub in (1..today.hub).filter(|layout| plain().all(|frozen| frozen.hub != *layout)) {
         aged(&today, &Frozen { hub, ..today.clone() })?;
     }
-    for gateway in (1..today.gateway).filter(|layout| known.iter().all(|frozen| frozen.gateway != *layout)) {
+    for gateway in (1..today.gateway).filter(|layout| plain().all(|frozen| frozen.gateway != *layout)) {
         aged(&today, &Frozen { gateway, ..today.clone() })?;
     }
     Ok(())
+}
+
+/// Keeps the fleet of today, if there is none of its layouts. The layout of the hub says nothing about an encrypted gateway.
+fn keep(is_sealed: bool, known: &[Frozen]) -> Result<Frozen> {
+    let folder = tempfile::tempdir()?;
+    let told = story::play(folder.path(), is_sealed)?;
+    let layout_of = |place: &str| layout(&open_as_it_is(&folder.path().join(place), None)?);
+    let today = Frozen { gateway: layout_of("far/outpost.db")?, hub: layout_of("hub/hub.db")?, is_sealed };
+    let is_like_it = |other: &&Frozen| match is_sealed {
+        true => other.is_sealed && other.gateway == today.gateway,
+        false => **other == today,
+    };
+    match known.iter().find(is_like_it) {
+        Some(known) => println!("{} is there, and stays as it is", known.folder().display()),
+        None => {
+            today.keep(folder.path(), &told)?;
+            println!("{}", today.folder().display());
+        }
+    }
+    Ok(today)
 }
 
 /// Keeps the fleet of today as it would be in older layouts.

@@ -76,12 +76,12 @@ pub fn shape(db: &Connection) -> Result<Shape> {
     names.into_iter().map(of).collect()
 }
 
-/// Takes a database that nobody has open back to a layout. The changes are in its log, as a program leaves them that was killed.
+/// Takes a plain database that nobody has open back to a layout. The changes are in its log, as a program leaves them that was killed.
 ///
 /// # Errors
 /// If what is left does not look like that layout.
 pub fn age(database: &Path, program: Program, to: u32) -> Result<()> {
-    let db = open_as_it_is(database)?;
+    let db = open_as_it_is(database, None)?;
     let (wanted, is) = (program.shape_of(to)?, shape(&db)?);
     ensure!(layout(&db)? >= to, "{} is older than layout {to}", database.display());
     let mut work = vec!["BEGIN".to_owned()];

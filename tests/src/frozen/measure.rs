@@ -54,7 +54,7 @@ pub fn run(home: &Path, records: usize) -> Result<Vec<Upgrade>> {
     let mut upgrades = Vec::new();
     for (program, database) in [(Program::Gateway, "gateway/outpost.db"), (Program::Hub, "hub/hub.db")] {
         let newest = u32::try_from(program.steps()?.len())?;
-        let before = tables(&open_as_it_is(&filled.join(database))?)?;
+        let before = tables(&open_as_it_is(&filled.join(database), None)?)?;
         let usually = opening(&filled, program)?;
         for from in 1..newest {
             let folder = home.join(format!("{program:?}-{from}"));
@@ -63,10 +63,10 @@ pub fn run(home: &Path, records: usize) -> Result<Vec<Upgrade>> {
                 fs::copy(filled.join(part), folder.join(part))?;
             }
             age(&folder.join(database), program, from)?;
-            let aged = tables(&open_as_it_is(&folder.join(database))?)?;
+            let aged = tables(&open_as_it_is(&folder.join(database), None)?)?;
             are_kept(&aged, &before)?;
             let took = opening(&folder, program)?;
-            are_kept(&aged, &tables(&open_as_it_is(&folder.join(database))?)?)?;
+            are_kept(&aged, &tables(&open_as_it_is(&folder.join(database), None)?)?)?;
             let sent = send(&folder)?;
             ensure!(sent == unsent, "{sent} changes were sent of {unsent}");
             upgrades.push(Upgrade { program, from, took, usually, sent });

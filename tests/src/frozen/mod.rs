@@ -3,6 +3,9 @@
 //! `tests/freeze` makes one of the programs of today ([`story`]): a hub and two gateways in the middle of their work, killed without
 //! warning, with their logs beside them, and what they said of themselves ([`told`]). It lies in `tests/frozen`, in a folder that
 //! names both layouts, and is never made anew: the program that wrote it will be gone.
+//!
+//! Of each layout of the gateway there is a second one, in which the database of one of the two is encrypted by a key file that lies
+//! with it: records that are made up are no secret.
 
 pub mod age;
 pub mod measure;
@@ -14,12 +17,18 @@ pub mod told;
 mod tests;
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use agent::config::EncryptionConfig;
+use agent::store::{DataKey, Home};
 use anyhow::{Context, Result};
+use rusqlite::Connection;
 use serde_json::Value;
 use tempfile::TempDir;
+
+use self::rows::open_as_it_is;
 
 /// The gateways of a fleet.
 pub const GATEWAYS: [&str; 2] = ["near", "far"];
@@ -29,6 +38,13 @@ pub const BOX: &str = "frozen";
 /// The databases of a fleet, by their places in its folder, and where they lie among the frozen ones.
 const DATABASES: [(&str, &str); 3] =
     [("hub/hub.db", "hub.db"), ("near/outpost.db", "near.db"), ("far/outpost.db", "far.db")];
+/// How the name of its folder ends.
+const OF_SEALED: &str = "-sealed";
+/// What may lie beside a database: its log, and of an encrypted one its slots.
+const BESIDE: [&str; 2] = ["-wal", "-keys"];
+/// Whose database is encrypted in a fleet that is sealed, and by what.
+const SEALED: &str = "near";
+const KEY_FILE: &str = "near.key";
 const TOLD: &str = "told.json";
 const LEVEL: i32 = 19;
 /// More than any of these files has.
@@ -41,6 +57,8 @@ pub struct Frozen {
     pub gateway: u32,
     /// The layout of the hub.
     pub hub: u32,
+    /// The database of one of the gateways is encrypted.
+    pub is_sealed: bool,
 }
 
 /// A fleet in a folder of its own, as its programs left it.
@@ -64,9 +82,13 @@ pub fn all() -> io::Result<Vec<Frozen>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(home())? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        let layouts = name.strip_prefix("gateway-").and_then(|rest| rest.split_once("-hub-"));
+        let (layouts, is_sealed) = match name.strip_suffix(OF_SEALED) {
+            Some(layouts) => (layouts, true),
+            None => (name.as_str(), false),
+        };
+        let layouts = layouts.strip_prefix("gateway-").and_then(|rest| rest.split_once("-hub-"));
         let layouts = layouts.and_then(|(gateway, hub)| Some((gateway.parse().ok()?, hub.parse().ok()?)));
-        found.extend(layouts.map(|(gateway, hub)| Frozen { gateway, hub }));
+        found.extend(layouts.map(|(gateway, hub)| Frozen { gateway, hub, is_sealed }));
     }
     found.sort();
     Ok(found)
@@ -75,7 +97,8 @@ pub fn all() -> io::Result<Vec<Frozen>> {
 impl Frozen {
     /// Where it lies.
     pub fn folder(&self) -> PathBuf {
-        home().join(format!("gateway-{}-hub-{}", self.gateway, self.hub))
+        let ending = if self.is_sealed { OF_SEALED } else { "" };
+        home().join(format!("gateway-{}-hub-{}{ending}", self.gateway, self.hub))
     }
 
     /// Keeps the fleet of a folder whose programs have ended, and what they said.
@@ -89,13 +112,15 @@ impl Frozen {
         let pack = |bytes: &[u8], name: &str| -> Result<()> {
             Ok(fs::write(folder.join(format!("{name}.zst")), zstd::bulk::compress(bytes, LEVEL)?)?)
         };
+        let pack_if_there = |place: &str, name: &str| match fs::read(fleet.join(place)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            bytes => pack(&bytes?, name),
+        };
         for (place, name) in DATABASES {
             pack(&fs::read(fleet.join(place))?, name)?;
-            match fs::read(fleet.join(format!("{place}-wal"))) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                log => pack(&log?, &format!("{name}-wal"))?,
-            }
+            BESIDE.iter().try_for_each(|end| pack_if_there(&format!("{place}{end}"), &format!("{name}{end}")))?;
         }
+        pack_if_there(KEY_FILE, KEY_FILE)?;
         pack(serde_json::to_string_pretty(told)?.as_bytes(), TOLD)
     }
 
@@ -114,9 +139,14 @@ impl Frozen {
             let to = thawed.path().join(place);
             fs::create_dir_all(to.parent().context("a folder")?)?;
             fs::write(&to, unpack(name)?)?;
-            if self.folder().join(format!("{name}-wal.zst")).exists() {
-                fs::write(thawed.path().join(format!("{place}-wal")), unpack(&format!("{name}-wal"))?)?;
+            for end in BESIDE.iter().filter(|end| self.folder().join(format!("{name}{end}.zst")).exists()) {
+                fs::write(thawed.path().join(format!("{place}{end}")), unpack(&format!("{name}{end}"))?)?;
             }
+        }
+        if self.is_sealed {
+            let mut file =
+                fs::File::options().write(true).create_new(true).mode(0o600).open(thawed.path().join(KEY_FILE))?;
+            file.write_all(&unpack(KEY_FILE)?)?;
         }
         Ok(Thawed { told: serde_json::from_slice(&unpack(TOLD)?)?, folder: thawed })
     }
@@ -131,5 +161,52 @@ impl Thawed {
     /// The database of the hub, or of a gateway.
     pub fn database(&self, of: &str) -> PathBuf {
         self.dir(of).join(if of == "hub" { "hub.db" } else { "outpost.db" })
+    }
+
+    /// The key of that database, if it is encrypted.
+    ///
+    /// # Errors
+    /// If its key file does not open it.
+    pub fn key(&self, of: &str) -> Result<Option<DataKey>> {
+        key_of(self.folder.path(), of)
+    }
+
+    /// The folder of a gateway, with the key if its database is encrypted.
+    ///
+    /// # Errors
+    /// As [`Thawed::key`].
+    pub fn home(&self, of: &str) -> Result<Home> {
+        Ok(Home::new(&self.dir(of), self.key(of)?))
+    }
+
+    /// Opens a database without changing anything of it by that.
+    ///
+    /// # Errors
+    /// As [`Thawed::key`]; what SQLite reports.
+    pub fn open(&self, of: &str) -> Result<Connection> {
+        open_as_it_is(&self.database(of), self.key(of)?.as_ref())
+    }
+
+    /// The settings of a gateway.
+    pub fn settings(&self, of: &str) -> String {
+        settings_of(self.folder.path(), of)
+    }
+}
+
+/// Whether the database of one of a fleet is encrypted: its key file is there.
+fn key_file_of(fleet: &Path, of: &str) -> Option<PathBuf> {
+    Some(fleet.join(KEY_FILE)).filter(|file| of == SEALED && file.exists())
+}
+
+fn key_of(fleet: &Path, of: &str) -> Result<Option<DataKey>> {
+    let Some(file) = key_file_of(fleet, of) else { return Ok(None) };
+    Ok(agent::keys::of_old(&fleet.join(of).join("outpost.db"), &EncryptionConfig::default(), Some(&file))?)
+}
+
+fn settings_of(fleet: &Path, of: &str) -> String {
+    let network = "[network]\nlisten = \"127.0.0.1:0\"\n";
+    match key_file_of(fleet, of) {
+        Some(file) => format!("{network}[encryption]\nkey = \"file\"\nkey_file = \"{}\"\n", file.display()),
+        None => network.to_owned(),
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use agent::store::DataKey;
 use anyhow::{Result, ensure};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
@@ -15,12 +16,17 @@ pub struct Table {
     rows: Vec<Vec<Value>>,
 }
 
-/// Opens a database without changing anything of it by that: its log stays as it is.
+/// Opens a database without changing anything of it by that: its log stays as it is. With a key it is read as every program since
+/// the first that encrypted has written it.
 ///
 /// # Errors
 /// What SQLite reports.
-pub fn open_as_it_is(database: &Path) -> Result<Connection> {
+pub fn open_as_it_is(database: &Path, key: Option<&DataKey>) -> Result<Connection> {
     let db = Connection::open(database)?;
+    if let Some(key) = key {
+        let raw: String = key.bytes().iter().chain(&key.id().0).map(|byte| format!("{byte:02x}")).collect();
+        db.execute_batch(&format!("PRAGMA cipher = 'chacha20'; PRAGMA key = 'raw:{raw}'"))?;
+    }
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     Ok(db)
 }

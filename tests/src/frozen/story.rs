@@ -8,14 +8,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use rusqlite::Connection;
 use serde_json::{Value, json};
 use ureq::tls::TlsConfig;
 
 use super::rows::open_as_it_is;
-use super::{BOX, GATEWAYS, told};
+use super::{BOX, GATEWAYS, KEY_FILE, key_of, settings_of, told};
 use crate::generator::{Generated, Generator};
-use crate::process::{Gateway, Hub};
+use crate::process::{Gateway, Hub, must};
 
 const RULES: &str = include_str!("../../../docs/rules-sample.toml");
 const DISTRICT: &str = "mw/zomba";
@@ -28,20 +27,24 @@ const NOWHERE: &str = "https://hub.outpost.example:8480";
 pub(super) const SHARED: &str = "patient/0199a1b2-0000-7000-8000-000000000001";
 const DELETED: &str = "patient/0199a1b2-0000-7000-8000-000000000002";
 
-/// Plays the story with the programs beside this one in an empty folder. Gives what they said in the end.
+/// Plays the story with the programs beside this one in an empty folder, with an encrypted gateway if that is wanted. Gives what
+/// they said in the end.
 ///
 /// # Errors
 /// If something of it did not come about.
 ///
 /// # Panics
 /// If a program fails.
-pub fn play(folder: &Path) -> Result<Value> {
+pub fn play(folder: &Path, is_sealed: bool) -> Result<Value> {
+    if is_sealed {
+        must("outpost", &["key", "make", &folder.join(KEY_FILE).to_string_lossy()]);
+    }
     let mut hub = Hub::start(&folder.join("hub"));
     hub.publish(&RULES.replace("sex = { rule = \"keep-both\", required = true,", "sex = { rule = \"keep-both\","));
     let [mut near, mut far] = GATEWAYS.map(|name| {
         let dir = folder.join(name);
         fs::create_dir_all(&dir).expect("a folder for the gateway");
-        fs::write(dir.join("outpost.toml"), "[network]\nlisten = \"127.0.0.1:0\"\n").expect("its configuration");
+        fs::write(dir.join("outpost.toml"), settings_of(folder, name)).expect("its configuration");
         let gateway = Gateway::start_in_box(&dir, &format!("{BOX} {name}"));
         gateway.enroll(&hub, name, DISTRICT);
         gateway
@@ -89,7 +92,7 @@ pub fn play(folder: &Path) -> Result<Value> {
     far.kill();
     hub.kill();
     for name in GATEWAYS {
-        let db = open_as_it_is(&folder.join(name).join("outpost.db"))?;
+        let db = open_as_it_is(&folder.join(name).join("outpost.db"), key_of(folder, name)?.as_ref())?;
         db.execute("UPDATE enrolment SET hub_url = ?1", [NOWHERE])?;
     }
     Ok(said)
@@ -142,8 +145,8 @@ fn sync_all(near: &Gateway, far: &Gateway) {
 
 /// The logs begin anew, so that they hold what is written from here on and no more.
 fn fold(folder: &Path) -> Result<()> {
-    for place in ["hub/hub.db", "near/outpost.db", "far/outpost.db"] {
-        let db = Connection::open(folder.join(place))?;
+    for (place, of) in [("hub/hub.db", "hub"), ("near/outpost.db", "near"), ("far/outpost.db", "far")] {
+        let db = open_as_it_is(&folder.join(place), key_of(folder, of)?.as_ref())?;
         let is_busy: i64 = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).context(place)?;
         ensure!(is_busy == 0, "{place} is being read for too long");
     }

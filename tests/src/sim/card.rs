@@ -121,8 +121,12 @@ impl Card {
 }
 
 /// Copies the log into the database file, as every so many commits do.
-pub(crate) fn fold(database: &Path) {
-    let db = Connection::open(database).unwrap();
+pub(super) fn fold(database: &Path) {
+    fold_by(&Connection::open(database).unwrap());
+}
+
+/// The same, by a connection to it.
+pub(crate) fn fold_by(db: &Connection) {
     let is_busy: i64 = db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(0)).unwrap();
     assert_eq!(is_busy, 0, "somebody reads for too long");
 }
