@@ -19,12 +19,13 @@ fn main() -> Result<()> {
     println!("{records} records, half of them unsent");
     for upgrade in measure::run(home.path(), records)? {
         println!(
-            "{:>8} from layout {}: opened in {:>6.0} ms, usually {:.0} ms; every row is there; {} unsent changes sent after it",
+            "{:>8} from layout {}: opened in {:>6.0} ms, usually {:.0} ms; every row is there; {} unsent changes sent after it; {} power cuts within its first commit cost nothing",
             format!("{:?}", upgrade.program).to_lowercase(),
             upgrade.from,
             upgrade.took.as_secs_f64() * 1e3,
             upgrade.usually.as_secs_f64() * 1e3,
-            upgrade.sent
+            upgrade.sent,
+            upgrade.cuts
         );
     }
     Ok(())

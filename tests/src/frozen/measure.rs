@@ -1,8 +1,11 @@
 //! How long the upgrade of a large database takes, and that nothing is lost by it: `tests/upgrade`.
 //!
 //! A gateway and a hub of today are filled, half of the records known to both and half unsent, and taken back to each older
-//! layout. Then their programs' stores are opened, which brings them up to date, and the gateway sends what it has.
+//! layout. Then their programs' stores are opened, which brings them up to date, and the gateway sends what it has. And the power
+//! fails some times within the first commit of that, which at a gateway is one step and at a hub all of them: what is left is of the
+//! older layout still, and is brought up to date.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -18,8 +21,9 @@ use sync_protocol::identity::DeviceKey;
 use sync_protocol::loopback::{Link, Traffic, exchange};
 
 use super::age::{Program, age};
-use super::rows::{are_kept, open_as_it_is, tables};
+use super::rows::{Table, are_kept, layout, open_as_it_is, tables};
 use crate::generator::Generator;
+use crate::sim::torn::Files;
 
 /// When the work was done, by a clock of its own.
 const NOW_MS: i64 = 1_790_000_000_000;
@@ -28,6 +32,8 @@ const GROUP: usize = 500;
 /// Patients of a day.
 const PATIENTS: usize = 150;
 const EXCHANGES_MAX: usize = 10_000;
+/// Power cuts within the first commit of an upgrade.
+const CUTS: usize = 4;
 
 /// One upgrade.
 #[derive(Debug, Clone)]
@@ -42,6 +48,8 @@ pub struct Upgrade {
     pub usually: Duration,
     /// Unsent changes that the gateway had after it and the hub has now; of the hub's upgrade, 0.
     pub sent: u64,
+    /// Power cuts within its first commit.
+    pub cuts: usize,
 }
 
 /// Upgrades a gateway with so many records, half of them unsent, and its hub, from each older layout, in folders made in `home`.
@@ -69,12 +77,39 @@ pub fn run(home: &Path, records: usize) -> Result<Vec<Upgrade>> {
             are_kept(&aged, &tables(&open_as_it_is(&folder.join(database), None)?)?)?;
             let sent = send(&folder)?;
             ensure!(sent == unsent, "{sent} changes were sent of {unsent}");
-            upgrades.push(Upgrade { program, from, took, usually, sent });
+            fs::copy(filled.join(database), folder.join(database))?;
+            age(&folder.join(database), program, from)?;
+            let cuts = cut(&folder, database, program, from, &aged)?;
+            ensure!(cuts > 0, "the power never failed within the upgrade of the {program:?} from layout {from}");
+            upgrades.push(Upgrade { program, from, took, usually, sent, cuts });
             fs::remove_dir_all(&folder)?;
         }
     }
     fs::remove_dir_all(filled)?;
     Ok(upgrades)
+}
+
+/// Has the power fail within the first commit of an upgrade, and opens what is left; gives how often that was.
+fn cut(folder: &Path, database: &str, program: Program, from: u32, aged: &BTreeMap<String, Table>) -> Result<usize> {
+    let file = folder.join(database);
+    let beside = open_as_it_is(&file, None)?;
+    beside.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    let synced = Files::read(&file)?;
+    // Who reads what was there keeps the log from being folded, however much is written.
+    let reads = beside.unchecked_transaction()?;
+    layout(&reads)?;
+    opening(folder, program)?;
+    let left = synced.cuts_of_commit(&Files::read(&file)?, CUTS);
+    drop(reads);
+    drop(beside);
+    for (nth, left) in left.iter().enumerate() {
+        left.write(&file, false)?;
+        let is = layout(&open_as_it_is(&file, None)?)?;
+        ensure!(is == from, "cut {nth} was not within the first commit: the layout is {is} after it, and was {from}");
+        opening(folder, program)?;
+        are_kept(aged, &tables(&open_as_it_is(&file, None)?)?)?;
+    }
+    Ok(left.len())
 }
 
 /// How long the store takes to open.

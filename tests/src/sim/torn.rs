@@ -63,13 +63,31 @@ impl Files {
     /// What is left if the power fails while frames are appended to this log, up to `later`: one for each frame, whole and in half.
     #[cfg(test)]
     pub(crate) fn cuts_of_log(&self, later: &Files) -> Vec<Files> {
-        assert_eq!(self.database, later.database, "the log was folded meanwhile");
-        assert!(later.log.starts_with(&self.log), "the log began anew meanwhile");
-        let size = later.log.get(8..12).and_then(|size| size.try_into().ok()).map_or(0, u32::from_be_bytes);
-        let frame = 24 + size as usize;
+        let frame = self.frame_bytes(later);
         let ends = (LOG_HEAD_BYTES..=later.log.len()).step_by(frame).flat_map(|end| [end, end + frame / 2]);
         let ends = ends.filter(|end| (self.log.len()..=later.log.len()).contains(end));
         ends.map(|end| Files { log: later.log[..end].to_vec(), ..self.clone() }).collect()
+    }
+
+    /// What is left if the power fails within the first commit that `later` appends to this log: so many moments of it, evenly apart
+    /// and each in the middle of a frame, the last of them in that with which it would have counted.
+    pub(crate) fn cuts_of_commit(&self, later: &Files, count: usize) -> Vec<Files> {
+        let frame = self.frame_bytes(later);
+        let begin = self.log.len().max(LOG_HEAD_BYTES);
+        let frames = later.log.get(begin..).unwrap_or_default().chunks_exact(frame);
+        // The number of pages after the commit stands in the head of its last frame, and nothing in the others.
+        let before = frames.take_while(|one| one.get(4..8) == Some(&[0; 4])).count();
+        let bytes = (before + 1) * frame;
+        let ends = (1..=count).map(|nth| begin + (bytes * nth / count).saturating_sub(frame / 2));
+        ends.map(|end| Files { log: later.log.get(..end).unwrap_or(&later.log).to_vec(), ..self.clone() }).collect()
+    }
+
+    /// The bytes of a frame of a log that only grew.
+    fn frame_bytes(&self, later: &Files) -> usize {
+        assert_eq!(self.database, later.database, "the log was folded meanwhile");
+        assert!(later.log.starts_with(&self.log), "the log began anew meanwhile");
+        let size = later.log.get(8..12).and_then(|size| size.try_into().ok()).map_or(0, u32::from_be_bytes);
+        24 + size as usize
     }
 
     /// What is left if the power fails between this state, which is synced, and a later one.
