@@ -175,3 +175,27 @@ fn a_hub_whose_clock_was_ahead_is_reached_again_and_leaves_no_gateway_in_that_ye
         assert_eq!((gateway.count("parked"), gateway.count("unsent")), (0, 0));
     }
 }
+
+#[test]
+fn ages_are_counted_by_the_time_of_the_hub_whatever_the_box_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Hub::start(&folder.path().join("hub"));
+    let mut gateway = Gateway::enrolled(&folder.path().join("a"), &hub, "a", "mw");
+    gateway.boot("ahead", YEAR_2038_MS);
+    gateway.put("form/first", &json!({"n": 1}));
+    gateway.sync();
+    hub.proxy.set_down(true);
+    gateway.put("form/second", &json!({"n": 2}));
+    // In the boot of the gateway, and in one in which no gateway ran yet.
+    for boot in ["ahead", "next"] {
+        let told = gateway.command_in_boot(boot, YEAR_2038_MS, &["status"]);
+        let is_seconds = |line: &str| line.starts_with("last sync  ") && line.ends_with(" s ago");
+        assert!(told.lines().any(is_seconds), "{boot}: {told}");
+        let told: Value =
+            serde_json::from_str(&gateway.command_in_boot(boot, YEAR_2038_MS, &["status", "--json"])).unwrap();
+        assert!(told["oldest_unsent_seconds"].as_u64().is_some_and(|age| age < 3_600), "{boot}: {told}");
+    }
+    hub.proxy.set_down(false);
+    let told = gateway.command_in_boot("ahead", YEAR_2038_MS, &["doctor"]);
+    assert!(told.contains("renews itself after a sync"), "{told}");
+}

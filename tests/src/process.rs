@@ -221,7 +221,13 @@ impl Gateway {
 
     /// Cuts the power of its box and switches it on again: a new boot, in which the wall clock begins here.
     pub fn boot(&mut self, boot_id: &str, wall_ms: i64) {
-        self.restart_with(&[("OUTPOST_TEST_CLOCK", format!("{boot_id} {wall_ms}"))]);
+        self.restart_with(&[clock(boot_id, wall_ms)]);
+    }
+
+    /// Runs one of its commands in a boot, which must succeed. For the command the boot and its clock begin anew.
+    pub fn command_in_boot(&self, boot_id: &str, wall_ms: i64, args: &[&str]) -> String {
+        let dir = self.data_dir();
+        must_in(&[clock(boot_id, wall_ms)], "outpost", &[args, &["--data-dir", &dir]].concat())
     }
 
     /// Starts it again on a card that takes no writes. `memory` is where it may make a copy.
@@ -323,6 +329,10 @@ impl Gateway {
 
 fn in_memory(folder: &Path) -> (&'static str, String) {
     ("RUNTIME_DIRECTORY", folder.to_string_lossy().into_owned())
+}
+
+fn clock(boot_id: &str, wall_ms: i64) -> (&'static str, String) {
+    ("OUTPOST_TEST_CLOCK", format!("{boot_id} {wall_ms}"))
 }
 
 fn tells_all() -> (&'static str, String) {

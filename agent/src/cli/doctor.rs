@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::client::Client;
+use super::time_ms;
 use crate::board;
 use crate::clock::{RELEASED_MS, unix_ms};
 use crate::config::Config;
@@ -136,8 +137,9 @@ async fn database(folder: &Path, config: &Config, exam: &mut Examination<'_>) ->
             return exam.bad("database", error, hint);
         }
     };
-    let look = store.read(|reader| Ok::<_, Error>((reader.status()?, reader.quick_check()?, reader.enrolment()?)));
-    let (facts, faults, enrolment) = look?;
+    let look = store
+        .read(|reader| Ok::<_, Error>((reader.status()?, reader.quick_check()?, reader.enrolment()?, time_ms(reader))));
+    let (facts, faults, enrolment, now_ms) = look?;
     match faults.first() {
         None => exam.good("database", &format!("sound, {}", bytes(facts.database_bytes)))?,
         Some(first) => {
@@ -146,15 +148,15 @@ async fn database(folder: &Path, config: &Config, exam: &mut Examination<'_>) ->
         }
     }
     set_aside(folder, exam)?;
-    scrub(&facts, exam)?;
+    scrub(&facts, now_ms, exam)?;
     erased(&facts, config, exam)?;
-    backup(&facts, config, exam)?;
-    history(&facts, config, exam)?;
+    backup(&facts, now_ms, config, exam)?;
+    history(&facts, now_ms, config, exam)?;
     if let Some(identity) = enrolment.and_then(|enrolment| enrolment.identity) {
-        certificate(identity.renew_ms, unix_ms(), exam)?;
+        certificate(identity.renew_ms, now_ms, exam)?;
     }
     let oldest = facts.streams.iter().filter(|s| s.unsent > 0).filter_map(|s| s.oldest_ms).min();
-    let age = oldest.map(|ms| u64::try_from(unix_ms().saturating_sub(ms) / 1000).unwrap_or(0));
+    let age = oldest.map(|ms| u64::try_from(now_ms.saturating_sub(ms) / 1000).unwrap_or(0));
     let unsent: u64 = facts.streams.iter().map(|s| s.unsent).sum();
     match age {
         Some(age) if age > OLD_SECONDS => {
@@ -165,7 +167,7 @@ async fn database(folder: &Path, config: &Config, exam: &mut Examination<'_>) ->
     }
 }
 
-fn scrub(facts: &store::Status, exam: &mut Examination<'_>) -> Result<(), Error> {
+fn scrub(facts: &store::Status, now_ms: i64, exam: &mut Examination<'_>) -> Result<(), Error> {
     if facts.damage.rows > 0 {
         let error =
             Error::refused(format!("{} cannot be read, {} of them unsent", facts.damage.rows, facts.damage.unsent));
@@ -178,7 +180,7 @@ fn scrub(facts: &store::Status, exam: &mut Examination<'_>) -> Result<(), Error>
     match facts.upkeep.scrubbed_ms {
         0 => exam.good("scrub", "never; the first one runs beside `outpost run`"),
         at => {
-            let age = u64::try_from(unix_ms().saturating_sub(at) / 1000).unwrap_or(0);
+            let age = u64::try_from(now_ms.saturating_sub(at) / 1000).unwrap_or(0);
             exam.good("scrub", &format!("every row was read {} ago", duration(age)))
         }
     }
@@ -214,9 +216,9 @@ fn erased(facts: &store::Status, config: &Config, exam: &mut Examination<'_>) ->
 }
 
 /// A second medium that is absent is worth a warning, and no failure: records are safe without it.
-fn backup(facts: &store::Status, config: &Config, exam: &mut Examination<'_>) -> Result<(), Error> {
+fn backup(facts: &store::Status, now_ms: i64, config: &Config, exam: &mut Examination<'_>) -> Result<(), Error> {
     let Some(folder) = config.backup.folder() else { return exam.good("backup", "none is configured") };
-    let seconds = u64::try_from(unix_ms().saturating_sub(facts.upkeep.backup_ms) / 1000).unwrap_or(0);
+    let seconds = u64::try_from(now_ms.saturating_sub(facts.upkeep.backup_ms) / 1000).unwrap_or(0);
     let age = match facts.upkeep.backup_ms {
         0 => "never made".to_owned(),
         _ => format!("made {} ago", duration(seconds)),
@@ -234,7 +236,7 @@ fn backup(facts: &store::Status, config: &Config, exam: &mut Examination<'_>) ->
 }
 
 /// What is forgotten of the history, and why nothing is.
-fn history(facts: &store::Status, config: &Config, exam: &mut Examination<'_>) -> Result<(), Error> {
+fn history(facts: &store::Status, now_ms: i64, config: &Config, exam: &mut Examination<'_>) -> Result<(), Error> {
     let store::Retention { takes_gaps, passed_ms, ops, changes } = facts.retention;
     let days = config.retention.history_days;
     let told = match (days, takes_gaps, passed_ms) {
@@ -242,7 +244,7 @@ fn history(facts: &store::Status, config: &Config, exam: &mut Examination<'_>) -
         (_, false, _) => "all of it is kept: the hub has not said yet that it can do without".to_owned(),
         (_, true, 0) => format!("all of it is kept: nothing has been safe at the hub for {days} days"),
         (_, true, at) => {
-            let age = u64::try_from(unix_ms().saturating_sub(at) / 1000).unwrap_or(0);
+            let age = u64::try_from(now_ms.saturating_sub(at) / 1000).unwrap_or(0);
             let free = bytes(facts.reusable_bytes);
             format!("{} old entries forgotten, last {} ago; {free} to be used again", ops + changes, duration(age))
         }

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::board::note_read_only_card;
-use crate::clock::unix_ms;
+use crate::clock::Clock;
 use crate::config::{Config, SAMPLE, data_dir};
 use crate::disk::Disk;
 use crate::error::Error;
@@ -27,6 +27,7 @@ use crate::lock::{Holder, look_patiently, takes_no_writes};
 use crate::read_only::is_read_only;
 use crate::run::run;
 use crate::status::Status;
+use crate::store::Reader;
 use crate::sync::Way;
 use client::Client;
 
@@ -207,8 +208,7 @@ async fn status(folder: &std::path::Path, config: &Config, json: bool, out: &mut
     if is_read_only(folder) {
         note_read_only_card();
     }
-    let facts = store.read(|reader| reader.status())?;
-    let now_ms = unix_ms();
+    let (facts, now_ms) = store.read(|reader| Ok::<_, Error>((reader.status()?, time_ms(reader))))?;
     let status = Status::new(&facts, &Disk::new(folder, config.disk_reserve_bytes()), now_ms);
     match json {
         true => {
@@ -226,6 +226,12 @@ async fn status(folder: &std::path::Path, config: &Config, json: bool, out: &mut
             write!(out, "{}", status.text(now_ms)).map_err(Error::from)
         }
     }
+}
+
+/// The time as the gateway of this database has it: what the box says alone may be in any year, and what is counted from was
+/// noted by the hub's time.
+fn time_ms(reader: &Reader<'_>) -> i64 {
+    reader.boot().map_or_else(|_| Clock::default(), Clock::of_boot).now().now_ms
 }
 
 /// As the gateway itself says it, which is in JSON only.

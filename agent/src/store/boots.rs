@@ -11,8 +11,9 @@ use sync_protocol::id::{Seq, Stream};
 use sync_protocol::record::Op;
 
 use super::number::{HUB_LANE, lane_end, number, own, seq};
-use super::reader::read_state;
+use super::reader::{Reader, read_state};
 use super::tx::{Tx, incarnation_of, wall_ms};
+use crate::clock::{Machine, RELEASED_MS};
 use crate::error::Error;
 
 /// Boots that are kept. Writes of older ones are bounded by what is known of the rest.
@@ -31,19 +32,23 @@ pub(super) fn begin(db: &mut Connection, id: &str, least_ms: i64) -> Result<Boot
     if let Some(known) = find(&step, id)? {
         return Ok(known);
     }
-    let state = read_state(&step)?;
-    let mut floor_ms = least_ms.max(state.floor_ms);
-    let newest = "SELECT n, floor_ms, start_ms FROM boots ORDER BY n DESC LIMIT 1";
-    if let Some(before) = step.query_row(newest, [], read).optional()? {
-        let lasted_ms = newest_mono(&step, incarnation_of(&step, state.origin)?.unwrap_or(0), before.number)?;
-        floor_ms = floor_ms.max(before.start_ms.unwrap_or(before.floor_ms).saturating_add(lasted_ms));
-    }
+    let floor_ms = floor(&step, least_ms)?;
     let mut insert = step.prepare("INSERT INTO boots (id, floor_ms, start_ms) VALUES (?1, ?2, ?3) RETURNING n")?;
     let n: i64 = insert.query_row((id, floor_ms, NEVER), |row| row.get(0))?;
     drop(insert);
     step.execute("DELETE FROM boots WHERE n <= ?1", [n - BOOTS_MAX])?;
     step.commit()?;
     Ok(Boot { number: n as u64, floor_ms, start_ms: None })
+}
+
+/// What has certainly passed when a boot begins that is not known yet.
+fn floor(db: &Connection, least_ms: i64) -> Result<i64, Error> {
+    let state = read_state(db)?;
+    let floor_ms = least_ms.max(state.floor_ms);
+    let newest = "SELECT n, floor_ms, start_ms FROM boots ORDER BY n DESC LIMIT 1";
+    let Some(before) = db.query_row(newest, [], read).optional()? else { return Ok(floor_ms) };
+    let lasted_ms = newest_mono(db, incarnation_of(db, state.origin)?.unwrap_or(0), before.number)?;
+    Ok(floor_ms.max(before.start_ms.unwrap_or(before.floor_ms).saturating_add(lasted_ms)))
 }
 
 fn find(db: &Connection, id: &str) -> Result<Option<Boot>, Error> {
@@ -78,6 +83,19 @@ fn newest_mono(db: &Connection, incarnation: i64, boot: u64) -> Result<i64, Erro
 fn moment(row: &rusqlite::Row<'_>) -> rusqlite::Result<(Seq, Moment)> {
     let boot: i64 = row.get(1)?;
     Ok((Seq(seq(row.get(0)?)), Moment { boot: boot as u64, mono_ms: row.get(2)? }))
+}
+
+impl Reader<'_> {
+    /// The present boot, as far as it is known here; without a number if no gateway ran in it yet.
+    ///
+    /// # Errors
+    /// What SQLite reports.
+    pub fn boot(&self) -> Result<Boot, Error> {
+        match find(self.db, Machine::this().boot_id())? {
+            Some(known) => Ok(known),
+            None => Ok(Boot { floor_ms: floor(self.db, RELEASED_MS)?, ..Boot::default() }),
+        }
+    }
 }
 
 impl Tx<'_> {
