@@ -56,7 +56,7 @@ tarball() {
   cp target/cross/armv6/outpost cross/package/install.sh cross/package/outpost.service cross/package/outpost.toml LICENSE "$folder"
   cp agent/src/config.toml "$folder/outpost.toml.sample"
   cp target/cross/manual/outpost/*.1 target/cross/manual/outpost/outpost.bash "$folder"
-  tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" -C target/cross \
+  tar --sort=name --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --mtime="@$SOURCE_DATE_EPOCH" -C target/cross \
     -cf - "${folder##*/}" | gzip -9n >"$packages/${folder##*/}.tar.gz"
   rm -rf "$folder"
 }
