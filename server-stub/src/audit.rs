@@ -23,7 +23,7 @@ const FINDINGS_MAX: usize = 20;
 pub(crate) type Hash = [u8; 32];
 
 /// What can be done. The names stay as they are: they are hashed, and looked for years later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum What {
     ListRecords,

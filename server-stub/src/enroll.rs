@@ -19,7 +19,7 @@ use crate::peer::{Certified, Peer};
 use crate::pki::check_key;
 use crate::problem::{self, Problem};
 use crate::secret::{self, unhex};
-use crate::store::Tx;
+use crate::store::{Daily, Tx};
 
 /// What a new gateway sends.
 #[derive(Debug, Deserialize)]
@@ -95,8 +95,8 @@ pub(crate) async fn enroll(
         }
         Err(HubError::Code(why)) => {
             tracing::warn!(why, "enrolment refused");
-            let (actor, target) = (Actor::at("nobody", peer.address), json!({ "why": why }));
-            hub.change::<_, HubError, _>(actor, What::EnrolRefused, move |_| Ok(((), target))).await?;
+            let (refusals, target) = (hub.refusals().clone(), json!({ "why": why }));
+            hub.write(move |tx| refusals.note(tx, peer.address, What::EnrolRefused, &target)).await?;
         }
         Err(_) => {}
     }
@@ -127,6 +127,7 @@ async fn redeem(hub: &Hub, from: Option<IpAddr>, mut asked: Enrolment) -> Result
             return Err(HubError::Stranger);
         }
         let enrolled = match before {
+            Some(before) if !tx.once_more(before.gateway.device, Daily::Answer)? => return Err(HubError::TooOften),
             Some(before) => before,
             None => {
                 elsewhere.iter().try_for_each(|origins| tx.leave_origins(origins))?;

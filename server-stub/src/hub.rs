@@ -22,6 +22,7 @@ use crate::given;
 use crate::oidc;
 use crate::password::Mill;
 use crate::pki::{self, Authority};
+use crate::refusals::Refusals;
 use crate::secret;
 use crate::store::{Database, Lasting, NewGateway, Readers, Tx, Writer};
 use crate::tries::{Codes, Tries};
@@ -53,6 +54,7 @@ struct Inner {
     codes: Mutex<Codes>,
     mill: Mill,
     tries: Mutex<Tries>,
+    refusals: Refusals,
     authority: Option<Arc<Authority>>,
     oidc: Option<oidc::Client>,
 }
@@ -89,6 +91,7 @@ impl Hub {
             codes: Mutex::default(),
             mill: Mill::new(),
             tries: Mutex::default(),
+            refusals: Refusals::default(),
             authority,
             oidc,
             config,
@@ -248,6 +251,11 @@ impl Hub {
     /// Takes back what [`Hub::begin_try`] counted.
     pub(crate) fn forgive_try(&self, from: Option<IpAddr>, name: &str) {
         self.0.tries.lock().unwrap_or_else(PoisonError::into_inner).forgive(from, name);
+    }
+
+    /// Where wrong codes and logins are written down, or counted.
+    pub(crate) fn refusals(&self) -> &Refusals {
+        &self.0.refusals
     }
 
     pub(crate) fn places(&self) -> &Places {

@@ -4,7 +4,7 @@
 //! one SQLite file), carries ([`serve`]: exchanges, enrolment, admin API, status page) and lets people in ([`cli`]).
 //!
 //! It speaks TLS 1.3 with certificates of its own authority (`pki`). It keeps no state outside of the database but parsed rules and the
-//! count of wrong codes, so that commands can work on the same file while it serves.
+//! counts of wrong codes and logins, so that commands can work on the same file while it serves.
 
 // Named, so that the SQLite that it compiles is linked.
 use sqlite as _;
@@ -40,6 +40,7 @@ mod pem;
 mod pki;
 mod problem;
 mod proxy;
+mod refusals;
 mod secret;
 mod server;
 mod service;

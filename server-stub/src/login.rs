@@ -150,11 +150,12 @@ pub(crate) async fn tried<T>(
         match act.await {
             Ok(done) => Tried::Right(done),
             Err(HubError::NotLoggedIn) => {
+                let refusals = hub.refusals().clone();
                 let note = move |tx: &mut Tx<'_>| {
                     // Only if there is one: people type passwords into the wrong field.
                     let known = name.map(|name| tx.find_account(&name)).transpose()?.flatten();
                     let target = json!({ "account": known.map(|account| account.name.to_string()) });
-                    Ok::<_, HubError>(tx.audit(&Actor::at("nobody", from), What::LoginRefused, &target)?)
+                    Ok::<_, HubError>(refusals.note(tx, from, What::LoginRefused, &target)?)
                 };
                 Tried::Wrong(hub.write(note).await.err().unwrap_or(HubError::NotLoggedIn))
             }

@@ -31,6 +31,7 @@ use crate::hub::Hub;
 use crate::patience::{PatientStream, TAKE_SECONDS, patiently};
 use crate::peer::{self, Peer};
 use crate::problem::Problem;
+use crate::refusals::Refusals;
 use crate::sources::Connections;
 use crate::{acts, api, enroll, escrow, exchange, gate, oidc, page, proxy};
 
@@ -130,9 +131,11 @@ async fn serve_over(listener: TcpListener, acceptor: Option<Acceptor>, hub: Hub,
     // All that comes through a proxy comes from it.
     let of_one_max = if proxies.is_some() { usize::MAX } else { hub.config().connections_of_one_max };
     let connections = Connections::default();
+    let clerk = hub.clone();
     let service = TowerToHyperService::new(router(hub));
     let door = Door { service, proxies, patience };
     let (end, ending) = watch::channel(false);
+    tokio::spawn(Refusals::tell_hourly(clerk.clone(), ending.clone()));
     tokio::pin!(shutdown);
     loop {
         let place = tokio::select! {
@@ -166,6 +169,8 @@ async fn serve_over(listener: TcpListener, acceptor: Option<Acceptor>, hub: Hub,
     drop(ending);
     let _ = end.send(true);
     let _ = timeout(Duration::from_secs(FAREWELL_SECONDS), end.closed()).await;
+    // After those that were under way: they may have been refused.
+    Refusals::tell(&clerk).await;
 }
 
 /// Shakes hands, if that is wanted, and goes on with who did in time.

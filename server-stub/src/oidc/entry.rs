@@ -14,6 +14,7 @@ use crate::account::{Account, AccountName, Sight};
 use crate::audit::{Actor, What};
 use crate::error::HubError;
 use crate::login;
+use crate::refusals::Refusals;
 use crate::secret::Sha256;
 use crate::staff::{self, Boss};
 use crate::store::{Lasting, Tx};
@@ -25,7 +26,7 @@ pub(super) enum Decision {
     In,
     /// His account wants a code of its second factor.
     Code { account: i64 },
-    /// He is not let in; that is written down.
+    /// He is not let in; that is written down, or counted.
     Refused(Refused),
 }
 
@@ -38,11 +39,17 @@ pub(super) struct Visit {
 }
 
 /// Lets a person in, or says why not.
-pub(super) fn decide(tx: &mut Tx<'_>, settings: &Oidc, person: &Person, visit: &Visit) -> Result<Decision, HubError> {
+pub(super) fn decide(
+    tx: &mut Tx<'_>,
+    settings: &Oidc,
+    refusals: &Refusals,
+    person: &Person,
+    visit: &Visit,
+) -> Result<Decision, HubError> {
     let account = match known(tx, settings, person, visit)? {
         Ok(account) => account,
         Err(refusal) => {
-            note_refused(tx, visit.from, refusal, Some(&person.subject))?;
+            note_refused(tx, (refusals, visit.from), refusal, Some(&person.subject))?;
             return Ok(Decision::Refused(refusal));
         }
     };
@@ -62,12 +69,12 @@ pub(super) fn open(tx: &mut Tx<'_>, account: &Account, visit: &Visit) -> Result<
 /// Writes down that somebody was not let in. Who it was is known only after the provider has proved it.
 pub(super) fn note_refused(
     tx: &mut Tx<'_>,
-    from: Option<IpAddr>,
+    (refusals, from): (&Refusals, Option<IpAddr>),
     refusal: Refused,
     subject: Option<&str>,
 ) -> Result<(), HubError> {
     let target = json!({ "by": "oidc", "why": refusal.why(), "subject": subject });
-    Ok(tx.audit(&Actor::at("nobody", from), What::LoginRefused, &target)?)
+    Ok(refusals.note(tx, from, What::LoginRefused, &target)?)
 }
 
 /// The account of a person, with the rights that the provider gives now.

@@ -226,9 +226,10 @@ async fn enter(
     from: Option<IpAddr>,
     proved: Result<Person, HubError>,
 ) -> Result<Next, HubError> {
+    let refusals = hub.refusals().clone();
     let person = match proved {
         Err(HubError::Login(refusal)) => {
-            hub.write(move |tx| entry::note_refused(tx, from, refusal, None)).await?;
+            hub.write(move |tx| entry::note_refused(tx, (&refusals, from), refusal, None)).await?;
             return Err(refusal.into());
         }
         proved => proved?,
@@ -236,7 +237,7 @@ async fn enter(
     let pass = secret::pass()?;
     let visit = Visit { from, hash: sha256(pass.as_bytes()), lasting: client.lasting(hub) };
     let (settings, subject) = (client.settings.clone(), person.subject.clone());
-    match hub.write(move |tx| entry::decide(tx, &settings, &person, &visit)).await? {
+    match hub.write(move |tx| entry::decide(tx, &settings, &refusals, &person, &visit)).await? {
         Decision::In => Ok(Next::In(pass)),
         Decision::Code { account } => Ok(Next::Code(client.begin(from, Stage::Code { account, subject })?)),
         Decision::Refused(refusal) => Err(refusal.into()),

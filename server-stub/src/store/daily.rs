@@ -13,6 +13,8 @@ pub(super) const DAY_MS: i64 = 86_400_000;
 pub(crate) enum Daily {
     /// It gets another certificate, which is an entry of the audit. It needs one in some weeks.
     Renewal,
+    /// It asks again for the answer to its code, which is an entry of the audit. It needs it if the link broke.
+    Answer,
     /// It gets the key of its database, which is an entry of the audit. It needs it at each start.
     Key,
     /// Its history does not fit, and it is to go on under another origin.
@@ -25,7 +27,7 @@ impl Daily {
     /// How often in a day.
     pub(crate) fn most(self) -> u32 {
         match self {
-            Daily::Renewal => 50,
+            Daily::Renewal | Daily::Answer => 50,
             Daily::Key => 200,
             Daily::Loss | Daily::Origin => 20,
         }
@@ -34,6 +36,7 @@ impl Daily {
     fn name(self) -> &'static str {
         match self {
             Daily::Renewal => "renewal",
+            Daily::Answer => "answer",
             Daily::Key => "key",
             Daily::Loss => "loss",
             Daily::Origin => "origin",

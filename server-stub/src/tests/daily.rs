@@ -68,6 +68,21 @@ async fn certificates_and_keys_are_given_so_often_in_a_day_and_others_get_theirs
 }
 
 #[tokio::test]
+async fn the_answer_to_a_code_is_given_again_so_often_in_a_day() {
+    let fort = Fort::start().await;
+    let (card, code) = (Card::new(), fort.code("a").await);
+    let (status, told) = fort.enroll(&card, &code).await;
+    assert_eq!(status, 200, "{told}");
+    fort.use_up(Device(u32::try_from(told["device"].as_u64().unwrap()).unwrap()), Daily::Answer).await;
+    assert_eq!(fort.enroll(&card, &code).await.0, 200, "the last of the day");
+    let head = fort.hub.read(|tx| tx.audit_head()).await.unwrap();
+    assert_eq!(fort.enroll(&card, &code).await.0, 429);
+    assert_eq!(fort.hub.read(|tx| tx.audit_head()).await.unwrap(), head, "and no entry");
+    fort.hub.write(|tx| tx.a_day_passes()).await.unwrap();
+    assert_eq!(fort.enroll(&card, &code).await.0, 200);
+}
+
+#[tokio::test]
 async fn who_says_again_and_again_that_the_hub_was_put_back_is_not_heard_until_tomorrow() {
     let fort = Fort::start().await;
     let ((mut a, card), (mut b, other)) = (fort.clinic("a").await, fort.clinic("b").await);

@@ -2,14 +2,17 @@
 
 use std::net::IpAddr;
 
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use sync_protocol::gateway::Outgoing;
 use sync_protocol::message::{Response, Status, body, split_head};
 use sync_protocol::ticket::Ticket;
 
 use super::tls::Card;
 use super::{Clinic, SYNC, World};
+use crate::audit::Entry;
 use crate::clock::now_ms;
+use crate::error::HubError;
+use crate::hub::open_existing;
 use crate::pki::{self, Authority};
 use crate::secret::{hex, unhex};
 use crate::{Config, Tls, pem};
@@ -74,17 +77,41 @@ async fn nobody_but_the_proxy_gets_in() {
     }
 }
 
+async fn wrong_code(world: &World, from: &str) -> u16 {
+    let wish = json!({ "code": "0000000000000000" }).to_string();
+    // What a client says of itself stands before what the proxy adds.
+    let from = format!("198.51.100.1, {from}");
+    world.ask("POST", "/enroll/v1", &[("x-forwarded-for", &from)], wish.as_bytes()).await.status
+}
+
 #[tokio::test]
 async fn who_guesses_codes_is_told_by_the_address_that_the_proxy_saw() {
     let world = behind("127.0.0.1").await;
-    let wrong = async |from: &str| {
-        let wish = json!({ "code": "0000000000000000" }).to_string();
-        // What a client says of itself stands before what the proxy adds.
-        let from = format!("198.51.100.1, {from}");
-        world.ask("POST", "/enroll/v1", &[("x-forwarded-for", &from)], wish.as_bytes()).await.status
-    };
     for _ in 0..5 {
-        assert_eq!(wrong("203.0.113.1").await, 403);
+        assert_eq!(wrong_code(&world, "203.0.113.1").await, 403);
     }
-    assert_eq!((wrong("203.0.113.1").await, wrong("203.0.113.2").await), (429, 403));
+    assert_eq!((wrong_code(&world, "203.0.113.1").await, wrong_code(&world, "203.0.113.2").await), (429, 403));
+}
+
+#[tokio::test]
+async fn codes_guessed_from_many_addresses_are_few_entries_of_the_audit_and_all_are_counted() {
+    let world = behind("127.0.0.1").await;
+    for n in 0..300 {
+        assert_eq!(wrong_code(&world, &format!("203.0.{}.{}", n / 100, n % 100)).await, 403);
+    }
+    let own = world.audited().await.len();
+    let dir = world.stop().await;
+    let mut database = open_existing(dir.path()).unwrap();
+    let (entries, verdict) = database
+        .read(now_ms(), |tx| Ok::<_, HubError>((tx.audit_after(0, 1_000)?, tx.audit_verdict(Vec::new())?)))
+        .unwrap();
+    assert_eq!((own, entries.len()), (100, 151), "one for each of fifty sources, and one for the others");
+    assert_eq!(verdict.findings, Vec::<String>::new());
+    assert!(entries.iter().all(|entry| entry.what == "enrol-refused" && entry.who == "nobody"));
+    let on = |entry: &Entry| serde_json::from_str::<Json>(&entry.target).unwrap();
+    let counted: u64 = entries[own..].iter().map(|entry| on(entry)["times"].as_u64().unwrap()).sum();
+    assert_eq!(counted, 200);
+    let others = entries.iter().find(|entry| entry.source == "several").unwrap();
+    assert_eq!((&on(others)["why"], &on(others)["times"]), (&json!("this code is not known"), &json!(150)));
+    assert!(entries.iter().any(|entry| entry.source == "203.0.1.49"), "the last whose address is named");
 }

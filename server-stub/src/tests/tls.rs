@@ -147,7 +147,7 @@ impl Fort {
         (status, serde_json::from_slice(&body).unwrap())
     }
 
-    async fn code(&self, name: &str) -> String {
+    pub(super) async fn code(&self, name: &str) -> String {
         let told = self.hub.add_gateway(name, &["mw"], "clinic").await.unwrap();
         Ticket::parse(&told).unwrap().secret_letters()
     }
