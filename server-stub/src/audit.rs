@@ -65,6 +65,7 @@ pub(crate) enum What {
     LoginRefused,
     Logout,
     Backup,
+    BackupFailed,
     Restore,
     RestoreByHand,
     ReadAudit,

@@ -14,15 +14,19 @@ use crate::store::{head_beside, put_back};
 
 /// Copies the database of a hub that may be running.
 pub(super) fn back_up(place: &mut Place<'_>, to: &Path) -> Result<(), HubError> {
+    let target = json!({ "file": to.display().to_string() });
     // Before the copy, so that it is in it. A disk that is full is one more reason for a copy, and no reason against it.
     let head = place.write(|tx, actor| {
-        tx.audit(actor, What::Backup, &json!({ "file": to.display().to_string() }))?;
+        tx.audit(actor, What::Backup, &target)?;
         Ok(tx.audit_head()?)
     });
-    let mut database = place.database()?;
-    // A copy has the free pages as well.
-    let is_clean = database.sweep_if_due()?;
-    database.back_up(to, now_ms())?;
+    let is_clean = copy(place, to).inspect_err(|_| {
+        // So that nobody counts on a copy that is not there. There is nothing to take back if not even its begin was written down.
+        let noted = head.is_err() || place.change(What::BackupFailed, |_| Ok(((), target))).is_ok();
+        if !noted {
+            tracing::error!("the audit could not be told that this backup failed");
+        }
+    })?;
     place.say(format!("{} holds the hub as it was a moment ago, and was checked", to.display()));
     if is_on_the_same_disk(&place.data_dir, to) {
         place.say("it is on the disk of the hub itself and is lost with it: keep it, or another, on a disk of its own");
@@ -32,6 +36,15 @@ pub(super) fn back_up(place: &mut Place<'_>, to: &Path) -> Result<(), HubError> 
     }
     place.say(format!("head of its audit, to be kept elsewhere: {}", head?));
     Ok(())
+}
+
+/// Makes the copy. Whether nothing that was erased may be left in it.
+fn copy(place: &Place<'_>, to: &Path) -> Result<bool, HubError> {
+    let mut database = place.database()?;
+    // A copy has the free pages as well.
+    let is_clean = database.sweep_if_due()?;
+    database.back_up(to, now_ms())?;
+    Ok(is_clean)
 }
 
 fn is_on_the_same_disk(data_dir: &Path, file: &Path) -> bool {

@@ -234,6 +234,20 @@ async fn a_backup_prints_its_head_and_a_restore_is_an_entry_and_ends_sessions() 
 }
 
 #[tokio::test]
+async fn a_backup_that_could_not_be_made_is_told_so_after_it_was_begun() {
+    let world = World::start().await;
+    let file = |name: &str| world.dir.path().join(name).to_str().unwrap().to_owned();
+    assert!(world.run(&["backup", &file("none/backup.db")]).is_err());
+    world.run(&["backup", &file("backup.db")]).unwrap();
+    let told: Vec<(String, String)> =
+        world.audited().await.into_iter().map(|entry| (entry.what, entry.target)).collect();
+    let said = |what: &str, name: &str| (what.to_owned(), json!({ "file": file(name) }).to_string());
+    let failed = "none/backup.db";
+    assert_eq!(told, [said("backup", failed), said("backup-failed", failed), said("backup", "backup.db")]);
+    world.verify(&[]).unwrap();
+}
+
+#[tokio::test]
 async fn a_database_that_was_put_back_by_hand_says_so_itself() {
     let world = World::start().await;
     some_work(&world).await;
