@@ -3,6 +3,7 @@
 use serde_json::json;
 use sync_protocol::frame::{Effort, Packer};
 use sync_protocol::gateway::Store as _;
+use sync_protocol::memory::MemoryGateway;
 use sync_protocol::message::Status;
 use sync_protocol::recovery::to_letters;
 
@@ -22,6 +23,8 @@ struct Pair {
     card: Card,
     first: Clinic,
     twin: Clinic,
+    /// The card as it was when it was copied.
+    image: MemoryGateway,
 }
 
 impl Pair {
@@ -30,21 +33,28 @@ impl Pair {
         let (mut first, card) = fort.clinic("a").await;
         first.store.set_print([1; 8]);
         assert_eq!(fort.sync(&mut first, Some(&card)).await, Some(Ok(Status::Ok)));
-        let (store, now_ms) = (first.store.clone(), first.now_ms);
-        let mut twin = Clinic { store, packer: Packer::new(Effort::Quick).unwrap(), now_ms, agrees: false };
-        twin.store.set_print([2; 8]);
-        let mut state = twin.store.state().unwrap();
-        // It was started anew, as a box with a copied card is.
-        state.told = false;
-        twin.store.set_state(&state).unwrap();
+        let image = first.store.clone();
+        let mut twin = in_box(&image, [2; 8], first.now_ms);
+        let state = twin.store.state().unwrap();
         // What the copy shows is of yesterday by then.
         for _ in 0..2 {
             assert_eq!(fort.sync(&mut first, Some(&card)).await, Some(Ok(Status::Ok)));
         }
         settle(&fort, &mut twin, &card).await;
         assert_ne!(twin.store.state().unwrap().device, state.device, "a gateway of its own");
-        Pair { fort, card, first, twin }
+        Pair { fort, card, first, twin, image }
     }
+}
+
+/// A box with this card.
+fn in_box(image: &MemoryGateway, print: [u8; 8], now_ms: i64) -> Clinic {
+    let mut store = image.clone();
+    store.set_print(print);
+    let mut state = store.state().unwrap();
+    // It was started anew, as a box with a copied card is.
+    state.told = false;
+    store.set_state(&state).unwrap();
+    Clinic { store, packer: Packer::new(Effort::Quick).unwrap(), now_ms, agrees: false }
 }
 
 /// Exchanges until there is nothing more to say.
@@ -94,7 +104,7 @@ async fn enrolled_anew(fort: &Fort, name: &'static str) -> Card {
 #[tokio::test]
 async fn the_key_of_a_card_opens_nothing_by_itself_once_a_box_with_a_copy_of_it_was_revoked() {
     for (revoked, stays) in [("a-twin-1", "a"), ("a", "a-twin-1")] {
-        let Pair { fort, card, mut first, mut twin } = Pair::start().await;
+        let Pair { fort, card, mut first, mut twin, .. } = Pair::start().await;
         assert_eq!(opened(&fort, &card).await, [200; 4]);
         let told = fort.run(&["gateway", "revoke", revoked]).unwrap();
         assert!(told.contains(&format!("`gateway code {stays}`")), "{told}");
@@ -167,8 +177,7 @@ async fn boxes_that_nothing_tells_apart_show_by_what_they_do_and_lose_nothing() 
         let (mut first, card) = fort.clinic("a").await;
         first.store.set_print(print);
         assert!(is_heard(&fort, &mut first, &card).await);
-        let (store, now_ms) = (first.store.clone(), first.now_ms);
-        let copy = Clinic { store, packer: Packer::new(Effort::Quick).unwrap(), now_ms, agrees: false };
+        let copy = in_box(&first.store, print, first.now_ms);
         let (mut boxes, mut written, mut told, mut sent_away) = ([first, copy], 0, Vec::new(), 0);
         let warned = async || {
             let a = fort.hub.read(|tx| fleet::one(tx, &Sight::everything(), "a")).await.unwrap();
@@ -190,4 +199,21 @@ async fn boxes_that_nothing_tells_apart_show_by_what_they_do_and_lose_nothing() 
         let arrived = fort.hub.read(|tx| tx.counts(&Sight::everything())).await.unwrap().0;
         assert_eq!(arrived, written as u64, "all that either wrote");
     }
+}
+
+#[tokio::test]
+async fn an_older_image_of_a_card_that_was_revoked_does_not_come_in_as_another_copy() {
+    let Pair { fort, card, mut first, image, .. } = Pair::start().await;
+    fort.hub.write(|tx| tx.revoke("a-twin-1")).await.unwrap();
+    for print in [[2; 8], [3; 8]] {
+        let mut older = in_box(&image, print, first.now_ms);
+        older.put("patient/p2", json!({ "name": "Bina" }));
+        assert_eq!(fort.sync(&mut older, Some(&card)).await, Some(Ok(Status::Denied)));
+    }
+    assert!(!fort.run(&["gateway", "list"]).unwrap().contains("a-twin-2"));
+    let shown = fort.run(&["gateway", "show", "a"]).unwrap();
+    assert!(shown.contains("a box with a copy of this card was revoked"), "{shown}");
+    first.put("patient/p1", json!({ "name": "Asha" }));
+    settle(&fort, &mut first, &card).await;
+    assert_eq!(fort.hub.read(|tx| tx.counts(&Sight::everything())).await.unwrap().0, 1);
 }

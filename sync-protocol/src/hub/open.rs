@@ -8,7 +8,7 @@ use super::judge::{admit, put_aside};
 use super::lost;
 use super::rescue::{self, Rescuing};
 use super::revoked::{self, is_shut_out};
-use super::twins::{are_too_many, line_of};
+use super::twins::{are_too_many, is_a_copy_shut_out, line_of};
 use super::{Arrived, Gateway, Mark, Snapshot, Store};
 use crate::digest::op_hash;
 use crate::gateway::bounded;
@@ -171,7 +171,21 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
     if !is_stale && request.origin == with.gateway.origin && fits {
         with.standing = Standing::Member;
     }
+    if with.standing == Standing::Guest && !is_in_its_box(&with) && is_a_copy_shut_out(store, &with.gateway)? {
+        // Before anything of it is taken.
+        let response = go_on_differently(store, &with.gateway, &with.request, now_ms)?;
+        return Ok(Opened::Refused(Box::new(response)));
+    }
     Ok(Opened::Ready(Box::new(with)))
+}
+
+/// Whether who speaks said that it is in the box that this gateway was in last, as far as that is known.
+fn is_in_its_box(with: &Conversation) -> bool {
+    with.request.about.as_ref().is_some_and(|about| is_box_of(&with.gateway, about.print))
+}
+
+fn is_box_of(gateway: &Gateway, print: Short) -> bool {
+    print == gateway.print || gateway.print == Short::default()
 }
 
 /// Begins another epoch on the word of a gateway, unless boxes with its card have done so too often.
@@ -215,8 +229,12 @@ pub(super) fn go_on_differently<S: Store>(
         // Whether it is a twin can only be told from its box, and it has yet to say which one that is.
         return Ok(Response { status: Status::Compared, more: true, ..response });
     };
-    if print == gateway.print || gateway.print == Short::default() {
+    if is_box_of(gateway, print) {
         return offer(store, gateway, request, response);
+    }
+    if is_a_copy_shut_out(store, gateway)? {
+        let reason = "a box with a copy of this card was revoked, and this may be it: ask the hub's admin for a code";
+        return Ok(Response { status: Status::Denied, reason: Some(reason.to_owned()), ..response });
     }
     if are_too_many(store, gateway, print)? {
         let reason = format!("{TWINS_MAX} boxes run with copies of this card already: ask the hub's admin for a code");

@@ -2,6 +2,7 @@
 
 use super::{Gateway, Snapshot};
 use crate::id::Device;
+use crate::identity::DeviceKey;
 use crate::limits::TWINS_MAX;
 use crate::message::Short;
 
@@ -31,4 +32,28 @@ pub(super) fn are_too_many<S: Snapshot>(store: &mut S, of: &Gateway, print: Shor
         twins += usize::from(line_of(store, one.device)?.last().copied() == first);
     }
     Ok(twins >= TWINS_MAX && !was_told)
+}
+
+/// Whether a box with a copy of this card was shut out, copies of copies included. An image from before the two were told apart has
+/// the key of this card: who shows it in a box that nobody knows may be the one that was shut out. It does not count that a
+/// gateway was shut out which had a card of its own by then.
+///
+/// # Errors
+/// What the store reports.
+pub(super) fn is_a_copy_shut_out<S: Snapshot>(store: &mut S, of: &Gateway) -> Result<bool, S::Error> {
+    for one in store.gateways()?.iter().filter(|one| one.twin_of.is_some()) {
+        let line = line_of(store, one.device)?;
+        let Some(key) = key_of_copy(of, &line) else { continue };
+        if (one.is_revoked && one.key == key) || store.revoked_keys(one.device)?.contains(&key) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The key that the first of a line got with the copy of this card; `None` if it has none.
+fn key_of_copy(of: &Gateway, line: &[Device]) -> Option<DeviceKey> {
+    let at = line.iter().position(|device| *device == of.device).filter(|at| *at > 0)?;
+    let parted = line.iter().take(at).rev();
+    Some(parted.fold(of.key.clone(), |key, device| key.part(device.0)))
 }

@@ -1,15 +1,15 @@
 //! A gateway that an admin shut out: what it sends waits for a person, and nothing goes down to it.
 
 use serde_json::json;
-use sync_protocol::gateway::{self, Store as _};
+use sync_protocol::gateway::{self, Intent, Store as _};
 use sync_protocol::hub::{self, Snapshot as _};
 use sync_protocol::id::{Device, Epoch};
 use sync_protocol::identity::DeviceKey;
 use sync_protocol::limits::{RECORD_KEPT_BYTES_MAX, REVOKED_BYTES_MAX};
-use sync_protocol::loopback::exchange;
+use sync_protocol::loopback::{exchange, settle};
 use sync_protocol::message::Status;
 
-use crate::world::{World, two};
+use crate::world::{World, object, two};
 
 /// One of two gateways is shut out, and does not know it yet.
 fn shut_out() -> (World, Device) {
@@ -155,4 +155,61 @@ fn what_waits_of_it_has_an_end_and_what_was_not_taken_stays_with_it() {
         w.sync(0);
     }
     assert_eq!(w.gateways[0].state().unwrap().unsent(), 0, "it sends on when what waited was let go");
+}
+
+/// A card was copied, and the box with the copy was shut out. Somebody puts an older image of it on a box, from before the two were
+/// told apart.
+#[test]
+fn an_older_image_of_a_copy_that_was_revoked_is_not_taken_in_as_another_copy() {
+    let mut w = two();
+    w.gateways[0].set_print([1; 8]);
+    w.put(0, "patient/p1", json!({"name": "Asha"}));
+    w.sync_all();
+    let (mut copy, older) = (w.copy_of(0, 2), w.copy_of(0, 2));
+    let first = older.clone().state().unwrap().device;
+    for _ in 0..2 {
+        exchange(&mut w.gateways[0], &mut w.hub, &mut w.link, w.now_ms as u64).unwrap();
+    }
+    settle(&mut copy, &mut w.hub, &mut w.link, w.now_ms as u64, 20).unwrap();
+    let device = copy.state().unwrap().device;
+    assert_ne!(device, first, "a gateway of its own");
+    w.hub.revoke(device);
+    let comes = |w: &mut World, print: u8| {
+        let mut image = older.clone();
+        image.set_print([print; 8]);
+        let wish = w.wish("patient/p2", Intent::Put(object(json!({"name": "Bina"}))));
+        gateway::capture(&mut image, wish).unwrap();
+        let told = settle(&mut image, &mut w.hub, &mut w.link, w.now_ms as u64, 20).unwrap();
+        let state = image.state().unwrap();
+        (told.status, state.device, state.unsent())
+    };
+    for print in [2, 3] {
+        assert_eq!(comes(&mut w, print), (Some(Status::Denied), first, 1), "in box {print}");
+    }
+    w.hub.enroll_again(device, DeviceKey([99; 32])).unwrap();
+    assert_eq!(comes(&mut w, 3), (Some(Status::Denied), first, 1), "although another card has its name");
+    assert_eq!(w.hub.gateways().unwrap().iter().filter(|gateway| gateway.twin_of.is_some()).count(), 1);
+    assert!(w.hub.records().all(|(key, _)| key.id.as_str() != "p2"), "nothing of it is taken");
+    // The one that stays goes on.
+    w.put(0, "patient/p3", json!({"name": "Chisomo"}));
+    w.sync_all();
+    assert_eq!(w.hub_record("patient/p3"), w.record(0, "patient/p3"));
+}
+
+#[test]
+fn that_a_copy_was_revoked_after_it_had_a_card_of_its_own_is_nothing_to_the_first() {
+    let mut w = two();
+    w.gateways[0].set_print([1; 8]);
+    w.sync_all();
+    let (mut copy, mut another) = (w.copy_of(0, 2), w.copy_of(0, 3));
+    for _ in 0..2 {
+        exchange(&mut w.gateways[0], &mut w.hub, &mut w.link, w.now_ms as u64).unwrap();
+    }
+    settle(&mut copy, &mut w.hub, &mut w.link, w.now_ms as u64, 20).unwrap();
+    let device = copy.state().unwrap().device;
+    w.hub.enroll_again(device, DeviceKey([99; 32])).unwrap();
+    w.hub.revoke(device);
+    settle(&mut another, &mut w.hub, &mut w.link, w.now_ms as u64, 20).unwrap();
+    let another = another.state().unwrap().device;
+    assert!(another != device && another != w.gateways[0].state().unwrap().device, "it is a copy as any");
 }
