@@ -58,6 +58,14 @@ pub(crate) fn advice(board: &Board) -> Vec<Advice> {
             say("card", format!("{name} is worn{life}{reserve}"), to_do);
         }
     }
+    if board.logs_twice {
+        let told = "every line is written to the card twice, by the journal and by rsyslog, which wears it";
+        say(
+            "logs",
+            told.to_owned(),
+            "Keep them in memory: docs/install.md says how. Or take rsyslog away: sudo apt-get purge --autoremove rsyslog",
+        );
+    }
     let celsius = board.temperature_celsius.unwrap_or(0);
     if celsius >= HOT_CELSIUS {
         say("heat", format!("{celsius} degrees"), "Put the box into the shade and give it air, or a cooler.");

@@ -9,6 +9,7 @@
 //!   every other second, so this program remembers what it has once seen.
 //! - Wear: eMMC says it (JEDEC 5.0: `life_time`, `pre_eol_info`). Nearly all SD cards do not: of those only name and age are known.
 //! - Whether the time comes from the network: `systemd-timesyncd` leaves a file at its first success.
+//! - Whether every line of the log is written to the card twice: by the times at which the journal and a syslog were last written to.
 
 mod advice;
 mod parse;
@@ -18,6 +19,7 @@ mod tests;
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -33,6 +35,8 @@ const PRETENDED: &str = "OUTPOST_TEST_ROOT";
 const ENTRIES_MAX: usize = 64;
 /// Bytes that are taken of one file.
 const TEXT_BYTES_MAX: u64 = 4_096;
+/// Of two logs that get the same lines, none is older than the other by more, seconds.
+const LOGS_APART_MAX: u64 = 24 * 3_600;
 
 /// The power supply was too weak, or the processor slowed down, at some time since this program was started.
 static WAS_WEAK: AtomicBool = AtomicBool::new(false);
@@ -66,6 +70,9 @@ pub struct Board {
     /// The card of the records takes no writes any more: nothing new is taken, and it has to be replaced.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub card_read_only: bool,
+    /// The journal is kept on the card, and a syslog writes every line there once more.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub logs_twice: bool,
 }
 
 /// What is known of the power supply, and of what slows the processor down.
@@ -136,6 +143,7 @@ pub(crate) fn note_read_only_card() {
 pub(crate) fn of(root: &Path) -> Board {
     let (memory_bytes, memory_free_bytes) =
         text(&root.join("proc/meminfo")).map_or((None, None), |text| parse::memory(&text));
+    let cards = cards(root);
     Board {
         model: text(&root.join("proc/device-tree/model")).and_then(|text| parse::name(&text)),
         power: power(root),
@@ -143,7 +151,8 @@ pub(crate) fn of(root: &Path) -> Board {
         memory_free_bytes,
         memory_bytes,
         clock: clock(root),
-        cards: cards(root),
+        logs_twice: !cards.is_empty() && logs_twice(root),
+        cards,
         card_read_only: false,
     }
 }
@@ -223,6 +232,24 @@ fn cards(root: &Path) -> Vec<Card> {
         })
     };
     devices.into_iter().filter_map(device).collect()
+}
+
+/// By what was done, and not by settings, of which there may be several that overrule each other. A log that is elsewhere than the
+/// system itself is in memory, most likely, where it wears nothing.
+fn logs_twice(root: &Path) -> bool {
+    let journals = |place: &str| {
+        let machines = entries(&root.join(place), "");
+        machines.into_iter().filter_map(|machine| fs::metadata(machine.join("system.journal")).ok()).collect::<Vec<_>>()
+    };
+    let (Ok(system), Ok(syslog)) = (fs::metadata(root), fs::metadata(root.join("var/log/syslog"))) else {
+        return false;
+    };
+    let is_on_card = |file: &fs::Metadata| file.dev() == system.dev();
+    let is_like_syslog = |journal: &fs::Metadata| journal.mtime().abs_diff(syslog.mtime()) <= LOGS_APART_MAX;
+    // A journal in memory is the one that is written to, whatever one before has left on the card.
+    is_on_card(&syslog)
+        && journals("run/log/journal").is_empty()
+        && journals("var/log/journal").iter().any(|journal| is_on_card(journal) && is_like_syslog(journal))
 }
 
 /// What is in a folder and begins so, by name.

@@ -134,6 +134,45 @@ fn a_pc_and_a_box_that_says_nothing_make_no_fuss() {
     assert_eq!(advice(&nothing), []);
 }
 
+const JOURNAL: &str = "var/log/journal/3d7e/system.journal";
+const SYSLOG: &str = "var/log/syslog";
+
+/// A log that was last written to so many hours ago.
+fn write_to(root: &TempDir, log: &str, hours_ago: u64) {
+    let path = root.path().join(log);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let file = fs::File::create(path).unwrap();
+    // In a box that woke up in 1970, too.
+    let began = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000 * 3_600);
+    file.set_modified(began - std::time::Duration::from_secs(hours_ago * 3_600)).unwrap();
+}
+
+#[test]
+fn a_log_that_is_written_to_the_card_twice_is_told_and_no_other() {
+    let box_of = |logs: &[(&str, u64)]| {
+        let root = pi_3("0\n", "0\n");
+        logs.iter().for_each(|(log, hours_ago)| write_to(&root, log, *hours_ago));
+        root
+    };
+    let twice = box_of(&[(JOURNAL, 5), (SYSLOG, 3)]);
+    assert!(of(twice.path()).logs_twice);
+    assert_eq!(words(twice.path()), ["logs"]);
+    assert!(advice(&of(twice.path()))[0].to_do.contains("purge --autoremove rsyslog"));
+    // One of both only, one that nobody writes to any more, and a journal that is in memory.
+    for logs in [
+        &[(JOURNAL, 5)][..],
+        &[(SYSLOG, 3)],
+        &[(JOURNAL, 3), (SYSLOG, 30)],
+        &[(JOURNAL, 30), (SYSLOG, 3)],
+        &[(JOURNAL, 3), (SYSLOG, 3), ("run/log/journal/3d7e/system.journal", 3)],
+    ] {
+        assert_eq!(words(box_of(logs).path()), [""; 0], "{logs:?}");
+    }
+    let no_card = system(&[("proc/meminfo", MEMORY)]);
+    [JOURNAL, SYSLOG].iter().for_each(|log| write_to(&no_card, log, 3));
+    assert!(!of(no_card.path()).logs_twice);
+}
+
 #[test]
 fn absurd_texts_are_bounded_and_say_nothing() {
     let long = "\u{1b}[31m".repeat(9_000);
