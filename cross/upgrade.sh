@@ -3,7 +3,8 @@
 # cross/upgrade.sh [arm64|armhf|amd64] [RECORDS]
 # All of a Debian with the package of cross/lower.sh lies in a file, which is copied, all of it as it is at one moment, again and again
 # while the package of cross/package.sh is installed over it and starts. Each copy is then a box that starts again: it must hold every
-# record, before the upgrade is finished and after. Needs root.
+# record, before the upgrade is finished and after. Which layout its database has is said of each; of those that were cut while it
+# started, some have to have an older one, and some the newest. Needs root.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . cross/toolchain.sh
@@ -36,6 +37,14 @@ install_new() { "${apt[@]}" install /tmp/new.deb >/dev/null; }
 
 # Opens the database, which brings it up to date.
 start() { serve && cut_off; }
+
+# Which layout the database of this box has. It is a copy that is looked at.
+layout() {
+  rm -rf "$shelf/look"
+  mkdir "$shelf/look"
+  cp "$root$data"/outpost.db "$root$data"/outpost.db-wal "$shelf/look"
+  python3 -c 'import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execute("PRAGMA user_version").fetchone())' "$shelf/look/outpost.db"
+}
 
 # How many milliseconds a step takes.
 time_of() {
@@ -86,6 +95,7 @@ as_user records list form >"$shelf/records"
 expect test "$(wc -l <"$shelf/records")" = "$records"
 cut_off
 rm "$root/opt/records"
+old=$(layout)
 take_out
 
 # Once without a cut, to know how long it takes.
@@ -96,6 +106,8 @@ installing=$(time_of install_new)
 starting=$(time_of start)
 echo "installed in $installing ms, and started in $starting ms"
 holds_all
+new=$(layout)
+expect test "$old" -lt "$new"
 take_out
 rm "$shelf/whole"
 
@@ -104,9 +116,12 @@ put_in "$shelf/card"
 cut_during install_new "$installing"
 cut_during start "$starting"
 take_out
+started=()
 for cut in "$shelf"/cut-*; do
   put_in "$cut"
-  step "${cut##*/}: $("${in_root[@]}" dpkg-query -Wf '${Version} ${Status}' outpost), and what runs is $("${in_root[@]}" outpost --version)"
+  found=$(layout)
+  [[ "$cut" != */cut-start-* ]] || started+=("$found")
+  step "${cut##*/}: layout $found, $("${in_root[@]}" dpkg-query -Wf '${Version} ${Status}' outpost), and what runs is $("${in_root[@]}" outpost --version)"
   holds_all
   # As a technician does who is told that the upgrade was interrupted.
   "${in_root[@]}" dpkg --configure -a >/dev/null
@@ -118,4 +133,10 @@ for cut in "$shelf"/cut-*; do
 done
 umount "$shelf"
 rm -rf "$shelf" "$shelf.img" "$root"
-printf '\n%s: %s records, upgraded from %s to %s with %s power cuts; none was lost\n' "$arch" "$records" "$older" "$newer" $((2 * CUTS))
+# At least one has to be from before the end of the upgrade, and one from after it.
+early=0
+for found in "${started[@]}"; do [ "$found" -eq "$new" ] || early=$((early + 1)); done
+[ "$early" -gt 0 ] && [ "$early" -lt "$CUTS" ] ||
+  fail "Of $CUTS cuts while it started, $early were before the end of the upgrade: take more of them (OUTPOST_CUTS)."
+printf '\n%s: %s records, upgraded from %s to %s with %s power cuts, %s of them while its database was; none was lost\n' "$arch" "$records" "$older" "$newer" \
+  $((2 * CUTS)) "$early"
