@@ -22,6 +22,7 @@ fn patient(name: &str) -> Value {
     json!({
         "name": name, "alive": "yes", "allergies": ["canary penicillin allergy"], "log": ["canary was seen by nurse"],
         "address": {"street": "canary street 7", "phones": ["0999 canary 1", "0999 canary 2"]},
+        "surname": "Nkhalamba", "born": "1961-07-21", "phone": "0888123456", "id_card": "MW77A12", "mobile": 265_888_123_456_u64,
     })
 }
 
@@ -58,6 +59,7 @@ fn logs_errors_and_status_never_repeat_what_is_in_a_record() {
     // What is refused, and what waits.
     for (method, path, body) in [
         ("PUT", "/v1/records/patient/p3", json!({"alive": "canary perhaps alive"})),
+        ("PUT", "/v1/records/patient/p3", json!({"alive": "Perhaps", "born": "1961-07-22"})),
         ("PUT", "/v1/records/patient/canary%20id%20with%20spaces", patient("canary D")),
         ("PUT", "/v1/records/patient/p3", json!("{\"name\": \"canary that is cut off")),
         ("PATCH", "/v1/records/patient/p1", json!({"alive": ["canary in a list"]})),
@@ -105,6 +107,16 @@ fn logs_errors_and_status_never_repeat_what_is_in_a_record() {
         assert!(told.contains("INFO"), "{name} has a log: {told}");
         canary::check_log(&log);
     }
+}
+
+/// The check itself, of what has no space in it.
+#[test]
+#[should_panic(expected = "has \"1944-02-29\" in it")]
+fn a_date_of_birth_in_a_log_is_found() {
+    canary::note_values(&json!({"born": "1944-02-29"}));
+    let log = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(log.path(), "INFO saved\nINFO saved born=1944-02-29\n").unwrap();
+    canary::check_log(log.path());
 }
 
 /// The check itself: a log with a value or a secret in it is found.

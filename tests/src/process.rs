@@ -116,6 +116,7 @@ impl Hub {
 
     /// Adds a gateway, and gives the code for it.
     pub fn code(&self, name: &str, scope: &str) -> String {
+        [name, scope].into_iter().for_each(canary::note_name);
         let added = self.command(&["gateway", "add", name, "--scope", scope, "--json"]);
         let added: Value = serde_json::from_str(&added).expect("JSON of gateway add");
         canary::note_secrets(&added);
@@ -370,8 +371,12 @@ fn ask_by(
     if body.is_some() && !is_typed {
         request = request.header("content-type", "application/json");
     }
-    if let Some(body) = body.filter(|_| url.contains("/records") || url.contains("/batch")) {
-        canary::note_values(body);
+    let is_write = url.contains("/records") || url.contains("/batch");
+    url.split(['/', '?']).skip_while(|part| *part != "records").for_each(canary::note_name);
+    match body {
+        Some(batch) if url.contains("/batch") => canary::note_batch(batch),
+        Some(record) if is_write => canary::note_values(record),
+        _ => {}
     }
     body.into_iter().for_each(canary::note_secrets);
     for (_, author) in headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("outpost-author")) {
@@ -384,6 +389,7 @@ fn ask_by(
             let status = answer.status().as_u16();
             let told = answer.body_mut().with_config().limit(1 << 30).read_to_string().unwrap_or_default();
             match body.filter(|_| status >= 400) {
+                Some(sent) if is_write => canary::check_refused_record(sent, &told),
                 Some(sent) => canary::check_refusal(sent, &told),
                 None => serde_json::from_str(&told).iter().for_each(canary::note_secrets),
             }
