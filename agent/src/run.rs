@@ -20,7 +20,7 @@ use crate::disk::Disk;
 use crate::error::{Class, Error};
 use crate::keys::{self, wait_for_key};
 use crate::lock::Lock;
-use crate::network::{Announcement, Entrance, listen_ahead};
+use crate::network::{Ahead, Announcement, Entrance};
 use crate::read_only::Copy;
 use crate::service::{self, Places};
 use crate::store::{DataKey, Home, Options, Store, begin_anew, files_aside, rebuild};
@@ -152,13 +152,11 @@ pub async fn run(
     };
     tokio::pin!(shutdown);
     let (address, listener) = listen(config.listen).await?;
-    let network = match config.network.listen {
-        Some(address) => Some(listen_ahead(address)?),
-        None => None,
-    };
+    let network = config.network.listen.map(Ahead::bind).transpose()?;
+    let places = Places { local: address, network: network.as_ref().map(|network| network.address) };
     let mut tell = Some(|lock: &mut Lock| {
         lock.publish(address, copy.as_ref().map(Copy::folder))?;
-        announce(address, network.as_ref().map(|(address, _)| *address));
+        announce(address, places.network);
         Ok::<_, Error>(())
     });
     let home = match keys::open(data_dir, &config.encryption).await {
@@ -176,15 +174,16 @@ pub async fn run(
         }
         opened => opened?,
     };
+    // Not before: at the network there is nothing to say without the database, not even who says it.
+    let network = network.map(Ahead::listen).transpose()?;
     let mut gateway = open(home)?;
     tell.take().map_or(Ok(()), |tell| tell(&mut lock))?;
     loop {
         let (store, pulse) = (gateway.app.store.clone(), gateway.app.sync.pulse());
         forget_other_keys(&store);
-        let places = Places { local: address, network: network.as_ref().map(|(address, _)| *address) };
         // The address stays ours while the database is changed: apps that come then wait a moment.
         let listener = TcpListener::from_std(listener.try_clone()?)?;
-        if let Some((_, network)) = &network {
+        if let Some(network) = &network {
             gateway.open_to_network(TcpListener::from_std(network.try_clone()?)?, &config.network).await?;
         }
         let app = gateway.app.clone();

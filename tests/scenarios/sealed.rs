@@ -1,6 +1,7 @@
 //! Encrypted gateways as real programs: a stick that is not there, a passphrase, a key that the hub keeps, and keys that are lost.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -106,6 +107,25 @@ fn without_its_stick_a_gateway_waits_and_says_so_and_goes_on_when_it_comes() {
     assert!(must("outpost", &["status", "--data-dir", &card.dir()]).contains("patient"));
     let content = std::fs::read_to_string(card.stick("outpost.key")).unwrap();
     assert!(!card.log().contains(content.trim().rsplit(' ').next().unwrap()));
+}
+
+#[test]
+fn who_comes_from_the_network_while_the_key_is_not_there_is_refused_at_once() {
+    let card = Box::with_stick();
+    let place = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let file = card.card().join("outpost.toml");
+    let config = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{config}[network]\nlisten = \"{place}\"\n")).unwrap();
+    let mut gateway = Gateway::start(&card.card());
+    TcpStream::connect(place).unwrap();
+    gateway.kill();
+    std::fs::rename(card.stick("outpost.key"), card.stick("elsewhere")).unwrap();
+    gateway.restart();
+    wait_for("a gateway that says that it waits", || waits(&gateway));
+    assert_eq!(TcpStream::connect(place).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    std::fs::rename(card.stick("elsewhere"), card.stick("outpost.key")).unwrap();
+    wait_for("the network to be served", || TcpStream::connect(place).ok());
+    wait_for("the database to open", || is_open(&gateway));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tokio_rustls::TlsAcceptor;
 
 pub use announce::Announcement;
-pub use listen::listen_ahead;
+pub use listen::Ahead;
 
 use crate::apps::{Fingerprint, Invitation};
 use crate::config::NetworkConfig;
