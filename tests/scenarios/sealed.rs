@@ -112,7 +112,8 @@ fn without_its_stick_a_gateway_waits_and_says_so_and_goes_on_when_it_comes() {
 #[test]
 fn who_comes_from_the_network_while_the_key_is_not_there_is_refused_at_once() {
     let card = Box::with_stick();
-    let place = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // An address of this machine at which no other test takes ports.
+    let place = TcpListener::bind("127.83.0.1:0").unwrap().local_addr().unwrap();
     let file = card.card().join("outpost.toml");
     let config = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, format!("{config}[network]\nlisten = \"{place}\"\n")).unwrap();
