@@ -10,7 +10,7 @@
 //! - No acknowledged write is lost, none is at the hub twice, and no dot ever stands for two contents at the hub.
 //! - If accidents end here, the fleet comes to rest (`rest`): after that gateways and hub hold the same, every write counts
 //!   exactly once, and no two boxes share an identity. This is checked from each state instead of as a property of whole
-//!   paths, because it says more: wherever the accidents stop, ordinary exchanges are enough.
+//!   paths, because it says more: wherever the accidents stop, ordinary exchanges are enough, and nobody has to be enrolled anew.
 //!
 //! # What the bounds cover
 //! Each test of `tests` names its budget and how many states that came to. `tests/model` goes further.
@@ -60,7 +60,7 @@ impl stateright::Model for Fleet {
             Property::always("no dot has two contents", |_, world: &World| !world.is_forged()),
             Property::always("the core does not panic", |_, world: &World| !world.has_panicked()),
             Property::always("who did nothing wrong keeps its name", |_, world: &World| world.rested().keeps_names),
-            Property::always("nobody who did nothing wrong is shut out", |_, world: &World| world.rested().is_let_in),
+            Property::always("nobody is shut out", |_, world: &World| world.rested().is_let_in),
             Property::always("the fleet comes to rest", |_, world: &World| world.rested().is_quiet),
             Property::always("at rest all hold the same", |_, world: &World| world.rested().is_equal),
             Property::always("at rest every write counts once", |_, world: &World| world.rested().is_exact),

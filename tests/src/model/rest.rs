@@ -1,14 +1,13 @@
-//! What a world comes to once accidents end: everybody syncs in turn until nobody has news.
+//! What a world comes to once accidents end: everybody syncs in turn until nobody has news. No person does anything.
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde_json::json;
 use sync_protocol::edit::render;
-use sync_protocol::gateway::{self, GatewayState, Store as _};
-use sync_protocol::hub::{self, Snapshot as _, Store as _, ViewNews};
+use sync_protocol::gateway::{GatewayState, Store as _};
+use sync_protocol::hub::Snapshot as _;
 use sync_protocol::id::HubSeq;
-use sync_protocol::identity::DeviceKey;
 use sync_protocol::memory::{MemoryGateway, MemoryHub};
 use sync_protocol::message::Status;
 use sync_protocol::record::Op;
@@ -24,7 +23,7 @@ const ROUNDS_MIN: usize = 3;
 /// What holds at rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Rest {
-    /// Only a hub that was put back shut somebody out.
+    /// Nobody was shut out, so that no person was needed.
     pub(super) is_let_in: bool,
     /// The core could not go on.
     pub(super) has_panicked: bool,
@@ -64,12 +63,8 @@ impl Rest {
             let before = standings(&mut hub, &mut sites, world.setting.has_prints);
             let mut has_end = true;
             for site in &mut sites {
-                let mut ended = link::sync(site, &mut hub);
-                if ended == Some(Status::Denied) {
-                    is_let_in &= world.was_restored;
-                    enrol_anew(&mut site.card, &mut hub);
-                    ended = link::sync(site, &mut hub);
-                }
+                let ended = link::sync(site, &mut hub);
+                is_let_in &= ended != Some(Status::Denied);
                 has_end &= ended == Some(Status::Ok);
             }
             // Two that never write are told apart when each has spoken twice.
@@ -135,21 +130,4 @@ fn counts_once(hub: &MemoryHub, arrived: u32, world: &World) -> bool {
     let stands = |op: &&Op| record.cells.values().any(|cell| cell.stamps().iter().any(|s| s.dot == op.stamp.dot));
     let replaced = |op: &&Op| hub.replaced().iter().any(|(_, lost)| lost.entry.stamp.dot == op.stamp.dot);
     is_whole && is_once && hub.history().all(|op| stands(&op) || replaced(&op))
-}
-
-/// A person gives a gateway a new code. As `server-stub` and `outpost enroll` do it.
-fn enrol_anew(card: &mut MemoryGateway, hub: &mut MemoryHub) {
-    let mut state = card.state().unwrap();
-    let known = match hub.gateway(state.device).unwrap() {
-        Some(known) => known,
-        None => hub.enroll(state.scopes.clone(), state.source, DeviceKey::NONE),
-    };
-    let key = DeviceKey([known.origin.0 as u8 ^ 0x5a; 32]);
-    let origin = hub.new_origin(known.device, known.origin).unwrap();
-    let known = hub::Gateway { origin, key, turn: 0, turn_before: 0, view: ViewNews::Known, ..known };
-    hub.set_gateway(&known).unwrap();
-    (state.device, state.key, state.turn, state.epoch) = (known.device, known.key, 0, hub.epoch().unwrap());
-    (state.cursor, state.told) = (HubSeq::NONE, false);
-    card.set_state(&state).unwrap();
-    gateway::adopt_origin(card, origin).unwrap();
 }

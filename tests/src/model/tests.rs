@@ -1,7 +1,7 @@
 //! The budgets that are checked: small ones in the suite, larger ones by `tests/model`, and those in which something is known
 //! to be wrong, with the shortest way to it.
 //!
-//! In the suite some 25,000 states: two gateways, up to two writes on top of two that are there, up to three exchanges, and of
+//! In the suite some 55,000 states: two gateways, up to two writes on top of two that are there, up to three exchanges, and of
 //! the accidents one or two. By `tests/model` many times more: the first of its budgets alone has 200,359.
 
 use std::time::Instant;
@@ -84,6 +84,20 @@ const RESTORED_AMID: Case = (Budget { writes: 1, syncs: 1, asks: 1, restores: 1,
 const BOTH: Case =
     (Budget { writes: 1, syncs: 2, put_backs: 1, restores: 1, ..NOTHING }, APART, &[NEW_EPOCH, NEW_ORIGIN]);
 
+/// All in one: two gateways, a copy of a card, a hub that is put back, and a link that loses, repeats and cuts. Both gateways have
+/// written and synced before in one of the two worlds in which it begins, so there is something to lose without a write.
+const TOGETHER: Budget = Budget { asks: 1, mishaps: 1, lates: 1, clones: 1, restores: 1, ..NOTHING };
+
+#[test]
+fn a_copied_card_and_a_restored_hub_behind_a_bad_link_while_somebody_writes() {
+    check(&(Budget { writes: 1, ..TOGETHER }, APART, &[NEW_EPOCH]));
+}
+
+#[test]
+fn a_copied_card_and_a_restored_hub_behind_a_bad_link_while_somebody_syncs() {
+    check(&(Budget { syncs: 1, ..TOGETHER }, APART, &[NEW_EPOCH]));
+}
+
 #[test]
 fn a_link_that_loses_repeats_and_cuts() {
     check(&LINK);
@@ -131,6 +145,7 @@ fn larger() {
     more(RESTORED, |b| Budget { writes: 3, syncs: 4, ..b });
     more(RESTORED_AMID, |b| Budget { writes: 2, mishaps: 1, ..b });
     more(BOTH, |b| Budget { writes: 2, syncs: 3, ..b });
+    check(&(Budget { writes: 1, syncs: 1, ..TOGETHER }, APART, &[NEW_EPOCH]));
 }
 
 #[test]
