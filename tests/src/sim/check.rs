@@ -11,26 +11,14 @@ use super::{Failure, Fault, Kind, same};
 impl World<'_> {
     /// What a gateway says of itself is so: what is unsent, in quarantine, at the hub, and safe from the loss of the hub.
     pub(super) fn check_status(&mut self, at: usize) -> Result<(), Failure> {
+        // A copy of a card, or a hub that was put back, may not have been heard of yet.
+        if !self.was_restored && !self.sites[at].is_suspect {
+            self.check_acknowledged(at)?;
+        }
         let says = |what: String| Err(Failure::new(Kind::Status, format!("gateway {at}: {what}")));
-        let hub = oracle::writes(self.hub.store.history());
-        let backup = self.hub.backup.as_ref().map_or(0, |backup| oracle::writes(backup.history()));
         let site = &mut self.sites[at];
         let mut memory = site.on_card().clone();
         let state = memory.state().unwrap();
-        let upto = |which: fn(&StreamState) -> Seq| {
-            let is_in = |op: &&Op| {
-                let dot = op.stamp.dot;
-                dot.origin == state.origin && dot.seq <= which(state.stream(dot.stream))
-            };
-            oracle::writes(memory.own().map(|(op, _)| op).filter(is_in))
-        };
-        let (acked, durable) = (upto(|stream| stream.acked), upto(|stream| stream.durable));
-        if !self.was_restored && !site.is_suspect && acked & !hub != 0 {
-            return says(format!("{} count as sent and are not at the hub", told(acked & !hub)));
-        }
-        if !self.was_restored && !site.is_suspect && durable & !backup != 0 {
-            return says(format!("{} count as safe and are in no backup", told(durable & !backup)));
-        }
         let is_left = |dot: Dot| {
             let at = state.stream(dot.stream);
             // Where nothing is left that can be sent, nothing counts.
@@ -49,6 +37,30 @@ impl World<'_> {
             Some(what) => says(what),
             None => Ok(()),
         }
+    }
+
+    /// What counts as sent at a gateway is at the hub, and what counts as safe from the hub's loss is in its backup.
+    pub(super) fn check_acknowledged(&mut self, at: usize) -> Result<(), Failure> {
+        let says = |what: String| Err(Failure::new(Kind::Status, format!("gateway {at}: {what}")));
+        let hub = oracle::writes(self.hub.store.history());
+        let backup = self.hub.backup.as_ref().map_or(0, |backup| oracle::writes(backup.history()));
+        let mut memory = self.sites[at].on_card().clone();
+        let state = memory.state().unwrap();
+        let upto = |which: fn(&StreamState) -> Seq| {
+            let is_in = |op: &&Op| {
+                let dot = op.stamp.dot;
+                dot.origin == state.origin && dot.seq <= which(state.stream(dot.stream))
+            };
+            oracle::writes(memory.own().map(|(op, _)| op).filter(is_in))
+        };
+        let (acked, durable) = (upto(|stream| stream.acked), upto(|stream| stream.durable));
+        if acked & !hub != 0 {
+            return says(format!("{} count as sent and are not at the hub", told(acked & !hub)));
+        }
+        if durable & !backup != 0 {
+            return says(format!("{} count as safe and are in no backup", told(durable & !backup)));
+        }
+        Ok(())
     }
 
     /// Nothing acknowledged is lost, nothing is applied twice, nothing came that was never safe.

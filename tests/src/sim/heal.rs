@@ -69,6 +69,8 @@ impl World<'_> {
         let held_at_hub = oracle::writes(self.hub.store.quarantine().into_iter().map(|held| &held.op));
         for at in 0..self.sites.len() {
             self.sites[at].check_card()?;
+            // By now every copy of a card is told apart, and every gateway has heard that the hub was put back.
+            self.check_acknowledged(at)?;
             let is_suspect = self.sites[at].is_suspect;
             let diverged = |what: String| Err(Failure::new(Kind::Diverged, format!("gateway {at}: {what}")));
             let store = &mut self.sites[at].store;

@@ -101,9 +101,10 @@ fn with_forgetting(events: Vec<Event>, seed: u64, sites: usize, faults: Faults) 
     all
 }
 
-/// Adds that cards damage records. Its dice are its own, too. What is only in a damaged record and at a hub that is put back is lost.
+/// Adds that cards damage records. Its dice are its own, too.
 fn with_damage(events: Vec<Event>, seed: u64, sites: usize, faults: Faults) -> Vec<Event> {
-    if !faults.has(Fault::Damage) || events.iter().any(|event| matches!(event, Event::Restore { .. })) {
+    let is_put_back = events.iter().any(|event| matches!(event, Event::Restore { .. }));
+    if !faults.has(if is_put_back { Fault::Worn } else { Fault::Damage }) {
         return events;
     }
     let mut random = Random::of_text(&format!("damage {seed}"));

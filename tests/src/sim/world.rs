@@ -402,6 +402,10 @@ impl<'a> World<'a> {
             store.keep(key, &Held { confirmed: None, visible, awaits_whole: true, ..held })
         };
         room(self.sites[at].now(damage), &mut self.tally.full);
+        if self.was_restored {
+            // What the hub lost may have been in this copy of the record alone.
+            self.forgive();
+        }
     }
 
     fn put_back(&mut self, at: usize) -> Result<(), Failure> {
