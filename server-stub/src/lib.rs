@@ -59,6 +59,6 @@ pub use config::{Config, SAMPLE, Tls};
 pub use error::{Class, HubError, StoreError};
 pub use hub::Hub;
 pub use inline::Inline;
-pub use oidc::{Oidc, Refused, Trouble};
+pub use oidc::{Oidc, Refused, Said, Trouble};
 pub use server::{serve, serve_tls};
 pub use store::Tx;

@@ -10,6 +10,7 @@ mod keys;
 mod pages;
 mod provider;
 mod refusal;
+mod said;
 mod settings;
 #[cfg(test)]
 mod signer;
@@ -30,6 +31,7 @@ use zeroize::Zeroizing;
 
 pub(crate) use self::pages::{back, button, code, start};
 pub use self::refusal::{Refused, Trouble};
+pub use self::said::Said;
 pub use self::settings::Oidc;
 
 use self::begun::{Begun, Stage, derived};

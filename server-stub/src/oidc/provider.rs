@@ -135,27 +135,10 @@ impl Provider {
             return Ok(endpoints);
         }
         let url = format!("{}/.well-known/openid-configuration", self.issuer.trim_end_matches('/'));
-        let read = |body: &[u8]| serde_json::from_slice(body).ok().and_then(|document| self.read(document));
+        let read = |body: &[u8]| endpoints(body, &self.issuer);
         let endpoints = self.ask(&mut known, (&url, DISCOVERY_BYTES_MAX), now, read).await?;
         known.endpoints = Some((Arc::clone(&endpoints), now));
         Ok(endpoints)
-    }
-
-    /// What a document says, if it is the provider's own and leads nowhere else than over TLS.
-    fn read(&self, document: Document) -> Option<Endpoints> {
-        if document.issuer != self.issuer {
-            return None;
-        }
-        let at = |text: &str| address(text, &self.issuer);
-        let ways = &document.token_endpoint_auth_methods_supported;
-        let takes = |way: &str| ways.iter().any(|known| known == way);
-        let by_post = takes("client_secret_post") && !takes("client_secret_basic");
-        Some(Endpoints {
-            authorization: at(&document.authorization_endpoint)?,
-            token: at(&document.token_endpoint)?,
-            keys: at(&document.jwks_uri)?,
-            by_post,
-        })
     }
 
     /// The keys. `is_unknown`: a token was signed by one that is not among them; they are asked for again then, at most once a minute.
@@ -235,25 +218,41 @@ impl Provider {
         let request =
             request.header(ACCEPT, "application/json").header(CONTENT_TYPE, "application/x-www-form-urlencoded");
         let (status, body) = fetch(request.body(form(&fields)), TOKEN_BYTES_MAX).await?;
-        let answer = serde_json::from_slice::<Answer>(&body).map_err(|_| Trouble::Odd)?;
-        match (status, answer.id_token, answer.error.as_deref()) {
-            (200, Some(token), _) => Ok((endpoints, token)),
-            (400..=499, _, Some("invalid_grant")) => Err(Refused::NotLetIn.into()),
-            // All else that RFC 6749 (5.2) has is about the hub, and the same for whoever logs in.
-            (400..=499, _, Some(error)) => {
-                let known = [
-                    "invalid_client",
-                    "unauthorized_client",
-                    "unsupported_grant_type",
-                    "invalid_request",
-                    "invalid_scope",
-                ];
-                let said = known.into_iter().find(|name| error == *name);
-                tracing::warn!(said = said.unwrap_or("something else"), "the login provider refuses this hub");
-                Err(Trouble::Client.into())
-            }
-            _ => Err(Trouble::Odd.into()),
+        Ok((endpoints, id_token(status, &body)?))
+    }
+}
+
+/// What a document says, if it is the provider's own and leads nowhere else than over TLS.
+pub(super) fn endpoints(document: &[u8], issuer: &str) -> Option<Endpoints> {
+    let document: Document =
+        serde_json::from_slice(document).ok().filter(|document: &Document| document.issuer == issuer)?;
+    let at = |text: &str| address(text, issuer);
+    let ways = &document.token_endpoint_auth_methods_supported;
+    let takes = |way: &str| ways.iter().any(|known| known == way);
+    let by_post = takes("client_secret_post") && !takes("client_secret_basic");
+    Some(Endpoints {
+        authorization: at(&document.authorization_endpoint)?,
+        token: at(&document.token_endpoint)?,
+        keys: at(&document.jwks_uri)?,
+        by_post,
+    })
+}
+
+/// The token in the answer to a code.
+pub(super) fn id_token(status: u16, answer: &[u8]) -> Result<Zeroizing<String>, HubError> {
+    let answer = serde_json::from_slice::<Answer>(answer).map_err(|_| Trouble::Odd)?;
+    match (status, answer.id_token, answer.error.as_deref()) {
+        (200, Some(token), _) => Ok(token),
+        (400..=499, _, Some("invalid_grant")) => Err(Refused::NotLetIn.into()),
+        // All else that RFC 6749 (5.2) has is about the hub, and the same for whoever logs in.
+        (400..=499, _, Some(error)) => {
+            let known =
+                ["invalid_client", "unauthorized_client", "unsupported_grant_type", "invalid_request", "invalid_scope"];
+            let said = known.into_iter().find(|name| error == *name);
+            tracing::warn!(said = said.unwrap_or("something else"), "the login provider refuses this hub");
+            Err(Trouble::Client.into())
         }
+        _ => Err(Trouble::Odd.into()),
     }
 }
 

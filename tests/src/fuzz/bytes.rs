@@ -34,7 +34,8 @@ fn stays<T: PartialEq + Debug>(
     }
 }
 
-fn is_silent(error: &(dyn std::error::Error + 'static)) {
+/// A refusal repeats nothing of what it refuses.
+pub(super) fn is_silent(error: &(dyn std::error::Error + 'static)) {
     let mut next = Some(error);
     while let Some(error) = next {
         assert!(!format!("{error} {error:?}").contains(CANARY), "{error:?}");

@@ -11,6 +11,8 @@
 mod bytes;
 mod documents;
 mod http;
+mod letters;
+mod login;
 #[cfg(test)]
 mod mutate;
 mod seeds;
@@ -31,7 +33,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 14] = [
     Target { name: "frame", run: bytes::frame, tries: 3_000 },
     Target { name: "payload", run: bytes::payload, tries: 10_000 },
     Target { name: "request", run: bytes::request, tries: 10_000 },
@@ -44,6 +46,8 @@ pub const TARGETS: [Target; 12] = [
     Target { name: "hub", run: talk::hub, tries: 1_000 },
     Target { name: "gateway", run: talk::gateway, tries: 1_000 },
     Target { name: "http", run: http::http, tries: 500 },
+    Target { name: "ticket", run: letters::ticket, tries: 10_000 },
+    Target { name: "login", run: login::login, tries: 3_000 },
 ];
 
 pub use seeds::seeds;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use sync_protocol::message::body;
 
-use super::{CANARY, TARGETS, documents};
+use super::{CANARY, TARGETS, documents, letters, login};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
@@ -55,6 +55,8 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         }
         "hub" => talks(&["request-"], &["ops-", "rows-"]),
         "gateway" => talks(&["response-"], &["rows-"]),
+        "ticket" => letters::seeds(),
+        "login" => login::seeds(),
         _ => Vec::new(),
     };
     let folder = root().join("corpus").join(target);

@@ -76,3 +76,13 @@ fn gateways() {
 fn programs() {
     play("http");
 }
+
+#[test]
+fn tickets() {
+    play("ticket");
+}
+
+#[test]
+fn logins() {
+    play("login");
+}
