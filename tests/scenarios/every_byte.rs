@@ -10,6 +10,7 @@ use agent::clock::Clock;
 use agent::error::{Class, Error};
 use agent::store::{Options, Store};
 use agent::sync::{Consent, Courier, Report, Transport, Trust, enroll};
+use outpost_tests::counted::Counted;
 use outpost_tests::process::{Hub, wait_for};
 use outpost_tests::proxy::Way;
 use serde_json::{Value, json};
@@ -139,10 +140,14 @@ impl Pair {
         log.matches("sync cut off").count()
     }
 
-    /// All records, at the end.
-    fn assert_each_once(&self) {
-        let forms = self.hub.export("form");
-        assert_eq!(forms.lines().count() as u64, self.forms);
+    /// All that was written, at the end: each once.
+    fn tell_each_once(&self, what: &str) {
+        let ids: Vec<(String, u64)> = (1..=self.forms).map(|n| (format!("f{n}"), n)).collect();
+        let forms = ids.iter().map(|(id, n)| (id.as_str(), (form(*n), 1)));
+        let visits = (self.visits > 0).then(|| ("p1", (json!({"visits": self.visits}), self.visits)));
+        let counted = Counted::at(&self.hub, "form", forms).and(Counted::at(&self.hub, "patient", visits));
+        counted.tell(&format!("{what}: {} breaks", self.hub.proxy.breaks()));
+        assert_eq!(self.hub.export("form").lines().count() as u64, self.forms);
         let quarantined = self.hub.command(&["quarantine", "list"]);
         assert_eq!(quarantined.trim(), "none");
     }
@@ -170,10 +175,8 @@ fn break_everywhere(pair: &mut Pair, step: usize, prepare: impl Fn(&mut Pair)) -
 }
 
 fn tell(what: &str, [up, down]: [u64; 2], pair: &Pair) {
-    pair.assert_each_once();
     assert!(up > 100 && down > 100, "{up} up, {down} down");
-    let often = format!("{what}: {} breaks", pair.hub.proxy.breaks());
-    println!("{}", json!({"often": often, "lost": 0, "doubled": 0}));
+    pair.tell_each_once(what);
 }
 
 #[test]
@@ -228,7 +231,5 @@ fn a_large_push_broken_anywhere_sends_at_most_one_frame_again() {
         let most = whole + whole / 50 + FRAME_BYTES_MAX as u64 + SECOND_TRY_BYTES;
         assert!(sent <= most, "broken after {bytes}: {sent} bytes for what takes {whole}");
     }
-    pair.assert_each_once();
-    let often = format!("push of several frames: {} breaks", pair.hub.proxy.breaks());
-    println!("{}", json!({"often": often, "lost": 0, "doubled": 0}));
+    pair.tell_each_once("push of several frames");
 }

@@ -4,6 +4,7 @@
 pub mod bench;
 pub mod broken;
 pub mod canary;
+pub mod counted;
 pub mod frozen;
 pub mod fuzz;
 pub mod generator;

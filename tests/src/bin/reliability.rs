@@ -1,7 +1,7 @@
 //! Makes the table of `docs/reliability.md` from runs. `tests/reliability` builds and runs it.
 //!
 //! A row is a fault and a command. The command fails if anything was lost, doubled or different; what it did it tells in lines
-//! of JSON with `often` (in words), `lost` and `doubled`, or as `cargo test` tells it. To add a row, add it to [`ROWS`].
+//! of JSON with `often` (in words), and `lost` and `doubled` if it has counted them, or as `cargo test` tells it. To add a row, add it to [`ROWS`].
 //!
 //! A full run takes hours. So each line says when it was run and of which commit, and `--only` runs some and leaves the others as
 //! they are. What a row came to at a commit is kept in the build folder, so a run that was stopped goes on where it was.
@@ -90,8 +90,9 @@ const USAGE: &str = "tests/reliability [--quick] [--only PART_OF_COMMANDS]";
 #[derive(Default, Serialize, Deserialize)]
 struct Outcome {
     often: Vec<String>,
-    lost: u64,
-    doubled: u64,
+    /// `None` where nothing is counted: then the command fails if it is not nothing.
+    lost: Option<u64>,
+    doubled: Option<u64>,
     /// Broken builds, if it was about them.
     breaks: Vec<Value>,
 }
@@ -131,7 +132,7 @@ fn with_row(page: &str, row: &Row, command: &str, outcome: &Outcome, when: &str)
     for one in ROWS {
         let line = match known(one.fault) {
             _ if one.fault == row.fault => {
-                let count = |n: u64| if n == 0 { "nothing".to_owned() } else { n.to_string() };
+                let count = |n: Option<u64>| n.map_or("-".to_owned(), |n| n.to_string());
                 let (lost, doubled, often) = (count(outcome.lost), count(outcome.doubled), outcome.often.join("; "));
                 format!("| {} | {} | {often} | {lost} | {doubled} | `{command}` | {when} |", row.fault, row.how)
             }
@@ -224,8 +225,8 @@ fn read(told: &str) -> Outcome {
         let json = line.find("{\"").and_then(|at| line.get(at..)).and_then(|text| serde_json::from_str(text).ok());
         let Some(said) = json.filter(|said: &Value| said["often"].is_string()) else { continue };
         outcome.often.extend(said["often"].as_str().map(str::to_owned));
-        outcome.lost += said["lost"].as_u64().unwrap_or_default();
-        outcome.doubled += said["doubled"].as_u64().unwrap_or_default();
+        let and = |sum: Option<u64>, name: &str| said[name].as_u64().map_or(sum, |n| Some(sum.unwrap_or(0) + n));
+        (outcome.lost, outcome.doubled) = (and(outcome.lost, "lost"), and(outcome.doubled, "doubled"));
         outcome.breaks.extend(said["breaks"].as_array().cloned().unwrap_or_default());
     }
     if outcome.often.is_empty() {
@@ -254,7 +255,9 @@ mod tests {
     fn what_a_run_tells_is_added_up() {
         let told = "test a ... {\"often\": \"3 breaks\", \"lost\": 0, \"doubled\": 1}\nok\n{\"often\": \"5 kills\", \"lost\": 2}\n";
         let outcome = read(told);
-        assert_eq!((outcome.often.join("; "), outcome.lost, outcome.doubled), ("3 breaks; 5 kills".to_owned(), 2, 1));
+        assert_eq!(outcome.often, ["3 breaks", "5 kills"]);
+        assert_eq!((outcome.lost, outcome.doubled), (Some(2), Some(1)));
+        assert_eq!(read("{\"often\": \"5 builds\"}").lost, None, "nobody counted");
     }
 
     #[test]
@@ -269,7 +272,7 @@ mod tests {
         let one = with_row(&page, first, "do", &outcome("5 kills", "[]"), "today").unwrap();
         let broken = r#"[{"name": "b", "what": "w", "kind": "k", "seed": 3, "faults": "usual"}]"#;
         let both = with_row(&one, last, "break", &outcome("1 broken", broken), "later").unwrap();
-        assert!(both.contains("5 kills | nothing | nothing | `do` | today |"), "{both}");
+        assert!(both.contains("5 kills | - | - | `do` | today |"), "{both}");
         assert!(both.contains("| `b` | w | k | 3 | `usual` | later |"), "{both}");
         assert_eq!(both.matches("not run yet").count(), ROWS.len() - 2);
         let again = with_row(&both, last, "break", &outcome("1 broken", broken), "at last").unwrap();
