@@ -10,7 +10,7 @@ use sync_protocol::record::{Cell, Record, State};
 
 use super::name::id_value;
 use super::row::{GONE, Row, UNREADABLE, etag_bytes, of_only_op, presence_number};
-use super::tx::Tx;
+use super::tx::{Tx, wall_ms};
 use crate::error::Error;
 
 impl Tx<'_> {
@@ -64,6 +64,11 @@ impl Tx<'_> {
         }
         row.confirmed.clear();
         self.store_row(key, &mut row, false)?;
+        if row.awaits_whole {
+            // By the ledger it is found again without reading all records.
+            let sql = "INSERT OR IGNORE INTO damage (place, number, found_ms) VALUES (0, ?1, ?2)";
+            self.db.prepare_cached(sql)?.execute((row.feed, wall_ms()))?;
+        }
         let open = self.opened()?;
         (open.row, open.held) = (row, Some(Some(held.clone())));
         (open.is_new, open.is_appended, open.may_be_only_op) = (false, false, false);

@@ -17,6 +17,7 @@ use sync_protocol::rules::Rules;
 use super::chain::chain_before;
 use super::history::{CONFIRMED, DISCARDED, FROM_HUB, PARKED, PENDING, Walk, is_unsettled, read_op};
 use super::number::{incarnation, is_hub, lane, lane_end, own, seq};
+use super::row::{AWAITED, UNREADABLE};
 use super::tx::{Tx, incarnation_of};
 use super::{reader, side};
 use crate::board;
@@ -267,6 +268,16 @@ impl Store for Tx<'_> {
             }
         }
         Ok(keys)
+    }
+
+    fn awaited(&mut self, limit: usize) -> Result<Vec<RecordKey>, Error> {
+        self.flush()?;
+        let mut statement = self.db.prepare_cached(
+            "SELECT (SELECT name FROM types WHERE n = type), id FROM damage JOIN records ON feed = number \
+             WHERE place = 0 AND is_confirmed = ?1 AND body = ?2 AND NOT is_pending LIMIT ?3",
+        )?;
+        let names = statement.query_map((AWAITED, UNREADABLE, limit as i64), reader::names)?;
+        names.map(|names| names.map_err(Error::from).and_then(|(kind, id)| Ok(RecordKey::new(&kind, &id)?))).collect()
     }
 
     fn erasure(&mut self, key: &RecordKey) -> Result<Option<u64>, Error> {

@@ -175,9 +175,25 @@ pub fn finish<S: Store>(store: &mut S, request: &Request, response: &Response) -
             // What differs may be the view: a hub that was put back can have lost one that it gave.
             state.told = false;
         }
+        let is_busy =
+            response.more || state.backfill.is_some() || state.repair_symbols.is_some() || state.recovers.is_some();
+        if agrees && !is_busy {
+            give_up_awaited(store)?;
+        }
     }
     store.set_state(&state)?;
     Ok(agrees)
+}
+
+/// Both have the same, so what is still awaited will not come: it is not in view any more, or the hub has it no longer.
+fn give_up_awaited<S: Store>(store: &mut S) -> Result<(), S::Error> {
+    loop {
+        let keys = store.awaited(OUTSIDE_STEP)?;
+        keys.iter().try_for_each(|key| store.forget(key))?;
+        if keys.len() < OUTSIDE_STEP {
+            return Ok(());
+        }
+    }
 }
 
 /// Own writes to records that are not held here were confirmed. Of those that are in view the rest has come by now; the others

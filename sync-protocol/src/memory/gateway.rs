@@ -351,6 +351,12 @@ impl Store for MemoryGateway {
         Ok(self.records.iter().filter(is_outside).take(limit).map(|(key, _)| key.clone()).collect())
     }
 
+    fn awaited(&mut self, limit: usize) -> Result<Vec<RecordKey>, MemoryError> {
+        let is_awaited =
+            |(_, held): &(&RecordKey, &Held)| held.awaits_whole && held.is_unreadable() && !held.is_pending;
+        Ok(self.records.iter().filter(is_awaited).take(limit).map(|(key, _)| key.clone()).collect())
+    }
+
     fn erasure(&mut self, key: &RecordKey) -> Result<Option<u64>, MemoryError> {
         Ok(self.erasures.get(&name_of(key)).copied())
     }

@@ -191,6 +191,9 @@ impl gateway::Store for OnCard<'_, '_> {
     fn outside(&mut self, scopes: &[Scope], limit: usize) -> Result<Vec<RecordKey>, Error> {
         ask!(sorted self, outside(scopes, limit))
     }
+    fn awaited(&mut self, limit: usize) -> Result<Vec<RecordKey>, Error> {
+        ask!(sorted self, awaited(limit))
+    }
     fn erasure(&mut self, key: &RecordKey) -> Result<Option<u64>, Error> {
         ask!(self, erasure(key))
     }

@@ -149,6 +149,9 @@ impl gateway::Store for InStep<'_, '_> {
     fn outside(&mut self, scopes: &[Scope], limit: usize) -> Result<Vec<RecordKey>, Error> {
         self.ask("outside", |d| sorted(d.outside(scopes, limit)), |m| sorted(m.outside(scopes, limit)))
     }
+    fn awaited(&mut self, limit: usize) -> Result<Vec<RecordKey>, Error> {
+        self.ask("awaited", |d| sorted(d.awaited(limit)), |m| sorted(m.awaited(limit)))
+    }
     fn erasure(&mut self, key: &RecordKey) -> Result<Option<u64>, Error> {
         self.ask("erasure", |d| d.erasure(key), |m| m.erasure(key))
     }

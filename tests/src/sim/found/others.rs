@@ -175,3 +175,22 @@ fn a_count_of_a_copy_whose_record_was_damaged_counts_once() {
         ],
     );
 }
+
+/// Seed 225520. A record that was awaited belonged to another place by then, so the hub never sent it.
+#[test]
+fn a_damaged_record_that_is_not_in_view_any_more_is_not_awaited_for_ever() {
+    play(
+        &[3, 2],
+        vec![
+            Event::Write { at: 1, id: 4, key: 1, act: Act::Count(2), is_stale: false, is_synced: false },
+            Event::Ask { at: 1, is_thin: false },
+            write(0, 7, 1, Act::Append),
+            Event::Serve { at: 1, nth: 0, shape: Shape::Whole, pause: Some(0) },
+            Event::GoOn { at: 1 },
+            Event::Sync { at: 0 },
+            write(0, 16, 1, Act::Add),
+            Event::Damage { at: 0, key: 1, is_shown: false },
+            Event::Assign { at: 0, view: 0 },
+        ],
+    );
+}
