@@ -28,17 +28,13 @@ const fn seconds(text: &str) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
     use super::*;
 
     #[test]
-    fn the_date_of_the_program_has_passed_and_is_read_as_it_is_written() {
+    fn the_date_of_the_program_is_read_as_it_is_written() {
         assert_eq!(
             [seconds("1793491200"), seconds(""), seconds("soon"), seconds("99999999999999999999")],
             [1_793_491_200, 0, 0, 0]
         );
-        let now_ms = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64;
-        assert!((SOURCE_MS..=now_ms).contains(&RELEASED_MS), "the clock of this machine, or the date, is wrong");
     }
 }

@@ -89,7 +89,14 @@ fn boot_id() -> String {
 
 #[cfg(test)]
 mod tests {
+    use sync_protocol::released::RELEASED_MS;
+
     use super::*;
+
+    #[test]
+    fn the_date_of_the_program_has_passed() {
+        assert!(RELEASED_MS <= system_ms(), "the clock of this machine, or the date, is wrong");
+    }
 
     #[test]
     fn a_boot_has_a_name_and_goes_on() {
