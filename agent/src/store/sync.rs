@@ -272,9 +272,10 @@ impl Store for Tx<'_> {
 
     fn awaited(&mut self, limit: usize) -> Result<Vec<RecordKey>, Error> {
         self.flush()?;
+        // Of one that a damaged database left nothing but its name there is no tag: it may never have been at the hub.
         let mut statement = self.db.prepare_cached(
             "SELECT (SELECT name FROM types WHERE n = type), id FROM damage JOIN records ON feed = number \
-             WHERE place = 0 AND is_confirmed = ?1 AND body = ?2 AND NOT is_pending LIMIT ?3",
+             WHERE place = 0 AND is_confirmed = ?1 AND body = ?2 AND NOT is_pending AND etag <> x'' LIMIT ?3",
         )?;
         let names = statement.query_map((AWAITED, UNREADABLE, limit as i64), reader::names)?;
         names.map(|names| names.map_err(Error::from).and_then(|(kind, id)| Ok(RecordKey::new(&kind, &id)?))).collect()

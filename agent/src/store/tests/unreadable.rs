@@ -180,6 +180,34 @@ fn one_that_was_never_sent_stays_and_can_be_put_anew() {
 }
 
 #[test]
+fn one_of_which_only_the_name_is_left_is_told_of_also_when_the_hub_never_had_it() {
+    let mut hub = MemoryHub::default();
+    let mut clinic = Clinic::enrolled(&mut hub, "mw");
+    clinic.put("Child/other", json!({"name": "Thoko"}));
+    clinic.sync(&mut hub);
+    // As a database that was made anew has it.
+    let clinic = clinic.damage(
+        "INSERT INTO records (feed, type, id, scope, etag, presence, conflicts, is_confirmed, item, changed, is_pending, unsettled, \
+         newest, body, confirmed) \
+         SELECT feed + 1, type, 'c', scope, x'', 0, 0, 3, 0, 0, 0, 0, 0, x'00', x'' FROM records",
+    );
+    let mut clinic = clinic.damage("INSERT INTO damage (place, number, found_ms) SELECT 0, max(feed), 0 FROM records");
+    clinic.edit("Child/other", json!({"weight": 9}));
+    clinic.sync(&mut hub);
+    assert_eq!(clinic.unreadable(CHILD), Some(true));
+    assert_eq!(
+        (clinic.listed().1, clinic.count().rows),
+        (vec!["c".to_owned()], 1),
+        "somebody can look for it on the card"
+    );
+    // One that the hub had is not named any more once both have the same.
+    let mut clinic = clinic.damage("UPDATE records SET etag = x'00' WHERE id = 'c'");
+    clinic.edit("Child/other", json!({"weight": 10}));
+    clinic.sync(&mut hub);
+    assert_eq!(clinic.listed().1, Vec::<String>::new());
+}
+
+#[test]
 fn own_writes_on_top_of_it_are_sent_and_what_is_heard_of_them_does_not_end_it() {
     let mut hub = MemoryHub::default();
     let mut there = Clinic::enrolled(&mut hub, "mw");
