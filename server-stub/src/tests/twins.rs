@@ -192,6 +192,8 @@ async fn boxes_that_nothing_tells_apart_show_by_what_they_do_and_lose_nothing() 
             told.push(warned().await);
         }
         assert!(!told[1] && told[8], "once may be a card that was put back: {told:?}");
+        // One fits, 20 are sent on, and of what comes then every other one is sent away.
+        assert_eq!(written, 1 + 20 + 5, "{told:?}");
         fort.hub.write(|tx| tx.a_day_passes()).await.unwrap();
         for clinic in &mut boxes {
             assert!(is_heard(&fort, clinic, &card).await, "the next day");
