@@ -113,7 +113,7 @@ fn write_everywhere(db: &Connection, cache: &Cache) -> rusqlite::Result<()> {
     db.execute(
         "INSERT INTO records (feed, type, id, scope, etag, presence, conflicts, is_confirmed, item, changed, is_pending, \
          unsettled, newest, body, confirmed) VALUES (?1, 0, '', 0, x'', 3, 0, 0, 0, 0, 0, 0, 0, x'', x'')",
-        [cache.feed() as i64 + 1],
+        [(cache.feed() as i64).saturating_add(1)],
     )?;
     Ok(())
 }
