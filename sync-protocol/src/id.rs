@@ -21,6 +21,11 @@ impl Device {
     pub fn before(epoch: Epoch) -> Device {
         Device(Origin::before(epoch).0)
     }
+
+    /// Whether it is one of the numbers that are given in an epoch.
+    pub fn is_of(self, epoch: Epoch) -> bool {
+        Origin(self.0).is_of(epoch)
+    }
 }
 
 /// One incarnation of one gateway, assigned by the hub and never used again for another.

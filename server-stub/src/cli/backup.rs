@@ -61,9 +61,9 @@ pub(super) fn restore(place: &mut Place<'_>, from: &Path) -> Result<(), HubError
     let mut database = place.database()?;
     let head = database.write(now_ms(), |tx| {
         let head = sync_protocol::hub::Snapshot::head(tx)?;
+        tx.audit_restore(&Actor::at_the_keyboard(), replaced)?;
         tx.note_start()?;
         tx.begin_epoch(u64::try_from(tx.now_ms).unwrap_or(0))?;
-        tx.audit_restore(&Actor::at_the_keyboard(), replaced)?;
         Ok::<_, HubError>(head)
     })?;
     // Gateways that were away would bring it back.

@@ -11,12 +11,14 @@ mod places;
 mod rescue;
 mod unpack;
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde_json::json;
 use sync_protocol::error::DecodeError;
 use sync_protocol::hub::{
     Answer, Conversation, Opened, Received, Standing, discard, grant, is_shut_out, open, pull, receive, receive_offers,
@@ -31,6 +33,7 @@ use tokio::time::timeout;
 use self::incoming::{Broken, Incoming};
 pub(crate) use self::places::{Places, Speaker};
 use self::unpack::{Frames, Next};
+use crate::audit::What;
 use crate::clock::now_ms;
 use crate::error::{HubError, StoreError};
 use crate::hub::Hub;
@@ -38,6 +41,7 @@ use crate::peer::Peer;
 use crate::pki::KeyHash;
 use crate::problem::Problem;
 use crate::store::{Contact, Tx};
+use crate::view::change_name;
 
 /// What admins read of a gateway that speaks although it may not.
 const SHUT_OUT: &str = "a card of it that was revoked speaks; what it sends goes into quarantine";
@@ -78,8 +82,9 @@ async fn exchange(hub: Hub, peer: Peer, headers: HeaderMap, body: Body) -> Resul
         Err(refused) => return Err(turned_away(incoming, device, refused).await),
     };
     let Some(place) = hub.places().take() else { return Err(busy(incoming).await) };
-    let mut talk = Talk { hub: &hub, device, contact: Contact::of(&request, now_ms()), sum: Received::default() };
-    let opened = match talk.open(request, key).await {
+    let contact = Contact::of(&request, now_ms());
+    let mut talk = Talk { hub: &hub, device, address: peer.address, key, contact, sum: Received::default() };
+    let opened = match talk.open(request).await {
         Ok(opened) => opened,
         Err(refused) => {
             drop(place);
@@ -179,14 +184,18 @@ async fn other_version(hub: &Hub, mut incoming: Incoming) -> Result<Response, Pr
 struct Talk<'a> {
     hub: &'a Hub,
     device: Device,
+    /// From where it speaks; `None` behind a proxy that does not say it.
+    address: Option<IpAddr>,
+    /// The key that the connection showed.
+    key: Option<KeyHash>,
     contact: Contact,
     sum: Received,
 }
 
 impl Talk<'_> {
-    /// `key` is the one that the connection showed.
-    async fn open(&self, request: Request, key: Option<KeyHash>) -> Result<Opened, HubError> {
-        let (device, contact, is_rescue) = (self.device, self.contact.clone(), request.rescue.is_some());
+    async fn open(&self, request: Request) -> Result<Opened, HubError> {
+        let (device, contact, key) = (self.device, self.contact.clone(), self.key);
+        let is_rescue = request.rescue.is_some();
         let act = move |tx: &mut Tx<'_>| {
             let now_ms = u64::try_from(tx.now_ms).unwrap_or(0);
             let (turn, proof) = (request.turn, request.proof);
@@ -259,11 +268,11 @@ impl Talk<'_> {
 
     async fn answer(&self, with: Box<Conversation>) -> Result<Answer, HubError> {
         let mut packer = self.hub.packer()?;
-        let contact = self.contact.clone();
+        let (contact, from) = (self.contact.clone(), self.address);
         let act = move |tx: &mut Tx<'_>| {
             if with.standing == Standing::Member {
                 for plea in with.request.pleas.iter().take(PLEAS_MAX) {
-                    heed(tx, with.gateway.device, plea)?;
+                    heed(tx, with.gateway.device, from, plea)?;
                 }
             }
             let now_ms = u64::try_from(tx.now_ms).unwrap_or(0);
@@ -303,11 +312,16 @@ fn add(a: Received, b: Received) -> Received {
 }
 
 /// Does what a person at the gateway wants done about one of its own ops in quarantine.
-fn heed(tx: &mut Tx<'_>, device: Device, plea: &Plea) -> Result<(), StoreError> {
+fn heed(tx: &mut Tx<'_>, device: Device, from: Option<IpAddr>, plea: &Plea) -> Result<(), StoreError> {
     let Some(row) = tx.held_at(plea.dot)?.filter(|row| row.held.device == Some(device)) else { return Ok(()) };
-    match plea.discard {
-        true => discard(tx, plea.dot, "dropped at the gateway").map(|_| ()),
-        false => tx.retry(row.held.op.key, plea.dot.origin).map(|_| ()),
+    let on = json!({ "change": change_name(plea.dot), "record": row.held.op.key.to_string() });
+    let (did, what) = match plea.discard {
+        true => (discard(tx, plea.dot, "dropped at the gateway")?, What::Discard),
+        false => (tx.retry(row.held.op.key, plea.dot.origin)?, What::Retry),
+    };
+    match did {
+        true => tx.audit_gateway((device, from), what, &on),
+        false => Ok(()),
     }
 }
 

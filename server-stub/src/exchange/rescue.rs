@@ -2,7 +2,7 @@
 //! contact, no error is noted for it.
 
 use sync_protocol::hub::{Rescuing, rescue, rescued};
-use sync_protocol::message::Response;
+use sync_protocol::message::{Rescued, Response};
 use sync_protocol::payload::Payload;
 
 use super::Talk;
@@ -26,11 +26,19 @@ impl Talk<'_> {
                     return Err(Broken::Malformed(error).into());
                 }
             };
+            let (device, from, key) = (self.device, self.address, self.key);
             let act = move |tx: &mut Tx<'_>| {
+                let Rescued { taken, held, .. } = *with.so_far();
                 for payload in &payloads {
                     if let Payload::Ops(ops) = payload {
                         rescue(tx, &mut with, ops)?;
                     }
+                }
+                let sum = (with.so_far().taken - taken, with.so_far().held - held);
+                if sum.0 > 0 {
+                    // It may be another gateway that has the file now.
+                    let owner = key.and_then(|key| tx.owner_of(&key).ok());
+                    tx.audit_hand_in((owner.map_or(device, |(by, _)| by), from), device, sum)?;
                 }
                 Ok::<_, StoreError>(with)
             };

@@ -1,11 +1,13 @@
 //! The audit's table, and its head in a file beside the database.
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::{Value as Json, json};
+use sync_protocol::id::Device;
 
 use super::Tx;
 use super::tx::{bits, number};
@@ -76,6 +78,28 @@ impl Tx<'_> {
             after = last.number;
             step.iter().try_for_each(&mut act)?;
         }
+    }
+
+    /// Writes down what a gateway did from an address, or had done.
+    pub(crate) fn audit_gateway(
+        &mut self,
+        (by, from): (Device, Option<IpAddr>),
+        what: What,
+        target: &Json,
+    ) -> Result<(), StoreError> {
+        let (name, ..) = self.enrolment_of(by)?;
+        self.audit(&Actor::at(format!("gateway:{name}"), from), what, target)
+    }
+
+    /// Writes down that a gateway handed in what the card of one still held, be it its own.
+    pub(crate) fn audit_hand_in(
+        &mut self,
+        by: (Device, Option<IpAddr>),
+        of: Device,
+        (taken, held): (u64, u64),
+    ) -> Result<(), StoreError> {
+        let (gateway, ..) = self.enrolment_of(of)?;
+        self.audit_gateway(by, What::HandIn, &json!({ "gateway": gateway, "taken": taken, "held": held }))
     }
 
     /// Computes the chain anew.

@@ -71,10 +71,8 @@ impl Tx<'_> {
 
     /// A device number that was never given, not in a time that this hub lost either.
     fn next_device(&mut self) -> Result<Device, StoreError> {
-        let before = Device::before(self.epoch()?);
-        let mut select =
-            self.sql("SELECT max(coalesce(max(device), 0), ?1) + 1 FROM gateways WHERE device < ?1 + 65536")?;
-        Ok(Device(small(select.query_row([before.0], |row| row.get(0))?)))
+        let sql = "SELECT max(coalesce(max(device), 0), ?1) + 1 FROM gateways WHERE device < ?1 + 65536";
+        Ok(Device(self.next_of_epoch(sql)?))
     }
 
     fn count(&self, sql: &str, name: &str) -> Result<i64, StoreError> {
@@ -211,7 +209,7 @@ impl Tx<'_> {
         found
     }
 
-    fn enrolment_of(&mut self, device: Device) -> Result<(String, Origin, Vec<Scope>, Source), StoreError> {
+    pub(super) fn enrolment_of(&mut self, device: Device) -> Result<(String, Origin, Vec<Scope>, Source), StoreError> {
         let mut select = self.sql("SELECT name, origin, scopes, source FROM gateways WHERE device = ?1")?;
         let (name, origin, scopes, source): (String, i64, String, u8) =
             select.query_row([device.0], |row| row.try_into())?;

@@ -1,12 +1,14 @@
 //! Epochs: which history of the hub its numbers belong to.
 
 use rusqlite::{OptionalExtension, Row, params};
+use serde_json::json;
 use sync_protocol::digest::Chain;
 use sync_protocol::hub::{Snapshot, first_number};
-use sync_protocol::id::{Epoch, HubSeq, Origin, Stream};
+use sync_protocol::id::{Device, Epoch, HubSeq, Origin, Stream};
 
 use super::Tx;
 use super::tx::{bits, number};
+use crate::audit::{Actor, What};
 use crate::error::StoreError;
 use crate::secret;
 
@@ -76,7 +78,27 @@ impl Tx<'_> {
             }
         };
         self.enter_epoch(Epoch(epoch), now_ms)?;
+        self.audit(&Actor::hub(), What::BeginEpoch, &json!({ "epoch": epoch }))?;
         Ok(Epoch(epoch))
+    }
+
+    pub(super) fn insert_origin(&mut self, device: Device, origin: Origin, after: Origin) -> Result<(), StoreError> {
+        let mut insert = self.sql("INSERT INTO origins (origin, device, after) VALUES (?1, ?2, ?3)")?;
+        insert.execute(params![origin.0, device.0, after.0])?;
+        Ok(())
+    }
+
+    /// The next number of this epoch, of origins or of devices. There are 65,535 of each; whoever needs another one begins the next
+    /// epoch. So does who finds that somebody claimed the last one as given in a time that was lost.
+    pub(super) fn next_of_epoch(&mut self, sql: &'static str) -> Result<u32, StoreError> {
+        loop {
+            let epoch = self.epoch()?;
+            let next: i64 = self.sql(sql)?.query_row([Origin::before(epoch).0], |row| row.get(0))?;
+            match u32::try_from(next) {
+                Ok(next) if Origin(next).is_of(epoch) => return Ok(next),
+                _ => self.begin_epoch(u64::try_from(self.now_ms).unwrap_or(0))?,
+            };
+        }
     }
 
     /// Begins an epoch of this number.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
+use serde_json::json;
 use sync_protocol::digest::Chain;
 use sync_protocol::erase::Erasure;
 use sync_protocol::hub::{Arrived, Gateway, HeldOp, LogLine, Mark, Snapshot, Store};
@@ -17,6 +18,7 @@ use sync_protocol::rules::Rules;
 use super::Daily;
 use super::audit::Audited;
 use super::records::Kept;
+use crate::audit::{Actor, What};
 use crate::error::StoreError;
 
 /// One transaction on the database.
@@ -287,20 +289,18 @@ impl Store for Tx<'_> {
     }
 
     fn new_origin(&mut self, device: Device, after: Origin) -> Result<Origin, StoreError> {
-        let before = Origin::before(self.epoch()?);
-        let mut insert = self.sql(
-            "INSERT INTO origins (origin, device, after)
-             SELECT max(coalesce(max(origin), 0), ?3) + 1, ?1, ?2 FROM origins
-             WHERE origin < ?3 + 65536 RETURNING origin",
-        )?;
-        let origin: i64 = insert.query_row(params![device.0, after.0, before.0], |row| row.get(0))?;
-        Ok(Origin(small(origin)))
+        let origin = Origin(
+            self.next_of_epoch("SELECT max(coalesce(max(origin), 0), ?1) + 1 FROM origins WHERE origin < ?1 + 65536")?,
+        );
+        self.insert_origin(device, origin, after)?;
+        Ok(origin)
     }
 
     fn claim_origin(&mut self, device: Device, origin: Origin, after: Origin) -> Result<(), StoreError> {
-        let mut insert = self.sql("INSERT INTO origins (origin, device, after) VALUES (?1, ?2, ?3)")?;
-        insert.execute(params![origin.0, device.0, after.0])?;
-        Ok(())
+        let (gateway, ..) = self.enrolment_of(device)?;
+        let target = json!({ "gateway": gateway, "origin": origin.0, "after": after.0 });
+        self.audit(&Actor::hub(), What::ClaimOrigin, &target)?;
+        self.insert_origin(device, origin, after)
     }
 
     fn claim_twin(&mut self, twin: &Gateway) -> Result<(), StoreError> {

@@ -3,7 +3,7 @@
 use serde_json::json;
 use sync_protocol::gateway::Store as _;
 use sync_protocol::hub::Snapshot as _;
-use sync_protocol::id::Device;
+use sync_protocol::id::{Device, Origin};
 use sync_protocol::message::Status;
 
 use super::Clinic;
@@ -104,4 +104,25 @@ async fn who_says_again_and_again_that_the_hub_was_put_back_is_not_heard_until_t
     fort.hub.write(|tx| tx.a_day_passes()).await.unwrap();
     fort.settle(&mut a, &card).await;
     assert_eq!(fort.hub.read(|tx| tx.counts(&Sight::everything())).await.unwrap().0, 1, "what waited has come");
+}
+
+#[tokio::test]
+async fn who_claims_origins_without_end_is_not_heard_until_tomorrow_and_loses_nothing() {
+    let fort = Fort::start().await;
+    let (mut a, card) = fort.clinic("a").await;
+    assert_eq!(fort.sync(&mut a, Some(&card)).await, Some(Ok(Status::Ok)));
+    let device = device_of(&mut a);
+    fort.use_up(device, Daily::Origin).await;
+    for (origin, told) in [(0x0700_0001, Status::Ok), (0x0700_0002, Status::Denied)] {
+        let mut state = a.store.state().unwrap();
+        state.origin = Origin(origin);
+        a.store.set_state(&state).unwrap();
+        assert_eq!(fort.sync(&mut a, Some(&card)).await, Some(Ok(told)));
+    }
+    assert_eq!(fort.hub.read(|tx| tx.device_of(Origin(0x0700_0001))).await.unwrap(), Some(device));
+    assert_eq!(fort.hub.read(|tx| tx.device_of(Origin(0x0700_0002))).await.unwrap(), None);
+    a.put("patient/p1", json!({ "name": "Asha" }));
+    fort.hub.write(|tx| tx.a_day_passes()).await.unwrap();
+    fort.settle(&mut a, &card).await;
+    assert_eq!(fort.hub.read(|tx| tx.counts(&Sight::everything())).await.unwrap().0, 1);
 }

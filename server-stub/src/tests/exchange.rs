@@ -269,6 +269,9 @@ async fn quarantine_is_released_or_dropped_by_people_on_either_side() {
     assert!(a.record("patient/d").is_none() && a.record("patient/h").is_none());
     let past = world.admin("GET", "/records/patient/h/history", Json::Null).await.json();
     assert_eq!(past["history"][0]["state"], "dropped");
+    let audit = world.hub.read(|tx| tx.audit_after(0, 1_000)).await.unwrap();
+    let by_gateway = audit.iter().filter(|entry| entry.who == "gateway:a" && entry.target.contains("patient/h"));
+    assert_eq!(by_gateway.map(|entry| entry.what.as_str()).collect::<Vec<_>>(), ["discard"]);
     assert_digest(&world).await;
 }
 

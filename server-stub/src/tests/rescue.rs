@@ -10,6 +10,7 @@ use sync_protocol::message::{Response, Status, body, split_head};
 
 use super::{Clinic, SYNC, World};
 use crate::HubError;
+use crate::store::{Daily, Tx};
 
 const RULES: &str =
     "version = 1\n[types.stock.fields]\nused = \"counter\"\n[types.case.fields]\nlog = \"append-only\"\n";
@@ -87,6 +88,33 @@ async fn a_card_that_was_replaced_hands_in_what_it_holds_and_the_new_one_does_no
     world.sync(&mut new).await;
     assert_eq!(new.body("stock/s1"), json!({ "used": 80 }));
     assert_eq!(world.rescue(&new.store).await.map(|tally| tally.apart + tally.in_place), Ok(0));
+}
+
+#[tokio::test]
+async fn what_needs_numbers_of_its_own_is_taken_so_often_in_a_day_and_what_was_taken_is_in_the_audit() {
+    let world = World::start().await;
+    world.hub.publish_rules(RULES).await.unwrap();
+    let mut old = world.clinic("a", "mw").await;
+    work(&mut old, 1..=40);
+    let _new = world.again("a").await;
+    let device = old.store.state().unwrap().device;
+    let mut damaged = old.store.clone();
+    let lost = damaged.own().map(|(op, _)| op.stamp.dot).find(|dot| dot.seq == Seq(21)).unwrap();
+    damaged.lose(lost);
+    let most = Daily::Origin.most();
+    let use_up = move |tx: &mut Tx<'_>| (0..most).try_for_each(|_| tx.once_more(device, Daily::Origin).map(drop));
+    world.hub.write(use_up).await.unwrap();
+    let told = world.rescue(&damaged).await.unwrap_err();
+    assert!(told.contains("tomorrow"), "{told}");
+    world.hub.write(|tx| tx.a_day_passes()).await.unwrap();
+    assert_eq!(world.rescue(&damaged).await, Ok(Tally { known: 20, apart: 59, ..Tally::default() }));
+    assert_eq!(world.stock().await, (json!(78), 40));
+    let audit = world.hub.read(|tx| tx.audit_after(0, 1_000)).await.unwrap();
+    let taken = audit.iter().filter(|entry| entry.what == "hand-in").map(|entry| {
+        assert_eq!(entry.who, "gateway:a");
+        serde_json::from_str::<serde_json::Value>(&entry.target).unwrap()["taken"].as_u64().unwrap()
+    });
+    assert_eq!(taken.sum::<u64>(), 79);
 }
 
 #[tokio::test]

@@ -58,6 +58,24 @@ fn a_gateway_that_is_enrolled_after_a_restore_gets_no_number_that_was_given_in_t
     assert_eq!(["c", "d"].map(|name| add(&mut database, name)), [Device(first), Device(first + 1)]);
 }
 
+#[test]
+fn when_the_numbers_of_an_epoch_have_come_to_an_end_another_one_begins() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut database = database(&dir);
+    let a = database.write(NOW_MS, |tx| tx.add_gateway(&new_gateway("a", &["mw"], "clinic").unwrap())).unwrap();
+    let epoch = database.write(NOW_MS, |tx| tx.epoch()).unwrap();
+    database.write(NOW_MS, |tx| tx.claim_origin(a, Origin(0xfffe), Origin(1))).unwrap();
+    let next = |database: &mut Database| database.write(NOW_MS, |tx| tx.new_origin(a, Origin(1))).unwrap();
+    assert_eq!(next(&mut database), Origin(0xffff), "the last one");
+    let first = next(&mut database);
+    let later = database.write(NOW_MS, |tx| tx.epoch()).unwrap();
+    assert_ne!(later, epoch);
+    assert_eq!([first, next(&mut database)], [1, 2].map(|nth| Origin(Origin::before(later).0 + nth)));
+    let told = database.write(NOW_MS, |tx| tx.audit_after(0, 100)).unwrap();
+    let told: Vec<_> = told.iter().map(|entry| entry.what.as_str()).collect();
+    assert_eq!(told, ["claim-origin", "begin-epoch"]);
+}
+
 /// The hub may have been started on an older copy of its file, and then others were given those that come next.
 #[test]
 fn numbers_go_on_where_the_clock_stands_whenever_the_hub_is_started_and_those_left_out_are_known() {

@@ -3,6 +3,9 @@
 use serde_json::json;
 use sync_protocol::frame::{Effort, Packer};
 use sync_protocol::gateway::Store as _;
+use sync_protocol::hub::Snapshot as _;
+use sync_protocol::id::Device;
+use sync_protocol::limits::TWINS_MAX;
 use sync_protocol::memory::MemoryGateway;
 use sync_protocol::message::Status;
 use sync_protocol::recovery::to_letters;
@@ -218,4 +221,44 @@ async fn an_older_image_of_a_card_that_was_revoked_does_not_come_in_as_another_c
     first.put("patient/p1", json!({ "name": "Asha" }));
     settle(&fort, &mut first, &card).await;
     assert_eq!(fort.hub.read(|tx| tx.counts(&Sight::everything())).await.unwrap().0, 1);
+}
+
+/// A box that says it was parted from this card as a gateway of this number, in a time that the hub lost.
+fn made_up(image: &MemoryGateway, device: Device, now_ms: i64) -> Clinic {
+    let mut clinic = in_box(image, [7; 8], now_ms);
+    let mut state = clinic.store.state().unwrap();
+    (state.key, state.device) = (state.key.part(device.0), device);
+    clinic.store.set_state(&state).unwrap();
+    clinic
+}
+
+#[tokio::test]
+async fn whoever_has_a_card_makes_up_no_more_gateways_of_it_than_may_be_and_uses_up_no_numbers() {
+    let fort = Fort::start().await;
+    let (mut first, card) = fort.clinic("a").await;
+    assert!(is_heard(&fort, &mut first, &card).await);
+    let epoch = fort.hub.read(|tx| tx.epoch()).await.unwrap();
+    let last = Device(Device::before(epoch).0 + 0xffff);
+    for nth in 0..2 * TWINS_MAX as u32 {
+        let heard = fort.sync(&mut made_up(&first.store, Device(last.0 - nth), first.now_ms), Some(&card)).await;
+        let is_taken_in = heard != Some(Ok(Status::Denied));
+        assert_eq!(is_taken_in, nth < TWINS_MAX as u32, "{nth}: {heard:?}");
+    }
+    let listed = fort.run(&["gateway", "list"]).unwrap();
+    assert_eq!(listed.lines().filter(|line| line.starts_with("a-twin-")).count(), TWINS_MAX, "{listed}");
+    let mut next = fort.clinic("b").await.0.store;
+    let (now, given) = (fort.hub.read(|tx| tx.epoch()).await.unwrap(), next.state().unwrap().device);
+    assert!(given.is_of(now) && now != epoch, "{given:?} is of an epoch whose numbers nobody has claimed");
+}
+
+#[tokio::test]
+async fn an_image_of_a_card_that_was_revoked_does_not_come_in_under_a_made_up_number() {
+    let Pair { fort, card, first, image, .. } = Pair::start().await;
+    fort.hub.write(|tx| tx.revoke("a-twin-1")).await.unwrap();
+    let before = fort.run(&["gateway", "list"]).unwrap();
+    for device in [Device(0), Device(77), Device(u32::MAX)] {
+        let heard = fort.sync(&mut made_up(&image, device, first.now_ms), Some(&card)).await;
+        assert_eq!(heard, Some(Ok(Status::Denied)), "{device:?}");
+    }
+    assert_eq!(fort.run(&["gateway", "list"]).unwrap(), before);
 }

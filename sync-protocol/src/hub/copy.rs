@@ -10,7 +10,7 @@
 //! - Totals of a counter are those of an origin, and later ones have the copy in them. So its count is taken, and as much taken
 //!   back by a write of the hub.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::judge::{claimed_scope, keep, log_news, try_on};
 use super::own::write_as_hub;
@@ -161,9 +161,8 @@ pub(super) fn is_applied<S: Snapshot>(store: &mut S, op: &Op) -> Result<bool, S:
 /// # Errors
 /// What the store reports.
 pub fn lineage<S: Snapshot>(store: &mut S, origin: Origin) -> Result<Vec<Origin>, S::Error> {
-    let mut line = vec![origin];
-    let mut at = origin;
-    while let Some(before) = store.origin_before(at)?.filter(|before| !line.contains(before)) {
+    let (mut line, mut seen, mut at) = (vec![origin], BTreeSet::from([origin]), origin);
+    while let Some(before) = store.origin_before(at)?.filter(|before| seen.insert(*before)) {
         line.push(before);
         at = before;
     }

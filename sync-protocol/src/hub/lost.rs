@@ -1,9 +1,11 @@
 //! What a hub that was put back does not know any more, and can tell from what its gateways say.
 
 use super::copy::lineage;
-use super::{Gateway, Snapshot, Store, ViewNews};
+use super::open::begin_epoch;
+use super::twins::{are_too_many, is_a_copy_shut_out};
+use super::{Gateway, Snapshot, Store, ViewNews, told};
 use crate::gateway::UNENROLLED;
-use crate::id::Origin;
+use crate::id::{Device, Origin};
 use crate::limits::{HUB_NUMBERS_PER_SECOND, HUB_NUMBERS_SKIPPED};
 use crate::message::{Request, Short};
 
@@ -46,12 +48,27 @@ pub fn first_number(last: u64, now_ms: u64) -> u64 {
 }
 
 /// The gateway of a device that is not known here, if it was parted from one that is, in a time that this hub lost: its key is
-/// made of the other's. It is taken in again, as the one that it was.
-pub(super) fn twin<S: Store>(store: &mut S, request: &Request) -> Result<Option<Gateway>, S::Error> {
+/// made of the other's. It is taken in again, as the one that it was; else this is why not.
+///
+/// Whoever has a card can make such keys of it, for any number. So it is no more than if the hub parted it now, and a number that
+/// this epoch has yet to give is left behind with the epoch.
+pub(super) fn twin<S: Store>(
+    store: &mut S,
+    request: &Request,
+    now_ms: u64,
+) -> Result<Result<Gateway, &'static str>, S::Error> {
     let is_parent = |known: &Gateway| known.key.part(request.device.0).proves(request.turn, &request.proof);
-    let Some(parent) = store.gateways()?.into_iter().find(is_parent).filter(|parent| !parent.is_revoked) else {
-        return Ok(None);
-    };
+    let parent = store.gateways()?.into_iter().find(is_parent).filter(|parent| !parent.is_revoked);
+    let Some(parent) = parent.filter(|_| request.device != Device(0)) else { return Ok(Err(told::NOT_ENROLLED)) };
+    if is_a_copy_shut_out(store, &parent)? {
+        return Ok(Err(told::COPY_SHUT_OUT));
+    }
+    if are_too_many(store, &parent, None)? {
+        return Ok(Err(told::TOO_MANY_COPIES));
+    }
+    if request.device.is_of(store.epoch()?) && begin_epoch(store, &parent, now_ms)?.is_none() {
+        return Ok(Err(told::TOO_MANY_LOSSES));
+    }
     let twin = Gateway {
         turn: request.turn,
         turn_before: request.turn,
@@ -61,7 +78,7 @@ pub(super) fn twin<S: Store>(store: &mut S, request: &Request) -> Result<Option<
         ..parent.twin(request.device, request.origin, Short::default())
     };
     store.claim_twin(&twin)?;
-    Ok(Some(twin))
+    Ok(Ok(twin))
 }
 
 #[cfg(test)]

@@ -9,11 +9,10 @@ use super::lost;
 use super::rescue::{self, Rescuing};
 use super::revoked::{self, is_shut_out};
 use super::twins::{are_too_many, is_a_copy_shut_out, line_of};
-use super::{Arrived, Gateway, Mark, Snapshot, Store};
+use super::{Arrived, Gateway, Mark, Snapshot, Store, told};
 use crate::digest::op_hash;
 use crate::gateway::bounded;
 use crate::id::{Dot, Epoch, HubSeq, Origin, RecordKey, Seq, Stream};
-use crate::limits::TWINS_MAX;
 use crate::message::{Ack, Gap, Request, Response, Short, Status, StreamHead};
 use crate::record::Op;
 
@@ -90,17 +89,11 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
     if let Some(kind) = request.rescue {
         return rescue::open(store, request, kind, now_ms);
     }
-    let mut epoch = store.epoch()?;
-    let head = store.head()?;
-    let refuse = |status, reason: &str| {
-        let response = Response { reason: Some(reason.to_owned()), ..Response::new(status, epoch, now_ms, head) };
-        Ok(Opened::Refused(Box::new(response)))
-    };
     let mut gateway = match store.gateway(request.device)? {
         Some(gateway) => gateway,
-        None => match lost::twin(store, &request)? {
-            Some(gateway) => gateway,
-            None => return refuse(Status::Denied, "this gateway is not enrolled here"),
+        None => match lost::twin(store, &request, now_ms)? {
+            Ok(gateway) => gateway,
+            Err(reason) => return denied(store, &request, now_ms, reason),
         },
     };
     let is_its_key = gateway.key.proves(request.turn, &request.proof);
@@ -108,14 +101,15 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
         return revoked::open(store, gateway, request, now_ms);
     }
     if !is_its_key {
-        return refuse(Status::Denied, "this is not the key that this gateway was given");
+        return denied(store, &request, now_ms, told::WRONG_KEY);
     }
+    let (mut epoch, head) = (store.epoch()?, store.head()?);
     if request.turn > gateway.turn {
         // Genuine and from the future: this hub was put back to an older state. That holds if it comes from a later epoch, too: it
         // may have spoken in this one already, and would have nothing to show then.
         if request.epoch == epoch || gateway.epoch == epoch {
             let Some(begun) = begin_epoch(store, &gateway, now_ms)? else {
-                return told_too_often(store, &request, now_ms);
+                return denied(store, &request, now_ms, told::TOO_MANY_LOSSES);
             };
             epoch = begun;
         }
@@ -132,13 +126,18 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
     let is_given = request.cursor <= head && store.given(request.cursor)? == request.cursor;
     let knows_more = !is_given || lost::is_forgotten(store, &gateway, &request)?;
     if request.epoch == epoch && knows_more {
-        let Some(begun) = begin_epoch(store, &gateway, now_ms)? else { return told_too_often(store, &request, now_ms) };
+        let Some(begun) = begin_epoch(store, &gateway, now_ms)? else {
+            return denied(store, &request, now_ms, told::TOO_MANY_LOSSES);
+        };
         epoch = begun;
     }
     if request.epoch != epoch {
         return rebase(store, &gateway, &request, now_ms);
     }
     if !is_stale && lost::is_of_lost_time(store, &request)? {
+        if !store.may_begin_anew(gateway.device)? {
+            return denied(store, &request, now_ms, told::TOO_MANY_MISFITS);
+        }
         let after = lost::origin_before(store, &gateway, request.origin)?;
         store.claim_origin(gateway.device, request.origin, after)?;
         gateway.goes_on_as(request.origin);
@@ -162,7 +161,7 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
         if at.acked > mark.acked || !is_on_chain(store, request.origin, at, &mark)? {
             return match begin_epoch(store, &with.gateway, now_ms)? {
                 Some(_) => rebase(store, &with.gateway, request, now_ms),
-                None => told_too_often(store, request, now_ms),
+                None => denied(store, request, now_ms, told::TOO_MANY_LOSSES),
             };
         }
         fits &= at.last >= mark.acked;
@@ -189,16 +188,14 @@ fn is_box_of(gateway: &Gateway, print: Short) -> bool {
 }
 
 /// Begins another epoch on the word of a gateway, unless boxes with its card have done so too often.
-fn begin_epoch<S: Store>(store: &mut S, gateway: &Gateway, now_ms: u64) -> Result<Option<Epoch>, S::Error> {
+pub(super) fn begin_epoch<S: Store>(store: &mut S, gateway: &Gateway, now_ms: u64) -> Result<Option<Epoch>, S::Error> {
     let card = line_of(store, gateway.device)?.last().copied().unwrap_or(gateway.device);
     store.new_epoch(card, now_ms)
 }
 
-fn told_too_often<S: Store>(store: &mut S, request: &Request, now_ms: u64) -> Result<Opened, S::Error> {
-    let reason =
-        Some("this card has shown too often today that the hub was put back: it is heard again tomorrow".to_owned());
-    let response = Response { reason, ..Response::new(Status::Denied, store.epoch()?, now_ms, request.cursor) };
-    Ok(Opened::Refused(Box::new(response)))
+fn denied<S: Snapshot>(store: &mut S, request: &Request, now_ms: u64, reason: &str) -> Result<Opened, S::Error> {
+    let response = Response::new(Status::Denied, store.epoch()?, now_ms, request.cursor);
+    Ok(Opened::Refused(Box::new(Response { reason: Some(reason.to_owned()), ..response })))
 }
 
 /// Whether the chain where the gateway says it was acknowledged is the one computed here.
@@ -233,12 +230,10 @@ pub(super) fn go_on_differently<S: Store>(
         return offer(store, gateway, request, response);
     }
     if is_a_copy_shut_out(store, gateway)? {
-        let reason = "a box with a copy of this card was revoked, and this may be it: ask the hub's admin for a code";
-        return Ok(Response { status: Status::Denied, reason: Some(reason.to_owned()), ..response });
+        return Ok(Response { status: Status::Denied, reason: Some(told::COPY_SHUT_OUT.to_owned()), ..response });
     }
-    if are_too_many(store, gateway, print)? {
-        let reason = format!("{TWINS_MAX} boxes run with copies of this card already: ask the hub's admin for a code");
-        return Ok(Response { status: Status::Denied, reason: Some(reason), ..response });
+    if are_too_many(store, gateway, Some(print))? {
+        return Ok(Response { status: Status::Denied, reason: Some(told::TOO_MANY_COPIES.to_owned()), ..response });
     }
     let twin = store.part(gateway, request.origin, print)?;
     Ok(Response {
@@ -260,9 +255,8 @@ fn offer<S: Store>(
         Some(origin) => origin,
         None => {
             if !store.may_begin_anew(gateway.device)? {
-                let reason = "this card did not fit what the hub has too often today: if two boxes run with copies of it, one has to \
-                              be enrolled anew. It is heard again tomorrow";
-                return Ok(Response { status: Status::Denied, reason: Some(reason.to_owned()), ..response });
+                let reason = Some(told::TOO_MANY_MISFITS.to_owned());
+                return Ok(Response { status: Status::Denied, reason, ..response });
             }
             let origin = store.new_origin(gateway.device, request.origin)?;
             store.set_gateway(&Gateway { offered: Some(origin), ..known })?;

@@ -17,7 +17,7 @@ use super::copy::{Copies, find};
 use super::judge::admit;
 use super::open::ack;
 use super::twins::line_of;
-use super::{Arrived, Gateway, Mark, Opened, Snapshot, Store, lost};
+use super::{Arrived, Gateway, Mark, Opened, Snapshot, Store, lost, told};
 use crate::digest::op_hash;
 use crate::gateway::{UNENROLLED, bounded};
 use crate::id::{Dot, FieldName, HubSeq, Origin, Seq, Stream};
@@ -47,6 +47,8 @@ pub struct Rescuing {
     /// Where the op before has its place among rescued ones.
     cursors: BTreeMap<Stream, Dot>,
     sum: Rescued,
+    /// No more is taken today.
+    is_over: bool,
 }
 
 /// Decides whether this file may hand in what it holds. Changes nothing.
@@ -112,6 +114,7 @@ pub(super) fn open<S: Snapshot>(
         ended: BTreeSet::new(),
         cursors: BTreeMap::new(),
         sum: Rescued::default(),
+        is_over: false,
     })))
 }
 
@@ -138,7 +141,7 @@ impl Rescuing {
 pub fn rescue<S: Store>(store: &mut S, with: &mut Rescuing, ops: &[Op]) -> Result<(), S::Error> {
     take_in(store, with)?;
     for op in ops {
-        if op.stamp.dot.origin != with.gateway.origin || op.stamp.hseq != HubSeq::NONE {
+        if with.is_over || op.stamp.dot.origin != with.gateway.origin || op.stamp.hseq != HubSeq::NONE {
             break;
         }
         match with.kind {
@@ -150,12 +153,16 @@ pub fn rescue<S: Store>(store: &mut S, with: &mut Rescuing, ops: &[Op]) -> Resul
 }
 
 /// An origin that this hub gave in a time which it lost becomes known again.
-fn take_in<S: Store>(store: &mut S, with: &Rescuing) -> Result<(), S::Error> {
+fn take_in<S: Store>(store: &mut S, with: &mut Rescuing) -> Result<(), S::Error> {
     let (device, origin) = (with.gateway.device, with.gateway.origin);
     if origin == UNENROLLED || store.device_of(origin)?.is_some() {
         return Ok(());
     }
     let Some(known) = store.gateway(device)? else { return Ok(()) };
+    if !store.may_begin_anew(device)? {
+        with.is_over = true;
+        return Ok(());
+    }
     let after = lost::origin_before(store, &known, origin)?;
     store.claim_origin(device, origin, after)
 }
@@ -165,6 +172,10 @@ fn take_in<S: Store>(store: &mut S, with: &Rescuing) -> Result<(), S::Error> {
 /// # Errors
 /// What the store reports.
 pub fn rescued<S: Snapshot>(store: &mut S, with: Rescuing, now_ms: u64) -> Result<Response, S::Error> {
+    if with.is_over {
+        let denied = Response::new(Status::Denied, store.epoch()?, now_ms, with.request.cursor);
+        return Ok(Response { reason: Some(told::TOO_MANY_RESCUES.to_owned()), ..denied });
+    }
     let mut head = Response::new(Status::Ok, store.epoch()?, now_ms, with.request.cursor);
     let mut sum = with.sum.clone();
     for at in &with.request.streams {
@@ -233,7 +244,11 @@ fn apart<S: Store>(store: &mut S, with: &mut Rescuing, op: &Op) -> Result<(), S:
     };
     let origin = match after {
         Some(origin) if store.device_of(origin)? == Some(device) => origin,
-        _ => store.rescue_origin(device, dot.origin)?,
+        _ if store.may_begin_anew(device)? => store.rescue_origin(device, dot.origin)?,
+        _ => {
+            with.is_over = true;
+            return Ok(());
+        }
     };
     let mark = store.mark(origin, dot.stream)?;
     let to = Dot { origin, seq: mark.acked.next(), ..dot };

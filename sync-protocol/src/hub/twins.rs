@@ -20,15 +20,15 @@ pub(super) fn line_of<S: Snapshot>(store: &mut S, device: Device) -> Result<Vec<
 }
 
 /// Whether so many boxes run with copies of this card, copies of copies included, that there is to be no other. Who was told that it
-/// is one, and did not hear it, is no other.
+/// is one, and did not hear it, is no other; it is known by its print, if that is known.
 ///
 /// # Errors
 /// What the store reports.
-pub(super) fn are_too_many<S: Snapshot>(store: &mut S, of: &Gateway, print: Short) -> Result<bool, S::Error> {
+pub(super) fn are_too_many<S: Snapshot>(store: &mut S, of: &Gateway, print: Option<Short>) -> Result<bool, S::Error> {
     let first = line_of(store, of.device)?.last().copied();
     let (mut twins, mut was_told) = (0, false);
     for one in store.gateways()?.iter().filter(|one| one.twin_of.is_some()) {
-        was_told |= one.twin_of == Some(of.device) && one.print == print && one.turn == 0;
+        was_told |= one.twin_of == Some(of.device) && Some(one.print) == print && one.turn == 0;
         twins += usize::from(line_of(store, one.device)?.last().copied() == first);
     }
     Ok(twins >= TWINS_MAX && !was_told)
