@@ -4,8 +4,8 @@
 //! for reading, and the writer only touches rows that were readable there.
 //!
 //! # Invariants
-//! - A record that can be read stays shown as it is. What the hub has is taken out of the digest, so that it differs and
-//!   the hub sends it again; nothing else is given up.
+//! - A record that can be read stays shown as it is. If that is not all that the hub confirmed, it is taken out of the digest, which
+//!   differs then, and the hub sends the record again; nothing else is given up.
 //! - A row that nobody can bring back stays where it is, and stays counted.
 
 use std::collections::BTreeSet;
@@ -167,7 +167,11 @@ impl Tx<'_> {
             Some(visible) => {
                 open.row.etag.clear();
                 let is_pending = row.is_pending || !row.is_at_hub();
-                self.keep_record(&key, &Held { visible, is_pending, leaving: None, ..unreadable })?;
+                // Without own writes on top it is what the hub confirmed. If not, the digest tells.
+                let confirmed = (!is_pending).then(|| visible.clone());
+                let awaits_whole = unreadable.awaits_whole && confirmed.is_none();
+                let held = Held { confirmed, visible, is_pending, leaving: None, awaits_whole };
+                self.keep_record(&key, &held)?;
                 Ok(Some(key))
             }
             // One that is leaving is held by own writes alone, and goes with them.

@@ -398,6 +398,10 @@ impl<'a> World<'a> {
             let Some(held) = store.held(key)?.filter(|held| held.confirmed.is_some() && held.leaving.is_none()) else {
                 return Ok(());
             };
+            if is_shown && !held.is_pending {
+                // What is shown is what the hub confirmed, and is kept once.
+                return Ok(());
+            }
             let visible = if is_shown { held.visible.clone() } else { Record::default() };
             store.keep(key, &Held { confirmed: None, visible, awaits_whole: true, ..held })
         };

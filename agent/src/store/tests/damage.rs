@@ -167,6 +167,27 @@ fn numbers_that_are_not_what_the_record_says_are_found_and_made_anew() {
 }
 
 #[test]
+fn a_record_whose_numbers_were_made_anew_goes_to_a_hub_that_was_put_back_and_has_it_no_more() {
+    let mut hub = MemoryHub::default();
+    let mut clinic = Clinic::enrolled(&mut hub, "mw");
+    let mut there = Clinic::enrolled(&mut hub, "mw");
+    let backup = hub.clone();
+    there.put("Visit/a", json!({"n": 1}));
+    for of in [&mut there, &mut clinic] {
+        of.sync(&mut hub);
+    }
+    let mut clinic = clinic.damage("UPDATE records SET item = item + 1");
+    assert_eq!(clinic.scrub(), [key_of("Visit/a")]);
+    // The box that wrote it is gone.
+    hub = backup.restored(true, sync_protocol::id::Epoch(7_000), NOW_MS as u64);
+    for _ in 0..4 {
+        clinic.sync(&mut hub);
+    }
+    assert_eq!(clinic.body("Visit/a"), json!({"n": 1}));
+    assert!(hub.records().any(|(key, _)| *key == key_of("Visit/a")), "the only one who still has it has shown it");
+}
+
+#[test]
 fn an_unsent_change_that_cannot_be_read_stays_and_stays_counted() {
     let mut hub = MemoryHub::default();
     let mut clinic = Clinic::enrolled(&mut hub, "mw");
