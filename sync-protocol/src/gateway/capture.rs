@@ -124,10 +124,11 @@ pub fn capture<S: Store>(store: &mut S, wish: Capture) -> Result<Captured, Refus
     if seen == HubSeq::NONE {
         let mut own = store.own_of(&wish.key).map_err(Refusal::Store)?;
         let pending = store.pending(&wish.key).map_err(Refusal::Store)?;
-        // One that waits is shown, unless a later one was confirmed before it: what stands in its place may not have known it.
+        // One that waits is shown, unless a later one was confirmed before it: what stands in its place may not have known it. Where the
+        // whole is awaited, one that waits again because the hub was put back is not shown either: there only what stands was seen.
         let standing: Vec<_> = held.confirmed.iter().flat_map(|r| r.cells.values()).flat_map(Cell::stamps).collect();
         let is_passed = |op: &Op| standing.iter().any(|later| later.saw(&op.stamp));
-        own.retain(|op| is_blind || is_passed(op) || !pending.iter().any(|waiting| waiting.stamp.dot == op.stamp.dot));
+        own.retain(|op| held.awaits_whole || is_blind || is_passed(op) || !pending.iter().any(|waiting| waiting.stamp.dot == op.stamp.dot));
         // What did not know of an erasure counts for nothing in the new life.
         if let Some(number) = store.erasure(&wish.key).map_err(Refusal::Store)? {
             own.retain(|op| erase::knows(op, number));

@@ -52,7 +52,7 @@ pub enum Fault {
     Clones,
     /// Gateways forget of their own ops what stands nowhere any more.
     Forget,
-    /// Cards damage records that the hub has, in schedules in which it is not put back.
+    /// Cards damage records that the hub has.
     Damage,
     /// The hub is restored from a backup, and its epoch is counted up.
     Restores,
@@ -60,13 +60,11 @@ pub enum Fault {
     Forgotten,
     /// Apps count in schedules in which both cards are copied and the hub is put back, and the hub after it was put back.
     Recounts,
-    /// As [`Fault::Damage`], also where the hub is put back.
-    Worn,
 }
 
 /// All of them with their names; the last says whether a run has them if it is not told otherwise. Those that it does not have
-/// find defects that are known and open; `tests/simulate --faults usual,+recounts` and `usual,+worn` tell their stories.
-const NAMES: [(Fault, &str, bool); 28] = [
+/// find defects that are known and open; `tests/simulate --faults usual,+recounts` tells its stories.
+const NAMES: [(Fault, &str, bool); 27] = [
     (Fault::Loss, "loss", true),
     (Fault::Late, "late", true),
     (Fault::Beside, "beside", true),
@@ -94,7 +92,6 @@ const NAMES: [(Fault, &str, bool); 28] = [
     (Fault::Restores, "restores", true),
     (Fault::Forgotten, "forgotten", true),
     (Fault::Recounts, "recounts", false),
-    (Fault::Worn, "worn", false),
 ];
 
 /// A choice of accidents.

@@ -103,8 +103,7 @@ fn with_forgetting(events: Vec<Event>, seed: u64, sites: usize, faults: Faults) 
 
 /// Adds that cards damage records. Its dice are its own, too.
 fn with_damage(events: Vec<Event>, seed: u64, sites: usize, faults: Faults) -> Vec<Event> {
-    let is_put_back = events.iter().any(|event| matches!(event, Event::Restore { .. }));
-    if !faults.has(if is_put_back { Fault::Worn } else { Fault::Damage }) {
+    if !faults.has(Fault::Damage) {
         return events;
     }
     let mut random = Random::of_text(&format!("damage {seed}"));

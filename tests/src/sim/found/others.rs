@@ -194,3 +194,15 @@ fn a_damaged_record_that_is_not_in_view_any_more_is_not_awaited_for_ever() {
         ],
     );
 }
+
+/// Seed 62123. It was damaged after the hub was put back, and what it had held was sent again and not shown.
+#[test]
+fn what_waits_again_of_a_damaged_record_is_not_overruled_unseen() {
+    let unheard = Event::Write { at: 0, id: 14, key: 2, act: Act::Set("note"), is_stale: false, is_synced: false };
+    let mut events = vec![write(0, 5, 0, Act::Set("phone")), Event::Backup, write(0, 11, 2, Act::Set("note"))];
+    events.extend(exchange(0, None));
+    events.extend([Event::Restore { is_told: true }, Event::Damage { at: 0, key: 2, is_shown: false }, unheard]);
+    events.extend(exchange(0, None));
+    events.push(write(0, 26, 2, Act::Set("note")));
+    play(&[0], events);
+}
