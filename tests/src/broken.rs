@@ -22,6 +22,8 @@ pub struct Break {
     pub what: String,
     /// Kinds of accident in which it shows, as `tests/simulate --faults` takes them.
     pub faults: String,
+    /// Where the stores are in which it shows, as `tests/simulate --on` takes it.
+    pub on: String,
     /// Whether what costs nothing but bytes counts as caught.
     pub is_strict: bool,
     edits: Vec<Edit>,
@@ -50,16 +52,17 @@ pub fn all(root: &Path) -> Result<Vec<Break>> {
     Ok(breaks)
 }
 
-/// The sentence, then lines `faults: LIST`, `strict`, and for each edit `in: FILE`, `from:` and `to:` with the text below them.
+/// The sentence, then lines `faults: LIST`, `on: disk`, `strict`, and for each edit `in: FILE`, `from:` and `to:` with the text below them.
 fn parse(name: &str, text: &str) -> Result<Break> {
     let (what, rest) = text.split_once("\n\n").context("a sentence and an empty line")?;
     let (what, mut found) = (what.replace('\n', " "), Break { name: name.to_owned(), ..Break::none() });
     found.what = what;
     let (head, edits) = rest.split_once("in: ").context("in: FILE")?;
     for line in head.lines() {
-        match line.strip_prefix("faults: ") {
-            Some(faults) => found.faults = faults.to_owned(),
-            None => found.is_strict = line == "strict",
+        match line.split_once(": ") {
+            Some(("faults", faults)) => found.faults = faults.to_owned(),
+            Some(("on", on)) => found.on = on.to_owned(),
+            _ => found.is_strict |= line == "strict",
         }
     }
     for part in edits.split("\nin: ") {
@@ -73,8 +76,9 @@ fn parse(name: &str, text: &str) -> Result<Break> {
 
 impl Break {
     fn none() -> Break {
-        let (name, what, faults) = (String::new(), String::new(), "usual".to_owned());
-        Break { name, what, faults, is_strict: false, edits: Vec::new() }
+        let (name, what) = (String::new(), String::new());
+        let (faults, on) = ("usual".to_owned(), "memory".to_owned());
+        Break { name, what, faults, on, is_strict: false, edits: Vec::new() }
     }
 }
 
@@ -164,7 +168,7 @@ fn files(from: &Path) -> Result<Vec<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::Faults;
+    use crate::sim::{Faults, On};
 
     #[test]
     fn every_break_still_applies() {
@@ -175,7 +179,9 @@ mod tests {
         for one in breaks {
             assert!(!one.edits.is_empty() && one.what.ends_with('.'), "{}", one.name);
             assert!(one.edits.iter().any(|edit| edit.to.contains("BROKEN")), "{} is always made", one.name);
+            assert!(one.edits.iter().all(|edit| !edit.file.starts_with("tests/")), "{} breaks no product", one.name);
             one.faults.parse::<Faults>().unwrap();
+            one.on.parse::<On>().unwrap();
         }
     }
 

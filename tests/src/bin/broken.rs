@@ -24,8 +24,9 @@ fn main() -> Result<()> {
         match catch(&simulator, one)? {
             Some((seed, kind)) => {
                 println!("{}: caught by seed {seed} ({kind}). {}", one.name, one.what);
-                let Break { name, what, faults, .. } = one;
-                caught.push(json!({"name": name, "what": what, "faults": faults, "seed": seed, "kind": kind}));
+                let Break { name, what, faults, on, .. } = one;
+                caught
+                    .push(json!({"name": name, "what": what, "faults": faults, "on": on, "seed": seed, "kind": kind}));
             }
             None => {
                 println!("{}: NOT CAUGHT in {SCHEDULES_MAX} schedules. {}", one.name, one.what);
@@ -70,7 +71,7 @@ fn catch(simulator: &Path, one: &Break) -> Result<Option<(u64, String)>> {
 /// Plays until one schedule fails, and gives the last line.
 fn play(simulator: &Path, one: &Break, made: &str, seed: u64, count: u64) -> Result<Value> {
     let mut command = Command::new(simulator);
-    command.args([&count.to_string(), "--seed", &seed.to_string(), "--faults", &one.faults]);
+    command.args([&count.to_string(), "--seed", &seed.to_string(), "--faults", &one.faults, "--on", &one.on]);
     if one.is_strict {
         command.arg("--strict");
     }

@@ -9,6 +9,7 @@
 //! limits there.
 
 mod bytes;
+mod card;
 mod documents;
 mod http;
 mod letters;
@@ -33,7 +34,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
     Target { name: "frame", run: bytes::frame, tries: 3_000 },
     Target { name: "payload", run: bytes::payload, tries: 10_000 },
     Target { name: "request", run: bytes::request, tries: 10_000 },
@@ -48,6 +49,7 @@ pub const TARGETS: [Target; 14] = [
     Target { name: "http", run: http::http, tries: 500 },
     Target { name: "ticket", run: letters::ticket, tries: 10_000 },
     Target { name: "login", run: login::login, tries: 3_000 },
+    Target { name: "card", run: card::card, tries: 50 },
 ];
 
 pub use seeds::seeds;

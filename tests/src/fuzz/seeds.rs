@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use sync_protocol::message::body;
 
-use super::{CANARY, TARGETS, documents, letters, login};
+use super::{CANARY, TARGETS, card, documents, letters, login};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
@@ -57,6 +57,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "gateway" => talks(&["response-"], &["rows-"]),
         "ticket" => letters::seeds(),
         "login" => login::seeds(),
+        "card" => card::seeds(golden(&["op-plain", "op-odd", "record-"])),
         _ => Vec::new(),
     };
     let folder = root().join("corpus").join(target);

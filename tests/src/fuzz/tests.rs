@@ -86,3 +86,8 @@ fn tickets() {
 fn logins() {
     play("login");
 }
+
+#[test]
+fn cards() {
+    play("card");
+}
