@@ -1,7 +1,9 @@
 //! The card damages part of the database of a gateway: all that can be read arrives, nobody has to enrol it again, and the hub sends
 //! what it has of the rest.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 
 use outpost_tests::process::{Gateway, Hub, wait_for};
 use serde_json::json;
@@ -17,21 +19,8 @@ fn has_records(page: &[u8]) -> bool {
     page[0] == 13 && (30..120).filter(is_there).count() >= 3
 }
 
-#[test]
-fn with_a_page_that_cannot_be_read_it_goes_on_under_its_own_name_with_all_the_rest() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut hub = Hub::start(&folder.path().join("hub"));
-    let card = folder.path().join("card");
-    let mut gateway = Gateway::enrolled(&card, &hub, "a", "mw");
-    for n in 0..150 {
-        gateway.put(&format!("visit/v{n}"), &json!({"n": n, "note": format!("visit {n} as it was said")}));
-    }
-    gateway.sync();
-    hub.kill();
-    for n in 0..20 {
-        gateway.put(&format!("birth/b{n}"), &json!({"n": n}));
-    }
-    gateway.kill();
+/// Spoils two pages in the middle of the records, all of which the hub has. Gives the size of the file.
+fn spoil(card: &Path) -> usize {
     let file = card.join("outpost.db");
     let database = rusqlite::Connection::open(&file).unwrap();
     database.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
@@ -40,17 +29,39 @@ fn with_a_page_that_cannot_be_read_it_goes_on_under_its_own_name_with_all_the_re
     let pages: Vec<usize> =
         (0..bytes.len() / PAGE).filter(|page| has_records(&bytes[page * PAGE..(page + 1) * PAGE])).collect();
     assert!(pages.len() > 4, "{pages:?} of {}", bytes.len() / PAGE);
-    // In the middle of the records, all of which the hub has.
-    let pages = &pages[2..4];
-    for page in pages {
+    for page in &pages[2..4] {
         bytes[page * PAGE..page * PAGE + 300].fill(0x5a);
     }
     fs::write(&file, &bytes).unwrap();
+    bytes.len()
+}
+
+/// Puts as many visits as fill some pages, and sends them.
+fn put_visits(gateway: &Gateway) {
+    for n in 0..150 {
+        gateway.put(&format!("visit/v{n}"), &json!({"n": n, "note": format!("visit {n} as it was said")}));
+    }
+    gateway.sync();
+}
+
+#[test]
+fn with_a_page_that_cannot_be_read_it_goes_on_under_its_own_name_with_all_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut hub = Hub::start(&folder.path().join("hub"));
+    let card = folder.path().join("card");
+    let mut gateway = Gateway::enrolled(&card, &hub, "a", "mw");
+    put_visits(&gateway);
+    hub.kill();
+    for n in 0..20 {
+        gateway.put(&format!("birth/b{n}"), &json!({"n": n}));
+    }
+    gateway.kill();
+    let size = spoil(&card);
     gateway.restart();
     let aside = wait_for("the database to be made anew", || {
         gateway.status()["set_aside"].as_array().and_then(|files| files.first().cloned())
     });
-    assert_eq!(fs::read(aside.as_str().unwrap()).unwrap().len(), bytes.len(), "what was broken is kept");
+    assert_eq!(fs::read(aside.as_str().unwrap()).unwrap().len(), size, "what was broken is kept");
     // What is only known by name says so, and is not called missing.
     let answers: Vec<u16> = (0..150)
         .map(|n| gateway.ask("GET", &format!("/v1/records/visit/v{n}"), &[], None).0)
@@ -74,4 +85,35 @@ fn with_a_page_that_cannot_be_read_it_goes_on_under_its_own_name_with_all_the_re
     gateway.restart();
     wait_for("the check", || (gateway.count("database_faults") == 0).then_some(()));
     assert_eq!(gateway.status()["set_aside"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_card_that_has_broken_three_databases_is_not_filled_with_more_and_what_can_be_read_is_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Hub::start(&folder.path().join("hub"));
+    let card = folder.path().join("card");
+    let mut gateway = Gateway::enrolled(&card, &hub, "a", "mw");
+    put_visits(&gateway);
+    gateway.kill();
+    spoil(&card);
+    let earlier = [1, 2, 3].map(|nth| card.join(format!("outpost-broken-{nth}.db")));
+    for file in &earlier {
+        fs::write(file, b"what was broken before").unwrap();
+    }
+    gateway.restart();
+    wait_for("the check", || (gateway.count("database_faults") > 0).then_some(()));
+    let answers: BTreeSet<u16> =
+        (0..150).map(|n| gateway.ask("GET", &format!("/v1/records/visit/v{n}"), &[], None).0).collect();
+    assert!(answers.contains(&200) && answers.len() == 2, "{answers:?}");
+    assert_eq!(gateway.status()["set_aside"].as_array().unwrap().len(), 3);
+    // As soon as one was moved away it is made anew.
+    fs::remove_file(&earlier[1]).unwrap();
+    gateway.restart();
+    wait_for("the database to be made anew", || {
+        let status = gateway.status();
+        let files = status["set_aside"].as_array().map_or(0, Vec::len);
+        (files == 3 && status["database_faults"] == json!(0)).then_some(())
+    });
+    gateway.sync();
+    assert_eq!(gateway.export("visit"), hub.export("visit"));
 }
