@@ -376,8 +376,8 @@ impl Error {
         Error::Told { class: Class::Broken, detail }
     }
 
-    /// A copy of the database has faults.
-    pub(crate) fn unsound_copy() -> Error {
+    /// What SQLite read without a complaint cannot stand in a sound database.
+    pub(crate) fn corrupt() -> Error {
         Error::Corrupt(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT), None))
     }
 

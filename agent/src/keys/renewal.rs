@@ -232,7 +232,7 @@ async fn renew(
     match beside(store, move |store| store.check(&stopping)).await? {
         Verdict::Sound => {}
         Verdict::Stopped => return Err(Error::Closed),
-        Verdict::Damaged(_) | Verdict::Unsafe(_) => return Err(Error::unsound_copy()),
+        Verdict::Damaged(_) | Verdict::Unsafe(_) => return Err(Error::corrupt()),
     }
     let key = DataKey::generate()?;
     let way = new_way(app, wish, passphrase, &home, &key).await?;

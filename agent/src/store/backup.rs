@@ -168,7 +168,7 @@ fn verify(part: &Path, home: &Home, stop: &AtomicBool) -> Result<Option<Vec<Plac
     let mut faults = Vec::new();
     quick_check(&db, &mut faults)?;
     if !faults.is_empty() {
-        return Err(Error::unsound_copy());
+        return Err(Error::corrupt());
     }
     let codec = Codec::new(Arc::default())?;
     let (reader, mut at) = (Reader::new(&db, &codec, home.dir()), Some(ScanAt::default()));

@@ -228,7 +228,12 @@ fn count_all(db: &Connection) -> Result<Sums, Error> {
 pub(super) fn next_row(db: &Connection, table: &str, after: i64) -> Result<Option<i64>, Error> {
     let next = |after: i64| -> Result<Option<i64>, Error> {
         let sql = format!("SELECT rowid FROM {table} WHERE rowid > ?1 ORDER BY rowid LIMIT 1");
-        Ok(db.prepare_cached(&sql)?.query_row([after], |row| row.get(0)).optional()?)
+        let found: Option<i64> = db.prepare_cached(&sql)?.query_row([after], |row| row.get(0)).optional()?;
+        match found {
+            // Rows on a damaged page need not be in order, and whoever goes on behind this one would go round for ever.
+            Some(number) if number <= after => Err(Error::corrupt()),
+            found => Ok(found),
+        }
     };
     let is_unreadable = |found: &Result<Option<i64>, Error>| found.as_ref().is_err_and(Error::is_broken_file);
     let first = next(after);

@@ -128,7 +128,7 @@ fn copy(from: &Home, new: &Path, to: Option<&DataKey>) -> Result<(), Error> {
     db.execute_batch("COMMIT")?;
     for table in &tables {
         if !is_same(&db, table)? {
-            return Err(Error::unsound_copy());
+            return Err(Error::corrupt());
         }
     }
     db.execute_batch("DETACH DATABASE old")?;
@@ -182,7 +182,7 @@ fn verify(new: &Path, to: Option<&DataKey>) -> Result<(), Error> {
     quick_check(&open::copy_for_reading(new, to)?, &mut faults)?;
     match is_as_meant && faults.is_empty() {
         true => Ok(()),
-        false => Err(Error::unsound_copy()),
+        false => Err(Error::corrupt()),
     }
 }
 

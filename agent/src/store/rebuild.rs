@@ -222,13 +222,16 @@ fn copy_rows(
     at: &mut i64,
 ) -> Result<(), Error> {
     while let Some(row) = rows.next()? {
+        let number = if first > 0 { row.get(0)? } else { *at };
+        if first > 0 && number <= *at {
+            // On a damaged page they need not be in order.
+            return Err(Error::corrupt());
+        }
         for column in 0..columns {
             insert.raw_bind_parameter(column + 1, ToSqlOutput::Borrowed(row.get_ref(first + column)?))?;
         }
         insert.raw_execute()?;
-        if first > 0 {
-            *at = row.get(0)?;
-        }
+        *at = number;
     }
     Ok(())
 }

@@ -146,7 +146,7 @@ impl Writer {
         // Again, now that nobody can commit any more: a log that is not in the file would be lost.
         match is_folded(&self.db)? {
             true => at(Step::Folded),
-            false => Err(Error::unsound_copy()),
+            false => Err(Error::corrupt()),
         }
     }
 
@@ -254,7 +254,7 @@ fn is_copy(db: &Connection, new: &Path, key: &DataKey) -> Result<(), Error> {
     let is_sealed = matches!(sealing(new)?, Sealing::Sealed(id) if id == key.id());
     match is_sealed && pages(&open::copy_for_reading(new, Some(key))?)? == pages(db)? {
         true => Ok(()),
-        false => Err(Error::unsound_copy()),
+        false => Err(Error::corrupt()),
     }
 }
 

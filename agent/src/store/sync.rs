@@ -106,6 +106,10 @@ impl Store for Tx<'_> {
         while ops.len() < limit {
             let Some(row) = rows.next()? else { break };
             let number: i64 = row.get(0)?;
+            if number <= from {
+                // On a damaged page rows need not be in order, and whoever goes on behind this one would go round for ever.
+                return Err(Error::corrupt());
+            }
             let is_next = ops.last().is_none_or(|last| last.stamp.dot.seq.next().0 == seq(number));
             let op = read_op(self.db, self.codec, row.get_ref(1)?.as_blob().unwrap_or_default(), number)?;
             match op.filter(|op| !op.is_erased()) {

@@ -128,7 +128,12 @@ pub fn capture<S: Store>(store: &mut S, wish: Capture) -> Result<Captured, Refus
         // whole is awaited, one that waits again because the hub was put back is not shown either: there only what stands was seen.
         let standing: Vec<_> = held.confirmed.iter().flat_map(|r| r.cells.values()).flat_map(Cell::stamps).collect();
         let is_passed = |op: &Op| standing.iter().any(|later| later.saw(&op.stamp));
-        own.retain(|op| held.awaits_whole || is_blind || is_passed(op) || !pending.iter().any(|waiting| waiting.stamp.dot == op.stamp.dot));
+        own.retain(|op| {
+            held.awaits_whole
+                || is_blind
+                || is_passed(op)
+                || !pending.iter().any(|waiting| waiting.stamp.dot == op.stamp.dot)
+        });
         // What did not know of an erasure counts for nothing in the new life.
         if let Some(number) = store.erasure(&wish.key).map_err(Refusal::Store)? {
             own.retain(|op| erase::knows(op, number));
