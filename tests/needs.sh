@@ -32,3 +32,11 @@ need() {
   $as_root apt-get update
   $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
 }
+
+# A program that cargo builds from its registry: need_cargo_tool NAME. It is built once and kept in the clone's own target folder;
+# nothing is right or wrong by its being there.
+need_cargo_tool() {
+  PATH="$PWD/target/tools/bin:$PATH"
+  export PATH
+  command -v "$1" >/dev/null 2>&1 || cargo install --quiet --locked "$1" --root target/tools
+}

@@ -14,6 +14,7 @@
 //! | l | the disk fills during intake | `full` |
 
 mod acts;
+mod advisories;
 mod another_hub;
 mod api;
 mod bad_record;
