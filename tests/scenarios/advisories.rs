@@ -8,7 +8,8 @@ use std::process::Command;
 /// The script with a `cargo` that fails where the pattern of a shell says so. Gives the exit status, what it said last, and what was asked.
 fn looked_with(fails: &str) -> (Option<i32>, String, String) {
     let folder = tempfile::tempdir().unwrap();
-    let cargo = format!("#!/bin/sh\necho \"$*\" >>{}/asked\ncase \"$*\" in {fails}) exit 1;; esac\n", folder.path().display());
+    let cargo =
+        format!("#!/bin/sh\necho \"$*\" >>{}/asked\ncase \"$*\" in {fails}) exit 1;; esac\n", folder.path().display());
     for (name, text) in [("cargo", cargo.as_str()), ("cargo-deny", "#!/bin/sh\n"), ("cargo-audit", "#!/bin/sh\n")] {
         let path = folder.path().join(name);
         fs::write(&path, text).unwrap();
