@@ -4,7 +4,7 @@
 //! says so. It can say nothing of another gateway, nothing in the name of the hub, and no more in a day than [`ACTS_A_DAY`].
 
 use axum::Json;
-use axum::body::Bytes;
+use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -12,16 +12,18 @@ use serde_json::{Map, Value, json};
 
 use crate::audit::Actor;
 use crate::clock::rfc3339;
+use crate::exchange;
 use crate::hub::Hub;
 use crate::peer::Peer;
 use crate::problem::{self, Problem};
 use crate::secret::{hex, unhex};
 use crate::store::Tx;
+use crate::strangers::whole;
 
 /// New acts of one gateway in a day. It keeps 500 until it is heard, so that all of them pass at once.
 pub(crate) const ACTS_A_DAY: u64 = 1_000;
 /// What a request may bring.
-pub(crate) const TELLING_BYTES_MAX: usize = 256 * 1024;
+const TELLING_BYTES_MAX: usize = 256 * 1024;
 /// Acts in one request.
 const ACTS_AT_ONCE: usize = 64;
 const WHO_BYTES_MAX: usize = 100;
@@ -117,9 +119,17 @@ impl Act {
 pub(crate) async fn take(
     State(hub): State<Hub>,
     Extension(peer): Extension<Peer>,
-    body: Bytes,
+    body: Body,
 ) -> Result<Json<Heard>, Problem> {
-    let (device, name) = peer.owner(&hub).await?;
+    // Before anything is kept of what comes: who it is.
+    let (device, name) = match peer.owner(&hub).await {
+        Ok(known) => known,
+        Err(refused) => {
+            exchange::drain_a_little(body).await;
+            return Err(refused.into());
+        }
+    };
+    let body = whole(body, TELLING_BYTES_MAX).await?;
     let Telling { acts, dropped } = problem::json(&body)?;
     if !(1..=ACTS_AT_ONCE).contains(&acts.len()) || !acts.is_sorted_by(|one, next| one.number < next.number) {
         return Err(Problem::bad_request(format!("there are 1 to {ACTS_AT_ONCE} acts, and their numbers rise")));

@@ -8,7 +8,7 @@ use sync_protocol::id::Author;
 use crate::account::{Account, AccountName, Role, Sight};
 use crate::audit::Actor;
 use crate::config::Tls;
-use crate::cookie::SESSION;
+use crate::cookie::{SESSION, session_hash};
 use crate::error::HubError;
 use crate::hub::Hub;
 use crate::secret::{Sha256, is_same, sha256};
@@ -128,7 +128,7 @@ pub(crate) async fn caller(
         return by_token(hub, from, token.ok_or(Out::Stranger)?).await;
     }
     let tls = hub.config().tls;
-    let hash = sha256(SESSION.of(headers, tls).ok_or(Out::Stranger)?.as_bytes());
+    let hash = session_hash(SESSION.of(headers, tls).ok_or(Out::Stranger)?, headers);
     match (page_of(headers), method.is_safe()) {
         (Page::Own, _) | (Page::None | Page::Silent, true) => by_session(hub, from, hash, is_person).await,
         _ => Err(Out::ForeignPage),

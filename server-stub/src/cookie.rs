@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
+use ring::digest::{Context, SHA256};
 
 use crate::config::Tls;
+use crate::secret::Sha256;
 
 /// A cookie of the hub.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +46,17 @@ impl Cookie {
         let mut pairs = values.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
         pairs.find(|(name, _)| *name == self.name(tls)).map(|(_, value)| value)
     }
+}
+
+/// What is kept of a session: of its pass, and of the name under which the hub was asked for. Under another name the pass opens
+/// nothing: who binds a name of his own to the hub's address (DNS rebinding) is nobody there, whatever a browser shows.
+pub(crate) fn session_hash(pass: &str, headers: &HeaderMap) -> Sha256 {
+    let name = headers.get(header::HOST).map(HeaderValue::as_bytes).unwrap_or_default();
+    let mut hash = Context::new(&SHA256);
+    hash.update(pass.as_bytes());
+    hash.update(b"\0");
+    hash.update(&name.to_ascii_lowercase());
+    hash.finish().as_ref().try_into().unwrap_or_default()
 }
 
 #[cfg(test)]

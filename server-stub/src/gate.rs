@@ -79,7 +79,7 @@ pub(crate) async fn log_in(
     if page_of(&headers) != Page::Own {
         return foreign(&login_page(&hub));
     }
-    match login::log_in(&hub, peer.address, typed).await {
+    match login::log_in(&hub, peer.address, &headers, typed).await {
         Ok((pass, _)) => moved(&hub, "/", &pass),
         Err(error) => refused(error, &login_page(&hub)),
     }

@@ -47,6 +47,7 @@ mod service;
 mod sources;
 mod staff;
 mod store;
+mod strangers;
 mod term;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use axum::http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use zeroize::Zeroizing;
@@ -9,9 +10,10 @@ use zeroize::Zeroizing;
 use crate::account::{Account, AccountName, PASSWORD_BYTES_MAX, check_password};
 use crate::audit::{Actor, What};
 use crate::config::Config;
+use crate::cookie::session_hash;
 use crate::error::HubError;
 use crate::hub::Hub;
-use crate::secret::{self, Sha256, sha256};
+use crate::secret::{self, Sha256};
 use crate::store::{Lasting, Locks, Tx};
 use crate::totp;
 
@@ -169,15 +171,16 @@ pub(crate) async fn tried<T>(
 pub(crate) async fn log_in(
     hub: &Hub,
     from: Option<IpAddr>,
+    headers: &HeaderMap,
     typed: Typed,
 ) -> Result<(Zeroizing<String>, Json), HubError> {
     let name = AccountName::typed(&typed.name);
-    tried(hub, from, name.clone(), open_session(hub, from, name, typed)).await
+    tried(hub, from, name.clone(), open_session(hub, (from, headers), name, typed)).await
 }
 
 async fn open_session(
     hub: &Hub,
-    from: Option<IpAddr>,
+    (from, headers): (Option<IpAddr>, &HeaderMap),
     name: Option<AccountName>,
     typed: Typed,
 ) -> Result<(Zeroizing<String>, Json), HubError> {
@@ -191,7 +194,7 @@ async fn open_session(
         return Err(HubError::NotLoggedIn);
     }
     let pass = secret::pass()?;
-    let (hash, lasting) = (sha256(pass.as_bytes()), hub.lasting());
+    let (hash, lasting) = (session_hash(&pass, headers), hub.lasting());
     let open = move |tx: &mut Tx<'_>| {
         // Again, because it may have been closed or changed while the password was looked at.
         let found = find(tx, name.as_ref(), doors)?.filter(|(_, locks)| locks.password == kept);

@@ -33,6 +33,7 @@ use crate::peer::{self, Peer};
 use crate::problem::Problem;
 use crate::refusals::Refusals;
 use crate::sources::Connections;
+use crate::strangers::with_a_small_body;
 use crate::{acts, api, enroll, escrow, exchange, gate, oidc, page, proxy};
 
 /// How long a handshake may take.
@@ -42,22 +43,23 @@ const HEADER_SECONDS: u64 = 30;
 const HEADER_BYTES_MAX: usize = 64 * 1024;
 /// What a request may bring, but for a sync.
 pub(crate) const JSON_BYTES_MAX: usize = 1024 * 1024;
-/// What is read of somebody who is not known yet.
-const ENROLMENT_BYTES_MAX: usize = 16 * 1024;
 /// How long exchanges under way may go on after the end was asked for.
 const FAREWELL_SECONDS: u64 = 10;
 
 fn router(hub: Hub) -> Router {
+    let for_strangers = Router::new()
+        .route("/enroll/v1", post(enroll::enroll))
+        .route("/escrow/v1", post(escrow::deposit))
+        .route("/escrow/v1/fetch", post(escrow::fetch))
+        .layer(from_fn(with_a_small_body));
     let for_gateways = Router::new()
         .route("/sync/v1", post(exchange::sync))
         .route("/sync/{version}", post(exchange::sync_of_another))
-        .route("/enroll/v1", post(enroll::enroll).layer(DefaultBodyLimit::max(ENROLMENT_BYTES_MAX)))
         .route("/renew/v1", post(peer::renew))
-        .route("/escrow/v1", post(escrow::deposit))
-        .route("/escrow/v1/fetch", post(escrow::fetch))
-        .route("/acts/v1", post(acts::take).layer(DefaultBodyLimit::max(acts::TELLING_BYTES_MAX)))
+        .route("/acts/v1", post(acts::take))
+        .merge(for_strangers)
         .layer(from_fn(only_at_a_possible_time));
-    Router::new()
+    let pages = Router::new()
         .route("/", get(page::page))
         .route("/login", get(gate::login_form).post(gate::log_in))
         .route("/login/oidc", post(oidc::start))
@@ -67,6 +69,9 @@ fn router(hub: Hub) -> Router {
         .route("/second-factor", get(gate::show_factor_form).post(gate::set_factor))
         .route("/password", get(gate::show_password_form).post(gate::set_password))
         .route("/healthz", get(async || "ok\n"))
+        .layer(from_fn(with_a_small_body));
+    Router::new()
+        .merge(pages)
         .merge(for_gateways)
         .nest("/admin/v1", api::router(&hub))
         .layer(DefaultBodyLimit::max(JSON_BYTES_MAX))

@@ -16,11 +16,11 @@ mod records;
 mod routes;
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use serde_json::Value as Json;
@@ -32,6 +32,7 @@ use crate::hub::Hub;
 use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::server::JSON_BYTES_MAX;
+use crate::strangers::{whole, with_a_small_body};
 
 fn routes() -> Routes {
     Routes::new()
@@ -85,6 +86,7 @@ pub(crate) fn router(hub: &Hub) -> Router<Hub> {
     let (guarded, _) = routes().done();
     // What lets people in has nobody to look at yet.
     let open = Router::new().route("/session", post(own::log_in)).route("/password", post(own::set_password));
+    let open = open.layer(from_fn(with_a_small_body));
     guarded.fallback(nothing).layer(from_fn_with_state(hub.clone(), admit)).merge(open)
 }
 
@@ -108,10 +110,7 @@ async fn admitted(hub: &Hub, peer: &Peer, request: Request) -> Result<Request, P
     let body = match parts.method.is_safe() {
         true => body,
         false => {
-            // One that comes too slowly breaks off, and the server says which it was.
-            let whole = to_bytes(body, JSON_BYTES_MAX).await.map_err(|_| {
-                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large, or broke off")
-            })?;
+            let whole = whole(body, JSON_BYTES_MAX).await?;
             caller = judge(&parts).await?;
             Body::from(whole)
         }

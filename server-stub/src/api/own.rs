@@ -48,7 +48,7 @@ pub(super) async fn log_in(
 ) -> Result<Response, Problem> {
     checked(&headers)?;
     let typed: Typed = problem::json(&body)?;
-    let (pass, told) = login::log_in(&hub, peer.address, typed).await?;
+    let (pass, told) = login::log_in(&hub, peer.address, &headers, typed).await?;
     Ok(with_cookie(json_reply(StatusCode::OK, &told), &hub, &pass))
 }
 

@@ -24,6 +24,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+use axum::http::HeaderMap;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
@@ -40,6 +41,7 @@ use self::provider::{Provider, Ready};
 use self::token::{Doubt, Person};
 use crate::clock::now_ms;
 use crate::config::Tls;
+use crate::cookie::session_hash;
 use crate::error::HubError;
 use crate::hub::Hub;
 use crate::login::{self, Tried};
@@ -200,9 +202,12 @@ pub(crate) fn arrive(hub: &Hub, pass: Option<&str>, answer: Answer) -> Result<Ar
     Ok(Arrived { pass: Zeroizing::new(pass.to_owned()), answer })
 }
 
+/// From where somebody comes, and by what headers.
+type Place<'a> = (Option<IpAddr>, &'a HeaderMap);
+
 /// Ends a login by what a person comes back with. It counts as a try as soon as the provider is asked.
-pub(crate) async fn finish(hub: &Hub, from: Option<IpAddr>, arrived: Arrived) -> Result<Next, HubError> {
-    let client = client(hub)?;
+pub(crate) async fn finish(hub: &Hub, at: Place<'_>, arrived: Arrived) -> Result<Next, HubError> {
+    let (client, from) = (client(hub)?, at.0);
     let Arrived { pass, answer: Answer { code, error, iss, .. } } = arrived;
     // Of another provider, who may want its code to be shown to this one (RFC 9207).
     if iss.is_some_and(|iss| iss != client.settings.issuer) {
@@ -215,7 +220,7 @@ pub(crate) async fn finish(hub: &Hub, from: Option<IpAddr>, arrived: Arrived) ->
     // From here on the code is on its way: whatever comes of it but a login was a try.
     let sent = async {
         let proved = client.prove(ready, (&code, &redirect), &pass, now).await;
-        enter(hub, client, from, proved).await.map_or_else(Tried::Wrong, Tried::Right)
+        enter(hub, client, at, proved).await.map_or_else(Tried::Wrong, Tried::Right)
     };
     // Counted by where it comes from; there is no name yet.
     login::counted(hub, from, &secret::pass()?, sent).await
@@ -225,7 +230,7 @@ pub(crate) async fn finish(hub: &Hub, from: Option<IpAddr>, arrived: Arrived) ->
 async fn enter(
     hub: &Hub,
     client: &Client,
-    from: Option<IpAddr>,
+    (from, headers): Place<'_>,
     proved: Result<Person, HubError>,
 ) -> Result<Next, HubError> {
     let refusals = hub.refusals().clone();
@@ -237,7 +242,7 @@ async fn enter(
         proved => proved?,
     };
     let pass = secret::pass()?;
-    let visit = Visit { from, hash: sha256(pass.as_bytes()), lasting: client.lasting(hub) };
+    let visit = Visit { from, hash: session_hash(&pass, headers), lasting: client.lasting(hub) };
     let (settings, subject) = (client.settings.clone(), person.subject.clone());
     match hub.write(move |tx| entry::decide(tx, &settings, &refusals, &person, &visit)).await? {
         Decision::In => Ok(Next::In(pass)),
@@ -263,7 +268,7 @@ pub(crate) fn waited(hub: &Hub, pass: Option<&str>) -> Result<Waited, HubError> 
 /// Ends a login whose account has a second factor, by a code of it. A wrong one ends it as well: it is begun anew then.
 pub(crate) async fn confirm(
     hub: &Hub,
-    from: Option<IpAddr>,
+    (from, headers): Place<'_>,
     Waited { account, subject }: Waited,
     typed: String,
 ) -> Result<Zeroizing<String>, HubError> {
@@ -271,7 +276,7 @@ pub(crate) async fn confirm(
     let found = hub.read::<_, HubError, _>(move |tx| tx.account_numbered(account)).await?;
     let name = found.ok_or(Refused::NotBegun)?.name;
     let pass = secret::pass()?;
-    let visit = Visit { from, hash: sha256(pass.as_bytes()), lasting: client.lasting(hub) };
+    let visit = Visit { from, hash: session_hash(&pass, headers), lasting: client.lasting(hub) };
     let issuer = client.settings.issuer.clone();
     let open = move |tx: &mut Tx<'_>| {
         // Again, because it may have been closed or unlinked while he typed.

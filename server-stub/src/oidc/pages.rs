@@ -82,7 +82,7 @@ pub(crate) async fn back(
         // What waits in this browser goes on: another page may have led it here.
         Err(error) => return refused(error, &login_page(&hub)),
     };
-    match super::finish(&hub, peer.address, arrived).await {
+    match super::finish(&hub, (peer.address, &headers), arrived).await {
         Ok(Next::In(pass)) => with_cookies(onward("/", "Go on"), &[gone, SESSION.set(tls, &pass)]),
         Ok(Next::Code(pass)) => with_cookies(html(StatusCode::OK, CODE_FORM), &[COOKIE.set(tls, &pass)]),
         Err(error) => with_cookies(refused(error, &login_page(&hub)), &[gone]),
@@ -111,7 +111,7 @@ pub(crate) async fn code(
         Ok(waited) => waited,
         Err(error) => return refused(error, &login_page(&hub)),
     };
-    match super::confirm(&hub, peer.address, waited, typed.code).await {
+    match super::confirm(&hub, (peer.address, &headers), waited, typed.code).await {
         Ok(pass) => with_cookies(onward("/", "Go on"), &[COOKIE.set(tls, ""), SESSION.set(tls, &pass)]),
         Err(error) => with_cookies(refused(error, &login_page(&hub)), &[COOKIE.set(tls, "")]),
     }

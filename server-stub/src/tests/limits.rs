@@ -4,6 +4,8 @@ use serde_json::json;
 use sync_protocol::limits::{DEPTH_MAX, FIELDS_MAX, RECORD_BYTES_MAX};
 
 use super::{Json, World};
+use crate::account::Role;
+use crate::strangers::STRANGER_BYTES_MAX;
 
 /// The answer to a request that is written out, or 0 if the hub hung up while more was coming.
 async fn status_of(world: &World, request: &[u8]) -> u16 {
@@ -95,18 +97,64 @@ async fn bent_paths_lead_nowhere() {
     assert_eq!(world.ask("GET", &asked, &[], b"").await.status, 401);
 }
 
-/// A browser that was told that the hub's address is an attacker's name sends no cookie of the hub there.
+/// A browser sends no cookie of the hub to a name of an attacker's that is bound to the hub's address. If it did, that would open nothing.
 #[tokio::test]
 async fn a_name_that_is_bound_to_the_hub_opens_nothing() {
     let world = World::start().await;
-    let own = "host: evil.example\r\norigin: http://evil.example\r\nsec-fetch-site: same-origin\r\n";
+    let browser = world.person("asha", Role::Admin, &[]).await;
+    let get = async |host: &str, path: &str| {
+        let own = format!("host: {host}\r\norigin: http://{host}\r\nsec-fetch-site: same-origin\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\n{own}cookie: {}\r\nconnection: close\r\n\r\n", browser.cookie);
+        world.send(request.into_bytes(), false).await.unwrap()
+    };
     for path in ["/admin/v1/gateways", "/admin/v1/records/patient", "/admin/v1/session"] {
-        let request = format!("GET {path} HTTP/1.1\r\n{own}connection: close\r\n\r\n");
-        assert_eq!(status_of(&world, request.as_bytes()).await, 401, "{path}");
+        assert_eq!(get("hub", path).await.status, 200, "{path}");
+        assert_eq!(get("HUB", path).await.status, 200, "{path}");
+        for evil in ["evil.example", "hub:81", "hub.evil.example", ""] {
+            assert_eq!(get(evil, path).await.status, 401, "{path}, as {evil:?}");
+        }
     }
-    let request = format!("GET / HTTP/1.1\r\n{own}connection: close\r\n\r\n");
-    let page = world.send(request.into_bytes(), false).await.unwrap();
-    assert!(!String::from_utf8_lossy(&page.body).contains("not sent"), "{page:?}");
+    let page = async |host: &str| String::from_utf8(get(host, "/").await.body).unwrap();
+    assert!(page("hub").await.contains("asha"));
+    let sent_away = get("evil.example", "/").await;
+    assert!(sent_away.status == 303 && sent_away.head.contains("location: /login"), "{sent_away:?}");
+    assert!(sent_away.body.is_empty(), "{sent_away:?}");
+}
+
+/// Whom nobody knows yet: where he may bring something, and what he hears when it is nothing but spaces.
+const FOR_STRANGERS: [(&str, u16); 8] = [
+    ("/enroll/v1", 400),
+    ("/escrow/v1", 400),
+    ("/escrow/v1/fetch", 400),
+    ("/login", 422),
+    ("/login/oidc/code", 422),
+    ("/password", 422),
+    ("/admin/v1/session", 400),
+    ("/admin/v1/password", 400),
+];
+
+#[tokio::test]
+async fn of_whom_nobody_knows_little_is_read() {
+    let world = World::start().await;
+    let form = ("content-type", "application/x-www-form-urlencoded");
+    for (path, as_small) in FOR_STRANGERS {
+        let is_form = as_small == 422;
+        let kind = if is_form { form } else { ("content-type", "application/json") };
+        let headers = [kind, ("sec-fetch-site", "same-origin")];
+        let ask = async |bytes: usize| world.ask("POST", path, &headers, &vec![b' '; bytes]).await;
+        assert_eq!(ask(STRANGER_BYTES_MAX).await.status, as_small, "{path}");
+        let refused = ask(STRANGER_BYTES_MAX + 1).await;
+        assert_eq!((refused.status, refused.json()["type"].as_str()), (413, Some("too-large")), "{path}: {refused:?}");
+        assert!(refused.head.contains("content-type: application/problem+json"), "{path}: {refused:?}");
+        // What would come is not waited for.
+        let head = format!("POST {path} HTTP/1.1\r\nhost: hub\r\ncontent-length: 1000000000\r\n\r\n");
+        let some = [head.as_bytes(), &[b' '; 200 * 1024]].concat();
+        assert!(is_refused(status_of(&world, &some).await, 413), "{path}");
+    }
+    // What may be larger is read after it is known who sends it.
+    let head = "POST /acts/v1 HTTP/1.1\r\nhost: hub\r\nconnection: close\r\ncontent-length: 1000000\r\n\r\n";
+    let more_than_any = [head.as_bytes(), &[b' '; 300 * 1024]].concat();
+    assert!(is_refused(status_of(&world, &more_than_any).await, 403), "who it is comes before how much it is");
 }
 
 #[tokio::test]
@@ -118,27 +166,21 @@ async fn what_is_too_large_is_refused() {
     for (method, path) in
         [("PUT", "/admin/v1/records/patient/p1"), ("POST", "/admin/v1/gateways"), ("PUT", "/admin/v1/rules")]
     {
-        assert_eq!(world.ask(method, path, &admin, &large).await.status, 413, "{path}");
-    }
-    for path in
-        ["/login", "/password", "/admin/v1/session", "/admin/v1/password", "/escrow/v1", "/escrow/v1/fetch", "/acts/v1"]
-    {
-        let headers = [("content-type", "application/x-www-form-urlencoded"), ("sec-fetch-site", "same-origin")];
-        let answer = world.ask("POST", path, &headers, &large).await;
-        assert!((400..500).contains(&answer.status), "{path}: {answer:?}");
+        let refused = world.ask(method, path, &admin, &large).await;
+        assert_eq!((refused.status, refused.json()["type"].as_str()), (413, Some("too-large")), "{path}");
     }
     let mut deep = json!("x");
     for _ in 0..DEPTH_MAX {
         deep = json!([deep]);
     }
     let wide: serde_json::Map<String, Json> = (0..=FIELDS_MAX).map(|n| (format!("f{n}"), json!(n))).collect();
-    for (what, body) in [
-        ("deep", json!({ "a": deep })),
-        ("wide", Json::Object(wide)),
-        ("large", json!({ "a": "y".repeat(RECORD_BYTES_MAX) })),
+    for (what, body, status) in [
+        ("deep", json!({ "a": deep }), 422),
+        ("wide", Json::Object(wide), 422),
+        ("large", json!({ "a": "y".repeat(RECORD_BYTES_MAX) }), 413),
     ] {
         let answer = world.admin("PUT", "/records/patient/p1?scope=mw", body).await;
-        assert!(matches!(answer.status, 400 | 413 | 422), "{what}: {}", answer.head);
+        assert_eq!(answer.status, status, "{what}: {}", answer.head);
         assert!(answer.json()["title"].is_string(), "{what}: it says what is wrong");
     }
     assert_eq!(world.admin("GET", "/records/patient/p1", Json::Null).await.status, 404, "nothing of it was taken");

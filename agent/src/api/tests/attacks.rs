@@ -229,6 +229,22 @@ fn what_is_too_large_is_refused() {
 }
 
 #[test]
+fn of_who_has_no_token_little_is_read() {
+    let gateway = Open::start();
+    let pair = |bytes: usize| gateway.ask("", "POST", "/v1/pair", &[], &" ".repeat(bytes));
+    let (fits, refused) = (pair(16 * 1024), pair(16 * 1024 + 1));
+    assert_eq!((fits.status, refused.status, refused.kind().as_str()), (400, 413, "too-large"));
+    for (method, path) in [("PUT", PATIENT), ("POST", "/v1/batch"), ("POST", "/v1/receipts"), ("POST", "/v1/parked")] {
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: 100000\r\n\r\n",
+            gateway.network
+        );
+        let answer = gateway.raw(head.as_bytes());
+        assert_eq!(answer.status, 401, "{path}: nothing of the body has come, and none is waited for");
+    }
+}
+
+#[test]
 fn who_is_still_sending_when_it_is_too_much_is_heard_out_before_it_is_told() {
     let gateway = Open::start();
     let whole = request(&gateway.local.to_string(), "PUT", PATIENT, &[], &"y".repeat(300_000));
