@@ -59,7 +59,7 @@ struct Past {
 pub(crate) struct Welcome {
     device: u32,
     origin: u32,
-    key: String,
+    key: Zeroizing<String>,
     epoch: u32,
     /// This is not the hub that it spoke with before, or not in a state that knows of it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -105,7 +105,7 @@ pub(crate) async fn enroll(
 
 async fn redeem(hub: &Hub, from: Option<IpAddr>, mut asked: Enrolment) -> Result<Welcome, HubError> {
     let key = secret::device_key()?;
-    let code = Zeroizing::new(secret::normal_code(&asked.code));
+    let code = secret::normal_code(&asked.code);
     asked.code.zeroize();
     let hardware = serde_json::Value::Object(asked.hardware).to_string();
     let (known_as, past, may_show) = (asked.known_as, asked.past, asked.new_hub);
@@ -157,7 +157,7 @@ async fn redeem(hub: &Hub, from: Option<IpAddr>, mut asked: Enrolment) -> Result
         Ok(Welcome {
             device: gateway.device.0,
             origin: gateway.origin.0,
-            key: secret::hex(&gateway.key.0),
+            key: Zeroizing::new(secret::hex(&gateway.key.0)),
             epoch: tx.epoch()?.0,
             stranger,
             name: enrolled.name,

@@ -84,7 +84,7 @@ impl Hub {
             data_dir: data_dir.to_owned(),
             writer: Writer::start(database)?,
             readers: Readers::new(database_path(data_dir)),
-            admin_token: Zeroizing::new(secret::admin_token(data_dir)?),
+            admin_token: secret::admin_token(data_dir)?,
             places: Places::new(config.exchanges_max),
             lookers: Semaphore::new(LOOKERS_MAX),
             packers: Mutex::new(Vec::new()),
@@ -128,12 +128,12 @@ impl Hub {
     ///
     /// # Errors
     /// [`HubError`] if the name is taken, or a scope or the source is not valid.
-    pub async fn add_gateway(&self, name: &str, scopes: &[&str], source: &str) -> Result<String, HubError> {
+    pub async fn add_gateway(&self, name: &str, scopes: &[&str], source: &str) -> Result<Zeroizing<String>, HubError> {
         self.add_gateway_as(Actor::hub(), new_gateway(name, scopes, source)?).await
     }
 
     /// As [`Hub::add_gateway`], for somebody.
-    pub(crate) async fn add_gateway_as(&self, actor: Actor, new: NewGateway) -> Result<String, HubError> {
+    pub(crate) async fn add_gateway_as(&self, actor: Actor, new: NewGateway) -> Result<Zeroizing<String>, HubError> {
         let code = secret::code()?;
         let (given, hours) = (code.clone(), self.0.config.code_hours_valid);
         let add = move |tx: &mut Tx<'_>| {
@@ -145,7 +145,7 @@ impl Hub {
     }
 
     /// A code as people get it.
-    pub(crate) async fn told_code(&self, code: String) -> Result<String, HubError> {
+    pub(crate) async fn told_code(&self, code: Zeroizing<String>) -> Result<Zeroizing<String>, HubError> {
         match self.authority().cloned() {
             Some(authority) => {
                 let config = self.0.config.clone();
@@ -306,7 +306,12 @@ pub(crate) fn authority_of(database: &mut Database, config: &Config) -> Result<A
 }
 
 /// The code as it is given to people: with the hub's address and fingerprint in it.
-pub(crate) fn ticket(tx: &mut Tx<'_>, authority: &Authority, config: &Config, code: &str) -> Result<String, HubError> {
+pub(crate) fn ticket(
+    tx: &mut Tx<'_>,
+    authority: &Authority,
+    config: &Config,
+    code: &str,
+) -> Result<Zeroizing<String>, HubError> {
     let said = tx.authority()?.map(|kept| kept.address).unwrap_or_default();
     let address = match (config.tls, tx.known_address()?) {
         _ if !said.is_empty() => said,
@@ -321,7 +326,8 @@ pub(crate) fn ticket(tx: &mut Tx<'_>, authority: &Authority, config: &Config, co
         let told = "nobody said how gateways reach this hub: outpost-hub init --name hub.example.org, then outpost-hub gateway code NAME";
         return Err(HubError::Config(told.to_owned()));
     }
-    Ok(Ticket { secret: secret::code_bytes(code), fingerprint: authority.fingerprint()?, address }.to_string())
+    let ticket = Ticket { secret: secret::code_bytes(code), fingerprint: authority.fingerprint()?, address };
+    Ok(Zeroizing::new(ticket.to_string()))
 }
 
 fn database_path(data_dir: &Path) -> PathBuf {

@@ -107,7 +107,7 @@ pub(crate) fn add(
     boss: &Boss,
     (name, role, sight): (&AccountName, Role, &Sight),
     hours: u32,
-) -> Result<String, HubError> {
+) -> Result<Zeroizing<String>, HubError> {
     add_closed(tx, boss, (name, role, sight))?;
     let account = tx.account_named(name)?;
     new_code(tx, boss, &account, hours)
@@ -184,7 +184,7 @@ pub(crate) fn give_code(
     name: &AccountName,
     doors: Doors,
     hours: u32,
-) -> Result<String, HubError> {
+) -> Result<Zeroizing<String>, HubError> {
     let account = within(tx, boss, name)?;
     if account.is_disabled {
         return Err(HubError::Conflict(format!("{name} is disabled")));
@@ -197,7 +197,7 @@ pub(crate) fn give_code(
     new_code(tx, boss, &account, hours)
 }
 
-fn new_code(tx: &mut Tx<'_>, boss: &Boss, account: &Account, hours: u32) -> Result<String, HubError> {
+fn new_code(tx: &mut Tx<'_>, boss: &Boss, account: &Account, hours: u32) -> Result<Zeroizing<String>, HubError> {
     let code = secret::code()?;
     tx.set_password_code(account.number, &code, tx.now_ms.saturating_add(i64::from(hours) * HOUR_MS))?;
     tx.audit(&boss.actor, What::GivePasswordCode, &json!({ "account": account.name.as_str() }))?;

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
+use zeroize::Zeroizing;
 
 use super::App;
 use super::body::{expect_type, read};
@@ -49,11 +50,13 @@ pub(crate) struct Wish {
 pub(crate) struct Invited {
     pub(super) name: String,
     /// All in one, for a QR code: `outpost://ADDRESS/pair?code=...&pin=...`.
-    pub(super) invitation: String,
+    #[schema(value_type = String)]
+    pub(super) invitation: Zeroizing<String>,
     /// Host and port.
     pub(super) address: String,
     /// Good once.
-    pub(super) code: String,
+    #[schema(value_type = String)]
+    pub(super) code: Zeroizing<String>,
     /// SHA-256 of the gateway's public key (SubjectPublicKeyInfo), base64url.
     pub(super) pin: String,
     /// How long the code is good.
@@ -102,7 +105,8 @@ pub(super) async fn open_code(app: &App, wish: Wish, who: &Who) -> Result<Invite
     app.store.write(move |tx| tx.act(&act).map_err(Problem::from)).await?;
     let code = app.door.open_code(name.clone(), grant, days, Instant::now())?;
     let (address, pin) = (entrance.address(), entrance.pin);
-    let invitation = Invitation { address: address.clone(), code: code.clone(), pin }.to_string();
+    let invitation = Invitation { address: address.clone(), code: code.clone(), pin };
+    let invitation = Zeroizing::new(invitation.to_string());
     let (pin, seconds) = (pin.base64url(), CODE_LIFE.as_secs());
     Ok(Invited { name, invitation, address, code, pin, seconds, replaces })
 }
@@ -111,14 +115,16 @@ pub(super) async fn open_code(app: &App, wish: Wish, who: &Who) -> Result<Invite
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Shown {
-    code: String,
+    #[schema(value_type = String)]
+    code: Zeroizing<String>,
 }
 
 /// What the app keeps.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Welcome {
     /// To be sent with each request: `Authorization: Bearer TOKEN`. Nobody can tell it again.
-    token: String,
+    #[schema(value_type = String)]
+    token: Zeroizing<String>,
     /// What people call this app.
     name: String,
     /// Record types that it may read; `["*"]` is all.
@@ -168,7 +174,7 @@ pub(crate) async fn pair(
     })
     .await?;
     let (read, write) = (grant.reads.names(), grant.writes.names());
-    let welcome = Welcome { token: token.as_str().to_owned(), name, read, write, days };
+    let welcome = Welcome { token: Zeroizing::new(token.as_str().to_owned()), name, read, write, days };
     Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(welcome)).into_response())
 }
 

@@ -127,12 +127,13 @@ fn overview(status: &Status, apps: &[AppView], is_open: bool, now_ms: i64) -> St
 fn invitation(invited: &Invited) -> String {
     let Invited { name, invitation, address, code, seconds, .. } = invited;
     let replaces = if invited.replaces { "<p>It replaces the app that has this name.</p>" } else { "" };
-    let [name, address, told] = [name, address, invitation].map(|text| escape(text));
+    let [name, address, told] = [name, address, invitation.as_str()].map(escape);
     format!(
-        "{HEAD}<h1>Let in {name}</h1><p>Scan this in the app, once, within {} minutes.</p>{}<p class=code>{code}</p>
+        "{HEAD}<h1>Let in {name}</h1><p>Scan this in the app, once, within {} minutes.</p>{}<p class=code>{}</p>
          <p>Address <code>{address}</code></p><p><small><code>{told}</code></small></p>{replaces}<p><a href=/>Back</a></p>",
         seconds / 60,
-        picture(invitation)
+        picture(invitation),
+        code.as_str(),
     )
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use zeroize::Zeroizing;
+
 use super::grant::Grant;
 use super::secret::{Fingerprint, meant, new_code};
 use crate::error::Error;
@@ -27,7 +29,13 @@ pub(super) struct Codes(Vec<Offer>);
 
 impl Codes {
     /// Opens a code. Another one for the same name is closed.
-    pub(super) fn open(&mut self, name: String, grant: Grant, days: u32, now: Instant) -> Result<String, Error> {
+    pub(super) fn open(
+        &mut self,
+        name: String,
+        grant: Grant,
+        days: u32,
+        now: Instant,
+    ) -> Result<Zeroizing<String>, Error> {
         let code = new_code()?;
         self.0.retain(|offer| offer.name != name && now < offer.until);
         if self.0.len() >= OPEN_MAX {

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use sync_protocol::id::RecordType;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+use zeroize::Zeroizing;
 
 use super::code::{Codes, Offer};
 use super::grant::{Access, Grant};
@@ -116,7 +117,7 @@ impl Door {
     ///
     /// # Errors
     /// [`Error::Io`] if the system has no random bytes.
-    pub fn open_code(&self, name: String, grant: Grant, days: u32, now: Instant) -> Result<String, Error> {
+    pub fn open_code(&self, name: String, grant: Grant, days: u32, now: Instant) -> Result<Zeroizing<String>, Error> {
         self.inside().codes.open(name, grant, days, now)
     }
 

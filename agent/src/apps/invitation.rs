@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use qrcode::render::{svg, unicode};
 use qrcode::{EcLevel, QrCode};
+use zeroize::Zeroizing;
 
 use super::secret::Fingerprint;
 
@@ -15,7 +16,7 @@ pub struct Invitation {
     /// Host and port.
     pub address: String,
     /// The code, good once.
-    pub code: String,
+    pub code: Zeroizing<String>,
     /// The SHA-256 of the gateway's public key (SubjectPublicKeyInfo).
     pub pin: Fingerprint,
 }
@@ -29,7 +30,7 @@ impl Fingerprint {
 
 impl std::fmt::Display for Invitation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "outpost://{}/pair?code={}&pin={}", self.address, self.code, self.pin.base64url())
+        write!(f, "outpost://{}/pair?code={}&pin={}", self.address, self.code.as_str(), self.pin.base64url())
     }
 }
 
@@ -72,8 +73,8 @@ mod tests {
         assert_eq!(address("192.168.4.1"), "192.168.4.1:8471");
         assert_eq!(address("fd00::1"), "[fd00::1]:8471");
         assert_eq!(address("outpost.lan"), "outpost.lan:8471");
-        let pin = Fingerprint([0xfb; 32]);
-        let invitation = Invitation { address: address("192.168.4.1"), code: "K7QM-3XNP".to_owned(), pin }.to_string();
+        let (pin, code) = (Fingerprint([0xfb; 32]), |text: &str| Zeroizing::new(text.to_owned()));
+        let invitation = Invitation { address: address("192.168.4.1"), code: code("K7QM-3XNP"), pin }.to_string();
         let pin = "-_v7-_v7-_v7-_v7-_v7-_v7-_v7-_v7-_v7-_v7-_s";
         assert_eq!(invitation, format!("outpost://192.168.4.1:8471/pair?code=K7QM-3XNP&pin={pin}"));
         assert!(picture(&invitation).starts_with("<svg") && picture_for_terminal(&invitation).contains('█'));

@@ -17,6 +17,8 @@ const TOKEN_CHARS: usize = 64;
 const LETTERS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const CODE_LETTERS: usize = 8;
 const GROUP_LETTERS: usize = 4;
+/// With what stands between the groups.
+const CODE_CHARS: usize = CODE_LETTERS + CODE_LETTERS / GROUP_LETTERS;
 
 /// The SHA-256 of a secret. Enough for one of 256 random bits: there is nothing to guess.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -81,9 +83,10 @@ pub(super) fn random<const N: usize>() -> Result<[u8; N], Error> {
 }
 
 /// A new pairing code such as `K7QM-3XNP`: 40 bits.
-pub(super) fn new_code() -> Result<String, Error> {
-    let mut code = String::new();
-    for (at, byte) in random::<CODE_LETTERS>()?.into_iter().enumerate() {
+pub(super) fn new_code() -> Result<Zeroizing<String>, Error> {
+    let mut code = Zeroizing::new(String::with_capacity(CODE_CHARS));
+    let bytes = Zeroizing::new(random::<CODE_LETTERS>()?);
+    for (at, byte) in bytes.iter().enumerate() {
         if at > 0 && at % GROUP_LETTERS == 0 {
             code.push('-');
         }
@@ -93,15 +96,15 @@ pub(super) fn new_code() -> Result<String, Error> {
 }
 
 /// A code as it was meant: what people confuse put right, and anything between the letters left out.
-pub(super) fn meant(typed: &str) -> String {
+pub(super) fn meant(typed: &str) -> Zeroizing<String> {
+    let mut code = Zeroizing::new(String::with_capacity(CODE_CHARS));
     let letters = typed.chars().filter(char::is_ascii_alphanumeric).take(CODE_LETTERS + 1);
-    letters
-        .map(|c| match c.to_ascii_uppercase() {
-            'O' => '0',
-            'I' | 'L' => '1',
-            c => c,
-        })
-        .collect()
+    code.extend(letters.map(|c| match c.to_ascii_uppercase() {
+        'O' => '0',
+        'I' | 'L' => '1',
+        c => c,
+    }));
+    code
 }
 
 #[cfg(test)]
@@ -114,7 +117,17 @@ mod tests {
         assert_eq!(code.len(), 9);
         assert_eq!(meant(&code), meant(&code.to_lowercase().replace('-', " ").replace('0', "o").replace('1', "l")));
         assert_eq!(meant(&code).len(), CODE_LETTERS);
-        assert_ne!(meant(&format!("{code}X")), meant(&code));
+        assert_ne!(meant(&format!("{}X", code.as_str())), meant(&code));
+    }
+
+    #[test]
+    fn what_is_made_is_overwritten_when_it_goes_and_leaves_no_shorter_copy() {
+        fn is_overwritten(_: &impl zeroize::ZeroizeOnDrop) {}
+        let (code, token) = (new_code().unwrap(), Token::make().unwrap());
+        for (text, room) in [(&code, CODE_CHARS), (&meant(&code), CODE_CHARS), (&token.0, TOKEN_CHARS)] {
+            is_overwritten(text);
+            assert_eq!(text.capacity(), room, "it has the room that it was given at first");
+        }
     }
 
     #[test]

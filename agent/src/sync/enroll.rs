@@ -69,7 +69,7 @@ fn has_acked(state: &GatewayState) -> bool {
 struct Granted {
     device: u32,
     origin: u32,
-    key: String,
+    key: Zeroizing<String>,
     epoch: u32,
     /// It is not the hub that was spoken with before, or not in a state that knows of it.
     #[serde(default)]
@@ -224,6 +224,7 @@ impl Way {
 }
 
 fn key(hex: &str) -> Result<DeviceKey, Error> {
-    let key = unhex(hex)?.try_into().map(DeviceKey);
+    let key = Zeroizing::new(unhex(hex)?);
+    let key = key.as_slice().try_into().map(DeviceKey);
     key.map_err(|_| Error::Rejected("its key is not in a form that this version reads".to_owned()))
 }

@@ -8,6 +8,7 @@ use qrcode::render::unicode::Dense1x2;
 use qrcode::{EcLevel, QrCode};
 use serde_json::json;
 use sync_protocol::ticket::Ticket;
+use zeroize::Zeroizing;
 
 use super::Place;
 use crate::account::Sight;
@@ -220,23 +221,24 @@ fn say_code(place: &mut Place<'_>, name: &str, code: &str, json: bool) -> Result
             let authority = authority_of(&mut place.database()?, &place.config)?;
             place.read(|tx| ticket(tx, &authority, &place.config, code))?
         }
-        Tls::Off => code.to_owned(),
+        Tls::Off => Zeroizing::new(code.to_owned()),
     };
     if json {
         place.say_json(&json!({ "name": name, "code": code, "hours_valid": hours }));
         return Ok(());
     }
-    place.say(&code);
+    let code = code.as_str();
+    place.say(code);
     match place.config.tls {
         Tls::Own | Tls::Proxy => {
             place.say(format!("valid once, for {hours} hours; on the gateway: outpost enroll {code}"));
-            if is_of_this_machine(&code) {
+            if is_of_this_machine(code) {
                 place.say(
                     "this code works on this machine only: set `listen` in the configuration, then say how gateways reach \
                      the hub: outpost-hub init --name hub.example.org, and start it again",
                 );
             }
-            place.say(qr(&code));
+            place.say(qr(code));
         }
         Tls::Off => place.say(format!("valid once, for {hours} hours; on the gateway: outpost enroll HUB_URL {code}")),
     }

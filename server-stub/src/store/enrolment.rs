@@ -244,7 +244,7 @@ impl Tx<'_> {
         Ok(Some(Gateway {
             device,
             origin: Origin(small(row.get(0)?)),
-            key: DeviceKey(row.get::<_, Vec<u8>>(1)?.try_into().unwrap_or_default()),
+            key: super::tx::device_key(row.get_ref(1)?).unwrap_or(DeviceKey::NONE),
             turn: super::tx::number(row.get(2)?),
             turn_before: super::tx::number(row.get(9)?),
             print: super::tx::short(&row.get::<_, Vec<u8>>(10)?),

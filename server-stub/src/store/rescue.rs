@@ -7,7 +7,7 @@ use sync_protocol::identity::DeviceKey;
 use sync_protocol::record::Op;
 
 use super::Tx;
-use super::tx::{columns, dot};
+use super::tx::{columns, device_key, dot};
 use crate::error::StoreError;
 
 impl Tx<'_> {
@@ -66,8 +66,12 @@ impl Tx<'_> {
 
     fn keys(&mut self, sql: &str, device: Device) -> Result<Vec<DeviceKey>, StoreError> {
         let mut select = self.sql(sql)?;
-        let keys = select.query_map([device.0], |row| row.get::<_, Vec<u8>>(0))?.collect::<Result<Vec<_>, _>>()?;
-        Ok(keys.into_iter().filter_map(|key| key.try_into().ok().map(DeviceKey)).collect())
+        let mut rows = select.query([device.0])?;
+        let mut keys = Vec::new();
+        while let Some(row) = rows.next()? {
+            keys.extend(device_key(row.get_ref(0)?));
+        }
+        Ok(keys)
     }
 
     pub(super) fn names_of(&mut self, old: Dot) -> Result<Vec<Dot>, StoreError> {

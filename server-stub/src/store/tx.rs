@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use serde_json::json;
 use sync_protocol::digest::Chain;
@@ -119,6 +120,11 @@ pub(super) fn dot(origin: i64, stream: i64, seq: i64) -> Result<Dot, StoreError>
 /// The three columns of a dot.
 pub(super) fn columns(dot: Dot) -> (i64, i64, i64) {
     (i64::from(dot.origin.0), i64::from(dot.stream.number()), bits(dot.seq.0))
+}
+
+/// The key of a gateway, with no copy of it between the page and what is overwritten; `None` if the column holds something else.
+pub(super) fn device_key(column: ValueRef<'_>) -> Option<DeviceKey> {
+    Some(DeviceKey(column.as_blob().ok()?.try_into().ok()?))
 }
 
 /// Eight bytes, or zeros where the column holds something else.

@@ -1,6 +1,7 @@
 //! People at the centre, for the other tests: accounts with passwords, and browsers that keep a cookie.
 
 use serde_json::{Value as Json, json};
+use zeroize::Zeroizing;
 
 use super::{Reply, World};
 use crate::account::{AccountName, Role, Sight};
@@ -26,7 +27,7 @@ fn escaped(text: &str) -> String {
 
 impl World {
     /// Adds an account; gives the code by which a password is set.
-    pub(super) async fn account(&self, name: &str, role: Role, scopes: &[&str]) -> String {
+    pub(super) async fn account(&self, name: &str, role: Role, scopes: &[&str]) -> Zeroizing<String> {
         let sight = Sight::wanted(scopes, scopes.is_empty()).unwrap();
         let name: AccountName = name.parse().unwrap();
         self.hub.write(move |tx| staff::add(tx, &boss(), (&name, role, &sight), 24)).await.unwrap()
