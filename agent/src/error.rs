@@ -72,6 +72,9 @@ pub enum Error {
     /// The hub is there but cannot serve now.
     #[error("the hub cannot serve now: {0}")]
     Busy(String),
+    /// The hub is there, and takes nothing until there is room on its disk.
+    #[error("the hub has no room now: {0}")]
+    HubFull(String),
     /// The gateway itself did not do it, and said why and what to do next.
     #[error("{detail}")]
     Told {
@@ -231,7 +234,7 @@ impl Error {
     /// What kind of trouble it is.
     pub fn class(&self) -> Class {
         match self {
-            Error::Offline(_) | Error::Portal(_) | Error::Busy(_) => Class::Offline,
+            Error::Offline(_) | Error::Portal(_) | Error::Busy(_) | Error::HubFull(_) => Class::Offline,
             Error::Told { class, .. } => *class,
             Error::Rejected(_) | Error::Upgrade(_) | Error::InUse { .. } | Error::OlderDatabase { .. } => {
                 Class::Rejected
@@ -274,6 +277,7 @@ impl Error {
             Error::Offline(_) | Error::Busy(_) => {
                 "Nothing is lost: records are kept here and sent when there is a connection again."
             }
+            Error::HubFull(_) => "Nothing is lost: records are kept here and sent when the hub has room again.",
             Error::Told { .. } => "",
             Error::Rejected(_) => "Nothing is lost. Tell the hub's admin what this message says.",
             Error::Upgrade(_) => "Install the version of outpost that the hub's admin offers.",

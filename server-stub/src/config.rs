@@ -52,6 +52,8 @@ pub struct Config {
     pub exchanges_max: usize,
     /// How long a sender may let the hub wait, beyond what it earned by sending.
     pub read_timeout_seconds: u64,
+    /// Free space below which nothing new is taken from gateways, megabytes; 0 for no reserve.
+    pub disk_reserve_megabytes: u64,
     /// Login at a provider.
     pub oidc: Oidc,
 }
@@ -88,6 +90,7 @@ impl Default for Config {
             connections_of_one_max: 64,
             exchanges_max: 64,
             read_timeout_seconds: 60,
+            disk_reserve_megabytes: 512,
             oidc: Oidc::default(),
         }
     }
@@ -131,6 +134,11 @@ impl Config {
             (Tls::Proxy, _) => refuse("behind a proxy there is only authority_file; the proxy has certificate and key"),
             (Tls::Off, _) => refuse("certificates are for tls = \"own\" and tls = \"proxy\""),
         }
+    }
+
+    /// The same in bytes.
+    pub(crate) fn disk_reserve_bytes(&self) -> u64 {
+        self.disk_reserve_megabytes.saturating_mul(1_000_000)
     }
 
     /// Reads the named file, or the usual one if it is there.

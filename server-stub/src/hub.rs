@@ -23,6 +23,7 @@ use crate::oidc;
 use crate::password::Mill;
 use crate::pki::{self, Authority};
 use crate::refusals::Refusals;
+use crate::room::Room;
 use crate::secret;
 use crate::store::{Database, Lasting, NewGateway, Readers, Tx, Writer};
 use crate::tries::{Codes, Tries};
@@ -55,6 +56,7 @@ struct Inner {
     mill: Mill,
     tries: Mutex<Tries>,
     refusals: Refusals,
+    room: Room,
     authority: Option<Arc<Authority>>,
     oidc: Option<oidc::Client>,
 }
@@ -92,6 +94,7 @@ impl Hub {
             mill: Mill::new(),
             tries: Mutex::default(),
             refusals: Refusals::default(),
+            room: Room::new(data_dir, config.disk_reserve_bytes()),
             authority,
             oidc,
             config,
@@ -256,6 +259,11 @@ impl Hub {
     /// Where wrong codes and logins are written down, or counted.
     pub(crate) fn refusals(&self) -> &Refusals {
         &self.0.refusals
+    }
+
+    /// Room on the disk.
+    pub(crate) fn room(&self) -> &Room {
+        &self.0.room
     }
 
     pub(crate) fn places(&self) -> &Places {

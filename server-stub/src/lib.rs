@@ -41,6 +41,7 @@ mod pki;
 mod problem;
 mod proxy;
 mod refusals;
+mod room;
 mod secret;
 mod server;
 mod service;

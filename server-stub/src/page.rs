@@ -41,6 +41,7 @@ struct Status {
     not_backed_up: Option<u64>,
     /// What is to be done about the certificate; empty if nothing is.
     certificate: String,
+    is_short_of_room: bool,
 }
 
 /// A page on its way out: without scripts, in no frame, and kept nowhere.
@@ -70,20 +71,29 @@ pub(crate) async fn page(
         Err(Out::Stranger | Out::ForeignPage) => return Ok(Redirect::to("/login").into_response()),
     };
     let (sight, config) = (caller.sight.clone(), hub.config().clone());
+    let is_short_of_room = hub.room().is_short();
     let look = move |tx: &mut crate::store::Tx<'_>| {
         let (records, conflicts) = tx.counts(&sight)?;
         let quarantined = tx.held_count(&sight)?;
         let certificate = term_of(tx, &config)?.map(|term| term.warning).unwrap_or_default();
         let not_backed_up = sight.sees_everything().then(|| tx.not_backed_up()).transpose()?;
         let gateways = fleet::all(tx, &sight)?;
-        Ok::<_, StoreError>(Status { gateways, records, conflicts, quarantined, not_backed_up, certificate })
+        Ok::<_, StoreError>(Status {
+            gateways,
+            records,
+            conflicts,
+            quarantined,
+            not_backed_up,
+            certificate,
+            is_short_of_room,
+        })
     };
     Ok(html(StatusCode::OK, &render(&hub.read(look).await?, &caller, now_ms())))
 }
 
 fn render(status: &Status, caller: &Caller, now_ms: i64) -> String {
     let mut html = AGAIN.to_owned();
-    let Status { gateways, records, conflicts, quarantined, not_backed_up, certificate } = status;
+    let Status { gateways, records, conflicts, quarantined, not_backed_up, certificate, is_short_of_room } = status;
     // Writing to a `String` cannot fail.
     let _ = write!(html, "<h1>Outpost hub</h1>");
     if let By::Session { name, .. } = &caller.by {
@@ -99,6 +109,9 @@ fn render(status: &Status, caller: &Caller, now_ms: i64) -> String {
     }
     if !certificate.is_empty() {
         let _ = write!(html, "<p class=bad>{}.", escape(certificate));
+    }
+    if *is_short_of_room {
+        html.push_str("<p class=bad>The disk is nearly full: nothing new is taken from gateways until there is room. They keep it.");
     }
     let backed_up = match not_backed_up {
         None => String::new(),

@@ -44,6 +44,13 @@ impl Problem {
         Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow", "The sender fell silent").hint("send it again")
     }
 
+    /// No room for what a gateway brings.
+    pub(crate) fn disk_nearly_full() -> Problem {
+        Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk-nearly-full", "The hub's disk is nearly full")
+            .detail("the hub takes no changes until there is room on its disk")
+            .hint("the gateway keeps them and sends them later by itself; at the hub somebody has to make room")
+    }
+
     /// A request that cannot be read.
     pub(crate) fn bad_request(detail: impl Into<String>) -> Problem {
         Problem::new(StatusCode::BAD_REQUEST, "malformed-request", "The request cannot be read").detail(detail)
@@ -88,7 +95,8 @@ impl IntoResponse for Problem {
         let mut response = (self.status, Json::Object(body).to_string()).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if self.status == StatusCode::SERVICE_UNAVAILABLE || self.status == StatusCode::TOO_MANY_REQUESTS {
+        let later = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS, StatusCode::INSUFFICIENT_STORAGE];
+        if later.contains(&self.status) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
         }
         if self.status == StatusCode::UNAUTHORIZED {

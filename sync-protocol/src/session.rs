@@ -44,6 +44,8 @@ pub enum Outcome {
     },
     /// No answer, or none of ours.
     Offline,
+    /// It was answered, but the hub has no room for what we bring.
+    Full,
     /// The hub shut us out; a person has to act.
     Denied,
 }
@@ -97,6 +99,11 @@ impl Session {
                 self.failures = self.failures.saturating_add(1);
                 spread(doubled.min(BACKOFF_MAX_MS), jitter)
             }
+            // The link is good, so what comes down is asked for as ever; news would only be refused again.
+            Outcome::Full => {
+                self.failures = self.failures.max(1);
+                spread(self.interval_ms, jitter)
+            }
             Outcome::Denied => {
                 self.is_denied = true;
                 spread(DENIED_MS, jitter)
@@ -144,6 +151,21 @@ mod tests {
         assert!(session.may_go(Wake::LinkUp) && session.may_go(Wake::Person));
         session.report(Outcome::Denied, 0);
         assert!(!session.may_go(Wake::LinkUp) && session.may_go(Wake::Person));
+    }
+
+    #[test]
+    fn a_hub_without_room_is_asked_as_often_as_one_that_has_room_and_not_for_each_new_write() {
+        let mut session = Session::new(60_000);
+        let bytes = session.exchange_bytes();
+        for _ in 0..5 {
+            session.report(Outcome::Done { bytes: 100, elapsed_ms: 100, again: true }, 0);
+            let wait = session.report(Outcome::Full, u16::MAX / 2);
+            assert!((59_000..61_000).contains(&wait), "{wait}");
+            assert!(!session.may_go(Wake::News) && session.may_go(Wake::Person) && session.may_go(Wake::Timer));
+        }
+        assert_eq!(session.exchange_bytes(), bytes, "it says nothing of the link");
+        session.report(LOTS, 0);
+        assert!(session.may_go(Wake::News), "there is room again");
     }
 
     #[test]

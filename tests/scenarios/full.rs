@@ -111,3 +111,34 @@ fn fill_and_recover(card: &Card, folder: &Path) {
     assert_eq!(hub.export("form"), gateway.export("form"));
     assert_eq!((hub.export("form").lines().count() as u64, gateway.count("repairs")), (saved, 0));
 }
+
+/// The reserve of the hub is larger than any disk, so that none has to be filled. `server-stub/src/tests/room.rs` has it come and go.
+#[test]
+fn a_hub_without_room_takes_nothing_new_and_its_gateways_keep_it_and_hear_all_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut hub = Hub::start(&folder.path().join("hub"));
+    let gateway = Gateway::enrolled(&folder.path().join("a"), &hub, "a", "mw");
+    let reserve = |hub: &mut Hub, megabytes: u64| {
+        let config = format!("disk_reserve_megabytes = {megabytes}\n");
+        fs::write(folder.path().join("hub/config.toml"), config).unwrap();
+        hub.restart();
+    };
+    reserve(&mut hub, 4_000_000_000);
+    gateway.put("patient/p1", &json!({"name": "Asha"}));
+    let refused = || {
+        let (status, answer) = gateway.ask("POST", "/v1/sync", &[], None);
+        assert!(status == 502 && answer.contains("no room"), "{status} {answer}");
+    };
+    refused();
+    let (status, answer) = hub.ask("PUT", "/admin/v1/records/patient/p2?scope=mw", Some(&json!({"name": "Bina"})));
+    assert_eq!(status, 201, "{answer}");
+    refused();
+    assert_eq!(gateway.get("patient/p2"), Some(json!({"name": "Bina"})), "what goes down goes on");
+    let told = gateway.status();
+    assert_eq!((&told["error_class"], &told["unsent"]), (&json!("offline"), &json!(1)), "{told}");
+    assert!(!hub.export("patient").contains("p1"));
+    reserve(&mut hub, 1);
+    gateway.sync();
+    assert_eq!(hub.export("patient"), gateway.export("patient"));
+    assert_eq!(gateway.count("unsent"), 0);
+}

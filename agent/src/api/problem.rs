@@ -176,7 +176,7 @@ impl Problem {
                 "What answers at {hub_url} is not a hub (HTTP {status}). Check the address; if this network has a sign-in \
                  page, sign in first."
             ),
-            Error::Denied(told) | Error::Rejected(told) | Error::Busy(told) => sentence(told),
+            Error::Denied(told) | Error::Rejected(told) | Error::Busy(told) | Error::HubFull(told) => sentence(told),
             _ => return Problem::from_sync(error),
         };
         Problem::new(StatusCode::BAD_GATEWAY, error.class().name(), "The gateway was not enrolled", detail)

@@ -153,7 +153,7 @@ pub(super) async fn fetch(slots: &Slots, database: &Path, id: Option<KeyId>) -> 
         }
     }
     Err(match last {
-        Error::Offline(_) | Error::Portal(_) | Error::Busy(_) => {
+        Error::Offline(_) | Error::Portal(_) | Error::Busy(_) | Error::HubFull(_) => {
             Error::KeyAbsent(format!("the hub, which keeps the key, does not answer: {last}"))
         }
         Error::Denied(reason) => Error::key_trouble(format!(

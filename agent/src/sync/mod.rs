@@ -137,8 +137,7 @@ impl SyncLoop {
             };
             let outcome = match &result {
                 Ok(report) => Outcome::Done { bytes: 0, elapsed_ms: report.elapsed_ms, again: false },
-                Err(error) if takes_a_person(error) => Outcome::Denied,
-                Err(_) => Outcome::Offline,
+                Err(error) => outcome_of(error),
             };
             wait = Duration::from_millis(self.session.report(outcome, jitter()));
             if result.as_ref().is_ok_and(|report| report.unsent > 0 && report.acknowledged > 0) {
@@ -271,6 +270,15 @@ fn jitter() -> u16 {
     u16::from_le_bytes(random)
 }
 
+/// How a failure sets the pace.
+fn outcome_of(error: &Error) -> Outcome {
+    match error {
+        Error::HubFull(_) => Outcome::Full,
+        error if takes_a_person(error) => Outcome::Denied,
+        _ => Outcome::Offline,
+    }
+}
+
 /// Whether another try is of no use before somebody has acted. Who is not enrolled yet: whoever enrols asks for a sync.
 fn takes_a_person(error: &Error) -> bool {
     matches!(error, Error::Upgrade(_)) || matches!(error.class(), Class::Denied | Class::Config)
@@ -286,6 +294,13 @@ mod tests {
         assert!(!takes_a_person(&Error::no_room()) && !takes_a_person(&Error::GroupLost));
         assert!(!takes_a_person(&Error::Offline("no answer".into())));
         assert!(!takes_a_person(&Error::Rejected("not what was expected".to_owned())));
+    }
+
+    #[test]
+    fn a_hub_without_room_is_asked_at_the_usual_pace() {
+        assert_eq!(outcome_of(&Error::HubFull("no room".to_owned())), Outcome::Full);
+        assert_eq!(outcome_of(&Error::Busy("come back".to_owned())), Outcome::Offline);
+        assert_eq!(outcome_of(&Error::Denied("revoked".to_owned())), Outcome::Denied);
     }
 
     #[test]

@@ -189,6 +189,7 @@ impl Incoming {
         let detail = detail.chars().take(REASON_CHARS_MAX).collect();
         match status {
             401 | 403 => Error::Denied(detail),
+            507 => Error::HubFull(detail),
             429 | 500..=599 => Error::Busy(detail),
             // Some other program with an API: a hub has all the paths that are asked for.
             404 | 405 => Error::Portal(status),

@@ -7,6 +7,7 @@ mod accounts;
 mod audit;
 mod certificate;
 mod decisions;
+mod disk;
 mod export;
 mod gateways;
 mod own;
@@ -60,6 +61,7 @@ fn routes() -> Routes {
         .get("/export/{type}", Operator, export::export)
         .get("/digest", Viewer, records::digest)
         .get("/certificate", Viewer, certificate::show)
+        .get("/disk", Viewer, disk::show)
         .get("/rules", Viewer, decisions::rules)
         .put("/rules", Admin, decisions::publish)
         .get("/conflicts", Viewer, decisions::conflicts)

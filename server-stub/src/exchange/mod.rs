@@ -224,11 +224,17 @@ impl Talk<'_> {
         self.hub.write(act).await
     }
 
-    /// Takes in the frames of ops. A damaged one ends it: what came before it stays, the rest is sent again.
+    /// Takes in the frames of ops. A damaged one ends it, and so does a disk without room: what came before stays, the rest is sent
+    /// again. A gateway that heard no answer asks next what arrived, and brings nothing with that: so it hears all else meanwhile.
     async fn listen(&mut self, mut with: Box<Conversation>, from: &mut Incoming) -> Result<Box<Conversation>, Problem> {
         let mut frames = Frames::new(self.hub, from);
         loop {
             match frames.next().await {
+                Ok(Next::Payloads(_)) if self.hub.room().is_short() => {
+                    from.drain().await?;
+                    self.note_visit(with.standing).await?;
+                    return Err(Problem::disk_nearly_full());
+                }
                 Ok(Next::Payloads(payloads)) => with = self.receive(with, payloads).await?,
                 Ok(Next::End) => return Ok(with),
                 Ok(Next::Damaged(error)) => {
@@ -297,8 +303,13 @@ impl Talk<'_> {
 
     /// The sender is gone, but it was there.
     async fn note_cut(&self, standing: Standing) -> Result<(), StoreError> {
+        tracing::info!(device = self.device.0, ops.new = self.sum.new, ops.held = self.sum.held, "sync cut off");
+        self.note_visit(standing).await
+    }
+
+    /// It was there, whatever came of it.
+    async fn note_visit(&self, standing: Standing) -> Result<(), StoreError> {
         let (device, contact) = (self.device, self.contact.clone());
-        tracing::info!(device = device.0, ops.new = self.sum.new, ops.held = self.sum.held, "sync cut off");
         let note = move |tx: &mut Tx<'_>| match standing {
             Standing::ShutOut => tx.note_error(device, SHUT_OUT),
             Standing::Member | Standing::Guest => tx.note_contact(&contact),

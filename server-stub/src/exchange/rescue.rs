@@ -18,6 +18,10 @@ impl Talk<'_> {
         let mut frames = Frames::new(self.hub, from);
         loop {
             let payloads = match frames.next().await? {
+                Next::Payloads(_) if self.hub.room().is_short() => {
+                    from.drain().await?;
+                    return Err(Problem::disk_nearly_full());
+                }
                 Next::Payloads(payloads) => payloads,
                 Next::End => break,
                 Next::Damaged(error) => {

@@ -18,6 +18,7 @@ mod people;
 mod proxy;
 mod rescue;
 mod rights;
+mod room;
 mod slow;
 mod store;
 mod tls;

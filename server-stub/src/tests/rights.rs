@@ -10,7 +10,7 @@ use crate::view;
 
 /// The least role for each path, written down a second time: whoever adds or changes one has to say so here and in
 /// docs/operations.md.
-const NEEDS: [(&str, &str, Role); 38] = [
+const NEEDS: [(&str, &str, Role); 39] = [
     ("GET", "/session", Viewer),
     ("DELETE", "/session", Viewer),
     ("GET", "/second-factor", Viewer),
@@ -35,6 +35,7 @@ const NEEDS: [(&str, &str, Role); 38] = [
     ("GET", "/export/{type}", Operator),
     ("GET", "/digest", Viewer),
     ("GET", "/certificate", Viewer),
+    ("GET", "/disk", Viewer),
     ("GET", "/rules", Viewer),
     ("PUT", "/rules", Admin),
     ("GET", "/conflicts", Viewer),
