@@ -171,7 +171,7 @@ fn changes(mut input: &[u8]) -> Vec<Change<'_>> {
         let value = match kind % 7 {
             0 => Column::Null,
             1 => Column::Integer(number),
-            2 => Column::Real(f64::from_bits(number.cast_unsigned())),
+            2 => Column::Real(f64::from_bits(number as u64)),
             3 => Column::Text(String::from_utf8_lossy(bytes).into_owned()),
             4 => Column::Blob(bytes.to_vec()),
             5 => Column::Blob(packed(bytes)),
