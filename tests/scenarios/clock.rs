@@ -115,9 +115,12 @@ fn a_hub_that_wakes_up_in_1970_takes_nothing_until_its_clock_is_set() {
     // Over TLS nobody would come that far.
     let mut hub = Hub::start_plain(&folder.path().join("hub"));
     let mut gateway = Gateway::enrolled(&folder.path().join("a"), &hub, "a", "mw");
+    // So that it hears nothing of the hub before.
+    hub.proxy.set_down(true);
     gateway.boot("another", now_ms());
     gateway.put("form/1", &json!({"n": 1}));
     hub.restart_in(later.in_1970());
+    hub.proxy.set_down(false);
     let (status, told) = gateway.ask("POST", "/v1/sync", &[], None);
     assert!(status == 502 && told.contains("clock of the hub's machine"), "{status} {told}");
     assert_eq!(gateway.count("unsent"), 1);
@@ -135,9 +138,11 @@ fn a_hub_whose_clock_was_ahead_is_reached_again_and_leaves_no_gateway_in_that_ye
     let mut hub = Hub::start(&folder.path().join("hub"));
     let mut gateways = ["a", "b"].map(|name| Gateway::enrolled(&folder.path().join(name), &hub, name, "mw"));
     let today_ms = now_ms();
+    hub.proxy.set_down(true);
     gateways.iter_mut().for_each(|gateway| gateway.boot("heard-of-nothing", today_ms));
     // Long enough that the certificate of the hub is over then.
     hub.restart_in(later.by(Duration::from_secs(200 * 86_400)));
+    hub.proxy.set_down(false);
     for (gateway, key) in gateways.iter().zip(["form/a1", "form/b1"]) {
         gateway.put(key, &json!({"n": 1}));
         reach(gateway);
