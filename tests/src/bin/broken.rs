@@ -8,7 +8,7 @@ use outpost_tests::broken::{self, Break};
 use serde_json::{Value, json};
 
 /// Schedules after which a break counts as not caught.
-const SCHEDULES_MAX: u64 = 20_000;
+const SCHEDULES_MAX: u64 = 100_000;
 
 fn main() -> Result<()> {
     let root = std::env::current_dir()?;
