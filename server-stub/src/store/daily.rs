@@ -19,6 +19,8 @@ pub(crate) enum Daily {
     Key,
     /// Its history does not fit, and it is to go on under another origin.
     Origin,
+    /// An origin of it that the hub has forgotten is taken in, or one is made for a file of its card.
+    Found,
     /// It shows that the hub must have been put back: all gateways compare what they hold then.
     Loss,
 }
@@ -29,7 +31,7 @@ impl Daily {
         match self {
             Daily::Renewal | Daily::Answer => 50,
             Daily::Key => 200,
-            Daily::Loss | Daily::Origin => 20,
+            Daily::Loss | Daily::Origin | Daily::Found => 20,
         }
     }
 
@@ -40,6 +42,7 @@ impl Daily {
             Daily::Key => "key",
             Daily::Loss => "loss",
             Daily::Origin => "origin",
+            Daily::Found => "found",
         }
     }
 }

@@ -332,6 +332,10 @@ impl Store for Tx<'_> {
         self.once_more(device, Daily::Origin)
     }
 
+    fn may_take_in(&mut self, device: Device) -> Result<bool, StoreError> {
+        self.once_more(device, Daily::Found)
+    }
+
     fn part(&mut self, gateway: &Gateway, after: Origin, print: Short) -> Result<Gateway, StoreError> {
         self.part_twin(gateway, after, print)
     }

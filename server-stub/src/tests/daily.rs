@@ -112,7 +112,7 @@ async fn who_claims_origins_without_end_is_not_heard_until_tomorrow_and_loses_no
     let (mut a, card) = fort.clinic("a").await;
     assert_eq!(fort.sync(&mut a, Some(&card)).await, Some(Ok(Status::Ok)));
     let device = device_of(&mut a);
-    fort.use_up(device, Daily::Origin).await;
+    fort.use_up(device, Daily::Found).await;
     for (origin, told) in [(0x0700_0001, Status::Ok), (0x0700_0002, Status::Denied)] {
         let mut state = a.store.state().unwrap();
         state.origin = Origin(origin);

@@ -9,8 +9,9 @@ use sync_protocol::memory::MemoryGateway;
 use sync_protocol::message::{Response, Status, body, split_head};
 
 use super::{Clinic, SYNC, World};
-use crate::HubError;
+use crate::account::Sight;
 use crate::store::{Daily, Tx};
+use crate::{HubError, fleet};
 
 const RULES: &str =
     "version = 1\n[types.stock.fields]\nused = \"counter\"\n[types.case.fields]\nlog = \"append-only\"\n";
@@ -101,14 +102,16 @@ async fn what_needs_numbers_of_its_own_is_taken_so_often_in_a_day_and_what_was_t
     let mut damaged = old.store.clone();
     let lost = damaged.own().map(|(op, _)| op.stamp.dot).find(|dot| dot.seq == Seq(21)).unwrap();
     damaged.lose(lost);
-    let most = Daily::Origin.most();
-    let use_up = move |tx: &mut Tx<'_>| (0..most).try_for_each(|_| tx.once_more(device, Daily::Origin).map(drop));
+    let most = Daily::Found.most();
+    let use_up = move |tx: &mut Tx<'_>| (0..most).try_for_each(|_| tx.once_more(device, Daily::Found).map(drop));
     world.hub.write(use_up).await.unwrap();
     let told = world.rescue(&damaged).await.unwrap_err();
     assert!(told.contains("tomorrow"), "{told}");
     world.hub.write(|tx| tx.a_day_passes()).await.unwrap();
     assert_eq!(world.rescue(&damaged).await, Ok(Tally { known: 20, apart: 59, ..Tally::default() }));
     assert_eq!(world.stock().await, (json!(78), 40));
+    let shown = world.hub.read(|tx| fleet::one(tx, &Sight::everything(), "a")).await.unwrap();
+    assert!(!shown.box_warnings.iter().any(|told| told.contains("copies")), "a rescue is no second box");
     let audit = world.hub.read(|tx| tx.audit_after(0, 1_000)).await.unwrap();
     let taken = audit.iter().filter(|entry| entry.what == "hand-in").map(|entry| {
         assert_eq!(entry.who, "gateway:a");

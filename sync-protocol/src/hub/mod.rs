@@ -301,10 +301,12 @@ pub trait Store: Snapshot {
     /// began where this program found the numbers when it was started. `card` is the gateway, or the one whose card it is a copy
     /// of; `None` if boxes with its card have said so as often as they may for now, since all gateways pay for it.
     fn new_epoch(&mut self, card: Device, now_ms: u64) -> Result<Option<Epoch>, Self::Error>;
-    /// Counts that an origin is made or taken in for a gateway, because its history does not fit or a file of its card is handed
-    /// in. Whether it may be: boxes with copies of one card that nothing tells apart send each other on like that for ever, and
-    /// numbers are not without end.
+    /// Counts that a gateway is to go on under another origin because its history does not fit. Whether it may: boxes with copies
+    /// of one card that nothing tells apart send each other on like that for ever, and numbers are not without end.
     fn may_begin_anew(&mut self, device: Device) -> Result<bool, Self::Error>;
+    /// Counts that an origin of a gateway which this hub has forgotten is taken in, or one is made for what a file of its card holds.
+    /// Whether it may be: both can be made up.
+    fn may_take_in(&mut self, device: Device) -> Result<bool, Self::Error>;
     /// Takes the next number.
     fn next(&mut self) -> Result<HubSeq, Self::Error>;
     /// A new origin number, never given before.

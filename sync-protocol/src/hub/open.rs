@@ -135,8 +135,8 @@ pub fn open<S: Store>(store: &mut S, request: Request, now_ms: u64) -> Result<Op
         return rebase(store, &gateway, &request, now_ms);
     }
     if !is_stale && lost::is_of_lost_time(store, &request)? {
-        if !store.may_begin_anew(gateway.device)? {
-            return denied(store, &request, now_ms, told::TOO_MANY_MISFITS);
+        if !store.may_take_in(gateway.device)? {
+            return denied(store, &request, now_ms, told::TOO_MANY_CLAIMS);
         }
         let after = lost::origin_before(store, &gateway, request.origin)?;
         store.claim_origin(gateway.device, request.origin, after)?;

@@ -159,7 +159,7 @@ fn take_in<S: Store>(store: &mut S, with: &mut Rescuing) -> Result<(), S::Error>
         return Ok(());
     }
     let Some(known) = store.gateway(device)? else { return Ok(()) };
-    if !store.may_begin_anew(device)? {
+    if !store.may_take_in(device)? {
         with.is_over = true;
         return Ok(());
     }
@@ -244,7 +244,7 @@ fn apart<S: Store>(store: &mut S, with: &mut Rescuing, op: &Op) -> Result<(), S:
     };
     let origin = match after {
         Some(origin) if store.device_of(origin)? == Some(device) => origin,
-        _ if store.may_begin_anew(device)? => store.rescue_origin(device, dot.origin)?,
+        _ if store.may_take_in(device)? => store.rescue_origin(device, dot.origin)?,
         _ => {
             with.is_over = true;
             return Ok(());

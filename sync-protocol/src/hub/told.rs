@@ -16,5 +16,8 @@ pub(super) const TOO_MANY_LOSSES: &str =
 pub(super) const TOO_MANY_MISFITS: &str = "this card did not fit what the hub has too often today: if two boxes run with copies of \
                                            it, one has to be enrolled anew. It is heard again tomorrow";
 
+pub(super) const TOO_MANY_CLAIMS: &str =
+    "this card has brought too many numbers today that the hub does not know: it is heard again tomorrow";
+
 pub(super) const TOO_MANY_RESCUES: &str =
     "files of this card were handed in too often today. What came so far is safe: hand the file in again tomorrow";

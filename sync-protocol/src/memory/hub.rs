@@ -396,6 +396,10 @@ impl Store for MemoryHub {
         Ok(true)
     }
 
+    fn may_take_in(&mut self, _: Device) -> Result<bool, MemoryError> {
+        Ok(true)
+    }
+
     fn next(&mut self) -> Result<HubSeq, MemoryError> {
         self.head = self.head.next();
         Ok(self.head)

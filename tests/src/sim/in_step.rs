@@ -399,6 +399,10 @@ impl hub::Store for AtCentre<'_, '_> {
     fn may_begin_anew(&mut self, device: Device) -> Result<bool, StoreError> {
         ask!(self, may_begin_anew(device))
     }
+
+    fn may_take_in(&mut self, device: Device) -> Result<bool, StoreError> {
+        ask!(self, may_take_in(device))
+    }
     fn new_origin(&mut self, device: Device, after: Origin) -> Result<Origin, StoreError> {
         ask!(self, new_origin(device, after))
     }
