@@ -46,6 +46,9 @@ impl Tx<'_> {
         if is_shown_anew || row != was || !is_stored {
             self.store_row(key, &mut row, is_shown_anew)?;
         }
+        if row.awaits_whole {
+            self.enter_awaited(row.feed)?;
+        }
         let may_be_only_op = row.is_only_op();
         let open = self.opened()?;
         (open.row, open.held) = (row, Some(Some(held.clone())));
@@ -65,13 +68,18 @@ impl Tx<'_> {
         row.confirmed.clear();
         self.store_row(key, &mut row, false)?;
         if row.awaits_whole {
-            // By the ledger it is found again without reading all records.
-            let sql = "INSERT OR IGNORE INTO damage (place, number, found_ms) VALUES (0, ?1, ?2)";
-            self.db.prepare_cached(sql)?.execute((row.feed, wall_ms()))?;
+            self.enter_awaited(row.feed)?;
         }
         let open = self.opened()?;
         (open.row, open.held) = (row, Some(Some(held.clone())));
         (open.is_new, open.is_appended, open.may_be_only_op) = (false, false, false);
+        Ok(())
+    }
+
+    /// Enters a record of which all is awaited in the ledger: by that it is found again without reading all records.
+    fn enter_awaited(&mut self, feed: i64) -> Result<(), Error> {
+        let sql = "INSERT OR IGNORE INTO damage (place, number, found_ms) VALUES (0, ?1, ?2)";
+        self.db.prepare_cached(sql)?.execute((feed, wall_ms()))?;
         Ok(())
     }
 

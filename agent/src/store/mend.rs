@@ -22,7 +22,7 @@ use super::check::{count, readable};
 use super::health::Place;
 use super::history::{DISCARDED, FROM_HUB, Walk, is_unsettled, read_op};
 use super::reader::Reader;
-use super::row::Row;
+use super::row::{AWAITED, Row};
 use super::tx::Tx;
 use crate::error::Error;
 
@@ -205,8 +205,10 @@ impl Tx<'_> {
                 let sql = "INSERT OR IGNORE INTO damage (place, number, found_ms) VALUES (?1, ?2, ?3)";
                 self.db.prepare_cached(sql)?.execute((kind, number, now_ms))?;
             } else {
-                let sql = "DELETE FROM damage WHERE place = ?1 AND number = ?2";
-                self.db.prepare_cached(sql)?.execute((kind, number))?;
+                // One of which all is awaited is to be found again, also if it can be read.
+                let sql = "DELETE FROM damage WHERE place = ?1 AND number = ?2 \
+                           AND NOT (place = 0 AND EXISTS (SELECT 1 FROM records WHERE feed = ?2 AND is_confirmed = ?3))";
+                self.db.prepare_cached(sql)?.execute((kind, number, AWAITED))?;
             }
         }
         Ok(())

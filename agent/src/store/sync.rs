@@ -17,7 +17,7 @@ use sync_protocol::rules::Rules;
 use super::chain::chain_before;
 use super::history::{CONFIRMED, DISCARDED, FROM_HUB, PARKED, PENDING, Walk, is_unsettled, read_op};
 use super::number::{incarnation, is_hub, lane, lane_end, own, seq};
-use super::row::{AWAITED, UNREADABLE};
+use super::row::AWAITED;
 use super::tx::{Tx, incarnation_of};
 use super::{reader, side};
 use crate::board;
@@ -279,9 +279,9 @@ impl Store for Tx<'_> {
         // Of one that a damaged database left nothing but its name there is no tag: it may never have been at the hub.
         let mut statement = self.db.prepare_cached(
             "SELECT (SELECT name FROM types WHERE n = type), id FROM damage JOIN records ON feed = number \
-             WHERE place = 0 AND is_confirmed = ?1 AND body = ?2 AND NOT is_pending AND etag <> x'' LIMIT ?3",
+             WHERE place = 0 AND is_confirmed = ?1 AND NOT is_pending AND etag <> x'' LIMIT ?2",
         )?;
-        let names = statement.query_map((AWAITED, UNREADABLE, limit as i64), reader::names)?;
+        let names = statement.query_map((AWAITED, limit as i64), reader::names)?;
         names.map(|names| names.map_err(Error::from).and_then(|(kind, id)| Ok(RecordKey::new(&kind, &id)?))).collect()
     }
 

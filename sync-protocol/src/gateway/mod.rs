@@ -398,7 +398,7 @@ pub trait Store {
     fn keys_of_items(&mut self, items: &[u64]) -> Result<Vec<RecordKey>, Self::Error>;
     /// Confirmed records outside of these scopes that are not leaving, and those of which all is awaited, at most `limit`.
     fn outside(&mut self, scopes: &[Scope], limit: usize) -> Result<Vec<RecordKey>, Self::Error>;
-    /// Records that the hub had, of which nothing can be read, all is awaited and no own op waits, at most `limit`.
+    /// Records that the hub had, of which all is awaited and no own op waits, at most `limit`.
     fn awaited(&mut self, limit: usize) -> Result<Vec<RecordKey>, Self::Error>;
     /// The number of the last erasure of a record, as far as the hub has told.
     fn erasure(&mut self, key: &RecordKey) -> Result<Option<u64>, Self::Error>;

@@ -352,8 +352,7 @@ impl Store for MemoryGateway {
     }
 
     fn awaited(&mut self, limit: usize) -> Result<Vec<RecordKey>, MemoryError> {
-        let is_awaited =
-            |(_, held): &(&RecordKey, &Held)| held.awaits_whole && held.is_unreadable() && !held.is_pending;
+        let is_awaited = |(_, held): &(&RecordKey, &Held)| held.awaits_whole && !held.is_pending;
         Ok(self.records.iter().filter(is_awaited).take(limit).map(|(key, _)| key.clone()).collect())
     }
 

@@ -1,5 +1,6 @@
 //! Links, power and views.
 
+use super::super::builds::Build;
 use super::super::event::{Act, Event, Shape};
 use super::{exchange, play, write};
 
@@ -205,4 +206,23 @@ fn what_waits_again_of_a_damaged_record_is_not_overruled_unseen() {
     events.extend(exchange(0, None));
     events.push(write(0, 26, 2, Act::Set("note")));
     play(&[0], events);
+}
+
+/// Seed 180226. It could be read, and had been moved out of view by a write that waited when it was damaged.
+#[test]
+fn a_damaged_record_that_can_be_read_leaves_with_the_view_that_it_was_moved_out_of() {
+    play(
+        &[0, 3],
+        vec![
+            Event::Write { at: 0, id: 4, key: 0, act: Act::Set("rank"), is_stale: false, is_synced: false },
+            write(1, 6, 0, Act::Move(1)),
+            Event::Sync { at: 2 },
+            Event::HubBuild { build: Build::Older },
+            Event::Sync { at: 1 },
+            write(1, 12, 0, Act::Set("fixed")),
+            Event::Damage { at: 1, key: 0, is_shown: true },
+            Event::Sync { at: 1 },
+            Event::Assign { at: 1, view: 0 },
+        ],
+    );
 }
