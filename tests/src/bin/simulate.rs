@@ -128,8 +128,9 @@ fn main() -> Result<()> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(|| players.play()))));
     let Players { wish, played, .. } = players;
-    let Played { tally, schedules, mut failures } = played.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let first = failures.values().map(|(_, seed, ..)| *seed).min();
+    let played = played.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let first = played.first();
+    let Played { tally, schedules, mut failures } = played;
     if !wish.keeps_going {
         // Others were played beside it that come after it.
         failures.retain(|_, (_, seed, ..)| Some(*seed) == first);
