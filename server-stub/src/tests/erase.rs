@@ -37,7 +37,7 @@ impl World {
     }
 
     /// Two admins, and one that sees a district only.
-    async fn with_admins() -> World {
+    pub(super) async fn with_admins() -> World {
         let world = World::start().await;
         for name in ["asha", "bina"] {
             world.person(name, Role::Admin, &[]).await;
@@ -46,7 +46,7 @@ impl World {
         world
     }
 
-    fn erase(&self, record: &str) -> String {
+    pub(super) fn erase(&self, record: &str) -> String {
         let asked = self.erase_as("asha", PASSWORD, &["ask", record]).unwrap();
         let wish = asked.split_whitespace().find_map(|word| word.trim_end_matches(';').parse::<u64>().ok()).unwrap();
         self.erase_as("bina", PASSWORD, &["agree", &wish.to_string()]).unwrap()

@@ -23,7 +23,7 @@ async fn at_hub(world: &World, path: &str) -> u16 {
 
 #[tokio::test]
 async fn without_room_nothing_new_is_taken_from_gateways_and_nothing_of_it_is_lost() {
-    let world = World::start().await;
+    let world = World::with_admins().await;
     let (mut clinic, mut other) = (world.clinic("a", "mw").await, world.clinic("b", "mw").await);
     clinic.put("patient/p0", json!({ "name": "before" }));
     world.sync(&mut clinic).await;
@@ -48,6 +48,9 @@ async fn without_room_nothing_new_is_taken_from_gateways_and_nothing_of_it_is_lo
         assert_eq!(gateway.body("patient/p2")["name"], "of the centre");
     }
     assert_eq!(push(&world, &mut clinic).await.status, 507, "it asked, and brings it again");
+    world.erase("patient/p0");
+    world.exchange(&mut clinic).await;
+    assert!(clinic.record("patient/p0").is_none_or(|record| !format!("{record:?}").contains("before")), "it is erased");
     assert_eq!(world.admin("POST", "/gateways/b/revoke", Json::Null).await.status, 200);
     assert_eq!(world.exchange(&mut other).await.status, Status::Revoked);
 
