@@ -52,11 +52,7 @@ pub fn admit<S: Store>(store: &mut S, by: Option<&Gateway>, arrived: &Arrived<'_
     if held.is_empty() {
         let at = store.head()?.next();
         let trial = [(op, at)];
-        let mut before = store.record(&op.key)?;
-        if let Some(record) = &mut before {
-            names::make_way(store, op, record, at)?;
-        }
-        let applied = try_on_record(store, before, &trial, &rules)?;
+        let applied = try_new(store, &trial, &rules)?;
         let place = applied.as_ref().and_then(|applied| applied.was.as_ref());
         if let Some((by, place)) = by.zip(place) {
             if claims::is_unfounded(store, by, op, place)? {
@@ -136,6 +132,18 @@ pub(super) fn try_on<S: Snapshot>(
 ) -> Result<Option<Applied>, S::Error> {
     let Some((first, _)) = ops.first() else { return Ok(None) };
     let before = store.record(&first.key)?;
+    try_on_record(store, before, ops, rules)
+}
+
+/// The same of ops that were never applied: what stands under their numbers and is not from them makes way.
+fn try_new<S: Store>(store: &mut S, ops: &[(&Op, HubSeq)], rules: &Rules) -> Result<Option<Applied>, S::Error> {
+    let Some((first, _)) = ops.first() else { return Ok(None) };
+    let mut before = store.record(&first.key)?;
+    if let Some(record) = &mut before {
+        for (op, at) in ops {
+            names::make_way(store, op, record, *at)?;
+        }
+    }
     try_on_record(store, before, ops, rules)
 }
 
@@ -248,7 +256,7 @@ pub(super) fn log_news<S: Store>(
 
 /// Applies one op for good. One that cannot be merged never comes here: it was tried before.
 pub(super) fn apply<S: Store>(store: &mut S, op: &Op, hseq: HubSeq, rules: &Rules) -> Result<(), S::Error> {
-    match try_on(store, &[(op, hseq)], rules)? {
+    match try_new(store, &[(op, hseq)], rules)? {
         Some(applied) => keep(store, op, hseq, applied, rules),
         None => Ok(()),
     }
@@ -338,7 +346,7 @@ pub(super) fn reconsider<S: Store>(store: &mut S, key: &RecordKey, origin: Origi
         return Ok(false);
     }
     let trial: Vec<_> = held.iter().map(|h| (&h.op, h.hseq)).collect();
-    let applied = try_on(store, &trial, &rules)?;
+    let applied = try_new(store, &trial, &rules)?;
     match objection(store, &trial, applied.as_ref(), &rules)? {
         None => {
             for waiting in &held {

@@ -123,8 +123,9 @@ fn uncover<S: Store>(store: &mut S, op: &Op, record: &mut Record, at: HubSeq) ->
         return Ok(());
     }
     let ops = store.writes_of(&op.key)?;
-    let numbers = ops.iter().map(|known| known.stamp.dot).filter(|known| known.writer() == writer);
-    let arrived: BTreeSet<u64> = numbers.map(|known| known.seq.0).collect();
+    let waiting: BTreeSet<Dot> = store.held_of(&op.key, dot.origin)?.iter().map(|held| held.op.stamp.dot).collect();
+    let is_here = |known: &Dot| known.writer() == writer && *known != dot && !waiting.contains(known);
+    let arrived: BTreeSet<u64> = ops.iter().map(|known| known.stamp.dot).filter(is_here).map(|dot| dot.seq.0).collect();
     let mut takers = Vec::new();
     for known in &ops {
         takers.extend(store.applied_as(known.stamp.dot)?.map(|_| known));

@@ -498,3 +498,24 @@ fn a_copy_of_a_copy_hands_in_what_the_first_card_wrote() {
         ],
     );
 }
+
+/// Seed 660684. It was taken for what had been shown under its number, because it had waited for another record meanwhile.
+#[test]
+fn what_others_showed_makes_way_for_a_write_that_waits_first() {
+    play(
+        &[3, 3],
+        vec![
+            Event::Image { at: 1 },
+            write(1, 3, 2, Act::Append),
+            write(1, 4, 0, Act::Long),
+            Event::Backup,
+            Event::Sync { at: 1 },
+            Event::Sync { at: 0 },
+            Event::PutBack { at: 1 },
+            Event::Damage { at: 0, key: 0, is_shown: false },
+            Event::Restore { is_told: false },
+            Event::Write { at: 1, id: 17, key: 0, act: Act::Set("phone"), is_stale: false, is_synced: false },
+            write(1, 22, 2, Act::Append),
+        ],
+    );
+}
