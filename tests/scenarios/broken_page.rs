@@ -44,6 +44,11 @@ fn put_visits(gateway: &Gateway) {
     gateway.sync();
 }
 
+/// What apps are answered that read them.
+fn read(gateway: &Gateway) -> BTreeSet<u16> {
+    (0..150).map(|n| gateway.ask("GET", &format!("/v1/records/visit/v{n}"), &[], None).0).collect()
+}
+
 #[test]
 fn with_a_page_that_cannot_be_read_it_goes_on_under_its_own_name_with_all_the_rest() {
     let folder = tempfile::tempdir().unwrap();
@@ -102,9 +107,7 @@ fn a_card_that_has_broken_three_databases_is_not_filled_with_more_and_what_can_b
     }
     gateway.restart();
     wait_for("the check", || (gateway.count("database_faults") > 0).then_some(()));
-    let answers: BTreeSet<u16> =
-        (0..150).map(|n| gateway.ask("GET", &format!("/v1/records/visit/v{n}"), &[], None).0).collect();
-    assert!(answers.contains(&200) && answers.len() == 2, "{answers:?}");
+    assert_eq!(read(&gateway), BTreeSet::from([200, 503]));
     assert_eq!(gateway.status()["set_aside"].as_array().unwrap().len(), 3);
     // As soon as one was moved away it is made anew.
     fs::remove_file(&earlier[1]).unwrap();
@@ -113,6 +116,32 @@ fn a_card_that_has_broken_three_databases_is_not_filled_with_more_and_what_can_b
         let status = gateway.status();
         let files = status["set_aside"].as_array().map_or(0, Vec::len);
         (files == 3 && status["database_faults"] == json!(0)).then_some(())
+    });
+    gateway.sync();
+    assert_eq!(gateway.export("visit"), hub.export("visit"));
+}
+
+/// The reserve is larger than any card, so that none has to be filled.
+#[test]
+fn without_room_for_another_one_what_can_be_read_is_served_and_it_is_made_anew_once_there_is_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Hub::start(&folder.path().join("hub"));
+    let card = folder.path().join("card");
+    let mut gateway = Gateway::enrolled(&card, &hub, "a", "mw");
+    put_visits(&gateway);
+    gateway.kill();
+    spoil(&card);
+    fs::write(card.join("outpost.toml"), "disk_reserve_megabytes = 4000000000\n").unwrap();
+    gateway.restart();
+    let is_told = || fs::read_to_string(card.join("log")).is_ok_and(|log| log.contains("a copy of the database needs"));
+    wait_for("that it is told", || is_told().then_some(()));
+    assert_eq!(read(&gateway), BTreeSet::from([200, 503]));
+    assert_eq!(gateway.status()["set_aside"], json!([]));
+    fs::remove_file(card.join("outpost.toml")).unwrap();
+    gateway.restart();
+    wait_for("the database to be made anew", || {
+        let status = gateway.status();
+        (status["set_aside"].as_array().map_or(0, Vec::len) == 1 && status["database_faults"] == json!(0)).then_some(())
     });
     gateway.sync();
     assert_eq!(gateway.export("visit"), hub.export("visit"));

@@ -112,9 +112,12 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 
 /// Bytes from hex digits, as the hub sends them.
 pub(super) fn unhex(text: &str) -> Result<Vec<u8>, Error> {
-    let digits = text.as_bytes().chunks(2).map(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok());
-    let bytes = digits.collect::<Option<Vec<u8>>>();
-    bytes.ok_or_else(|| Error::Rejected("the hub's answer is not in a form that this version reads".to_owned()))
+    let digit = |two: &[u8]| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok();
+    // In one place: one of a key that grows would leave parts of it where it was before.
+    let mut bytes = Vec::with_capacity(text.len().div_ceil(2));
+    let read = text.as_bytes().chunks(2).try_for_each(|two| digit(two).map(|byte| bytes.push(byte)));
+    read.map(|()| bytes)
+        .ok_or_else(|| Error::Rejected("the hub's answer is not in a form that this version reads".to_owned()))
 }
 
 #[cfg(test)]

@@ -401,3 +401,40 @@ fn millis(time: Duration) -> u64 {
 #[derive(Debug, thiserror::Error)]
 #[error("the answer was cut")]
 pub(super) struct Cut;
+
+#[cfg(test)]
+mod tests {
+    use sync_protocol::clock::TimeQuality;
+    use sync_protocol::id::{Epoch, HubSeq};
+
+    use super::*;
+    use crate::store::Options;
+    use crate::sync::transport::{SYNC_TYPE, tests::answering};
+
+    /// What comes of an exchange with a hub whose clock says this, and how well the time is known then.
+    async fn hear(hub_ms: u64) -> (Result<Report, Error>, TimeQuality) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), Options::default()).unwrap();
+        let answer = Response::new(Status::Ok, Epoch(0), hub_ms, HubSeq(0));
+        let head = format!("200 OK\r\ncontent-type: {SYNC_TYPE}");
+        let (transport, answering) = answering(&head, &body(&answer.encode(), Vec::new())).await;
+        let courier = Courier::new(store, transport, Clock::default()).unwrap();
+        let done = courier.exchange(1_000).await;
+        answering.await.unwrap();
+        (done, courier.clock.now().quality)
+    }
+
+    #[tokio::test]
+    async fn a_time_before_this_program_was_made_is_not_taken_from_any_hub() {
+        let released_ms = u64::try_from(RELEASED_MS).unwrap();
+        for hub_ms in [0, released_ms - 1] {
+            let (done, quality) = hear(hub_ms).await;
+            let Err(Error::Busy(told)) = done else { panic!("{done:?}") };
+            assert!(told.contains("clock"), "{told}");
+            assert_eq!(quality, TimeQuality::Unknown, "{hub_ms}");
+        }
+        let (done, quality) = hear(released_ms).await;
+        done.unwrap();
+        assert_eq!(quality, TimeQuality::Good);
+    }
+}

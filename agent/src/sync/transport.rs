@@ -20,7 +20,7 @@ use crate::error::{Class, Error};
 use crate::store::Identity;
 
 /// What an exchange is labelled with; whatever answers with something else is not a hub.
-const SYNC_TYPE: &str = "application/vnd.outpost.sync";
+pub(super) const SYNC_TYPE: &str = "application/vnd.outpost.sync";
 const JSON_TYPE: &str = "application/json";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// What was sent and is not acknowledged for so long will not be: the link is gone.
@@ -222,6 +222,7 @@ pub async fn ask_daemon(
 #[cfg(test)]
 pub(super) mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::task::JoinHandle;
 
     use super::*;
 
@@ -231,19 +232,25 @@ pub(super) mod tests {
         client.get(format!("https://localhost:{port}/")).send().await.is_ok()
     }
 
-    /// What comes of asking something that answers with this head, and a body of so many bytes.
-    async fn ask(head: &str, bytes: usize) -> Error {
+    /// Something that answers once, with this head and body.
+    pub(in super::super) async fn answering(head: &str, body: &[u8]) -> (Transport, JoinHandle<()>) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
-        let answer = format!("HTTP/1.1 {head}\r\nconnection: close\r\n\r\n{{\"detail\": \"{}\"}}", "x".repeat(bytes));
+        let answer = [format!("HTTP/1.1 {head}\r\nconnection: close\r\n\r\n").as_bytes(), body].concat();
         let answering = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut asked = [0; 4_096];
             let _ = stream.read(&mut asked).await.unwrap();
             // Who has read enough hangs up.
-            let _ = stream.write_all(answer.as_bytes()).await;
+            let _ = stream.write_all(&answer).await;
         });
-        let transport = Transport::new(&base, &Clock::default(), &Trust::System).unwrap();
+        (Transport::new(&base, &Clock::default(), &Trust::System).unwrap(), answering)
+    }
+
+    /// What comes of asking something that answers with this head, and a body of so many bytes.
+    async fn ask(head: &str, bytes: usize) -> Error {
+        let body = format!("{{\"detail\": \"{}\"}}", "x".repeat(bytes));
+        let (transport, answering) = answering(head, body.as_bytes()).await;
         let told = transport.post_json::<Vec<u8>>("/renew/v1", &()).await.unwrap_err();
         answering.await.unwrap();
         told
