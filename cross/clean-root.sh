@@ -22,6 +22,7 @@ life() {
   "${apt[@]}" install /tmp/lower.deb
   "${in_root[@]}" "$program" --version
   expect test -z "$("${in_root[@]}" dpkg --verify "$program")"
+  expect grep -q '^## ' <(gzip -cd "$root/usr/share/doc/$program/docs/operations.md.gz")
   expect test -L "$root/etc/systemd/system/multi-user.target.wants/$program.service"
   expect "${in_root[@]}" id "$program"
   expect "${in_root[@]}" "$program" config check $check "$settings"
@@ -77,6 +78,7 @@ life_of_tarball() {
     step "tarball, for the $times time"
     "${in_root[@]}" "/$folder/install.sh"
     expect "${in_root[@]}" id outpost
+    expect test -e "$root/usr/local/share/doc/outpost/docs/operations.md.gz"
     expect grep -q '^ExecStart=/usr/local/bin/outpost ' "$root/etc/systemd/system/outpost.service"
     make_data
     [ "$times" = second ] || echo '# written by the technician' >>"$root$settings"
@@ -92,6 +94,7 @@ life_of_tarball() {
   step "tarball, removed"
   "${in_root[@]}" "/$folder/install.sh" --remove
   refuse test -e "$root/usr/local/bin/outpost"
+  refuse test -e "$root/usr/local/share/doc/outpost"
   refuse test -e "$root/etc/systemd/system/outpost.service"
   expect grep -q technician "$root$settings"
   expect test -e "$root$data/outpost.db"

@@ -38,6 +38,12 @@ for program in outpost outpost-hub; do
     printf '%s (%s-1) unstable; urgency=medium\n\n  * See CHANGELOG.md in the sources.\n\n' "$program" "$version"
     printf ' -- The Outpost authors <outpost@outpost.example>  %s\n' "$(date -u -R -d "@$SOURCE_DATE_EPOCH")"
   } >"target/cross/manual/$program/changelog"
+  # Who stands before the box may have no internet. Debian packs what is longer than 4 KiB.
+  mkdir -p "target/cross/manual/$program/docs"
+  for page in install operations protocol reliability rules security swap-a-card walkthrough; do
+    cp "docs/$page.md" "target/cross/manual/$program/docs"
+  done
+  find "target/cross/manual/$program/docs" -type f -size +4k -exec gzip -9n {} +
 done
 
 deb() {
@@ -55,7 +61,7 @@ tarball() {
   mkdir -p "$folder"
   cp target/cross/armv6/outpost cross/package/install.sh cross/package/outpost.service cross/package/outpost.toml LICENSE "$folder"
   cp agent/src/config.toml "$folder/outpost.toml.sample"
-  cp target/cross/manual/outpost/*.1 target/cross/manual/outpost/outpost.bash "$folder"
+  cp -r target/cross/manual/outpost/*.1 target/cross/manual/outpost/outpost.bash target/cross/manual/outpost/docs "$folder"
   tar --sort=name --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --mtime="@$SOURCE_DATE_EPOCH" -C target/cross \
     -cf - "${folder##*/}" | gzip -9n >"$packages/${folder##*/}.tar.gz"
   rm -rf "$folder"

@@ -8,12 +8,14 @@ if [ "$(id -u)" != 0 ]; then
   exit 1
 fi
 completions=/usr/local/share/bash-completion/completions
+docs=/usr/local/share/doc/outpost/docs
 systemd() { [ -d /run/systemd/system ] && systemctl "$@"; }
 case "${1:-}" in
 --remove)
   systemd disable --now outpost || true
   rm -f /usr/local/bin/outpost /etc/systemd/system/outpost.service /usr/local/share/man/man1/outpost*.1 "$completions/outpost" \
     /etc/outpost/outpost.toml.sample
+  rm -rf "${docs%/docs}"
   systemd daemon-reload || true
   echo "removed; the records in /var/lib/outpost and the settings in /etc/outpost are kept"
   exit 0
@@ -28,7 +30,7 @@ esac
 ./outpost --version
 id outpost >/dev/null 2>&1 ||
   useradd --system --user-group --home-dir /var/lib/outpost --no-create-home --shell /usr/sbin/nologin outpost
-install -d /usr/local/bin /usr/local/share/man/man1 "$completions" /etc/systemd/system /etc/outpost
+install -d /usr/local/bin /usr/local/share/man/man1 "$completions" "$docs" /etc/systemd/system /etc/outpost
 # By renaming: a cut in the middle leaves the old file or the new one, and a program that runs is not disturbed.
 put() {
   beside=${3%/*}/.${3##*/}.new
@@ -43,6 +45,7 @@ put 755 outpost /usr/local/bin/outpost
 put 644 "$unit" /etc/systemd/system/outpost.service
 install -m 644 ./*.1 /usr/local/share/man/man1/
 install -m 644 outpost.bash "$completions/outpost"
+install -m 644 docs/* "$docs"
 [ -e /etc/outpost/outpost.toml ] || put 644 outpost.toml /etc/outpost/outpost.toml
 install -m 644 outpost.toml.sample /etc/outpost/outpost.toml.sample
 sync
