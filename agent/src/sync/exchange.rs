@@ -183,7 +183,7 @@ impl Courier {
                 tx.set_state(&state)?;
             }
             let outgoing = gateway::request(tx, &mut packer, clock, up_bytes, bytes)?;
-            if outgoing.ops > 0 {
+            if !outgoing.frames.is_empty() {
                 let mut state = tx.state()?;
                 state.unsure = true;
                 tx.set_state(&state)?;

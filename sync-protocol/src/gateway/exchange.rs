@@ -109,7 +109,9 @@ where
             store.set_state(&state)?;
         }
     }
-    offer_frames(store, packer, &state, up_bytes, &mut frames)?;
+    if !state.unsure {
+        offer_frames(store, packer, &state, up_bytes, &mut frames)?;
+    }
     Ok(Outgoing { head, frames, ops })
 }
 

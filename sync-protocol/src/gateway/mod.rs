@@ -86,7 +86,7 @@ pub struct GatewayState {
     pub repair_symbols: Option<u32>,
     /// How often records had to be repaired. Each is a bug somewhere.
     pub repairs: u64,
-    /// An exchange with ops began and no answer was heard: ask what arrived before sending more.
+    /// An exchange with frames began and no answer was heard: ask what arrived, and hear what there is, before sending more.
     pub unsure: bool,
     /// Whether the hub knows the present [`About`].
     pub told: bool,

@@ -373,3 +373,28 @@ fn what_is_offered_fits_the_link() {
         w.gateways[0].state().unwrap().wanted.len()
     );
 }
+
+/// Such as from a hub without room, which takes no frames: it hears all else with every second exchange.
+#[test]
+fn who_heard_no_answer_to_what_it_offered_asks_before_it_offers_again() {
+    let mut w = World::new(RULES, &["mw", "mw"]);
+    w.sync_all();
+    let backup = w.hub.clone();
+    w.put(1, "note/n", json!({"n": 1}));
+    w.sync_all();
+    w.hub = backup.restored(true, Epoch(77), 0);
+    while w.gateways[0].state().unwrap().wanted.is_empty() {
+        exchange(&mut w.gateways[0], &mut w.hub, &mut w.link, w.now_ms as u64).unwrap();
+    }
+    let clock = gateway::WallClock { now_ms: w.now_ms as u64, ahead_seconds: None };
+    let mut packer = Packer::new(Effort::Quick).unwrap();
+    let mut ask = |w: &mut World| gateway::request(&mut w.gateways[0], &mut packer, clock, 1_000, 1_000).unwrap();
+    assert!(!ask(&mut w).frames.is_empty());
+    let state = w.gateways[0].state().unwrap();
+    w.gateways[0].set_state(&gateway::GatewayState { unsure: true, ..state }).unwrap();
+    let asked = ask(&mut w);
+    assert!(asked.frames.is_empty() && asked.head.asks);
+    w.sync(0);
+    let there = w.hub_record("note/n");
+    assert_eq!(w.record(0, "note/n"), there);
+}

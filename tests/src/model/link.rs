@@ -27,7 +27,7 @@ pub(super) fn ask(site: &mut Site) {
     let made = PACKER.with_borrow_mut(|packer| {
         gateway::request(&mut site.card, packer, clock, WIDE_BYTES, WIDE_BYTES as u64).unwrap()
     });
-    if made.ops > 0 {
+    if !made.frames.is_empty() {
         let mut state = site.card.state().unwrap();
         state.unsure = true;
         site.card.set_state(&state).unwrap();

@@ -58,7 +58,7 @@ impl World<'_> {
         let packer = &mut self.packers.up;
         let request = |store: &mut OnCard<'_, '_>| -> Result<Outgoing, Error> {
             let outgoing = gateway::request(store, packer, clock, up_bytes, down_bytes)?;
-            if outgoing.ops > 0 {
+            if !outgoing.frames.is_empty() {
                 let mut state = store.state()?;
                 state.unsure = true;
                 store.set_state(&state)?;
