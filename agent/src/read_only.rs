@@ -49,7 +49,7 @@ impl Copy {
         if !(is_said || is_read_only(data_dir)) || !data_dir.join(FILE_NAME).is_file() {
             return Ok(None);
         }
-        let copy = Copy::make(data_dir, &memory()?)?;
+        let copy = Copy::make(data_dir, &memory())?;
         board::note_read_only_card();
         tracing::error!(
             copy = %copy.folder.display(),
@@ -59,23 +59,30 @@ impl Copy {
         Ok(Some(copy))
     }
 
-    fn make(data_dir: &Path, memory: &Path) -> Result<Copy, Error> {
+    /// In the first of these folders in memory that has room for it.
+    fn make(data_dir: &Path, memory: &[PathBuf]) -> Result<Copy, Error> {
         let part = |name: &str| format!("{FILE_NAME}{name}");
         let size = |name: &&str| fs::metadata(data_dir.join(part(name))).map_or(0, |facts| facts.len());
         let size: u64 = PARTS.iter().map(size).sum();
         let needed = size + size / 4 + ROOM_TO_WORK;
-        let of_folder = statvfs(memory).map_err(std::io::Error::from)?;
-        let of_folder = of_folder.f_bavail.saturating_mul(of_folder.f_frsize);
-        let others = [board::here().memory_free_bytes, of_service(Path::new("/"))];
-        let free = others.into_iter().flatten().fold(of_folder, u64::min);
-        if free < needed {
+        let of_all = [board::here().memory_free_bytes, of_service(Path::new("/"))];
+        let free = |folder: &PathBuf| {
+            let facts = statvfs(folder).ok()?;
+            let of_folder = facts.f_bavail.saturating_mul(facts.f_frsize);
+            Some((of_all.into_iter().flatten().fold(of_folder, u64::min), folder.clone()))
+        };
+        let rooms: Vec<_> = memory.iter().filter_map(free).collect();
+        let Some((_, memory)) = rooms.iter().find(|(free, _)| *free >= needed) else {
+            let Some((free, folder)) = rooms.into_iter().max() else {
+                return Err(told("there is no folder in memory for a copy of it (RUNTIME_DIRECTORY)"));
+            };
             return Err(told(&format!(
                 "a copy of its database in memory would need {}, and {} are free in {}",
                 bytes(needed),
                 bytes(free),
-                memory.display()
+                folder.display()
             )));
-        }
+        };
         let copy = Copy { folder: memory.join(name_of(data_dir)) };
         match fs::remove_dir_all(&copy.folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
@@ -143,12 +150,9 @@ fn given() -> impl Iterator<Item = PathBuf> {
     ["RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"].into_iter().filter_map(std::env::var_os).map(PathBuf::from)
 }
 
-/// A folder in memory for a copy.
-fn memory() -> Result<PathBuf, Error> {
-    given()
-        .chain([PathBuf::from(OF_ALL)])
-        .find(|folder| folder.is_dir() && !is_read_only(folder))
-        .ok_or_else(|| told("there is no folder in memory for a copy of it (RUNTIME_DIRECTORY)"))
+/// Folders in memory for a copy. The one of the service may be a tenth of the memory; that of all is half of it.
+fn memory() -> Vec<PathBuf> {
+    given().chain([PathBuf::from(OF_ALL)]).filter(|folder| folder.is_dir() && !is_read_only(folder)).collect()
 }
 
 fn told(why: &str) -> Error {
@@ -168,7 +172,7 @@ mod tests {
         for (name, text) in [("outpost.db", "records"), ("outpost.db-wal", "log"), ("outpost.lock", "127.0.0.1:8470")] {
             fs::write(card.path().join(name), text).unwrap();
         }
-        let copy = Copy::make(card.path(), memory.path()).unwrap();
+        let copy = Copy::make(card.path(), &[memory.path().to_owned()]).unwrap();
         let mut names: Vec<_> = fs::read_dir(copy.folder()).unwrap().map(|file| file.unwrap().file_name()).collect();
         names.sort();
         assert_eq!(names, ["outpost.db", "outpost.db-wal"]);
@@ -185,7 +189,7 @@ mod tests {
             (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let found = |card: &Path| copies_in(card, [other.path(), memory.path()].map(Path::to_owned).into_iter());
         assert!(found(card.path()).is_empty());
-        let copy = Copy::make(card.path(), memory.path()).unwrap();
+        let copy = Copy::make(card.path(), &[memory.path().to_owned()]).unwrap();
         for written in [card.path().join(""), card.path().join(".")] {
             assert_eq!(found(&written), [copy.folder()], "{}", written.display());
         }
@@ -199,9 +203,20 @@ mod tests {
         let (card, memory) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         // More than there is in any memory, and nothing of it is written.
         fs::File::create(card.path().join(FILE_NAME)).unwrap().set_len(1 << 43).unwrap();
-        let told = Copy::make(card.path(), memory.path()).unwrap_err().to_string();
+        let told = Copy::make(card.path(), &[memory.path().to_owned()]).unwrap_err().to_string();
         assert!(told.contains("swap-a-card") && told.contains("are free"), "{told}");
         assert_eq!(fs::read_dir(memory.path()).unwrap().count(), 0);
+        assert!(Copy::make(card.path(), &[]).unwrap_err().to_string().contains("no folder in memory"));
+    }
+
+    #[test]
+    fn the_copy_goes_where_there_is_room() {
+        let (card, memory) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(card.path().join(FILE_NAME), "records").unwrap();
+        // In neither of the first two anybody may put anything.
+        let places = ["/nowhere", "/proc"].map(PathBuf::from).into_iter().chain([memory.path().to_owned()]);
+        let copy = Copy::make(card.path(), &places.collect::<Vec<_>>()).unwrap();
+        assert!(copy.folder().starts_with(memory.path()));
     }
 
     #[test]

@@ -140,16 +140,7 @@ pub async fn run(
 ) -> Result<(), Error> {
     let mut lock = Lock::for_daemon(data_dir).await?;
     let copy = Copy::if_needed(data_dir, lock.is_fixed())?;
-    let data_dir = copy.as_ref().map_or(data_dir, Copy::folder);
-    let open = |home: Home| -> Result<Gateway, Error> {
-        let mut gateway = Gateway::open(home, config)?;
-        gateway.app.disk = gateway.app.disk.in_memory(copy.is_some());
-        if copy.is_some() {
-            // It is on the card as it was, and memory has no room for two.
-            gateway.caretaker = gateway.caretaker.making_do();
-        }
-        Ok(gateway)
-    };
+    let (data_dir, is_copy) = (copy.as_ref().map_or(data_dir, Copy::folder), copy.is_some());
     tokio::pin!(shutdown);
     let (address, listener) = listen(config.listen).await?;
     let network = config.network.listen.map(Ahead::bind).transpose()?;
@@ -159,11 +150,13 @@ pub async fn run(
         announce(address, places.network);
         Ok::<_, Error>(())
     });
+    let mut has_waited = false;
     let home = match keys::open(data_dir, &config.encryption).await {
         Err(error @ Error::KeyAbsent(_)) => {
             // Who waits is there, too: apps are answered, and a command finds it.
             tell.take().map_or(Ok(()), |tell| tell(&mut lock))?;
             let listener = TcpListener::from_std(listener.try_clone()?)?;
+            has_waited = true;
             tokio::select! {
                 home = wait_for_key(data_dir, &config.encryption, listener, error) => home?,
                 () = &mut shutdown => {
@@ -176,7 +169,10 @@ pub async fn run(
     };
     // Not before: at the network there is nothing to say without the database, not even who says it.
     let network = network.map(Ahead::listen).transpose()?;
-    let mut gateway = open(home)?;
+    let mut gateway = match has_waited {
+        true => open_vouching(home, config, is_copy).await?,
+        false => open(home, config, is_copy)?,
+    };
     tell.take().map_or(Ok(()), |tell| tell(&mut lock))?;
     loop {
         let (store, pulse) = (gateway.app.store.clone(), gateway.app.sync.pulse());
@@ -210,11 +206,33 @@ pub async fn run(
             Ending::Damaged => make_anew(&home, file, disk).await,
             _ => drop(begin_anew(&home)?),
         }
-        gateway = open(home)?;
+        gateway = open_vouching(home, config, is_copy).await?;
         if ending == Ending::Damaged {
             // Once is enough: a card that damages what was just written is to be replaced.
             gateway.caretaker = gateway.caretaker.making_do();
         }
+    }
+}
+
+/// Opens the gateway of a data folder, or of its copy in memory.
+fn open(home: Home, config: &Config, is_copy: bool) -> Result<Gateway, Error> {
+    let mut gateway = Gateway::open(home, config)?;
+    gateway.app.disk = gateway.app.disk.in_memory(is_copy);
+    if is_copy {
+        // It is on the card as it was, and memory has no room for two.
+        gateway.caretaker = gateway.caretaker.making_do();
+    }
+    Ok(gateway)
+}
+
+/// The same for one that the service manager was told is ready: it looks for signs of life, and the step to another layout, or to a
+/// file without what was erased, may take many minutes on a slow card.
+async fn open_vouching(home: Home, config: &Config, is_copy: bool) -> Result<Gateway, Error> {
+    let config = config.clone();
+    let work = tokio::task::spawn_blocking(move || open(home, &config, is_copy));
+    tokio::select! {
+        opened = work => opened.unwrap_or(Err(Error::Closed)),
+        never = service::vouch_waiting("the database is opened") => match never {},
     }
 }
 

@@ -129,9 +129,10 @@ fn lack_of_room(to: &Medium, database: &Path) -> Option<String> {
     ))
 }
 
+/// In tens of megabytes: a reason that is another one at each look would be written to the card each time.
 fn lack(free: u64, wanted: u64) -> Option<String> {
-    let [left, least] = [free, wanted].map(|bytes| bytes.div_ceil(1_000_000));
-    (free < wanted).then(|| format!("{left} MB left, and a copy may take {least}"))
+    let least = 10 * wanted.div_ceil(10_000_000);
+    (free < wanted).then(|| format!("less room than the {least} MB that a copy may take"))
 }
 
 /// Tells whether it came to the end.
@@ -228,7 +229,8 @@ mod tests {
     #[test]
     fn a_medium_is_too_small_when_a_copy_does_not_fit_beside_what_is_there() {
         assert_eq!(lack(5_000_000, 5_000_000), None);
-        assert_eq!(lack(4_200_000, 5_000_001).unwrap(), "5 MB left, and a copy may take 6");
+        assert_eq!(lack(41_200_000, 50_000_001).unwrap(), "less room than the 60 MB that a copy may take");
+        assert_eq!(lack(0, 58_000_000), lack(49_000_000, 51_000_000), "what others write there makes no difference");
         let here = tempfile::tempdir().unwrap();
         let database = here.path().join("outpost.db");
         let file = fs::File::create(&database).unwrap();
