@@ -161,7 +161,15 @@ fn held(tx: &mut Tx<'_>, sight: &Sight, dot: Dot) -> Result<HeldRow, HubError> {
 
 /// Applies an op in quarantine although the rules object. Tells of which record.
 pub(crate) fn release(tx: &mut Tx<'_>, sight: &Sight, dot: Dot) -> Result<RecordKey, HubError> {
-    let key = held(tx, sight, dot)?.held.op.key;
+    let held = held(tx, sight, dot)?.held;
+    let first = hub::first_held(tx, &held)?;
+    if first != dot {
+        return Err(HubError::Conflict(format!(
+            "an earlier change of this gateway to the same record waits as well: release or discard {} first",
+            view::change_name(first)
+        )));
+    }
+    let key = held.op.key;
     hub::release(tx, dot)?;
     if !sight.sees_everything() {
         seen(tx, sight, &key)

@@ -114,6 +114,16 @@ impl Tx<'_> {
         Ok(held)
     }
 
+    pub(super) fn held_by(&mut self, key: &RecordKey) -> Result<Vec<Origin>, StoreError> {
+        if !self.may_hold()? {
+            return Ok(Vec::new());
+        }
+        let sql = "SELECT DISTINCT origin FROM quarantine INDEXED BY quarantine_record WHERE type = ?1 AND id = ?2 ORDER BY 1";
+        let mut select = self.sql(sql)?;
+        let origins = select.query_map([key.record_type.as_str(), key.id.as_str()], |row| row.get(0))?;
+        origins.map(|origin| Ok(Origin(small(origin?)))).collect()
+    }
+
     pub(super) fn held_for(&mut self, parent: &RecordKey) -> Result<Vec<(RecordKey, Origin)>, StoreError> {
         if !self.may_hold()? {
             return Ok(Vec::new());

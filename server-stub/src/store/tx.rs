@@ -229,6 +229,10 @@ impl Snapshot for Tx<'_> {
         self.held_for(key)
     }
 
+    fn origins_held(&mut self, key: &RecordKey) -> Result<Vec<Origin>, StoreError> {
+        self.held_by(key)
+    }
+
     fn all_held(&mut self) -> Result<Vec<(RecordKey, Origin)>, StoreError> {
         match &self.review_only {
             Some(only) => Ok(vec![only.clone()]),

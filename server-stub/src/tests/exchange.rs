@@ -276,6 +276,26 @@ async fn quarantine_is_released_or_dropped_by_people_on_either_side() {
 }
 
 #[tokio::test]
+async fn of_one_record_the_earlier_change_is_decided_on_first() {
+    let world = World::start().await;
+    let mut a = world.clinic("a", "mw/zomba").await;
+    world.hub.publish_rules(RULES).await.unwrap();
+    a.put("patient/p", json!({ "nickname": "one" }));
+    a.put("patient/p", json!({ "nickname": "two" }));
+    world.exchange(&mut a).await;
+    let held = world.hub.read(|tx| tx.held_page(&Sight::everything(), HubSeq::NONE, 10)).await.unwrap();
+    let [first, second] = [0, 1].map(|nth: usize| crate::view::change_name(held[nth].held.op.stamp.dot));
+    let refused = world.admin("POST", "/quarantine/release", json!({ "change": second })).await;
+    assert_eq!(refused.status, 409);
+    assert!(refused.json()["detail"].as_str().unwrap().contains(&first), "it says which");
+    for change in [first, second] {
+        assert_eq!(world.admin("POST", "/quarantine/release", json!({ "change": change })).await.status, 204);
+    }
+    world.sync(&mut a).await;
+    assert_eq!(a.body("patient/p")["nickname"], "two");
+}
+
+#[tokio::test]
 async fn a_gateway_may_not_decide_about_the_changes_of_another() {
     let world = World::start().await;
     let mut a = world.clinic("a", "mw/zomba").await;

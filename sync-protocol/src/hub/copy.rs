@@ -24,7 +24,7 @@ use crate::record::{Change, Op, Record, Stamp, State};
 use crate::rules::{Rule, TypeRules};
 
 /// Why the hub takes back what a counter got twice.
-const COUNTED_TWICE: &str = "counted twice: two copies of one card brought it";
+pub(super) const COUNTED_TWICE: &str = "counted twice: two copies of one card brought it";
 /// Why an op is dropped whose first copy waits in quarantine, or one in quarantine when another was applied.
 pub(super) const CAME_BEFORE: &str = "another copy of this card has brought it already";
 
@@ -83,33 +83,34 @@ impl Copies {
         }
         Ok(waiting)
     }
+}
 
-    /// The op without items of lists that stand here already, because somebody who had read them showed them to a hub that had
-    /// lost the op; `None` if there are none.
-    ///
-    /// # Errors
-    /// What the store reports.
-    pub(super) fn without_shown<S: Snapshot>(&self, store: &mut S, op: &Op) -> Result<Option<Op>, S::Error> {
-        if !op.changes.values().any(|change| matches!(change, Change::Append(_))) {
-            return Ok(None);
-        }
-        let Some(record) = store.record(&op.key)? else { return Ok(None) };
-        let came: Vec<Dot> = store.writes_of(&op.key)?.iter().map(|op| op.stamp.dot).collect();
-        let mut rest = op.clone();
-        for (name, change) in &mut rest.changes {
-            let Some(State::Log(log)) = record.cells.get(name).map(|cell| &cell.state) else { continue };
-            let Change::Append(values) = change else { continue };
-            let mut shown = Vec::new();
-            for (hlc, dot, _, value) in &log.entries {
-                let is_shown = *hlc == op.stamp.hlc && dot.origin != op.stamp.dot.origin && !came.contains(dot);
-                if is_shown && first_of(store, dot.origin)? == self.first {
-                    shown.push(value);
-                }
-            }
-            values.retain(|value| !shown.contains(&value));
-        }
-        Ok(Some(rest).filter(|rest| rest != op))
+/// The op without items of lists that stand in its record already, because somebody who had read them showed them to a hub that had
+/// lost the op; `None` if there are none.
+///
+/// # Errors
+/// What the store reports.
+pub(super) fn without_shown<S: Snapshot>(store: &mut S, op: &Op, record: &Record) -> Result<Option<Op>, S::Error> {
+    let dot = op.stamp.dot;
+    if !op.changes.values().any(|change| matches!(change, Change::Append(_))) {
+        return Ok(None);
     }
+    let Some(copies) = Copies::of(store, dot.origin, dot.stream)? else { return Ok(None) };
+    let came: Vec<Dot> = store.writes_of(&op.key)?.iter().map(|op| op.stamp.dot).collect();
+    let mut rest = op.clone();
+    for (name, change) in &mut rest.changes {
+        let Some(State::Log(log)) = record.cells.get(name).map(|cell| &cell.state) else { continue };
+        let Change::Append(values) = change else { continue };
+        let mut shown = Vec::new();
+        for (hlc, of, _, value) in &log.entries {
+            let is_shown = *hlc == op.stamp.hlc && of.origin != dot.origin && !came.contains(of);
+            if is_shown && first_of(store, of.origin)? == copies.first {
+                shown.push(value);
+            }
+        }
+        values.retain(|value| !shown.contains(&value));
+    }
+    Ok(Some(rest).filter(|rest| rest != op))
 }
 
 /// The op with what it says of other writes of its own origin said of their copies, too: these count instead of them, while a
@@ -195,12 +196,13 @@ pub(super) fn admit<S: Store>(
         Copy::Applied(_) => store.record(&op.key)?.unwrap_or_default(),
         Copy::Waiting => {
             store.append(arrived, hseq, true)?;
-            return log_news(store, Some(device), op, hseq, News::Discarded(CAME_BEFORE.to_owned()));
+            log_news(store, Some(device), op, hseq, News::Discarded(CAME_BEFORE.to_owned()))?;
+            return count_for_nothing(store, op, COUNTED_TWICE);
         }
     };
     store.append(arrived, hseq, false)?;
     let rules = store.rules()?;
-    let counts = Op { changes: counts(op, &before, rules.of(&op.key.record_type)), ..op.clone() };
+    let counts = counts(op, &before, rules.of(&op.key.record_type));
     let Some(mut applied) = try_on(store, &[(&counts, hseq)], &rules)? else { return Ok(()) };
     // With its place the record counts as new to whoever was behind, and is sent whole.
     for (name, cell) in &mut applied.record.cells {
@@ -220,14 +222,37 @@ pub(super) fn admit<S: Store>(
     }
 }
 
-/// What an op adds to counters of this record. One whose rule is another now is converted by the next write, and has no totals then.
-fn counts(op: &Op, record: &Record, rules: &TypeRules) -> BTreeMap<FieldName, Change> {
+/// Has an op that is dropped count for nothing also in what its origin counts later: that has it in its totals. So it is counted, and
+/// as much taken back by a write of the hub. Where the record is not here, there is nothing from which it could be taken.
+///
+/// # Errors
+/// What the store reports.
+pub(super) fn count_for_nothing<S: Store>(store: &mut S, op: &Op, why: &str) -> Result<(), S::Error> {
+    let Some(before) = store.record(&op.key)? else { return Ok(()) };
+    let rules = store.rules()?;
+    let counts = counts(op, &before, rules.of(&op.key.record_type));
+    if counts.changes.is_empty() {
+        return Ok(());
+    }
+    let hseq = store.next()?;
+    let Some(applied) = try_on(store, &[(&counts, hseq)], &rules)? else { return Ok(()) };
+    let back = compensation(&counts, &before, &applied.record);
+    if back.is_empty() {
+        return Ok(());
+    }
+    keep(store, &counts, hseq, applied, &rules)?;
+    write_as_hub(store, &op.key, back, why, &rules)
+}
+
+/// The op as far as it adds to counters of this record. One whose rule is another now is converted by the next write, and has no totals
+/// then.
+fn counts(op: &Op, record: &Record, rules: &TypeRules) -> Op {
     let is_counter = |name: &FieldName| {
-        *rules.rule(name) == Rule::Counter
-            && matches!(record.cells.get(name).map(|cell| &cell.state), Some(State::Counter(_)))
+        let is_one = record.cells.get(name).is_none_or(|cell| matches!(cell.state, State::Counter(_)));
+        *rules.rule(name) == Rule::Counter && is_one
     };
-    let mut counts = op.changes.clone();
-    counts.retain(|name, change| matches!(change, Change::Count { .. }) && is_counter(name));
+    let mut counts = op.clone();
+    counts.changes.retain(|name, change| matches!(change, Change::Count { .. }) && is_counter(name));
     counts
 }
 

@@ -93,7 +93,7 @@ pub fn erase<S: Store>(store: &mut S, key: &RecordKey, number: u64) -> Result<(u
 pub fn carry_out<S: Store>(store: &mut S, erasure: &Erasure, wiped: &mut Wiped) -> Result<(), S::Error> {
     let Erasure { number, key, .. } = erasure;
     store.forget_replaced(key)?;
-    for (_, origin) in store.all_held()?.into_iter().filter(|(held, _)| held == key) {
+    for origin in store.origins_held(key)? {
         for held in store.held_of(key, origin)? {
             store.unhold(held.op.stamp.dot)?;
             let hseq = store.next()?;

@@ -21,6 +21,9 @@ use crate::record::{Change, Op, Record, Stamp};
 use crate::rules::{Rules, ScopeKey};
 use crate::value::Value;
 
+/// Why the hub takes back what an op counted that a person dropped.
+const DROPPED: &str = "counted by a change that was dropped";
+
 /// Why ops cannot be applied, in words for people, and the records whose arrival would change that.
 struct Objection {
     reason: String,
@@ -68,6 +71,7 @@ pub fn admit<S: Store>(store: &mut S, by: Option<&Gateway>, arrived: &Arrived<'_
         }
         if let Some(applied) = applied {
             keep(store, op, hseq, applied, &rules)?;
+            reconsider_all(store, &op.key)?;
         }
         free_waiting(store, &op.key)?;
         return Ok(false);
@@ -135,16 +139,18 @@ pub(super) fn try_on<S: Snapshot>(
     try_on_record(store, before, ops, rules)
 }
 
-/// The same of ops that were never applied: what stands under their numbers and is not from them makes way.
+/// The same of ops that were never applied: what stands under their numbers and is not from them makes way, and what they add
+/// to lists does not come a second time.
 fn try_new<S: Store>(store: &mut S, ops: &[(&Op, HubSeq)], rules: &Rules) -> Result<Option<Applied>, S::Error> {
     let Some((first, _)) = ops.first() else { return Ok(None) };
-    let mut before = store.record(&first.key)?;
-    if let Some(record) = &mut before {
-        for (op, at) in ops {
-            names::make_way(store, op, record, *at)?;
-        }
+    let Some(mut record) = store.record(&first.key)? else { return try_on_record(store, None, ops, rules) };
+    let mut rest = Vec::with_capacity(ops.len());
+    for (op, at) in ops {
+        rest.push(copy::without_shown(store, op, &record)?);
+        names::make_way(store, op, &mut record, *at)?;
     }
-    try_on_record(store, before, ops, rules)
+    let ops: Vec<_> = ops.iter().zip(&rest).map(|((op, at), rest)| (rest.as_ref().unwrap_or(op), *at)).collect();
+    try_on_record(store, Some(record), &ops, rules)
 }
 
 /// The same, given their record as it is.
@@ -234,7 +240,12 @@ fn claims_another_source<S: Snapshot>(store: &mut S, stamp: &Stamp) -> Result<bo
     Ok(gateway.is_none_or(|gateway| gateway.source != stamp.source))
 }
 
-fn hold<S: Store>(store: &mut S, held: &HeldOp, waits_for: &[RecordKey], at: HubSeq) -> Result<(), S::Error> {
+pub(super) fn hold<S: Store>(
+    store: &mut S,
+    held: &HeldOp,
+    waits_for: &[RecordKey],
+    at: HubSeq,
+) -> Result<(), S::Error> {
     store.hold(held, waits_for)?;
     log_news(store, held.device, &held.op, at, News::Held(held.reason.clone()))
 }
@@ -290,11 +301,14 @@ pub(super) fn keep<S: Store>(
         follow_parent(store, &op.key, &is, &parents, rules)?;
     }
     if has_moved && is_placed {
-        for child in store.children(&op.key)? {
-            own::move_to(store, &child, &is, rules)?;
-        }
+        take_along(store, &op.key, &is, rules)?;
     }
     Ok(())
+}
+
+/// Moves what follows a record to where that is now.
+pub(super) fn take_along<S: Store>(store: &mut S, key: &RecordKey, is: &Scope, rules: &Rules) -> Result<(), S::Error> {
+    store.children(key)?.iter().try_for_each(|child| own::move_to(store, child, is, rules))
 }
 
 /// The scope that an op claimed for a record whose scope stands, if it did: its author took the record for a new one. The
@@ -319,7 +333,7 @@ pub(super) fn claimed_scope(op: &Op) -> Option<Scope> {
 
 /// A record whose type takes its scope from a parent goes where that parent is, but not to nowhere: of a parent that a hub lost which
 /// was put back, a later change may come first.
-fn follow_parent<S: Store>(
+pub(super) fn follow_parent<S: Store>(
     store: &mut S,
     key: &RecordKey,
     scope: &Scope,
@@ -352,6 +366,9 @@ pub(super) fn reconsider<S: Store>(store: &mut S, key: &RecordKey, origin: Origi
             for waiting in &held {
                 let_go(store, waiting, &rules)?;
             }
+            if !held.is_empty() {
+                reconsider_all(store, key)?;
+            }
             Ok(true)
         }
         Some(objection) => {
@@ -366,13 +383,23 @@ pub(super) fn reconsider<S: Store>(store: &mut S, key: &RecordKey, origin: Origi
     }
 }
 
+/// Judges what waits on a record that has changed: what stood against it may not be shown any more, or the record was not here.
+fn reconsider_all<S: Store>(store: &mut S, key: &RecordKey) -> Result<(), S::Error> {
+    for origin in store.origins_held(key)? {
+        reconsider(store, key, origin)?;
+    }
+    Ok(())
+}
+
 /// Applies one held op under a new number, and says so.
 fn let_go<S: Store>(store: &mut S, held: &HeldOp, rules: &Rules) -> Result<(), S::Error> {
     store.unhold(held.op.stamp.dot)?;
-    let hseq = store.next()?;
     if copy::is_applied(store, &held.op)? {
+        copy::count_for_nothing(store, &held.op, copy::COUNTED_TWICE)?;
+        let hseq = store.next()?;
         return log_news(store, held.device, &held.op, hseq, News::Discarded(copy::CAME_BEFORE.to_owned()));
     }
+    let hseq = store.next()?;
     apply(store, &held.op, hseq, rules)?;
     let hseq_news = store.next()?;
     log_news(store, held.device, &held.op, hseq_news, News::Released(hseq))
@@ -396,7 +423,18 @@ pub(super) fn free_waiting<S: Store>(store: &mut S, key: &RecordKey) -> Result<(
     Ok(())
 }
 
-/// Applies an op in quarantine although the rules object: a person decided so. False if it is not there.
+/// The first of the changes of one origin to one record that wait: each is decided on before those that came after it. What a later
+/// one says of a set has the earlier ones behind it, so that they would count for nothing.
+///
+/// # Errors
+/// What the store reports.
+pub fn first_held<S: Snapshot>(store: &mut S, held: &HeldOp) -> Result<Dot, S::Error> {
+    let all = store.held_of(&held.op.key, held.op.stamp.dot.origin)?;
+    Ok(all.first().unwrap_or(held).op.stamp.dot)
+}
+
+/// Applies an op in quarantine although the rules object: a person decided so. It is the first that waits ([`first_held`]).
+/// False if it is not there.
 ///
 /// # Errors
 /// What the store reports.
@@ -415,9 +453,13 @@ pub fn release<S: Store>(store: &mut S, dot: Dot) -> Result<bool, S::Error> {
 /// What the store reports.
 pub fn discard<S: Store>(store: &mut S, dot: Dot, why: &str) -> Result<bool, S::Error> {
     let Some(held) = store.unhold(dot)? else { return Ok(false) };
+    let key = &held.op.key;
+    copy::count_for_nothing(store, &held.op, DROPPED)?;
     let hseq = store.next()?;
     log_news(store, held.device, &held.op, hseq, News::Discarded(why.to_owned()))?;
-    reconsider(store, &held.op.key, held.op.stamp.dot.origin)?;
+    if reconsider(store, key, dot.origin)? {
+        free_waiting(store, key)?;
+    }
     Ok(true)
 }
 

@@ -36,7 +36,7 @@ pub use clamp::clamped;
 pub use copy::lineage;
 pub use erase::{Wiped, carry_out, erase, family};
 pub use grant::{Grant, grant};
-pub use judge::{admit, discard, release, review_all};
+pub use judge::{admit, discard, first_held, release, review_all};
 pub use lost::first_number;
 pub use offer::receive_offers;
 pub use open::{Conversation, Opened, Received, Standing, open, receive};
@@ -267,6 +267,8 @@ pub trait Snapshot {
     fn held_for_person(&mut self, device: Device) -> Result<(u64, u64), Self::Error>;
     /// Records and origins with ops in quarantine that wait for this record.
     fn waiting_for(&mut self, key: &RecordKey) -> Result<Vec<(RecordKey, Origin)>, Self::Error>;
+    /// Origins with ops in quarantine on this record.
+    fn origins_held(&mut self, key: &RecordKey) -> Result<Vec<Origin>, Self::Error>;
     /// All records and origins with ops in quarantine.
     fn all_held(&mut self) -> Result<Vec<(RecordKey, Origin)>, Self::Error>;
     /// Sum of the digest items of all records in these scopes.

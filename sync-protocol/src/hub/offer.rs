@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::clamp::clamp_record;
 use super::erase;
-use super::judge::{free_waiting, reconsider};
+use super::judge::{follow_parent, free_waiting, reconsider, take_along};
 use super::names::{self, Names};
 use super::{Conversation, LogLine, Logged, Snapshot, Standing, Store};
 use crate::edit::render;
@@ -32,7 +32,9 @@ pub fn receive_offers<S: Store>(store: &mut S, with: &mut Conversation, rows: &R
         if !erase::may_join(store, key, offered, &parents, with.now_ms)? {
             continue;
         }
-        let mut record = store.record(key)?.unwrap_or_default();
+        let before = store.record(key)?;
+        let stood = before.as_ref().map(Record::scope);
+        let mut record = before.unwrap_or_default();
         // What this hub has is only joined within the gateway's view. What it does not have at all may be from a view that it
         // lost as well; and of a record to which only later writes came, it does not know where it belongs.
         let was = record.is_placed().then(|| record.scope());
@@ -54,11 +56,15 @@ pub fn receive_offers<S: Store>(store: &mut S, with: &mut Conversation, rows: &R
         store.remember(key, &merged.superseded)?;
         if merged.changed {
             let parents = rules.parents(&key.record_type, &render(&record));
-            let is = record.scope();
+            let (is, is_placed) = (record.scope(), record.is_placed());
             store.keep(key, record, &parents)?;
             // Who had it in view, and has nothing to recover any more, has to let go of it.
             if let Some(was) = was.filter(|was| *was != is) {
                 store.log(&LogLine { hseq, key: key.clone(), what: Logged::Left(was) })?;
+            }
+            follow_parent(store, key, &is, &parents, &rules)?;
+            if is_placed && stood.as_ref() != Some(&is) {
+                take_along(store, key, &is, &rules)?;
             }
             free_waiting(store, key)?;
         }

@@ -386,15 +386,7 @@ pub fn receive<S: Store>(store: &mut S, with: &mut Conversation, ops: &[Op]) -> 
                 let device = with.gateway.device;
                 match copies.as_ref().map(|copies| copies.find(store, op)).transpose()?.flatten() {
                     Some(known) => copy::admit(store, device, &arrived, known).map(|()| false)?,
-                    None => {
-                        let rest = copies.as_ref().map(|copies| copies.without_shown(store, arrived.op)).transpose()?;
-                        let rest = rest.flatten();
-                        admit(
-                            store,
-                            Some(&with.gateway),
-                            &Arrived { op: rest.as_ref().unwrap_or(arrived.op), ..arrived },
-                        )?
-                    }
+                    None => admit(store, Some(&with.gateway), &arrived)?,
                 }
             }
         };

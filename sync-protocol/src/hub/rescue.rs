@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::clamp::clamped;
-use super::copy::{Copies, find};
+use super::copy::find;
 use super::judge::admit;
 use super::open::ack;
 use super::twins::line_of;
@@ -265,9 +265,7 @@ fn take<S: Store>(store: &mut S, with: &Rescuing, op: &Op, mark: Mark) -> Result
     let counted = counted(op, with);
     let counted = clamped(counted.as_ref().unwrap_or(op), with.now_ms, store.head()?).or(counted);
     let op = counted.as_ref().unwrap_or(op);
-    let copies = Copies::of(store, dot.origin, dot.stream)?;
-    let rest = copies.map(|copies| copies.without_shown(store, op)).transpose()?.flatten();
-    admit(store, Some(&with.gateway), &Arrived { op: rest.as_ref().unwrap_or(op), ..written })
+    admit(store, Some(&with.gateway), &Arrived { op, ..written })
 }
 
 /// The op as it counts, if its numbers are of another epoch. One that was moved was bounded under its own number.

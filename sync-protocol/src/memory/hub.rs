@@ -322,6 +322,12 @@ impl Snapshot for MemoryHub {
         Ok(waiting.map(|w| (w.held.op.key.clone(), w.held.op.stamp.dot.origin)).collect())
     }
 
+    fn origins_held(&mut self, key: &RecordKey) -> Result<Vec<Origin>, MemoryError> {
+        let held = self.quarantine.iter().filter(|w| w.held.op.key == *key);
+        let origins: BTreeSet<Origin> = held.map(|w| w.held.op.stamp.dot.origin).collect();
+        Ok(origins.into_iter().collect())
+    }
+
     fn all_held(&mut self) -> Result<Vec<(RecordKey, Origin)>, MemoryError> {
         let mut all: Vec<_> =
             self.quarantine.iter().map(|w| (w.held.op.key.clone(), w.held.op.stamp.dot.origin)).collect();

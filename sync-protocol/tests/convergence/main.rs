@@ -12,6 +12,7 @@ mod rescue;
 mod retention;
 mod revoked;
 mod times;
+mod waiting;
 mod world;
 
 use serde_json::{Value, json};
@@ -260,10 +261,10 @@ fn a_delete_at_the_centre_does_not_take_along_its_own_writes_that_wait() {
     let mut w = two();
     w.put(0, "patient/here", json!({"name": "Asha"}));
     w.sync_all();
+    w.put(0, "visit/v1", json!({"patient": "here"}));
+    w.sync_all();
     w.hub_write("visit/v1", Intent::Put(object(json!({"patient": "not-here", "note": "central"}))));
     assert_eq!(w.hub.quarantine().len(), 1);
-    w.put(0, "visit/v1", json!({"patient": "here"}));
-    w.sync(0);
     let wish = w.wish("visit/v1", Intent::Delete);
     let refused = hub::write(&mut w.hub, wish, &Scope::new("mw").unwrap()).unwrap_err();
     assert!(refused.to_string().contains("let them go or drop them first"), "{refused}");

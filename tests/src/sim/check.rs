@@ -1,5 +1,7 @@
 //! What must hold after every event.
 
+use std::collections::BTreeSet;
+
 use sync_protocol::gateway::{Store as _, StreamState};
 use sync_protocol::id::{Dot, RecordKey, Seq};
 use sync_protocol::record::{Op, State};
@@ -44,12 +46,14 @@ impl World<'_> {
         let says = |what: String| Err(Failure::new(Kind::Status, format!("gateway {at}: {what}")));
         let hub = oracle::writes(self.hub.store.history());
         let backup = self.hub.backup.as_ref().map_or(0, |backup| oracle::writes(backup.history()));
+        // Over what another copy of the card has forgotten a hub that was put back goes on, for both.
+        let passed: BTreeSet<Dot> = self.sites.iter().flat_map(|site| site.on_card().forgotten()).collect();
         let mut memory = self.sites[at].on_card().clone();
         let state = memory.state().unwrap();
         let upto = |which: fn(&StreamState) -> Seq| {
             let is_in = |op: &&Op| {
                 let dot = op.stamp.dot;
-                dot.origin == state.origin && dot.seq <= which(state.stream(dot.stream))
+                dot.origin == state.origin && dot.seq <= which(state.stream(dot.stream)) && !passed.contains(&dot)
             };
             oracle::writes(memory.own().map(|(op, _)| op).filter(is_in))
         };

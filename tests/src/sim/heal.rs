@@ -1,8 +1,11 @@
 //! The end of every schedule: links work, programs are of one build, everybody syncs until nobody has news, and then all must be equal.
 
+use sync_protocol::edit::render;
 use sync_protocol::gateway::{Fate, GatewayState, Store as _};
-use sync_protocol::hub::Snapshot as _;
-use sync_protocol::id::{HubSeq, RecordKey};
+use sync_protocol::hub::{Snapshot as _, review_all};
+use sync_protocol::id::{FieldName, HubSeq, RecordKey};
+use sync_protocol::record::Record;
+use sync_protocol::rules::ScopeKey;
 
 use super::builds::Build;
 use super::exchange::room;
@@ -63,9 +66,34 @@ impl World<'_> {
         (head, self.sites.iter_mut().map(of).collect())
     }
 
+    /// Nothing waits for what is there, and what follows a record is where that is.
+    fn check_hub(&self) -> Result<(), Failure> {
+        let says = |what: String| Err(Failure::new(Kind::Diverged, format!("hub: {what}")));
+        let waiting = self.hub.store.quarantine().len();
+        let mut anew = self.hub.store.clone();
+        review_all(&mut anew).unwrap();
+        if anew.quarantine().len() < waiting {
+            return says(format!("{} of {waiting} wait for nothing", waiting - anew.quarantine().len()));
+        }
+        let rules = anew.rules().unwrap();
+        for (key, record) in self.hub.store.records() {
+            let ScopeKey::Parent(_) = rules.of(&key.record_type).scope else { continue };
+            // Which of two places is right a person has to say.
+            let is_settled = record.cells.get(FieldName::SCOPE).is_some_and(|cell| cell.rivals().is_empty());
+            for parent in rules.parents(&key.record_type, &render(record)) {
+                let place = anew.record(&parent).unwrap().filter(Record::is_placed).map(|parent| parent.scope());
+                if is_settled && place.is_some_and(|place| place != record.scope()) {
+                    return says(format!("{key} is not where {parent} is"));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Each gateway has of its scopes what the hub has, and nothing else but what waits in quarantine.
     pub(super) fn check_equal(&mut self) -> Result<(), Failure> {
         self.hub.check_shelf()?;
+        self.check_hub()?;
         let held_at_hub = oracle::writes(self.hub.store.quarantine().into_iter().map(|held| &held.op));
         for at in 0..self.sites.len() {
             self.sites[at].check_card()?;
@@ -143,8 +171,6 @@ impl World<'_> {
         format!("gateway {at} differed: {}", told.join("; "))
     }
 }
-
-type Record = sync_protocol::record::Record;
 
 fn differing(here: Option<&Record>, there: &Record) -> String {
     let Some(here) = here else { return "everything: it is not confirmed".to_owned() };

@@ -332,6 +332,9 @@ impl hub::Snapshot for AtCentre<'_, '_> {
             None => Ok(memory),
         }
     }
+    fn origins_held(&mut self, key: &RecordKey) -> Result<Vec<Origin>, StoreError> {
+        ask!(self, origins_held(key))
+    }
     fn all_held(&mut self) -> Result<Vec<(RecordKey, Origin)>, StoreError> {
         ask!(self, all_held())
     }

@@ -473,20 +473,13 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// Nobody can be asked to keep what only stood on a card, or at a hub, that is no more. Nor what a gateway sent under an
-    /// origin that it gave up since, if no copy of the record has it: it sends nothing under that any more.
+    /// Nobody can be asked to keep what only stood on a card, or at a hub, that is no more.
     fn forgive(&mut self) {
-        let held = self.sites.iter().flat_map(|site| site.store.records());
-        let held = self.contained_in(held.filter_map(|(key, held)| Some((key, held.confirmed.as_ref()?))));
-        let (mut left, mut given_up) = (oracle::writes(self.hub.store.history()), 0);
-        for site in &mut self.sites {
-            let origin = site.store.state().unwrap().origin;
-            let (own, former): (Vec<_>, Vec<_>) =
-                site.store.own().map(|(op, _)| op).partition(|op| op.stamp.dot.origin == origin);
-            left |= oracle::writes(own);
-            given_up |= oracle::writes(former);
+        let mut left = oracle::writes(self.hub.store.history());
+        for site in &self.sites {
+            // What it wrote under an origin that it gave up since it hands in.
+            left |= oracle::writes(site.store.own().map(|(op, _)| op));
         }
-        left |= if self.was_restored { given_up & held } else { given_up };
         let gone = self.oracle.with(Standing::Kept) & !left;
         for id in (0..=oracle::WRITES_MAX).filter(|id| gone & bit(*id) != 0) {
             self.oracle.set(id, Standing::Void);

@@ -519,3 +519,26 @@ fn what_others_showed_makes_way_for_a_write_that_waits_first() {
         ],
     );
 }
+
+/// Seed 667987. The other copy had forgotten a change that a later one had overruled.
+#[test]
+fn a_restored_hub_goes_on_over_what_one_copy_of_a_card_has_forgotten_for_the_other_one_too() {
+    play(
+        &[3],
+        vec![
+            write(0, 5, 3, Act::Set("note")),
+            Event::Backup,
+            Event::Write { at: 0, id: 12, key: 1, act: Act::Set("first"), is_stale: false, is_synced: false },
+            Event::Write { at: 0, id: 15, key: 3, act: Act::Set("note"), is_stale: false, is_synced: false },
+            write(0, 16, 3, Act::Set("note")),
+            Event::Sync { at: 0 },
+            Event::Image { at: 0 },
+            Event::Restore { is_told: true },
+            Event::Clone { at: 0 },
+            Event::Sync { at: 0 },
+            Event::Forget { at: 1, is_early: true },
+            Event::Restore { is_told: false },
+            Event::Sync { at: 1 },
+        ],
+    );
+}

@@ -1,0 +1,212 @@
+//! What waits in quarantine, and what is decided about it: nothing that was let go is less than what came at once, and nothing that
+//! was dropped counts.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use sync_protocol::gateway::Intent;
+use sync_protocol::hub::{self, Snapshot as _};
+use sync_protocol::id::{Dot, Epoch, RecordKey};
+use sync_protocol::loopback::settle;
+use sync_protocol::rules::Rules;
+
+use crate::world::{World, object};
+
+const RULES: &str = r#"
+version = 1
+[types.patient]
+scope = "facility"
+[types.patient.fields]
+name = { required = true }
+tags = "set"
+doses = "counter"
+[types.ward]
+scope = "facility"
+[types.visit]
+parents = { patient = "patient" }
+scope = { parent = "patient" }
+[types.visit.fields]
+patient = { required = true }
+[types.stay]
+parents = { ward = "ward" }
+[types.stay.fields]
+log = "append-only"
+"#;
+
+/// The hub has rules that refuse what its gateways still take.
+fn publish_stricter(w: &mut World) {
+    let fields = "[types.patient.fields]\nsex = { one_of = [\"female\", \"male\"] }\n";
+    let stricter = RULES.replace("version = 1", "version = 2").replace("[types.patient.fields]\n", fields);
+    w.hub.publish(Arc::new(Rules::parse(&stricter).unwrap()));
+}
+
+fn waiting(w: &World) -> Vec<Dot> {
+    w.hub.quarantine().iter().map(|held| held.op.stamp.dot).collect()
+}
+
+#[test]
+fn what_depends_on_a_record_goes_on_when_a_person_drops_what_held_it_up() {
+    let mut w = World::new(RULES, &["mw"]);
+    w.put(0, "patient/p", json!({"name": "Asha", "sex": "x"}));
+    w.edit(0, "patient/p", json!({"name": "Asha Banda"}));
+    w.put(0, "visit/v1", json!({"patient": "p"}));
+    publish_stricter(&mut w);
+    w.sync(0);
+    let held = waiting(&w);
+    assert_eq!(held.len(), 3);
+    hub::discard(&mut w.hub, held[0], "a slip").unwrap();
+    assert!(waiting(&w).is_empty(), "{:?}", w.hub.quarantine());
+}
+
+#[test]
+fn dropped_counts_are_not_in_what_is_counted_later() {
+    let mut w = World::new(RULES, &["mw", "mw"]);
+    w.put(0, "patient/p", json!({"name": "Asha", "doses": 5}));
+    w.sync_all();
+    w.edit(0, "patient/p", json!({"doses": 7, "sex": "x"}));
+    w.edit(0, "patient/p", json!({"doses": 8}));
+    publish_stricter(&mut w);
+    w.sync(0);
+    let held = waiting(&w);
+    assert_eq!(held.len(), 2, "the later one joins the first");
+    hub::discard(&mut w.hub, held[0], "counted by mistake").unwrap();
+    assert!(waiting(&w).is_empty());
+    w.sync_all();
+    assert_eq!(w.body(1, "patient/p")["doses"], json!(6));
+    w.edit(0, "patient/p", json!({"doses": 10}));
+    w.sync_all();
+    assert_eq!(w.body(1, "patient/p")["doses"], json!(10), "it goes on from what is shown");
+}
+
+#[test]
+fn each_is_decided_on_before_what_came_after_it() {
+    let mut w = World::new(RULES, &["mw", "mw"]);
+    w.put(0, "patient/p", json!({"name": "Asha", "tags": ["a"]}));
+    w.sync_all();
+    w.edit(0, "patient/p", json!({"sex": "x", "tags": ["a", "b"]}));
+    w.edit(0, "patient/p", json!({"tags": ["a", "b", "c"]}));
+    publish_stricter(&mut w);
+    w.sync(0);
+    let held: Vec<_> = w.hub.quarantine().into_iter().cloned().collect();
+    assert_eq!(held.len(), 2);
+    for one in &held {
+        assert_eq!(hub::first_held(&mut w.hub, one).unwrap(), held[0].op.stamp.dot);
+    }
+    for one in &held {
+        assert_eq!(hub::first_held(&mut w.hub, one).unwrap(), one.op.stamp.dot);
+        hub::release(&mut w.hub, one.op.stamp.dot).unwrap();
+    }
+    w.sync_all();
+    assert_eq!(w.body(1, "patient/p")["tags"], json!(["a", "b", "c"]));
+}
+
+/// Three boxes with one card: the second has given its next number to a write of its own, the first and the third have one unsent
+/// write in common.
+fn three_boxes(common: impl FnOnce(&mut World)) -> World {
+    let mut w = World::new(RULES, &["mw"]);
+    w.put(0, "patient/p", json!({"name": "Asha", "doses": 1}));
+    w.sync_all();
+    let older = w.copy_of(0, 1);
+    common(&mut w);
+    let newer = w.copy_of(0, 2);
+    w.gateways.extend([older, newer]);
+    w.put(1, "note/of-1", json!({"n": 1}));
+    bring(&mut w, 1);
+    w
+}
+
+fn bring(w: &mut World, at: usize) {
+    for _ in 0..3 {
+        settle(&mut w.gateways[at], &mut w.hub, &mut w.link, w.now_ms as u64, 20).unwrap();
+    }
+}
+
+#[test]
+fn what_follows_a_copy_of_a_write_that_waits_goes_on_with_it() {
+    let mut w = three_boxes(|w| drop(w.put(0, "visit/v1", json!({"patient": "p9"}))));
+    bring(&mut w, 0);
+    // Before it hears that what it has in common with the first came before.
+    w.edit(2, "visit/v1", json!({"note": "of the third"}));
+    bring(&mut w, 2);
+    assert_eq!(waiting(&w).len(), 2);
+    w.put(1, "patient/p9", json!({"name": "Chikondi"}));
+    bring(&mut w, 1);
+    assert!(waiting(&w).is_empty(), "{:?}", w.hub.quarantine());
+    w.sync_all();
+    w.sync_all();
+    assert_eq!(w.body(0, "visit/v1")["note"], "of the third");
+}
+
+#[test]
+fn a_count_that_waits_and_came_from_two_boxes_counts_once() {
+    let mut w = three_boxes(|w| w.edit(0, "patient/p", json!({"doses": 3, "sex": "x"})));
+    publish_stricter(&mut w);
+    bring(&mut w, 0);
+    assert_eq!(waiting(&w).len(), 1);
+    // Before it hears that its copy was dropped.
+    w.edit(2, "patient/p", json!({"doses": 4, "sex": null}));
+    bring(&mut w, 2);
+    let held = waiting(&w);
+    for dot in held {
+        hub::release(&mut w.hub, dot).unwrap();
+    }
+    assert!(waiting(&w).is_empty());
+    w.sync_all();
+    w.sync_all();
+    for at in 0..3 {
+        assert_eq!(w.body(at, "patient/p")["doses"], json!(4), "gateway {at}: 1, 2 in common, 1 of the third");
+    }
+}
+
+/// A hub that was put back hears from a district where a patient has moved meanwhile, after a clinic has sent a new visit.
+#[test]
+fn a_visit_goes_along_when_a_restored_hub_is_shown_that_its_patient_has_moved() {
+    let mut w = World::new(RULES, &["mw", "mw/a"]);
+    w.put(1, "patient/p", json!({"name": "Asha", "facility": "mw/a"}));
+    w.sync_all();
+    let backup = w.hub.clone();
+    w.hub_write("patient/p", Intent::Put(object(json!({"name": "Asha", "facility": "mw/b"}))));
+    w.sync(0);
+    w.hub = backup.restored(true, Epoch(77), 0);
+    w.put(1, "visit/v1", json!({"patient": "p"}));
+    w.sync(1);
+    let mut scope = |key: &str| w.hub.record(&RecordKey::parse(key).unwrap()).unwrap().unwrap().scope();
+    assert_eq!(scope("visit/v1").as_str(), "mw/a");
+    w.sync(0);
+    w.sync(0);
+    let mut scope = |key: &str| w.hub.record(&RecordKey::parse(key).unwrap()).unwrap().unwrap().scope();
+    assert_eq!((scope("patient/p").as_str(), scope("visit/v1").as_str()), ("mw/b", "mw/b"));
+    w.sync_all();
+}
+
+/// What was lost was shown by another gateway while it waited under another number.
+#[test]
+fn an_entry_that_was_shown_does_not_come_twice_when_its_write_is_let_go() {
+    let mut w = World::new(RULES, &["mw", "mw"]);
+    w.put(0, "note/n", json!({"n": 1}));
+    w.sync_all();
+    let (backup, older) = (w.hub.clone(), w.copy_of(0, 1));
+    w.put(0, "stay/s1", json!({"ward": "w9", "log": ["seen"]}));
+    let image = w.copy_of(0, 2);
+    w.hub_write("ward/w9", Intent::Put(object(json!({"facility": "mw"}))));
+    for at in [1, 0, 1] {
+        w.sync(at);
+    }
+    assert_eq!(w.body(1, "stay/s1")["log"], json!(["seen"]));
+    w.hub = backup.restored(true, Epoch(77), 0);
+    w.gateways[0] = older;
+    w.gateways.push(image);
+    // Another copy of the card takes the number of the visit, which therefore comes under another one.
+    w.put(0, "note/x", json!({"n": 2}));
+    bring(&mut w, 0);
+    bring(&mut w, 2);
+    assert_eq!(waiting(&w).len(), 1);
+    bring(&mut w, 1);
+    assert!(waiting(&w).is_empty(), "{:?}", w.hub.quarantine());
+    for at in [0, 1, 2, 0, 1, 2] {
+        bring(&mut w, at);
+    }
+    for at in 0..3 {
+        assert_eq!(w.body(at, "stay/s1")["log"], json!(["seen"]), "gateway {at}");
+    }
+}
