@@ -17,9 +17,11 @@ target_of() {
 }
 targets=()
 for arch in "${wanted[@]}"; do targets+=("$(target_of "$arch")"); done
-if ! command -v cargo-deb >/dev/null && [ ! -x target/tools/bin/cargo-deb ]; then
-  cargo install --quiet --locked --no-default-features cargo-deb --root target/tools ||
-    fail "cargo-deb is needed. Run: cargo install --locked cargo-deb"
+# Another version may pack the same in other bytes.
+cargo_deb=3.8.0
+if [ "$(PATH="$PWD/target/tools/bin:$PATH" cargo-deb --version 2>/dev/null)" != "$cargo_deb" ]; then
+  cargo install --quiet --locked --no-default-features --version "$cargo_deb" cargo-deb --root target/tools ||
+    fail "cargo-deb $cargo_deb is needed. Run: cargo install --locked --version $cargo_deb cargo-deb"
 fi
 [ -n "${OUTPOST_BUILT:-}" ] || cross/build.sh "${targets[@]}"
 export PATH="$PWD/target/tools/bin:$PATH" LC_ALL=C
