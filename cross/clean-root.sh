@@ -22,7 +22,6 @@ life() {
   "${apt[@]}" install /tmp/lower.deb
   "${in_root[@]}" "$program" --version
   expect test -z "$("${in_root[@]}" dpkg --verify "$program")"
-  expect grep -q '^## ' <(gzip -cd "$root/usr/share/doc/$program/docs/operations.md.gz")
   expect test -L "$root/etc/systemd/system/multi-user.target.wants/$program.service"
   expect "${in_root[@]}" id "$program"
   expect "${in_root[@]}" "$program" config check $check "$settings"
@@ -39,6 +38,7 @@ life() {
   step "upgrade to $version"
   "${apt[@]}" install /tmp/new.deb
   expect test "$("${in_root[@]}" dpkg-query -Wf '${Version}' "$program")" = "$version"
+  expect grep -q '^## ' <(gzip -cd "$root/usr/share/doc/$program/docs/operations.md.gz")
   cut_off
   serve
   save second
