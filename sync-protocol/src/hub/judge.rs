@@ -442,7 +442,7 @@ pub fn release<S: Store>(store: &mut S, dot: Dot) -> Result<bool, S::Error> {
     let rules = store.rules()?;
     let Some(held) = store.unhold(dot)? else { return Ok(false) };
     let_go(store, &held, &rules)?;
-    reconsider(store, &held.op.key, held.op.stamp.dot.origin)?;
+    reconsider_all(store, &held.op.key)?;
     free_waiting(store, &held.op.key)?;
     Ok(true)
 }
@@ -457,9 +457,8 @@ pub fn discard<S: Store>(store: &mut S, dot: Dot, why: &str) -> Result<bool, S::
     copy::count_for_nothing(store, &held.op, DROPPED)?;
     let hseq = store.next()?;
     log_news(store, held.device, &held.op, hseq, News::Discarded(why.to_owned()))?;
-    if reconsider(store, key, dot.origin)? {
-        free_waiting(store, key)?;
-    }
+    reconsider_all(store, key)?;
+    free_waiting(store, key)?;
     Ok(true)
 }
 

@@ -123,6 +123,7 @@ fn uncover<S: Store>(store: &mut S, op: &Op, record: &mut Record, at: HubSeq) ->
         return Ok(());
     }
     let ops = store.writes_of(&op.key)?;
+    // What waits has not come in yet, nor has this op, which may be let go just now.
     let waiting: BTreeSet<Dot> = store.held_of(&op.key, dot.origin)?.iter().map(|held| held.op.stamp.dot).collect();
     let is_here = |known: &Dot| known.writer() == writer && *known != dot && !waiting.contains(known);
     let arrived: BTreeSet<u64> = ops.iter().map(|known| known.stamp.dot).filter(is_here).map(|dot| dot.seq.0).collect();

@@ -111,14 +111,14 @@ fn judge_anew<S: Store>(store: &mut S, gateway: &Gateway, held: HeldOp) -> Resul
 /// What the store reports.
 pub fn allow<S: Store>(store: &mut S, device: Device) -> Result<u64, S::Error> {
     let Some(gateway) = store.gateway(device)? else { return Ok(0) };
-    store.set_gateway(&Gateway { is_revoked: false, ..gateway.clone() })?;
+    let gateway = Gateway { is_revoked: false, ..gateway };
+    store.set_gateway(&gateway)?;
     let mut freed = 0;
     for (key, origin) in store.all_held()? {
         // What it was told to go on under is its own, too: nobody accepts that from who is shut out.
         if origin != gateway.origin && gateway.offered != Some(origin) {
             continue;
         }
-        let gateway = Gateway { is_revoked: false, ..gateway.clone() };
         for held in store.held_of(&key, origin)? {
             if held.for_person && held.reason == REASON {
                 judge_anew(store, &gateway, held)?;

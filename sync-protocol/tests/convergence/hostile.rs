@@ -114,18 +114,24 @@ fn what_takes_something_away_there_waits_for_a_person() {
 #[test]
 fn what_it_could_not_have_read_waits_for_a_person_also_when_it_came_while_it_was_shut_out() {
     let mut w = patient_elsewhere();
+    w.put(0, "patient/p3", json!({"facility": "mw/a", "name": "Chisomo"}));
+    w.sync_all();
     let device = w.gateways[1].state().unwrap().device;
-    w.sync(1);
     w.hub.revoke(device);
+    claim(&mut w, 1, "patient/p3", &[("name", Change::put(text("somebody else")))]);
     claim(&mut w, 1, "patient/p1", &[("@deleted", Change::put(Value::Bool(true)))]);
     w.put(1, "patient/p2", json!({"facility": "mw/b", "name": "Bina"}));
     w.sync(1);
-    assert_eq!(w.hub.quarantine().len(), 2);
+    assert_eq!(w.hub.quarantine().len(), 3);
     hub::allow(&mut w.hub, device).unwrap();
     let [held] = w.hub.quarantine()[..] else { panic!("one goes on waiting") };
     assert!(held.for_person && held.reason.contains("never was in the view"), "{held:?}");
     w.sync(0);
     assert_eq!(w.body(0, "patient/p1")["name"], "Asha");
+    let record = w.hub_record("patient/p3");
+    let mut names = rivals(&record, "name");
+    names.push(w.body(0, "patient/p3")["name"].clone());
+    assert!(names.contains(&json!("Chisomo")) && names.len() == 2, "it overrules nothing: {names:?}");
 }
 
 #[test]

@@ -31,6 +31,7 @@ patient = { required = true }
 parents = { ward = "ward" }
 [types.stay.fields]
 log = "append-only"
+tags = "set"
 "#;
 
 /// The hub has rules that refuse what its gateways still take.
@@ -138,6 +139,20 @@ fn what_follows_a_copy_of_a_write_that_waits_goes_on_with_it() {
 }
 
 #[test]
+fn what_a_person_lets_go_frees_what_another_copy_of_the_card_wrote_on_it() {
+    let mut w = three_boxes(|w| drop(w.put(0, "patient/q", json!({"name": "Bina", "sex": "x"}))));
+    publish_stricter(&mut w);
+    bring(&mut w, 0);
+    // Without the write before it, it makes no record.
+    w.edit(2, "patient/q", json!({"sex": "male"}));
+    bring(&mut w, 2);
+    let held = waiting(&w);
+    assert_eq!(held.len(), 2);
+    hub::release(&mut w.hub, held[0]).unwrap();
+    assert!(waiting(&w).is_empty(), "{:?}", w.hub.quarantine());
+}
+
+#[test]
 fn a_count_that_waits_and_came_from_two_boxes_counts_once() {
     let mut w = three_boxes(|w| w.edit(0, "patient/p", json!({"doses": 3, "sex": "x"})));
     publish_stricter(&mut w);
@@ -208,5 +223,35 @@ fn an_entry_that_was_shown_does_not_come_twice_when_its_write_is_let_go() {
     }
     for at in 0..3 {
         assert_eq!(w.body(at, "stay/s1")["log"], json!(["seen"]), "gateway {at}");
+    }
+}
+
+/// As above, but two copies of the card wrote to one record, and one of them under the number that others show for the other's.
+#[test]
+fn what_is_added_to_a_set_is_in_it_when_it_is_let_go_although_others_show_its_number() {
+    let mut w = World::new(RULES, &["mw", "mw"]);
+    w.put(0, "note/n", json!({"n": 1}));
+    w.sync_all();
+    let (backup, older) = (w.hub.clone(), w.copy_of(0, 1));
+    w.put(0, "stay/s1", json!({"ward": "w9", "tags": ["x"]}));
+    let image = w.copy_of(0, 2);
+    w.hub_write("ward/w9", Intent::Put(object(json!({"facility": "mw"}))));
+    for at in [1, 0, 1] {
+        w.sync(at);
+    }
+    w.hub = backup.restored(true, Epoch(77), 0);
+    w.gateways[0] = older;
+    w.gateways.push(image);
+    w.put(0, "stay/s1", json!({"ward": "w9", "tags": ["y"]}));
+    bring(&mut w, 0);
+    bring(&mut w, 2);
+    assert_eq!(waiting(&w).len(), 2);
+    bring(&mut w, 1);
+    assert!(waiting(&w).is_empty(), "{:?}", w.hub.quarantine());
+    for at in [0, 1, 2, 0, 1, 2] {
+        bring(&mut w, at);
+    }
+    for at in 0..3 {
+        assert_eq!(w.body(at, "stay/s1")["tags"], json!(["x", "y"]), "gateway {at}");
     }
 }
