@@ -9,7 +9,7 @@ sum=$(
   {
     git ls-files -s Cargo.lock Cargo.toml '*/build.rs' sqlite cross/build.sh cross/toolchain.sh cross/futex.c cross/emulated.sh cross/smoke.sh
     # What a package holds beside the program makes no difference to that.
-    git ls-files '*/Cargo.toml' | while read -r manifest; do sed '/^\[package\.metadata\.deb\]/,$d' "$manifest"; done
+    git ls-files '*/Cargo.toml' | while read -r manifest; do awk '/^\[/ { is_of_package = $0 == "[package.metadata.deb]" } !is_of_package' "$manifest"; done
   } | sha256sum | cut -d' ' -f1
 )
 if [ "$(cat cross/older.played 2>/dev/null)" = "$sum" ]; then
