@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use outpost_tests::process::{Gateway, Hub, wait_for};
 use serde_json::json;
@@ -42,6 +42,17 @@ fn put_visits(gateway: &Gateway) {
         gateway.put(&format!("visit/v{n}"), &json!({"n": n, "note": format!("visit {n} as it was said")}));
     }
     gateway.sync();
+}
+
+/// A gateway that has sent all, and the card of which was spoilt while it was off.
+fn spoilt(folder: &Path) -> (Hub, Gateway, PathBuf) {
+    let hub = Hub::start(&folder.join("hub"));
+    let card = folder.join("card");
+    let mut gateway = Gateway::enrolled(&card, &hub, "a", "mw");
+    put_visits(&gateway);
+    gateway.kill();
+    spoil(&card);
+    (hub, gateway, card)
 }
 
 /// What apps are answered that read them.
@@ -95,12 +106,7 @@ fn with_a_page_that_cannot_be_read_it_goes_on_under_its_own_name_with_all_the_re
 #[test]
 fn a_card_that_has_broken_three_databases_is_not_filled_with_more_and_what_can_be_read_is_served() {
     let folder = tempfile::tempdir().unwrap();
-    let hub = Hub::start(&folder.path().join("hub"));
-    let card = folder.path().join("card");
-    let mut gateway = Gateway::enrolled(&card, &hub, "a", "mw");
-    put_visits(&gateway);
-    gateway.kill();
-    spoil(&card);
+    let (hub, mut gateway, card) = spoilt(folder.path());
     let earlier = [1, 2, 3].map(|nth| card.join(format!("outpost-broken-{nth}.db")));
     for file in &earlier {
         fs::write(file, b"what was broken before").unwrap();
@@ -125,12 +131,7 @@ fn a_card_that_has_broken_three_databases_is_not_filled_with_more_and_what_can_b
 #[test]
 fn without_room_for_another_one_what_can_be_read_is_served_and_it_is_made_anew_once_there_is_room() {
     let folder = tempfile::tempdir().unwrap();
-    let hub = Hub::start(&folder.path().join("hub"));
-    let card = folder.path().join("card");
-    let mut gateway = Gateway::enrolled(&card, &hub, "a", "mw");
-    put_visits(&gateway);
-    gateway.kill();
-    spoil(&card);
+    let (hub, mut gateway, card) = spoilt(folder.path());
     fs::write(card.join("outpost.toml"), "disk_reserve_megabytes = 4000000000\n").unwrap();
     gateway.restart();
     let is_told = || fs::read_to_string(card.join("log")).is_ok_and(|log| log.contains("a copy of the database needs"));
