@@ -89,6 +89,12 @@ impl Tx<'_> {
         Ok(())
     }
 
+    pub(super) fn number_arrived(&mut self, at: Dot) -> Result<Option<HubSeq>, StoreError> {
+        let mut select = self.sql("SELECT hseq FROM history WHERE origin = ?1 AND stream = ?2 AND seq = ?3")?;
+        let hseq: Option<i64> = select.query_row(columns(at), |row| row.get(0)).optional()?;
+        Ok(hseq.map(|hseq| HubSeq(number(hseq))))
+    }
+
     pub(super) fn number_applied(&mut self, at: Dot) -> Result<Option<HubSeq>, StoreError> {
         let mut select =
             self.sql("SELECT applied FROM history WHERE origin = ?1 AND stream = ?2 AND seq = ?3 AND applied <> 0")?;

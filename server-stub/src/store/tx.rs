@@ -201,6 +201,10 @@ impl Snapshot for Tx<'_> {
         self.applied_ranges(origin, stream, after, upto)
     }
 
+    fn arrived_as(&mut self, dot: Dot) -> Result<Option<HubSeq>, StoreError> {
+        self.number_arrived(dot)
+    }
+
     fn applied_as(&mut self, dot: Dot) -> Result<Option<HubSeq>, StoreError> {
         self.number_applied(dot)
     }

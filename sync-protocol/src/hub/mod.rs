@@ -252,6 +252,8 @@ pub trait Snapshot {
     fn op_hash(&mut self, dot: Dot) -> Result<Option<Short>, Self::Error>;
     /// The numbers of the ops after `after` up to `upto` that were applied as they arrived.
     fn ranges(&mut self, origin: Origin, stream: Stream, after: Seq, upto: Seq) -> Result<Vec<AckRange>, Self::Error>;
+    /// The number under which an op arrived; `None` if it did not.
+    fn arrived_as(&mut self, dot: Dot) -> Result<Option<HubSeq>, Self::Error>;
     /// The number under which an op was applied, when it arrived or when it was let go; `None` if it was not.
     fn applied_as(&mut self, dot: Dot) -> Result<Option<HubSeq>, Self::Error>;
     /// A record, deleted or not.

@@ -13,7 +13,7 @@ use super::{Arrived, Gateway, Mark, Snapshot, Store, told};
 use crate::digest::op_hash;
 use crate::gateway::bounded;
 use crate::id::{Dot, Epoch, HubSeq, Origin, RecordKey, Seq, Stream};
-use crate::message::{Ack, Gap, Request, Response, Short, Status, StreamHead};
+use crate::message::{Ack, Bound, Gap, Request, Response, Short, Status, StreamHead};
 use crate::record::Op;
 
 /// An exchange under way.
@@ -320,6 +320,14 @@ fn gap_before(with: &Conversation, dot: Dot, acked: Seq) -> Option<Gap> {
     with.request.gaps.iter().find(fits).copied()
 }
 
+/// Whether an op arrived after this hub was put back to a time that the gateway knows. Then another copy of its card has brought it,
+/// and nobody can tell whether the gateway had the same under that number.
+fn came_since<S: Snapshot>(store: &mut S, with: &Conversation, dot: Dot) -> Result<bool, S::Error> {
+    let reaches = |bound: &&Bound| bound.stream == dot.stream && dot.seq <= bound.upto;
+    let common = with.request.bounds.iter().filter(reaches).map(|bound| bound.common).min();
+    Ok(store.arrived_as(dot)? > common)
+}
+
 /// Up to where a stream is the same at both ends.
 pub(super) fn agreed_upto(with: &Conversation, stream: Stream, acked: Seq) -> Seq {
     with.agreed.get(&stream).copied().unwrap_or(acked)
@@ -330,7 +338,7 @@ pub(super) fn agreed_upto(with: &Conversation, stream: Stream, acked: Seq) -> Se
 /// An op that came before is compared by content; a difference means two gateways under one identity, and ends the stream
 /// ([`Conversation::forked`]). So does a gap: the gateway has an op no more that it once wrote, and what is behind the gap can
 /// only come under other numbers; unless the ops in it were forgotten because this hub had them safe, before it was put back
-/// ([`crate::message::Gap`]).
+/// ([`crate::message::Gap`]), and nobody has brought another one's under their numbers since.
 ///
 /// # Errors
 /// What the store reports; the caller rolls back then.
@@ -363,6 +371,10 @@ pub fn receive<S: Store>(store: &mut S, with: &mut Conversation, ops: &[Op]) -> 
         }
         // It may begin before the watermark: what was forgotten there cannot be shown, and all that could be was the same.
         if let Some(gap) = gap_before(with, dot, mark.acked) {
+            if agreed < mark.acked && came_since(store, with, Dot { seq: mark.acked, ..dot })? {
+                with.forked.insert(stream);
+                break;
+            }
             (mark.acked, mark.chain, agreed) = (gap.upto, gap.chain, gap.upto);
         }
         if dot.seq != mark.acked.next() || agreed != mark.acked {

@@ -267,6 +267,10 @@ impl Snapshot for MemoryHub {
         Ok(ranges)
     }
 
+    fn arrived_as(&mut self, dot: Dot) -> Result<Option<HubSeq>, MemoryError> {
+        Ok(self.history.get(&dot).map(|kept| kept.hseq))
+    }
+
     fn applied_as(&mut self, dot: Dot) -> Result<Option<HubSeq>, MemoryError> {
         let let_go = |line: &LogLine| match &line.what {
             Logged::News(_, at, News::Released(hseq)) if *at == dot => Some(*hseq),

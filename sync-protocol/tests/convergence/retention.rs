@@ -7,7 +7,7 @@ use sync_protocol::gateway::{self, GatewayState, Store as _, StreamState};
 use sync_protocol::hub::{self, Mark, Snapshot as _, Store as _};
 use sync_protocol::id::{Dot, Epoch, FieldName, HubSeq, Origin, RecordKey, Seq, Stream};
 use sync_protocol::loopback::exchange;
-use sync_protocol::memory::MemoryGateway;
+use sync_protocol::memory::{MemoryGateway, MemoryHub};
 use sync_protocol::message::Bound;
 use sync_protocol::payload::Payload;
 
@@ -36,7 +36,7 @@ fn dots(gateway: &MemoryGateway) -> Vec<u64> {
 }
 
 /// A gateway that wrote much, and forgot what nobody needs any more.
-fn forgetful() -> (World, sync_protocol::memory::MemoryHub) {
+fn forgetful() -> (World, MemoryHub) {
     let mut w = World::new(COUNTED, &["mw", "mw"]);
     w.put(0, "patient/p1", json!({"name": "Asha", "phone": "0"}));
     w.sync_all();
@@ -245,6 +245,52 @@ fn what_the_hub_does_not_know_of_a_number_is_not_taken_for_known() {
     let mut phones = rivals(&w.record(0, "patient/p1"), "phone");
     phones.push(w.shown("patient/p1", "phone"));
     assert!(phones.contains(&json!("2")), "{phones:?}");
+}
+
+/// A gateway that has forgotten the first two of three edits which the hub has, backups of before each of these, and a copy of its
+/// card that knows of none.
+fn forgot_edits() -> (World, [MemoryHub; 2], MemoryGateway) {
+    let mut w = World::new(COUNTED, &["mw"]);
+    w.put(0, "patient/p1", json!({"name": "Asha", "phone": "0"}));
+    w.sync_all();
+    let (copy, first) = (w.copy_of(0, 2), w.hub.clone());
+    w.edit(0, "patient/p1", json!({"phone": "1"}));
+    w.sync_all();
+    let second = w.hub.clone();
+    for phone in ["2", "3"] {
+        w.edit(0, "patient/p1", json!({"phone": phone}));
+        w.sync_all();
+    }
+    assert_eq!(compact(&mut w.gateways[0]), 2);
+    (w, [first, second], copy)
+}
+
+#[test]
+fn of_what_a_hub_has_that_was_put_back_into_a_gap_the_word_of_its_gateway_is_taken() {
+    let (mut w, [_, backup], _) = forgot_edits();
+    let origin = w.gateways[0].state().unwrap().origin;
+    w.hub = backup.restored(true, Epoch(77), 0);
+    w.sync_all();
+    assert_eq!(w.gateways[0].state().unwrap().origin, origin, "its history fits");
+    assert_eq!(w.shown("patient/p1", "phone"), json!("3"));
+    assert!(rivals(&w.record(0, "patient/p1"), "phone").is_empty());
+}
+
+#[test]
+fn what_a_copy_wrote_meanwhile_is_not_taken_for_what_was_forgotten() {
+    let (mut w, [backup, _], copy) = forgot_edits();
+    w.hub = backup.restored(true, Epoch(77), 0);
+    let forgot = std::mem::replace(&mut w.gateways[0], copy);
+    w.edit(0, "patient/p1", json!({"phone": "9"}));
+    w.sync(0);
+    w.gateways.push(forgot);
+    w.sync_all();
+    let now = [0, 1].map(|at| w.gateways[at].state().unwrap().origin);
+    assert_ne!(now[0], now[1], "two boxes");
+    let mut phones = rivals(&w.record(0, "patient/p1"), "phone");
+    phones.push(w.shown("patient/p1", "phone"));
+    phones.sort_by_key(ToString::to_string);
+    assert_eq!(phones, [json!("3"), json!("9")], "neither had seen the other");
 }
 
 /// A count of long ago and one of today, and a hub that is put back to yesterday.

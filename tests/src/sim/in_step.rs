@@ -344,6 +344,9 @@ impl hub::Snapshot for AtCentre<'_, '_> {
     fn items(&mut self, scopes: &[Scope]) -> Result<Vec<(u64, RecordKey)>, StoreError> {
         ask!(sorted self, items(scopes))
     }
+    fn arrived_as(&mut self, dot: Dot) -> Result<Option<HubSeq>, StoreError> {
+        ask!(self, arrived_as(dot))
+    }
     fn applied_as(&mut self, dot: Dot) -> Result<Option<HubSeq>, StoreError> {
         ask!(self, applied_as(dot))
     }

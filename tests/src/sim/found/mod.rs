@@ -1,6 +1,7 @@
 //! Schedules that failed once, by name.
 
 mod copied;
+mod forgotten;
 mod others;
 mod put_back;
 mod restored;
