@@ -9,7 +9,7 @@ command -v systemd-analyze >/dev/null || fail "systemd-analyze is needed. Run: a
 EXPOSURE_MAX=20
 
 mapfile -t scripts < <(git grep -lE '^#!(/bin/sh|/usr/bin/env bash)' -- .ci cross tests)
-shellcheck --external-sources --severity=warning "${scripts[@]}" cross/toolchain.sh cross/root.sh cross/container.sh tests/needs.sh
+shellcheck --external-sources --severity=warning "${scripts[@]}" cross/toolchain.sh cross/root.sh cross/container.sh cross/book.sh tests/needs.sh
 echo "${#scripts[@]} scripts: shellcheck finds nothing"
 
 folder=$(mktemp -d)

@@ -58,6 +58,16 @@ lay_out() {
   done
 }
 
+# Plays the scenarios of these names with them; a name of which there is none is a mistake: play NAME... [OPTION...]
+play() {
+  local name
+  for name in "$@"; do
+    [[ $name != -* ]] || continue
+    "$folder/scenarios" "$name" --list | grep ': test$' >/dev/null || fail "No scenario is called $name."
+  done
+  "$folder/scenarios" "$@"
+}
+
 # Has it be another day for the gateway of $folder from its next start on: set_clock NAME DAY
 set_clock() {
   local ahead

@@ -24,6 +24,6 @@ mkdir "$shelf"
 truncate --size 2G "$shelf.img"
 mkfs.xfs -q "$shelf.img"
 mount -o loop "$shelf.img" "$shelf"
-OUTPOST_SHELF=$shelf "$folder/scenarios" power:: --ignored --nocapture
+OUTPOST_SHELF=$shelf play power:: --ignored --nocapture
 umount "$shelf"
 rm -rf "$folder"

@@ -14,6 +14,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::api::{self, App, Entry, serve};
 use crate::apps::Door;
+use crate::board;
 use crate::clock::{Clock, Machine};
 use crate::config::{Config, NetworkConfig};
 use crate::disk::Disk;
@@ -139,6 +140,7 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let mut lock = Lock::for_daemon(data_dir).await?;
+    board::watch_supply();
     let copy = Copy::if_needed(data_dir, lock.is_fixed())?;
     let (data_dir, is_copy) = (copy.as_ref().map_or(data_dir, Copy::folder), copy.is_some());
     tokio::pin!(shutdown);

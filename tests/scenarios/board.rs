@@ -30,6 +30,12 @@ fn at_hub(hub: &Hub) -> Value {
     listed[0].clone()
 }
 
+fn doctor(gateway: &Gateway, root: &Path) -> String {
+    let mut command = Command::new(program("outpost"));
+    command.args(["doctor", "--data-dir", &gateway.data_dir()]).env("OUTPOST_TEST_ROOT", root);
+    String::from_utf8_lossy(&command.output().unwrap().stdout).into_owned()
+}
+
 #[test]
 fn a_weak_supply_and_a_worn_card_are_seen_at_the_box_and_at_the_hub() {
     let folder = tempfile::tempdir().unwrap();
@@ -43,12 +49,7 @@ fn a_weak_supply_and_a_worn_card_are_seen_at_the_box_and_at_the_hub() {
     assert_eq!(gateway.status()["board"]["cards"][0]["worn_percent"], json!(90));
     let (_, page) = gateway.ask("GET", "/", &[], None);
     assert!(page.contains("WARNING    power supply: it is too weak now"), "{page}");
-    let doctor = Command::new(program("outpost"))
-        .args(["doctor", "--data-dir", &gateway.data_dir()])
-        .env("OUTPOST_TEST_ROOT", &root)
-        .output()
-        .unwrap();
-    let told = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    let told = doctor(&gateway, &root);
     assert!(
         told.contains("warn  power supply: it is too weak now") && told.contains("official power supply"),
         "{told}"
@@ -67,6 +68,8 @@ fn a_weak_supply_and_a_worn_card_are_seen_at_the_box_and_at_the_hub() {
     set(&root, ALARM, "0\n");
     assert_eq!(gateway.sync()["bytes_up"].as_u64().unwrap(), idle);
     assert_eq!(at_hub(&hub)["box_warnings"], json!([weak, worn]));
+    let told = doctor(&gateway, &root);
+    assert!(told.contains("warn  power supply: it has been too weak"), "the gateway remembers it: {told}");
     gateway.restart();
     gateway.sync();
     assert_eq!(at_hub(&hub)["box_warnings"], json!([worn]));

@@ -6,13 +6,14 @@
 //! # Where it comes from
 //! - A weak power supply: the driver `raspberrypi-hwmon` (chip `rpi_volt`), which says how it is now; and the firmware's own word,
 //!   where the kernel has that file (not on a Pi 5). Its bits 16 to 19 say what has been since the start, but the driver clears bit 16
-//!   every other second, so this program remembers what it has once seen.
+//!   every other second, so this program remembers what it has once seen, and the gateway waits for what the driver finds ([`supply`]).
 //! - Wear: eMMC says it (JEDEC 5.0: `life_time`, `pre_eol_info`). Nearly all SD cards do not: of those only name and age are known.
 //! - Whether the time comes from the network: `systemd-timesyncd` leaves a file at its first success.
 //! - Whether every line of the log is written to the card twice: by the times at which the journal and a syslog were last written to.
 
 mod advice;
 mod parse;
+mod supply;
 
 #[cfg(test)]
 mod tests;
@@ -23,11 +24,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sync_protocol::message::{Condition, Reserve};
 use utoipa::ToSchema;
 
 pub(crate) use self::advice::advice;
+pub(crate) use self::supply::watch_supply;
 
 /// The environment variable that makes another box of this one, for tests: a folder with its `sys`, `proc` and `run`.
 const PRETENDED: &str = "OUTPOST_TEST_ROOT";
@@ -76,7 +78,7 @@ pub struct Board {
 }
 
 /// What is known of the power supply, and of what slows the processor down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Power {
     /// It is too weak now.
     pub weak_now: bool,
@@ -124,14 +126,17 @@ pub struct Card {
 
 /// The box that this is.
 pub(crate) fn here() -> Board {
-    let root = std::env::var_os(PRETENDED).map_or_else(|| PathBuf::from("/"), PathBuf::from);
-    let mut board = of(&root);
+    let mut board = of(&root());
     board.card_read_only = IS_READ_ONLY.load(Ordering::Relaxed);
     if let Some(power) = &mut board.power {
         power.weak |= WAS_WEAK.fetch_or(power.weak, Ordering::Relaxed);
         power.slowed |= WAS_SLOWED.fetch_or(power.slowed, Ordering::Relaxed);
     }
     board
+}
+
+fn root() -> PathBuf {
+    std::env::var_os(PRETENDED).map_or_else(|| PathBuf::from("/"), PathBuf::from)
 }
 
 /// Remembers that the card takes no writes.
@@ -174,11 +179,15 @@ impl Board {
     }
 }
 
-fn power(root: &Path) -> Option<Power> {
+/// The file in which the driver says whether the supply is too weak.
+fn alarm(root: &Path) -> Option<PathBuf> {
     let chips = entries(&root.join("sys/class/hwmon"), "hwmon");
-    let is_volt = |chip: &&PathBuf| text(&chip.join("name")).is_some_and(|name| name.trim() == "rpi_volt");
-    let alarm = chips.iter().find(is_volt).and_then(|chip| text(&chip.join("in0_lcrit_alarm")));
-    let alarm = alarm.and_then(|text| parse::number(&text)).map(|number| number != 0);
+    let is_volt = |chip: &PathBuf| text(&chip.join("name")).is_some_and(|name| name.trim() == "rpi_volt");
+    chips.into_iter().find(is_volt).map(|chip| chip.join("in0_lcrit_alarm"))
+}
+
+fn power(root: &Path) -> Option<Power> {
+    let alarm = alarm(root).and_then(|file| parse::number(&text(&file)?)).map(|number| number != 0);
     // `soc` on older kernels, `soc@107c000000` and the like on newer ones.
     let socs = entries(&root.join("sys/devices/platform"), "soc");
     let firmware = socs.iter().flat_map(|soc| entries(soc, "soc")).map(|part| part.join("get_throttled"));

@@ -3,11 +3,12 @@
 use std::io::Write;
 use std::path::Path;
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::client::Client;
 use super::time_ms;
-use crate::board;
+use crate::board::{self, Power};
 use crate::clock::{RELEASED_MS, unix_ms};
 use crate::config::Config;
 use crate::disk::Disk;
@@ -52,7 +53,7 @@ pub(crate) async fn examine(folder: &Path, config: &Config, out: &mut dyn Write)
     let mut exam = Examination { out, worst: None };
     running(folder, &holder, &mut exam)?;
     disk(folder, config, &mut exam)?;
-    box_itself(&mut exam)?;
+    box_itself(&holder, folder, config, &mut exam).await?;
     clock(&mut exam)?;
     database(folder, config, &mut exam).await?;
     hub(folder, config, &mut exam).await?;
@@ -95,13 +96,22 @@ fn disk(folder: &Path, config: &Config, exam: &mut Examination<'_>) -> Result<()
 }
 
 /// What is wrong with the box is worth a warning, and no failure: records are safe.
-fn box_itself(exam: &mut Examination<'_>) -> Result<(), Error> {
-    let board = board::here();
+async fn box_itself(holder: &Holder, folder: &Path, config: &Config, exam: &mut Examination<'_>) -> Result<(), Error> {
+    let mut board = board::here();
+    // The gateway knows what has been since it was started. One that does not answer is told of elsewhere.
+    if let Holder::Daemon(_) = holder {
+        board.power = power_since_start(folder, config).await.ok().flatten().or(board.power);
+    }
     let found = board::advice(&board);
     if found.is_empty() {
         return exam.good("board", board.model.as_deref().unwrap_or("nothing is known to be wrong with it"));
     }
     found.iter().try_for_each(|advice| exam.warn(advice.what, &advice.told, advice.to_do))
+}
+
+async fn power_since_start(folder: &Path, config: &Config) -> Result<Option<Power>, Error> {
+    let status = Client::connect(folder, config).await?.ask_json("GET", "/v1/status", &Value::Null).await?;
+    Ok(status.pointer("/board/power").and_then(|power| Power::deserialize(power).ok()))
 }
 
 fn clock(exam: &mut Examination<'_>) -> Result<(), Error> {

@@ -67,7 +67,7 @@ pub(super) enum Heard {
 }
 
 /// What a transaction gave; `None` if the disk had no room for it, which the program tells as a failure of its own.
-fn room<T>(done: Result<T, StoreError>) -> Option<T> {
+pub(super) fn room<T>(done: Result<T, StoreError>) -> Option<T> {
     match done {
         Err(StoreError::Sql(error)) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => None,
         done => Some(done.expect("a hub with room")),

@@ -136,6 +136,13 @@ pub enum Event {
         /// Which.
         nth: usize,
     },
+    /// A person at the centre decides on what waits in quarantine: on the first change of the same gateway to the same record.
+    Decide {
+        /// Which of those that wait.
+        nth: usize,
+        /// It is let go, and dropped otherwise.
+        lets_go: bool,
+    },
     /// An admin gives a gateway other scopes.
     Assign {
         /// Whom.
@@ -257,6 +264,7 @@ impl Event {
             | Event::HubSpace
             | Event::HubBuild { .. }
             | Event::Publish { .. }
+            | Event::Decide { .. }
             | Event::Backup
             | Event::Restore { .. } => None,
         }
@@ -337,6 +345,8 @@ impl fmt::Display for Event {
             Event::Build { at, build } => write!(f, "gateway {at}: goes on with {}", build.told()),
             Event::HubBuild { build } => write!(f, "hub: goes on with {}", build.told()),
             Event::Publish { nth } => write!(f, "hub: publishes rules {nth}"),
+            Event::Decide { nth, lets_go: true } => write!(f, "hub: number {nth} of what waits is let go"),
+            Event::Decide { nth, lets_go: false } => write!(f, "hub: number {nth} of what waits is dropped"),
             Event::Assign { at, view } => write!(f, "hub: gives gateway {at} {}", VIEWS[*view % VIEWS.len()].join(" ")),
             Event::Image { at } => write!(f, "gateway {at}: an image of the card is made"),
             Event::PutBack { at } => write!(f, "gateway {at}: the image is put back"),

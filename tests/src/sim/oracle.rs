@@ -39,6 +39,8 @@ pub(super) enum Standing {
     Kept,
     /// Nothing any more: the only copy went with its card, or it was never answered.
     Void,
+    /// Nothing any more: a person dropped it from quarantine.
+    Dropped,
 }
 
 /// All writes of a schedule.

@@ -23,7 +23,8 @@ impl Plan {
         let events = with_disks(events, seed, dice.sites, faults);
         let events = with_builds(events, seed, dice.sites, faults);
         let events = with_forgetting(events, seed, dice.sites, faults);
-        let mut events = with_damage(events, seed, dice.sites, faults);
+        let events = with_damage(events, seed, dice.sites, faults);
+        let mut events = with_decisions(events, seed, faults);
         if !faults.has(Fault::Recounts) {
             leave_out_recounts(&mut events);
         }
@@ -113,6 +114,21 @@ fn with_damage(events: Vec<Event>, seed: u64, sites: usize, faults: Faults) -> V
             (random.between(0, sites as i64 - 1) as usize, random.between(0, KEYS.len() as i64 - 1) as usize);
         let (is_due, is_shown) = (random.chance(6), random.chance(30));
         all.extend(is_due.then_some(Event::Damage { at, key, is_shown }));
+        all.push(event);
+    }
+    all
+}
+
+/// Adds decisions on what waits in quarantine. Its dice are its own, too.
+fn with_decisions(events: Vec<Event>, seed: u64, faults: Faults) -> Vec<Event> {
+    if !faults.has(Fault::Decided) {
+        return events;
+    }
+    let mut random = Random::of_text(&format!("decided {seed}"));
+    let mut all = Vec::with_capacity(events.len() + 8);
+    for event in events {
+        let (is_due, nth, lets_go) = (random.chance(8), random.between(0, 5) as usize, random.chance(50));
+        all.extend(is_due.then_some(Event::Decide { nth, lets_go }));
         all.push(event);
     }
     all

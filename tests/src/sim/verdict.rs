@@ -42,6 +42,7 @@ impl World<'_> {
         }
         let held = writes(self.hub.store.quarantine().into_iter().map(|held| &held.op));
         self.tally.held += u64::from(held.count_ones());
+        let held = held | self.dropped();
         for (key, record) in self.hub.store.records() {
             let of_key = || self.oracle.all().filter(|(_, p)| p.key == *key);
             let is_op = |id: u8| arrived & !held & bit(id) != 0;
@@ -57,6 +58,15 @@ impl World<'_> {
             self.tally.needless_rivals += self.needless(record);
         }
         self.check_claims()
+    }
+
+    /// Writes that a person has dropped, and of which no other copy counts either.
+    fn dropped(&self) -> Writes {
+        let mut hub = self.hub.store.clone();
+        let is_applied =
+            |op: &&Op| op.stamp.dot.origin == Origin::HUB || hub.applied_as(op.stamp.dot).unwrap().is_some();
+        let (applied, others): (Vec<&Op>, Vec<&Op>) = self.hub.store.history().partition(is_applied);
+        writes(others) & !writes(applied)
     }
 
     /// Writes that a restored hub has lost and of which no op comes again, because their gateway goes on under another origin:
@@ -233,7 +243,9 @@ impl World<'_> {
         // field has lost, that field may have gone before anybody else could see it.
         let knew = |id: u8, (edit, p): &(u8, &Promise)| {
             let is_known = |name: &FieldName| self.oracle.saw(id, name) & bit(*edit) != 0 || has_lost(*edit, name);
+            // What a person had dropped nobody was shown since.
             case.arrived & bit(*edit) == 0
+                || p.standing == Standing::Dropped
                 || p.changes.keys().all(|name| name.as_str() == FieldName::SCOPE || is_known(name))
         };
         let edits = || case.applied.iter().filter(|(_, p)| is_edit(p)).filter(stands);
@@ -282,6 +294,8 @@ impl World<'_> {
             let (Some(old), Some(new)) = (id_of(&lost.entry.stamp), id_of(&lost.by)) else { continue };
             // What the first of them had replaced went with the hub that was lost.
             let is_void = self.was_restored && self.oracle.with(Standing::Void) & bit(new) != 0;
+            // What a person had dropped comes again to a hub that lost the decision, and whoever wrote since was shown nothing of it.
+            let is_void = is_void || self.was_restored && self.oracle.with(Standing::Dropped) & bit(old) != 0;
             // What another write had replaced before the hub went back is in the history once more, for another reason.
             let of_sites = self.sites.iter().flat_map(|site| site.store.replaced());
             let mut before = of_sites.filter(|(of, s)| of == key && s.field == lost.field && id_of(&s.by) != Some(new));

@@ -161,6 +161,7 @@ impl<'a> World<'a> {
                 self.hub.build = *build;
             }
             Event::Publish { nth } => self.publish(*nth),
+            Event::Decide { nth, lets_go } => self.decide(*nth, *lets_go),
             Event::Assign { at, view } => self.assign(of(at), *view),
             Event::Image { at } => {
                 let site = &mut self.sites[of(at)];
@@ -365,6 +366,22 @@ impl<'a> World<'a> {
         }
         self.hub.store.publish(fleet::rules(nth, self.hub.version));
         hub::review_all(&mut self.hub.store).unwrap();
+    }
+
+    /// As the hub's desk does it. What is dropped nobody can be asked to keep any more.
+    fn decide(&mut self, nth: usize, lets_go: bool) {
+        let waiting: Vec<&HeldOp> =
+            self.hub.store.quarantine().into_iter().filter(|held| held.device.is_some()).collect();
+        let Some(held) = waiting.get(nth % waiting.len().max(1)).map(|held| (*held).clone()) else { return };
+        let first = hub::first_held(&mut self.hub.store, &held).unwrap();
+        let decided = self.hub.now(self.now_ms as u64, |store| match lets_go {
+            true => hub::release(store, first),
+            false => hub::discard(store, first, "dropped"),
+        });
+        let dropped = self.hub.store.history().find(|op| op.stamp.dot == first).and_then(|op| oracle::id_of(&op.stamp));
+        if let (Some(_), Some(id), false) = (super::centre::room(decided), dropped, lets_go) {
+            self.oracle.set(id, Standing::Dropped);
+        }
     }
 
     /// As `server-stub` does it.
