@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
-use rustls::crypto::ring::default_provider;
+use rustls::crypto::ring::{default_provider, sign::any_supported_type};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::clock::now_ms;
 use crate::config::Config;
@@ -122,7 +123,10 @@ impl Given {
         let mut chain = CertificateDer::pem_slice_iter(&read(&self.certificate)?)
             .collect::<Result<Vec<_>, _>>()
             .map_err(|_| unusable(&self.certificate, "holds no certificates"))?;
-        let key = PrivateKeyDer::from_pem_slice(&read(&self.key)?).map_err(|_| unusable(&self.key, "holds no key"))?;
+        let text = Zeroizing::new(read(&self.key)?);
+        let mut key = PrivateKeyDer::from_pem_slice(&text).map_err(|_| unusable(&self.key, "holds no key"))?;
+        let signer = any_supported_type(&key);
+        key.zeroize();
         let mut roots = RootCertStore::empty();
         roots.add(self.authority.clone()).map_err(|_| unusable(&self.certificate, "has no authority"))?;
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::new(default_provider()));
@@ -138,8 +142,9 @@ impl Given {
             // Gateways look for it at the first contact.
             chain.push(self.authority.clone());
         }
-        let certified = CertifiedKey::from_der(chain, key, &default_provider());
-        let certified = certified.map_err(|error| unusable(&self.key, &format!("does not go with it: {error}")))?;
+        let unfit = |error| unusable(&self.key, &format!("does not go with it: {error}"));
+        let certified = CertifiedKey::new(chain, signer.map_err(unfit)?);
+        certified.keys_match().map_err(unfit)?;
         Ok((Arc::new(certified), ends_ms))
     }
 }

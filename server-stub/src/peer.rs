@@ -45,31 +45,24 @@ impl Certified {
 }
 
 impl Peer {
-    /// The hash of its key, if its certificate may be used now.
-    fn key(&self, hub: &Hub) -> Result<Option<KeyHash>, HubError> {
+    /// The hash of its key, if its certificate may be used now. Without TLS there is none to see.
+    pub(crate) fn key(&self, hub: &Hub) -> Result<Option<KeyHash>, HubError> {
         let Some(authority) = hub.authority() else { return Ok(None) };
         let certificate = self.certificate.as_ref().ok_or(HubError::NoCertificate)?;
         authority.judge(certificate, now_ms(), hub.config().certificate_grace_days)?;
         key_hash(certificate).map(Some)
     }
+}
 
-    /// Refuses who speaks as a gateway with another one's certificate, or none, and gives the hash of the key that was shown.
-    /// Without TLS there is nothing to see.
-    pub(crate) async fn speaks_as(
-        &self,
-        hub: &Hub,
-        device: Device,
-        is_rescue: bool,
-    ) -> Result<Option<KeyHash>, HubError> {
-        let Some(key) = self.key(hub)? else { return Ok(None) };
-        let look = move |tx: &mut Tx<'_>| match is_rescue {
-            true => tx.may_hand_in(device, &key),
-            false => tx.may_speak(device, &key),
-        };
-        match hub.read(look).await? {
-            true => Ok(Some(key)),
-            false => Err(HubError::ForeignCertificate),
-        }
+/// Refuses who speaks as a gateway with another one's key.
+pub(crate) async fn speaks_as(hub: &Hub, key: KeyHash, device: Device, is_rescue: bool) -> Result<(), HubError> {
+    let look = move |tx: &mut Tx<'_>| match is_rescue {
+        true => tx.may_hand_in(device, &key),
+        false => tx.may_speak(device, &key),
+    };
+    match hub.read(look).await? {
+        true => Ok(()),
+        false => Err(HubError::ForeignCertificate),
     }
 }
 

@@ -198,20 +198,20 @@ impl Authority {
         names: Vec<String>,
         now_ms: i64,
         days: i64,
-    ) -> Result<(PrivateKeyDer<'static>, CertificateDer<'static>), HubError> {
+    ) -> Result<(Zeroizing<Vec<u8>>, CertificateDer<'static>), HubError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(broken)?;
         let mut params = params(names, "Outpost hub listener", now_ms, days)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         let certificate = self.sign(&params, &key)?;
-        Ok((PrivateKeyDer::Pkcs8(key.serialize_der().into()), certificate))
+        Ok((Zeroizing::new(key.serialize_der()), certificate))
     }
 
     /// A key, a certificate and the authority for a proxy in front of the hub, as text.
     pub(crate) fn for_proxy(&self, address: &str, now_ms: i64, days: u32) -> Result<Zeroizing<String>, HubError> {
         let (key, certificate) = self.serve(vec![host(address).to_owned()], now_ms, i64::from(days))?;
         let certificates = [&certificate, &self.certificate].map(|der| pem::encode("CERTIFICATE", der));
-        let key = Zeroizing::new(pem::encode("PRIVATE KEY", key.secret_der()));
+        let key = Zeroizing::new(pem::encode("PRIVATE KEY", &key));
         Ok(Zeroizing::new(format!("{}{}", *key, certificates.concat())))
     }
 
@@ -359,7 +359,7 @@ impl Face {
             }
         }
         let (key, certificate) = self.authority.serve(self.names.clone(), now_ms, LISTENER_DAYS)?;
-        let signer = any_ecdsa_type(&key).map_err(broken)?;
+        let signer = any_ecdsa_type(&PrivateKeyDer::Pkcs8(key.as_slice().into())).map_err(broken)?;
         // With the authority behind it, by which it is known at the first contact.
         let certified = Arc::new(CertifiedKey::new(vec![certificate, self.authority.certificate.clone()], signer));
         *shown = Some((Arc::clone(&certified), now_ms));

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
 use rcgen::{KeyUsagePurpose, date_time_ymd};
 use rustls::ServerConfig;
-use rustls::crypto::ring::default_provider;
+use rustls::crypto::ring::{default_provider, sign::any_ecdsa_type};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use zeroize::Zeroizing;
 
 use crate::apps::Fingerprint;
@@ -46,8 +47,10 @@ pub(super) fn listener(key: &[u8], names: Vec<String>) -> Result<ServerConfig, E
     let certificate = params.self_signed(&pair).map_err(unusable)?.der().clone();
     let config = ServerConfig::builder_with_provider(Arc::new(default_provider()));
     let config = config.with_protocol_versions(&[&rustls::version::TLS13]).map_err(unusable)?;
-    let secret = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.to_vec()));
-    let mut config = config.with_no_client_auth().with_single_cert(vec![certificate], secret).map_err(unusable)?;
+    // Borrowed, so that no copy of it is left that nobody overwrites.
+    let signer = any_ecdsa_type(&PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key))).map_err(unusable)?;
+    let shown = SingleCertAndKey::from(CertifiedKey::new(vec![certificate], signer));
+    let mut config = config.with_no_client_auth().with_cert_resolver(Arc::new(shown));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }

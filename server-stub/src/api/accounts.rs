@@ -1,5 +1,7 @@
 //! Accounts of others. Those who see more than oneself are not there.
 
+use std::net::IpAddr;
+
 use axum::body::Bytes;
 use axum::extract::{Extension, Path, State};
 use axum::http::StatusCode;
@@ -7,17 +9,20 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
-use super::json as json_reply;
+use zeroize::Zeroizing;
+
+use super::{json as json_reply, proof};
 use crate::account::{AccountName, Role, Sight};
 use crate::caller::{By, Caller};
 use crate::error::HubError;
 use crate::hub::Hub;
 use crate::login::Doors;
+use crate::peer::Peer;
 use crate::problem::{self, Problem};
 use crate::staff::{self, Boss, Change};
 use crate::store::Tx;
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewAccount {
     name: String,
@@ -27,9 +32,13 @@ pub(super) struct NewAccount {
     /// Instead of scopes: all records that there are.
     #[serde(default)]
     everything: bool,
+    /// As in [`Own`].
+    password: Option<Zeroizing<String>>,
+    #[serde(default)]
+    code: String,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Changes {
     role: Option<Role>,
@@ -38,6 +47,37 @@ pub(super) struct Changes {
     #[serde(default)]
     everything: bool,
     disabled: Option<bool>,
+    /// As in [`Own`].
+    password: Option<Zeroizing<String>>,
+    #[serde(default)]
+    code: String,
+}
+
+/// What a person types to show that it is him, whatever his browser keeps; the hub's own machine need not.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Own {
+    password: Option<Zeroizing<String>>,
+    /// Of the second factor; empty if there is none.
+    #[serde(default)]
+    code: String,
+}
+
+/// Does what gives somebody a way in that outlives the session: for a person who shows his password as well as the cookie.
+async fn decide<T: Send + 'static>(
+    hub: &Hub,
+    from: Option<IpAddr>,
+    caller: &Caller,
+    own: Own,
+    act: impl FnOnce(&mut Tx<'_>) -> Result<T, HubError> + Send + 'static,
+) -> Result<T, HubError> {
+    match (&caller.by, own.password) {
+        (By::Session { .. }, Some(password)) => proof::proven(hub, from, caller, (password, own.code), act).await,
+        (By::Session { .. }, None) => Err(HubError::Invalid(
+            "say your own password as well, as \"password\", and \"code\" if you have a second factor".to_owned(),
+        )),
+        _ => hub.write(act).await,
+    }
 }
 
 /// Who decides about others: a person, or the machine. A token that was stolen makes no accounts.
@@ -70,6 +110,7 @@ pub(super) async fn list(State(hub): State<Hub>, Extension(caller): Extension<Ca
 
 pub(super) async fn add(
     State(hub): State<Hub>,
+    Extension(peer): Extension<Peer>,
     Extension(caller): Extension<Caller>,
     body: Bytes,
 ) -> Result<Response, Problem> {
@@ -78,12 +119,14 @@ pub(super) async fn add(
     let sight = Sight::wanted(&asked.scopes, asked.everything)?;
     let hours = hub.config().code_hours_valid;
     let (boss, told) = (boss(&caller)?, name.to_string());
-    let code = hub.write(move |tx| staff::add(tx, &boss, (&name, role, &sight), hours)).await?;
+    let add = move |tx: &mut Tx<'_>| staff::add(tx, &boss, (&name, role, &sight), hours);
+    let code = decide(&hub, peer.address, &caller, Own { password: asked.password, code: asked.code }, add).await?;
     Ok(json_reply(StatusCode::CREATED, &json!({ "name": told, "code": code, "hours_valid": hours })))
 }
 
 pub(super) async fn change(
     State(hub): State<Hub>,
+    Extension(peer): Extension<Peer>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
     body: Bytes,
@@ -92,34 +135,51 @@ pub(super) async fn change(
     let asked: Changes = problem::json(&body)?;
     let is_sight = asked.everything || !asked.scopes.is_empty();
     let sight = is_sight.then(|| Sight::wanted(&asked.scopes, asked.everything)).transpose()?;
+    // Somebody who has to go is shut out at once.
+    let only_closes = asked.disabled == Some(true) && asked.role.is_none() && sight.is_none();
     let wish = Change { role: asked.role, sight, is_disabled: asked.disabled };
     let act = move |tx: &mut Tx<'_>| {
         let now_ms = tx.now_ms;
         Ok::<_, HubError>(staff::view(&staff::change(tx, &boss, &name, wish)?, now_ms))
     };
-    Ok(json_reply(StatusCode::OK, &hub.write(act).await?))
+    let changed = match only_closes {
+        true => hub.write(act).await?,
+        false => decide(&hub, peer.address, &caller, Own { password: asked.password, code: asked.code }, act).await?,
+    };
+    Ok(json_reply(StatusCode::OK, &changed))
 }
 
 pub(super) async fn code(
     State(hub): State<Hub>,
+    Extension(peer): Extension<Peer>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
+    body: Bytes,
 ) -> Result<Response, Problem> {
     let (boss, name) = (boss(&caller)?, other(&caller, &name)?);
     let (hours, told) = (hub.config().code_hours_valid, name.to_string());
     let doors = Doors::of(hub.config());
-    let code = hub.write(move |tx| staff::give_code(tx, &boss, &name, doors, hours)).await?;
+    let give = move |tx: &mut Tx<'_>| staff::give_code(tx, &boss, &name, doors, hours);
+    let code = decide(&hub, peer.address, &caller, own(&body)?, give).await?;
     Ok(json_reply(StatusCode::OK, &json!({ "name": told, "code": code, "hours_valid": hours })))
 }
 
 pub(super) async fn end_second_factor(
     State(hub): State<Hub>,
+    Extension(peer): Extension<Peer>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
+    body: Bytes,
 ) -> Result<StatusCode, Problem> {
     let (boss, name) = (boss(&caller)?, other(&caller, &name)?);
-    hub.write(move |tx| staff::set_totp(tx, &boss, &name, &[])).await?;
+    let end = move |tx: &mut Tx<'_>| staff::set_totp(tx, &boss, &name, &[]);
+    decide(&hub, peer.address, &caller, own(&body)?, end).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// What is typed where nothing else is said; a program on the hub's machine says nothing.
+fn own(body: &Bytes) -> Result<Own, Problem> {
+    if body.is_empty() { Ok(Own::default()) } else { problem::json(body) }
 }
 
 pub(super) async fn revoke_token(

@@ -4,13 +4,14 @@
 //! held while the receiver takes its time. So an export is no snapshot: of a record that is written meanwhile it has the one or the
 //! other state. A part that cannot be read breaks it off, and its end is missing then for everybody to see.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use axum::BoxError;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Extension, Path, State};
-use axum::http::header;
+use axum::http::{HeaderMap, Method, header};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Frame;
 use serde_json::json;
@@ -18,11 +19,12 @@ use sync_protocol::id::RecordType;
 use tokio::sync::mpsc;
 
 use super::pages::{PAGE_BYTES_MAX, STEP};
-use crate::account::Sight;
+use crate::account::{Role, Sight};
 use crate::audit::What;
-use crate::caller::Caller;
+use crate::caller::{self, Caller, Out};
 use crate::error::HubError;
 use crate::hub::Hub;
+use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::store::Tx;
 use crate::view;
@@ -44,10 +46,12 @@ impl HttpBody for Parts {
 pub(super) async fn export(
     State(hub): State<Hub>,
     Extension(caller): Extension<Caller>,
+    Extension(peer): Extension<Peer>,
     Path(kind): Path<String>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let kind = RecordType::new(&kind).map_err(HubError::from)?;
-    let (sight, of) = (caller.sight.clone(), kind.clone());
+    let (sight, of, role) = (caller.sight.clone(), kind.clone(), caller.role);
     let count = move |tx: &mut Tx<'_>| {
         let records = tx.records_of(&sight, &of)?;
         Ok::<_, HubError>(((), json!({ "type": of.as_str(), "records": records })))
@@ -55,16 +59,39 @@ pub(super) async fn export(
     // Written down before anybody sees anything.
     hub.show(caller.actor, What::Export, count).await?;
     let (tell, told) = mpsc::channel(1);
-    tokio::spawn(send(hub, caller.sight, kind, tell));
+    let asks = Asks { from: peer.address, headers, role };
+    tokio::spawn(send(hub, asks, kind, tell));
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::new(Parts(told))).into_response())
 }
 
+/// Who asks, as long as it takes.
+struct Asks {
+    from: Option<IpAddr>,
+    headers: HeaderMap,
+    role: Role,
+}
+
+impl Asks {
+    /// What may be shown now: whoever was thrown out meanwhile gets no more, however slowly he takes it.
+    async fn sight(&self, hub: &Hub) -> Result<Sight, HubError> {
+        match caller::caller(hub, self.from, &Method::GET, &self.headers, false).await {
+            Ok(caller) if caller.role == self.role => Ok(caller.sight),
+            Err(Out::Broken(error)) => Err(error),
+            _ => Err(HubError::NotLoggedIn),
+        }
+    }
+}
+
 /// Reads part after part, as the receiver takes them, until there is no more or nobody listens.
-async fn send(hub: Hub, sight: Sight, kind: RecordType, tell: mpsc::Sender<Part>) {
+async fn send(hub: Hub, asks: Asks, kind: RecordType, tell: mpsc::Sender<Part>) {
     let mut after = Some(String::new());
     while let Some(from) = after.take() {
-        let (sight, kind) = (sight.clone(), kind.clone());
-        let part = match hub.look(move |tx| lines(tx, &sight, &kind, from)).await {
+        let kind = kind.clone();
+        let read = async {
+            let sight = asks.sight(&hub).await?;
+            hub.look(move |tx| lines(tx, &sight, &kind, from)).await
+        };
+        let part = match read.await {
             Ok((lines, next)) => {
                 after = next;
                 Ok(Bytes::from(lines))

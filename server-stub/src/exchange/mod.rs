@@ -37,7 +37,7 @@ use crate::audit::What;
 use crate::clock::now_ms;
 use crate::error::{HubError, StoreError};
 use crate::hub::Hub;
-use crate::peer::Peer;
+use crate::peer::{Peer, speaks_as};
 use crate::pki::KeyHash;
 use crate::problem::Problem;
 use crate::store::{Contact, Tx};
@@ -68,6 +68,15 @@ async fn exchange(hub: Hub, peer: Peer, headers: HeaderMap, body: Body) -> Resul
     }
     let patience = Duration::from_secs(hub.config().read_timeout_seconds);
     let mut incoming = Incoming::new(body);
+    // Before anything is read: anybody may come without a certificate, and gets neither room nor a line in the log.
+    let key = match peer.key(&hub) {
+        Ok(key) => key,
+        Err(refused) => {
+            incoming.drain_a_little().await;
+            tracing::debug!(error = %refused, "exchange refused");
+            return Err(refused.into());
+        }
+    };
     // Nobody has shown a token yet, so the whole head has to come in the time that later one chunk may take.
     let head = timeout(patience, incoming.head()).await.map_err(|_| Problem::too_slow())??;
     let request = match Request::decode(&head) {
@@ -77,10 +86,11 @@ async fn exchange(hub: Hub, peer: Peer, headers: HeaderMap, body: Body) -> Resul
     };
     let (device, is_rescue) = (request.device, request.rescue.is_some());
     // Before a place is taken: who may not speak takes none.
-    let key = match peer.speaks_as(&hub, device, is_rescue).await {
-        Ok(key) => key,
-        Err(refused) => return Err(turned_away(incoming, device, refused).await),
-    };
+    if let Some(key) = key {
+        if let Err(refused) = speaks_as(&hub, key, device, is_rescue).await {
+            return Err(turned_away(incoming, device, refused).await);
+        }
+    }
     let Some(place) = hub.places().take() else { return Err(busy(incoming).await) };
     let contact = Contact::of(&request, now_ms());
     let mut talk = Talk { hub: &hub, device, address: peer.address, key, contact, sum: Received::default() };

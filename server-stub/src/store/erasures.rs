@@ -95,6 +95,7 @@ impl Tx<'_> {
 
     pub(super) fn put_erased(&mut self, erased: &Op, hash: Short) -> Result<(), StoreError> {
         let (origin, stream, seq) = columns(erased.stamp.dot);
+        self.writes = None;
         self.sql("UPDATE history SET op = ?4 WHERE origin = ?1 AND stream = ?2 AND seq = ?3")?.execute(params![
             origin,
             stream,

@@ -1,5 +1,7 @@
 //! Every op that arrived, and which values stopped being current.
 
+use std::sync::Arc;
+
 use rusqlite::{OptionalExtension, Rows, params};
 use sync_protocol::digest::op_hash;
 use sync_protocol::hub::Arrived;
@@ -77,6 +79,10 @@ impl Tx<'_> {
         let applied = if is_held { 0 } else { hseq };
         let (kind, id) = (op.key.record_type.as_str(), op.key.id.as_str());
         insert.execute(params![hseq, origin, stream, seq, applied, kind, id, canonical, chain.short(), self.now_ms])?;
+        if let Some((_, ops)) = self.writes.as_mut().filter(|(of, _)| *of == op.key) {
+            // As it was written, and not as it counts.
+            Arc::make_mut(ops).push(Op::from_canonical(canonical)?);
+        }
         Ok(())
     }
 

@@ -114,6 +114,14 @@ impl Tx<'_> {
         Ok(held)
     }
 
+    pub(super) fn has_held(&mut self, key: &RecordKey, origin: Origin) -> Result<bool, StoreError> {
+        if !self.may_hold()? {
+            return Ok(false);
+        }
+        let sql = "SELECT 1 FROM quarantine INDEXED BY quarantine_record WHERE type = ?1 AND id = ?2 AND origin = ?3";
+        Ok(self.sql(sql)?.exists(params![key.record_type.as_str(), key.id.as_str(), origin.0])?)
+    }
+
     pub(super) fn held_by(&mut self, key: &RecordKey) -> Result<Vec<Origin>, StoreError> {
         if !self.may_hold()? {
             return Ok(Vec::new());

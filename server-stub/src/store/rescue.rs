@@ -1,5 +1,7 @@
 //! What is remembered of rescues: former keys, origins made for rescued ops, and which op is which.
 
+use std::sync::Arc;
+
 use rusqlite::params;
 use sync_protocol::hub::Store as _;
 use sync_protocol::id::{Device, Dot, Origin, RecordKey};
@@ -11,13 +13,19 @@ use super::tx::{columns, device_key, dot};
 use crate::error::StoreError;
 
 impl Tx<'_> {
-    pub(super) fn writes_on(&mut self, key: &RecordKey) -> Result<Vec<Op>, StoreError> {
+    pub(super) fn writes_on(&mut self, key: &RecordKey) -> Result<Arc<Vec<Op>>, StoreError> {
+        if let Some((_, ops)) = self.writes.as_ref().filter(|(of, _)| of == key) {
+            return Ok(Arc::clone(ops));
+        }
         let mut select = self.sql("SELECT op FROM history WHERE type = ?1 AND id = ?2 ORDER BY hseq")?;
         let mut rows = select.query([key.record_type.as_str(), key.id.as_str()])?;
         let mut ops = Vec::new();
         while let Some(row) = rows.next()? {
             ops.push(Op::from_canonical(row.get_ref(0)?.as_blob().unwrap_or_default())?);
         }
+        drop(rows);
+        let ops = Arc::new(ops);
+        self.writes = Some((key.clone(), Arc::clone(&ops)));
         Ok(ops)
     }
 

@@ -36,6 +36,8 @@ pub struct Tx<'a> {
     head: Option<(u64, bool)>,
     /// The record that was last read or written: one op asks for it several times.
     pub(super) last: Option<(RecordKey, Option<Kept>)>,
+    /// The writes of the record of which they were last asked for: each of many ops on one record asks for them.
+    pub(super) writes: Option<(RecordKey, Arc<Vec<Op>>)>,
     /// What has to be added to the digests and numbers of scopes.
     pub(super) sums: BTreeMap<Scope, (u64, i64)>,
     /// Whether anything may be in quarantine, once it was asked.
@@ -57,6 +59,7 @@ impl<'a> Tx<'a> {
             now_ms,
             head: None,
             last: None,
+            writes: None,
             sums: BTreeMap::new(),
             may_hold: None,
             review_only: None,
@@ -77,6 +80,19 @@ impl<'a> Tx<'a> {
     /// A statement, prepared once for each connection.
     pub(super) fn sql(&self, sql: &str) -> Result<CachedStatement<'a>, StoreError> {
         Ok(self.conn.prepare_cached(sql)?)
+    }
+
+    /// Counts the steps of the database from now on, in hundreds, until the connection is given another counter.
+    #[cfg(test)]
+    pub(crate) fn count_steps(&self) -> Result<Arc<std::sync::atomic::AtomicU64>, StoreError> {
+        let steps = Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let count = Arc::clone(&steps);
+        let counted = move || {
+            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            false
+        };
+        self.conn.progress_handler(100, Some(counted))?;
+        Ok(steps)
     }
 
     /// This is the last number that was given, or left out.
@@ -225,6 +241,10 @@ impl Snapshot for Tx<'_> {
         self.held_on(key, origin)
     }
 
+    fn is_any_held(&mut self, key: &RecordKey, origin: Origin) -> Result<bool, StoreError> {
+        self.has_held(key, origin)
+    }
+
     fn held_for_person(&mut self, device: Device) -> Result<(u64, u64), StoreError> {
         self.size_for_person(device)
     }
@@ -252,7 +272,7 @@ impl Snapshot for Tx<'_> {
         self.items_in(scopes)
     }
 
-    fn writes_of(&mut self, key: &RecordKey) -> Result<Vec<Op>, StoreError> {
+    fn writes_of(&mut self, key: &RecordKey) -> Result<Arc<Vec<Op>>, StoreError> {
         self.writes_on(key)
     }
 

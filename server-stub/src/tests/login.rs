@@ -106,16 +106,20 @@ async fn another_password_another_role_or_a_closed_account_ends_the_sessions() {
     assert!(browser.is_in().await);
 
     let admin = world.person("boss", Role::Admin, &[]).await;
-    assert_eq!(admin.api("PUT", "/accounts/asha", json!({ "role": "resolver" })).await, 200);
+    assert_eq!(admin.api_proven("PUT", "/accounts/asha", json!({ "role": "resolver" })).await, 200);
     assert!(!browser.is_in().await, "its rights were others");
     assert_eq!(browser.log_in("asha", "nsima ndi nyemba", "").await.status, 303);
     let token = world.token("asha", "reports", None, &[]).await;
     assert_eq!(world.by_token(&token, "GET", "/gateways", Json::Null).await.status, 200);
-    assert_eq!(admin.api("PUT", "/accounts/asha", json!({ "disabled": true })).await, 200);
+    assert_eq!(admin.api_proven("PUT", "/accounts/asha", json!({ "disabled": true })).await, 200);
     assert!(!browser.is_in().await);
     assert_eq!(world.by_token(&token, "GET", "/gateways", Json::Null).await.status, 401);
     assert_eq!(browser.log_in("asha", "nsima ndi nyemba", "").await.status, 403);
-    assert_eq!(admin.api("PUT", "/accounts/boss", json!({ "disabled": true })).await, 403, "nobody closes himself out");
+    assert_eq!(
+        admin.api_proven("PUT", "/accounts/boss", json!({ "disabled": true })).await,
+        403,
+        "nobody closes himself out"
+    );
 }
 
 #[tokio::test]
@@ -327,6 +331,35 @@ async fn tokens_do_no_more_than_they_may_and_end() {
     let path = world.dir.path().join("hub.db");
     rusqlite::Connection::open(path).unwrap().execute("UPDATE tokens SET until_ms = ?1", [now_ms()]).unwrap();
     assert_eq!(world.by_token(&strong, "GET", "/gateways", Json::Null).await.status, 401, "over");
+}
+
+#[tokio::test]
+async fn a_stolen_cookie_opens_no_account() {
+    let world = World::start().await;
+    let admin = world.person("boss", Role::Admin, &[]).await;
+    world.account("asha", Role::Viewer, &[]).await;
+    let new = json!({ "name": "thief", "role": "admin", "everything": true });
+    let asked = [
+        ("POST", "/accounts", new, 201),
+        ("POST", "/accounts/asha/code", json!({}), 200),
+        ("PUT", "/accounts/asha", json!({ "role": "admin" }), 200),
+        ("PUT", "/accounts/asha", json!({ "disabled": false }), 200),
+        ("DELETE", "/accounts/asha/second-factor", json!({}), 204),
+    ];
+    for (method, path, body, _) in &asked {
+        let told = admin.ask(method, &format!("/admin/v1{path}"), body.clone()).await;
+        assert_eq!(told.status, 400, "{method} {path}");
+        assert!(String::from_utf8_lossy(&told.body).contains("password"), "{told:?}");
+    }
+    let (method, path, mut wrong, _) = asked[1].clone();
+    wrong["password"] = "nsima ndi nyemba".into();
+    assert_eq!(admin.api(method, path, wrong).await, 403);
+    let named = |entries: &Json| entries.to_string().contains("thief");
+    assert!(!named(&admin.ask("GET", "/admin/v1/accounts", Json::Null).await.json()));
+    for (method, path, body, status) in asked {
+        assert_eq!(admin.api_proven(method, path, body).await, status, "{method} {path}");
+    }
+    assert_eq!(admin.api("PUT", "/accounts/asha", json!({ "disabled": true })).await, 200, "at once");
 }
 
 #[tokio::test]

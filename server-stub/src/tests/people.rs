@@ -103,6 +103,15 @@ impl Browser<'_> {
         self.world.ask(method, path, &headers, body.as_bytes()).await
     }
 
+    /// The same of a change of accounts, for which the password is asked as well.
+    pub(super) async fn api_proven(&self, method: &str, path: &str, mut body: Json) -> u16 {
+        if body.is_null() {
+            body = json!({});
+        }
+        body["password"] = PASSWORD.into();
+        self.api(method, path, body).await
+    }
+
     /// The status of a request to the API.
     pub(super) async fn api(&self, method: &str, path: &str, body: Json) -> u16 {
         self.ask(method, &format!("/admin/v1{path}"), body).await.status

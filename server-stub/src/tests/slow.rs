@@ -102,6 +102,17 @@ async fn who_shows_no_certificate_takes_no_place_and_is_not_read_to_the_end() {
     };
     let told = tokio::task::spawn_blocking(talk).await.unwrap();
     assert!(told.starts_with("HTTP/1.1 403"), "{told}");
+    // Nor is a head awaited that says how long it is.
+    let stranger = fort.stranger();
+    let talk = move || {
+        let head = [&500_000u32.to_be_bytes()[..], &[0; 64 * 1024 - 4]].concat();
+        let mut stream = begin(stranger(), &head);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8(answer).unwrap()
+    };
+    let told = tokio::task::spawn_blocking(talk).await.unwrap();
+    assert!(told.starts_with("HTTP/1.1 403"), "{told}");
 }
 
 #[tokio::test]

@@ -4,52 +4,85 @@
 //! that never was in its view a gateway has read nothing. It may write to one all the same, because two places may use one id without
 //! knowing of each other; then both values stand beside each other, and people see that.
 
+use std::collections::BTreeMap;
+
 use super::copy::are_of_one_card;
+use super::judge::try_on;
 use super::{Gateway, Snapshot};
-use crate::id::{FieldName, HubSeq, Scope};
+use crate::edit::render;
+use crate::id::{FieldName, HubSeq, Origin, RecordKey, Scope};
 use crate::record::{Change, Op, State};
+use crate::rules::ScopeKey;
 use crate::value::Value;
 
 /// Why a write waits that takes something away which its gateway cannot have read.
 pub(super) const REASON: &str = "takes something away from a record that never was in the view of its gateway: release it if that is right, else discard it";
 
-/// Whether a write says that it knew something of its record that its gateway cannot know. `scope` is where the record is.
+/// Whether a write says more of what it knew than is said by one that knew nothing.
 ///
 /// # Errors
 /// What the store reports.
-pub(super) fn is_unfounded<S: Snapshot>(
-    store: &mut S,
-    gateway: &Gateway,
-    op: &Op,
-    scope: &Scope,
-) -> Result<bool, S::Error> {
-    if gateway.is_in_view(scope) || (op.stamp.seen == HubSeq::NONE && !takes_away(store, gateway, op)?) {
-        return Ok(false);
-    }
-    // Wherever it was: who had it in view has read it, and may not have heard yet that it left.
-    let standing = store.record(&op.key)?.and_then(|mut record| record.cells.remove(FieldName::SCOPE));
-    let mut places = Vec::new();
-    if let Some(State::Register(entries)) = standing.map(|cell| cell.state) {
-        places.extend(entries.into_iter().filter_map(|entry| entry.value));
-    }
-    for (nth, known) in store.writes_of(&op.key)?.iter().enumerate() {
-        let Some(Change::Put { value: Some(value), .. }) = known.changes.get(FieldName::SCOPE) else { continue };
-        // Its own word counts only where it made the record: later it was perhaps not taken, and would open the door to the next write.
-        if nth == 0 || !are_of_one_card(store, known.stamp.dot.origin, op.stamp.dot.origin)? {
-            places.push(value.clone());
-        }
-    }
-    let was_in_view = |place: &Value| {
-        place.as_text().and_then(|text| Scope::new(text).ok()).is_some_and(|scope| gateway.is_in_view(&scope))
-    };
-    Ok(!places.iter().any(was_in_view))
+pub(super) fn claims_more<S: Snapshot>(store: &mut S, gateway: &Gateway, op: &Op) -> Result<bool, S::Error> {
+    Ok(op.stamp.seen != HubSeq::NONE || takes_away(store, gateway, op)?)
 }
 
-/// Whether a write deletes its record, or takes out of a set what others put in.
+/// Whether a record was in the view of a gateway at some time, wherever it is now: who had it in view has read it, and may not have
+/// heard yet that it left. `origin` is one of the gateway's own.
+///
+/// # Errors
+/// What the store reports.
+pub(super) fn has_read<S: Snapshot>(
+    store: &mut S,
+    gateway: &Gateway,
+    key: &RecordKey,
+    origin: Origin,
+) -> Result<bool, S::Error> {
+    let is_seen = |place: &Value| {
+        place.as_text().and_then(|text| Scope::new(text).ok()).is_some_and(|scope| gateway.is_in_view(&scope))
+    };
+    let standing = store.record(key)?.and_then(|mut record| record.cells.remove(FieldName::SCOPE));
+    if let Some(State::Register(entries)) = standing.map(|cell| cell.state) {
+        if entries.iter().filter_map(|entry| entry.value.as_ref()).any(is_seen) {
+            return Ok(true);
+        }
+    }
+    let (mut is_first, mut of_card) = (true, BTreeMap::new());
+    for known in store.writes_of(key)?.iter() {
+        let dot = known.stamp.dot;
+        let place = match known.changes.get(FieldName::SCOPE) {
+            Some(Change::Put { value: Some(value), .. }) if is_seen(value) => Some(value),
+            _ => None,
+        };
+        let is_own = match of_card.get(&dot.origin) {
+            Some(is_own) => *is_own,
+            None => {
+                let is_own = are_of_one_card(store, dot.origin, origin)?;
+                of_card.insert(dot.origin, is_own);
+                is_own
+            }
+        };
+        // Its own word counts only where it made the record: later it was perhaps not taken, and would open the door to the next write.
+        let counts = place.is_some() && (is_first || !is_own);
+        // What waits has made nothing.
+        if (is_first || counts) && (dot.origin == Origin::HUB || store.applied_as(dot)?.is_some()) {
+            if counts {
+                return Ok(true);
+            }
+            is_first = false;
+        }
+    }
+    Ok(false)
+}
+
+/// Whether a write takes something away from where its record is: it deletes the record, takes out of a set what others put in, or
+/// names another parent, to whose place the record would follow.
 ///
 /// # Errors
 /// What the store reports.
 pub(super) fn takes_away<S: Snapshot>(store: &mut S, gateway: &Gateway, op: &Op) -> Result<bool, S::Error> {
+    if is_moved(store, op)? {
+        return Ok(true);
+    }
     for (name, change) in &op.changes {
         match change {
             Change::Put { value: Some(Value::Bool(true)), .. } if name.as_str() == FieldName::DELETED => {
@@ -67,6 +100,16 @@ pub(super) fn takes_away<S: Snapshot>(store: &mut S, gateway: &Gateway, op: &Op)
         }
     }
     Ok(false)
+}
+
+/// Whether a write has its record follow another parent than the one where it is.
+fn is_moved<S: Snapshot>(store: &mut S, op: &Op) -> Result<bool, S::Error> {
+    let (rules, record_type) = (store.rules()?, &op.key.record_type);
+    let ScopeKey::Parent(_) = rules.of(record_type).scope else { return Ok(false) };
+    let Some(record) = store.record(&op.key)? else { return Ok(false) };
+    let at = store.head()?.next();
+    let after = try_on(store, &[(op, at)], &rules)?.map(|applied| rules.place(record_type, &render(&applied.record)));
+    Ok(after.is_some_and(|after| after != rules.place(record_type, &render(&record))))
 }
 
 /// The write as one that knew nothing but what its own gateway had written.

@@ -124,11 +124,12 @@ pub(super) fn renamed<S: Snapshot>(store: &mut S, op: &Op) -> Result<Option<Op>,
         return Ok(None);
     }
     let Some(copies) = Copies::of(store, dot.origin, dot.stream)? else { return Ok(None) };
-    let own: Vec<Op> = store.writes_of(&op.key)?.into_iter().filter(|o| o.stamp.dot.origin == dot.origin).collect();
+    let all = store.writes_of(&op.key)?;
+    let own = || all.iter().filter(|own| own.stamp.dot.origin == dot.origin);
     let mut renamed = op.clone();
     for change in renamed.changes.values_mut() {
         change.rename(|dot| {
-            let own = own.iter().find(|own| own.stamp.dot == dot);
+            let own = own().find(|own| own.stamp.dot == dot);
             Ok(match own.map(|own| copies.find(store, own)).transpose()?.flatten() {
                 Some(Copy::Applied(first)) => vec![dot, first],
                 Some(Copy::Waiting) | None => vec![dot],
@@ -290,8 +291,8 @@ pub(super) fn find<S: Snapshot>(store: &mut S, op: &Op) -> Result<Option<Dot>, S
 
 /// The numbers under which a write arrived, in order of arrival.
 fn same_writes<S: Snapshot>(store: &mut S, op: &Op) -> Result<Vec<Dot>, S::Error> {
-    let known = store.writes_of(&op.key)?.into_iter().filter(|known| is_same_write(known, op));
-    Ok(known.map(|known| known.stamp.dot).collect())
+    let all = store.writes_of(&op.key)?;
+    Ok(all.iter().filter(|known| is_same_write(known, op)).map(|known| known.stamp.dot).collect())
 }
 
 /// Whether two ops are one write that was given two numbers. A clock of a gateway never shows the same twice; what depends on the

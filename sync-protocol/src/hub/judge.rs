@@ -4,7 +4,7 @@
 //! it, and all are judged together. So a correction frees what it corrects, in order. A record whose declared parent is
 //! not here waits for that parent and for nothing else.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value as Json};
 
@@ -18,9 +18,11 @@ use crate::limits::RECORD_KEPT_BYTES_MAX;
 use crate::merge::{self, Merged, Presence, presence};
 use crate::payload::News;
 use crate::record::{Change, Op, Record, Stamp};
-use crate::rules::{Rules, ScopeKey};
+use crate::rules::Rules;
 use crate::value::Value;
 
+/// Why an op waits before it was judged with those that it has joined, and after that if it is not the first.
+const JOINED: &str = "waits for an earlier change of this record";
 /// Why the hub takes back what an op counted that a person dropped.
 const DROPPED: &str = "counted by a change that was dropped";
 
@@ -39,6 +41,40 @@ pub(super) struct Applied {
     /// As an app sees it; empty if the rules of its type do not look at that.
     body: Map<String, Json>,
     pub(super) parents: Vec<RecordKey>,
+    /// The one of them where it is.
+    place: Option<RecordKey>,
+}
+
+/// What is done once for a frame of ops, and not for each of them.
+#[derive(Debug, Default)]
+pub(super) struct Sitting {
+    /// Ops that have joined others in quarantine and have yet to be judged with them: each judgement is of all that wait on the record.
+    joined: BTreeMap<(RecordKey, Origin), Vec<HeldOp>>,
+    /// Whether records that are out of the view of the gateway once were in it.
+    read: BTreeMap<RecordKey, bool>,
+}
+
+impl Sitting {
+    /// Whether an op says that it knew something of a record, which is in this place, that its gateway cannot know.
+    fn is_unfounded<S: Snapshot>(
+        &mut self,
+        store: &mut S,
+        by: &Gateway,
+        op: &Op,
+        place: &Scope,
+    ) -> Result<bool, S::Error> {
+        if by.is_in_view(place) || !claims::claims_more(store, by, op)? {
+            return Ok(false);
+        }
+        Ok(!match self.read.get(&op.key) {
+            Some(has_read) => *has_read,
+            None => {
+                let has_read = claims::has_read(store, by, &op.key, op.stamp.dot.origin)?;
+                self.read.insert(op.key.clone(), has_read);
+                has_read
+            }
+        })
+    }
 }
 
 /// Takes one new op in: applies it, or puts it into quarantine. Tells whether it is held. `by` is whose it is; the hub's own is nobody's.
@@ -46,20 +82,31 @@ pub(super) struct Applied {
 /// # Errors
 /// What the store reports.
 pub fn admit<S: Store>(store: &mut S, by: Option<&Gateway>, arrived: &Arrived<'_>) -> Result<bool, S::Error> {
+    let mut sitting = Sitting::default();
+    let is_held = take_in(store, by, arrived, &mut sitting)?;
+    Ok(is_held || judge_joined(store, sitting)? > 0)
+}
+
+/// The same, and an op that joins others is judged later. Tells whether it is held for itself.
+pub(super) fn take_in<S: Store>(
+    store: &mut S,
+    by: Option<&Gateway>,
+    arrived: &Arrived<'_>,
+    sitting: &mut Sitting,
+) -> Result<bool, S::Error> {
     let (op, device) = (arrived.op, by.map(|gateway| gateway.device));
     if let Some(is_held) = erase::takes(store, device, arrived)? {
         return Ok(is_held);
     }
-    let rules = store.rules()?;
-    let mut held = store.held_of(&op.key, op.stamp.dot.origin)?;
-    if held.is_empty() {
+    let (rules, origin) = (store.rules()?, op.stamp.dot.origin);
+    if !store.is_any_held(&op.key, origin)? {
         let at = store.head()?.next();
         let trial = [(op, at)];
         let applied = try_new(store, &trial, &rules)?;
         let place = applied.as_ref().and_then(|applied| applied.was.as_ref());
         if let Some((by, place)) = by.zip(place) {
-            if claims::is_unfounded(store, by, op, place)? {
-                return admit_unfounded(store, by, arrived);
+            if sitting.is_unfounded(store, by, op, place)? {
+                return take_in_unfounded(store, by, arrived, sitting);
             }
         }
         let hseq = store.next()?;
@@ -77,29 +124,44 @@ pub fn admit<S: Store>(store: &mut S, by: Option<&Gateway>, arrived: &Arrived<'_
         return Ok(false);
     }
     if let Some((by, record)) = by.zip(store.record(&op.key)?) {
-        if claims::is_unfounded(store, by, op, &record.scope())? {
-            return admit_unfounded(store, by, arrived);
+        if sitting.is_unfounded(store, by, op, &record.scope())? {
+            return take_in_unfounded(store, by, arrived, sitting);
         }
     }
     let hseq = store.next()?;
     store.append(arrived, hseq, true)?;
-    let reason = "waits for an earlier change of this record".to_owned();
-    let waiting = HeldOp { op: op.clone(), hseq, device, reason: reason.clone(), for_person: false };
+    let waiting = HeldOp { op: op.clone(), hseq, device, reason: JOINED.to_owned(), for_person: false };
     store.hold(&waiting, &[])?;
-    held.push(waiting);
-    if !reconsider(store, &op.key, op.stamp.dot.origin)? {
-        log_news(store, device, op, hseq, News::Held(reason))?;
-    }
-    free_waiting(store, &op.key)?;
-    Ok(!store.held_of(&op.key, op.stamp.dot.origin)?.is_empty())
+    sitting.joined.entry((op.key.clone(), origin)).or_default().push(waiting);
+    Ok(false)
 }
 
 /// Takes in an op that says that it knew what its gateway cannot know.
-fn admit_unfounded<S: Store>(store: &mut S, by: &Gateway, arrived: &Arrived<'_>) -> Result<bool, S::Error> {
+fn take_in_unfounded<S: Store>(
+    store: &mut S,
+    by: &Gateway,
+    arrived: &Arrived<'_>,
+    sitting: &mut Sitting,
+) -> Result<bool, S::Error> {
     match claims::takes_away(store, by, arrived.op)? {
         true => put_aside(store, by.device, arrived, claims::REASON),
-        false => admit(store, Some(by), &Arrived { op: &claims::blind(arrived.op), ..arrived.clone() }),
+        false => take_in(store, Some(by), &Arrived { op: &claims::blind(arrived.op), ..arrived.clone() }, sitting),
     }
+}
+
+/// Judges what has joined others. Tells how many of these ops go on waiting.
+pub(super) fn judge_joined<S: Store>(store: &mut S, sitting: Sitting) -> Result<u64, S::Error> {
+    let mut left = 0;
+    for ((key, origin), ops) in sitting.joined {
+        if !reconsider(store, &key, origin)? {
+            left += ops.len() as u64;
+            for HeldOp { op, hseq, device, reason, .. } in ops {
+                log_news(store, device, &op, hseq, News::Held(reason))?;
+            }
+        }
+        free_waiting(store, &key)?;
+    }
+    Ok(left)
 }
 
 /// Puts one new op into quarantine for a person, whatever it says. Tells whether it is held: what was erased is dropped.
@@ -164,11 +226,12 @@ fn try_on_record<S: Snapshot>(
     let type_rules = rules.of(&first.key.record_type);
     let was = before.as_ref().map(Record::scope);
     let mut record = before.unwrap_or_default();
-    let mut merged = Merged::default();
+    let (mut merged, mut tried) = (Merged::default(), BTreeSet::new());
     for (op, hseq) in ops {
         let renamed = copy::renamed(store, op)?;
         let op = renamed.as_ref().unwrap_or(op);
-        let strangers = strangers(store, op, &record)?;
+        let strangers = strangers(store, op, &record, &tried)?;
+        tried.insert(op.stamp.dot);
         let is_stranger = |standing: &Stamp| strangers.contains(&standing.dot);
         let Ok(one) = merge::apply_among(&mut record, op, *hseq, type_rules, &is_stranger) else {
             return Ok(None);
@@ -178,7 +241,8 @@ fn try_on_record<S: Snapshot>(
     }
     let body = if type_rules.asks_for_body() { render(&record) } else { Map::new() };
     let parents = rules.parents(&first.key.record_type, &body);
-    Ok(Some(Applied { was, record, merged, body, parents }))
+    let place = rules.place(&first.key.record_type, &body);
+    Ok(Some(Applied { was, record, merged, body, parents, place }))
 }
 
 /// What stands against ops, given what they make of their record.
@@ -281,7 +345,7 @@ pub(super) fn keep<S: Store>(
     applied: Applied,
     rules: &Rules,
 ) -> Result<(), S::Error> {
-    let Applied { was, mut record, mut merged, parents, .. } = applied;
+    let Applied { was, mut record, mut merged, parents, place, .. } = applied;
     if let Some(claimed) = refused_scope(&mut record, op, hseq) {
         merged.changed = true;
         store.log(&LogLine { hseq, key: op.key.clone(), what: Logged::Left(claimed) })?;
@@ -298,7 +362,7 @@ pub(super) fn keep<S: Store>(
     }
     // A move that did not take, because another scope stands, is not made again for ever.
     if !own::is_move(op) {
-        follow_parent(store, &op.key, &is, &parents, rules)?;
+        follow_parent(store, &op.key, &is, place.as_ref(), rules)?;
     }
     if has_moved && is_placed {
         take_along(store, &op.key, &is, rules)?;
@@ -337,12 +401,10 @@ pub(super) fn follow_parent<S: Store>(
     store: &mut S,
     key: &RecordKey,
     scope: &Scope,
-    parents: &[RecordKey],
+    place: Option<&RecordKey>,
     rules: &Rules,
 ) -> Result<(), S::Error> {
-    let ScopeKey::Parent(field) = &rules.of(&key.record_type).scope else { return Ok(()) };
-    let Some(parent_type) = rules.of(&key.record_type).parents.get(field) else { return Ok(()) };
-    let Some(parent) = parents.iter().find(|p| p.record_type == *parent_type) else { return Ok(()) };
+    let Some(parent) = place else { return Ok(()) };
     match store.record(parent)? {
         Some(parent) if parent.is_placed() && parent.scope() != *scope => {
             own::move_to(store, key, &parent.scope(), rules)
@@ -356,6 +418,7 @@ pub(super) fn follow_parent<S: Store>(
 pub(super) fn reconsider<S: Store>(store: &mut S, key: &RecordKey, origin: Origin) -> Result<bool, S::Error> {
     let rules = store.rules()?;
     let held = store.held_of(key, origin)?;
+    let held = found(store, held)?;
     if held.iter().any(|held| held.for_person) {
         return Ok(false);
     }
@@ -381,6 +444,35 @@ pub(super) fn reconsider<S: Store>(store: &mut S, key: &RecordKey, origin: Origi
             Ok(false)
         }
     }
+}
+
+/// Held ops as they count now that their record may be there, and elsewhere: what they say that they knew is believed as far as their
+/// gateway can have read it, and what takes something away from a record that never was in its view waits for a person.
+fn found<S: Store>(store: &mut S, held: Vec<HeldOp>) -> Result<Vec<HeldOp>, S::Error> {
+    let Some(record) = held.first().map(|held| store.record(&held.op.key)).transpose()?.flatten() else {
+        return Ok(held);
+    };
+    let (place, mut sitting) = (record.scope(), Sitting::default());
+    let mut all = Vec::with_capacity(held.len());
+    for mut held in held {
+        let by = held.device.filter(|_| !held.for_person).map(|device| store.gateway(device)).transpose()?.flatten();
+        if let Some(by) = by.filter(|by| !by.is_in_view(&place)) {
+            if sitting.is_unfounded(store, &by, &held.op, &place)? {
+                if claims::takes_away(store, &by, &held.op)? {
+                    (held.reason, held.for_person) = (claims::REASON.to_owned(), true);
+                    let hseq = store.next()?;
+                    hold(store, &held, &[], hseq)?;
+                } else {
+                    held.op = claims::blind(&held.op);
+                    store.hold(&held, &[])?;
+                    // What it waits for is said anew.
+                    held.reason = String::new();
+                }
+            }
+        }
+        all.push(held);
+    }
+    Ok(all)
 }
 
 /// Judges what waits on a record that has changed: what stood against it may not be shown any more, or the record was not here.

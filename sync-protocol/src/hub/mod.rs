@@ -265,6 +265,8 @@ pub trait Snapshot {
     fn log_after(&mut self, after: HubSeq, limit: usize) -> Result<Vec<LogLine>, Self::Error>;
     /// Ops of one origin on one record in quarantine, in order of arrival.
     fn held_of(&mut self, key: &RecordKey, origin: Origin) -> Result<Vec<HeldOp>, Self::Error>;
+    /// Whether there are any.
+    fn is_any_held(&mut self, key: &RecordKey, origin: Origin) -> Result<bool, Self::Error>;
     /// How many ops of a device wait for a person, and their bytes.
     fn held_for_person(&mut self, device: Device) -> Result<(u64, u64), Self::Error>;
     /// Records and origins with ops in quarantine that wait for this record.
@@ -278,7 +280,7 @@ pub trait Snapshot {
     /// All digest items in these scopes, with their records.
     fn items(&mut self, scopes: &[Scope]) -> Result<Vec<(u64, RecordKey)>, Self::Error>;
     /// All ops on a record that arrived, as they were written, in order of arrival; those in quarantine included.
-    fn writes_of(&mut self, key: &RecordKey) -> Result<Vec<Op>, Self::Error>;
+    fn writes_of(&mut self, key: &RecordKey) -> Result<Arc<Vec<Op>>, Self::Error>;
     /// Keys that an enrolment had before it was made anew; none of a gateway that was revoked.
     fn former_keys(&mut self, device: Device) -> Result<Vec<DeviceKey>, Self::Error>;
     /// Keys of cards of this enrolment that were revoked and replaced since.

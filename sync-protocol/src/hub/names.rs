@@ -128,7 +128,7 @@ fn uncover<S: Store>(store: &mut S, op: &Op, record: &mut Record, at: HubSeq) ->
     let is_here = |known: &Dot| known.writer() == writer && *known != dot && !waiting.contains(known);
     let arrived: BTreeSet<u64> = ops.iter().map(|known| known.stamp.dot).filter(is_here).map(|dot| dot.seq.0).collect();
     let mut takers = Vec::new();
-    for known in &ops {
+    for known in ops.iter() {
         takers.extend(store.applied_as(known.stamp.dot)?.map(|_| known));
     }
     let Some(origin) = lost_origin(store, dot)? else { return Ok(()) };

@@ -38,7 +38,8 @@ pub fn receive_offers<S: Store>(store: &mut S, with: &mut Conversation, rows: &R
         // What this hub has is only joined within the gateway's view. What it does not have at all may be from a view that it
         // lost as well; and of a record to which only later writes came, it does not know where it belongs.
         let was = record.is_placed().then(|| record.scope());
-        let own = match was.is_some() && !with.gateway.is_in_view(&record.scope()) {
+        let is_elsewhere = was.is_some() && !with.gateway.is_in_view(&record.scope());
+        let own = match is_elsewhere {
             // Wherever the record went since: as ops these writes would be taken, too.
             true => Some(part_of(offered, &own_origins(store, with, offered)?)),
             false => None,
@@ -52,17 +53,26 @@ pub fn receive_offers<S: Store>(store: &mut S, with: &mut Conversation, rows: &R
         let Names { applied, forked } = names::settle(store, key, &mut offered)?;
         let hseq = store.next()?;
         let at = Joining { hseq, common, applied, forked, is_whole: *whole };
+        let place = |record: &Record| rules.place(&key.record_type, &render(record));
+        if is_elsewhere {
+            // But for what would have the record follow another parent: as an op that would wait for a person.
+            let mut tried = record.clone();
+            join(&mut tried, key, &offered, &at, type_rules);
+            if place(&tried) != place(&record) {
+                offered.cells.retain(|name, _| !rules.gives_place(&key.record_type, name));
+            }
+        }
         let merged = join(&mut record, key, &offered, &at, type_rules);
         store.remember(key, &merged.superseded)?;
         if merged.changed {
-            let parents = rules.parents(&key.record_type, &render(&record));
+            let (parents, place) = (rules.parents(&key.record_type, &render(&record)), place(&record));
             let (is, is_placed) = (record.scope(), record.is_placed());
             store.keep(key, record, &parents)?;
             // Who had it in view, and has nothing to recover any more, has to let go of it.
             if let Some(was) = was.filter(|was| *was != is) {
                 store.log(&LogLine { hseq, key: key.clone(), what: Logged::Left(was) })?;
             }
-            follow_parent(store, key, &is, &parents, &rules)?;
+            follow_parent(store, key, &is, place.as_ref(), &rules)?;
             if is_placed && stood.as_ref() != Some(&is) {
                 take_along(store, key, &is, &rules)?;
             }

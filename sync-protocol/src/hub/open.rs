@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::clamp::clamped;
 use super::copy::{self, Copies};
-use super::judge::{admit, put_aside};
+use super::judge::{Sitting, judge_joined, put_aside, take_in};
 use super::lost;
 use super::rescue::{self, Rescuing};
 use super::revoked::{self, is_shut_out};
@@ -353,7 +353,7 @@ pub fn receive<S: Store>(store: &mut S, with: &mut Conversation, ops: &[Op]) -> 
     };
     let mut mark = store.mark(origin, stream)?;
     let (before, copies) = (mark.acked, Copies::of(store, origin, stream)?);
-    let head = store.head()?;
+    let (head, mut sitting) = (store.head()?, Sitting::default());
     for op in ops {
         let dot = op.stamp.dot;
         if dot.origin != origin || dot.stream != stream || op.stamp.hseq != HubSeq::NONE {
@@ -398,12 +398,13 @@ pub fn receive<S: Store>(store: &mut S, with: &mut Conversation, ops: &[Op]) -> 
                 let device = with.gateway.device;
                 match copies.as_ref().map(|copies| copies.find(store, op)).transpose()?.flatten() {
                     Some(known) => copy::admit(store, device, &arrived, known).map(|()| false)?,
-                    None => admit(store, Some(&with.gateway), &arrived)?,
+                    None => take_in(store, Some(&with.gateway), &arrived, &mut sitting)?,
                 }
             }
         };
         result.held += u64::from(is_held);
     }
+    result.held += judge_joined(store, sitting)?;
     with.agreed.insert(stream, agreed);
     if mark.acked > before {
         store.set_mark(origin, stream, &mark)?;

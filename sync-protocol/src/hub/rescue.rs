@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::clamp::clamped;
 use super::copy::find;
-use super::judge::admit;
+use super::judge::{Sitting, judge_joined, take_in};
 use super::open::ack;
 use super::twins::line_of;
 use super::{Arrived, Gateway, Mark, Opened, Snapshot, Store, lost, told};
@@ -139,21 +139,23 @@ impl Rescuing {
 /// # Errors
 /// What the store reports; the caller rolls back then.
 pub fn rescue<S: Store>(store: &mut S, with: &mut Rescuing, ops: &[Op]) -> Result<(), S::Error> {
-    take_in(store, with)?;
+    take_in_origin(store, with)?;
+    let mut sitting = Sitting::default();
     for op in ops {
         if with.is_over || op.stamp.dot.origin != with.gateway.origin || op.stamp.hseq != HubSeq::NONE {
             break;
         }
         match with.kind {
-            Rescue::InPlace => in_place(store, with, op)?,
-            Rescue::Apart => apart(store, with, op)?,
+            Rescue::InPlace => in_place(store, with, op, &mut sitting)?,
+            Rescue::Apart => apart(store, with, op, &mut sitting)?,
         }
     }
+    with.sum.held += judge_joined(store, sitting)?;
     Ok(())
 }
 
 /// An origin that this hub gave in a time which it lost becomes known again.
-fn take_in<S: Store>(store: &mut S, with: &mut Rescuing) -> Result<(), S::Error> {
+fn take_in_origin<S: Store>(store: &mut S, with: &mut Rescuing) -> Result<(), S::Error> {
     let (device, origin) = (with.gateway.device, with.gateway.origin);
     if origin == UNENROLLED || store.device_of(origin)?.is_some() {
         return Ok(());
@@ -187,7 +189,7 @@ pub fn rescued<S: Snapshot>(store: &mut S, with: Rescuing, now_ms: u64) -> Resul
 }
 
 /// An op under its own number: compared if that is taken, and taken if it is the next.
-fn in_place<S: Store>(store: &mut S, with: &mut Rescuing, op: &Op) -> Result<(), S::Error> {
+fn in_place<S: Store>(store: &mut S, with: &mut Rescuing, op: &Op, sitting: &mut Sitting) -> Result<(), S::Error> {
     let dot = op.stamp.dot;
     if with.ended.contains(&dot.stream) {
         return Ok(());
@@ -206,14 +208,14 @@ fn in_place<S: Store>(store: &mut S, with: &mut Rescuing, op: &Op) -> Result<(),
         with.ended.insert(dot.stream);
         return Ok(());
     }
-    let is_held = take(store, with, op, mark)?;
+    let is_held = take(store, with, op, mark, sitting)?;
     with.count(is_held);
     with.agreed.insert(dot.stream, dot.seq);
     Ok(())
 }
 
 /// An op for itself: if the hub does not have it, it gets a number of an origin that is for rescued ops only.
-fn apart<S: Store>(store: &mut S, with: &mut Rescuing, op: &Op) -> Result<(), S::Error> {
+fn apart<S: Store>(store: &mut S, with: &mut Rescuing, op: &Op, sitting: &mut Sitting) -> Result<(), S::Error> {
     let (dot, device) = (op.stamp.dot, with.gateway.device);
     let found = find(store, op)?;
     let is_taken_number = dot.seq <= store.mark(dot.origin, dot.stream)?.acked;
@@ -253,19 +255,25 @@ fn apart<S: Store>(store: &mut S, with: &mut Rescuing, op: &Op) -> Result<(), S:
     let mark = store.mark(origin, dot.stream)?;
     let to = Dot { origin, seq: mark.acked.next(), ..dot };
     let moved = renumbered(store, with, op, to)?;
-    let is_held = take(store, with, &moved, mark)?;
+    let is_held = take(store, with, &moved, mark, sitting)?;
     with.count(is_held);
     with.cursors.insert(dot.stream, to);
     note(store, dot, to)
 }
 
-fn take<S: Store>(store: &mut S, with: &Rescuing, op: &Op, mark: Mark) -> Result<bool, S::Error> {
+fn take<S: Store>(
+    store: &mut S,
+    with: &Rescuing,
+    op: &Op,
+    mark: Mark,
+    sitting: &mut Sitting,
+) -> Result<bool, S::Error> {
     let (written, dot) = (Arrived::after(mark.chain, op), op.stamp.dot);
     store.set_mark(dot.origin, dot.stream, &Mark { acked: dot.seq, chain: written.chain, ..mark })?;
     let counted = counted(op, with);
     let counted = clamped(counted.as_ref().unwrap_or(op), with.now_ms, store.head()?).or(counted);
     let op = counted.as_ref().unwrap_or(op);
-    admit(store, Some(&with.gateway), &Arrived { op, ..written })
+    take_in(store, Some(&with.gateway), &Arrived { op, ..written }, sitting)
 }
 
 /// The op as it counts, if its numbers are of another epoch. One that was moved was bounded under its own number.

@@ -2,8 +2,7 @@
 //!
 //! Who speaks may be a thief. So nothing changes at the hub but what waits: no turn, no origin, no epoch, no twin.
 
-use super::claims;
-use super::judge::{free_waiting, hold, reconsider};
+use super::judge::{free_waiting, reconsider};
 use super::open::{ack, agreed_upto, is_on_chain, rebase};
 use super::{Conversation, Gateway, HeldOp, Opened, Snapshot, Standing, Store};
 use crate::id::Device;
@@ -89,21 +88,6 @@ pub(super) fn answer<S: Snapshot>(store: &mut S, with: &Conversation, now_ms: u6
     Ok(head)
 }
 
-/// Has what waited because its gateway was shut out wait as it would have if that had been in. What takes away what its gateway cannot
-/// have read goes on waiting for a person.
-fn judge_anew<S: Store>(store: &mut S, gateway: &Gateway, held: HeldOp) -> Result<(), S::Error> {
-    let place = store.record(&held.op.key)?.map(|record| record.scope());
-    let is_unfounded = place.map(|place| claims::is_unfounded(store, gateway, &held.op, &place)).transpose()?;
-    if is_unfounded != Some(true) {
-        return store.hold(&HeldOp { for_person: false, ..held }, &[]);
-    }
-    if claims::takes_away(store, gateway, &held.op)? {
-        let hseq = store.next()?;
-        return hold(store, &HeldOp { reason: claims::REASON.to_owned(), ..held }, &[], hseq);
-    }
-    store.hold(&HeldOp { op: claims::blind(&held.op), for_person: false, ..held }, &[])
-}
-
 /// Lets a gateway in again. What it sent meanwhile under its present identity is judged as if it had not been shut out; what
 /// came from a card that was replaced goes on waiting. Tells how many records that freed.
 ///
@@ -121,7 +105,7 @@ pub fn allow<S: Store>(store: &mut S, device: Device) -> Result<u64, S::Error> {
         }
         for held in store.held_of(&key, origin)? {
             if held.for_person && held.reason == REASON {
-                judge_anew(store, &gateway, held)?;
+                store.hold(&HeldOp { for_person: false, ..held }, &[])?;
             }
         }
         if reconsider(store, &key, origin)? {

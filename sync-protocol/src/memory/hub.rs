@@ -313,6 +313,11 @@ impl Snapshot for MemoryHub {
         Ok(held)
     }
 
+    fn is_any_held(&mut self, key: &RecordKey, origin: Origin) -> Result<bool, MemoryError> {
+        let mut held = self.quarantine.iter().map(|waiting| &waiting.held.op);
+        Ok(held.any(|op| op.key == *key && op.stamp.dot.origin == origin))
+    }
+
     fn held_for_person(&mut self, device: Device) -> Result<(u64, u64), MemoryError> {
         let held = self.quarantine.iter().map(|waiting| &waiting.held);
         let ops: Vec<&Op> = held.filter(|h| h.for_person && h.device == Some(device)).map(|h| &h.op).collect();
@@ -348,10 +353,10 @@ impl Snapshot for MemoryHub {
         Ok(self.in_scopes(scopes))
     }
 
-    fn writes_of(&mut self, key: &RecordKey) -> Result<Vec<Op>, MemoryError> {
+    fn writes_of(&mut self, key: &RecordKey) -> Result<Arc<Vec<Op>>, MemoryError> {
         let mut writes: Vec<&Kept> = self.history.values().filter(|kept| kept.op.key == *key).collect();
         writes.sort_by_key(|kept| kept.hseq);
-        Ok(writes.into_iter().map(|kept| kept.written.clone()).collect())
+        Ok(Arc::new(writes.into_iter().map(|kept| kept.written.clone()).collect()))
     }
 
     fn former_keys(&mut self, device: Device) -> Result<Vec<DeviceKey>, MemoryError> {

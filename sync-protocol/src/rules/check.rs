@@ -8,7 +8,7 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::{Check, FieldRules, Kind, Rule, Rules};
+use super::{Check, FieldRules, Kind, Rule, Rules, ScopeKey};
 use crate::id::{FieldName, RecordKey, RecordType};
 use crate::value::Value;
 
@@ -43,6 +43,18 @@ impl Rules {
     pub fn parents(&self, record_type: &RecordType, body: &Map<String, Json>) -> Vec<RecordKey> {
         let parents = self.of(record_type).parents.iter();
         parents.filter_map(|(field, parent)| reference(lookup(body, field)?, parent)).collect()
+    }
+
+    /// The one of them in whose scope a record of this type is, if it is where a parent is.
+    pub fn place(&self, record_type: &RecordType, body: &Map<String, Json>) -> Option<RecordKey> {
+        let rules = self.of(record_type);
+        let ScopeKey::Parent(field) = &rules.scope else { return None };
+        reference(lookup(body, field)?, rules.parents.get(field)?)
+    }
+
+    /// Whether a cell may say which that is, alone or with others.
+    pub fn gives_place(&self, record_type: &RecordType, cell: &FieldName) -> bool {
+        matches!(&self.of(record_type).scope, ScopeKey::Parent(field) if field.path().first() == cell.path().first())
     }
 }
 

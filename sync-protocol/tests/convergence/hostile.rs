@@ -134,6 +134,92 @@ fn what_it_could_not_have_read_waits_for_a_person_also_when_it_came_while_it_was
     assert!(names.contains(&json!("Chisomo")) && names.len() == 2, "it overrules nothing: {names:?}");
 }
 
+const CHILDREN: &str = r#"
+version = 1
+[types.patient]
+scope = "facility"
+[types.dose]
+parents = { patient = "patient", given_to = "patient" }
+scope = { parent = "patient" }
+[types.dose.fields]
+patient = "RULE"
+"#;
+
+/// A dose of a patient of mw/a, and one who is known in mw/b only.
+fn dose_elsewhere(rule: &str) -> World {
+    let mut w = World::new(&CHILDREN.replace("RULE", rule), &["mw/a", "mw/b"]);
+    w.put(0, "patient/p1", json!({"facility": "mw/a", "name": "Asha"}));
+    w.put(0, "dose/d1", json!({"patient": "p1", "vaccine": "measles"}));
+    w.put(1, "patient/px", json!({"facility": "mw/b", "name": "of the hostile one"}));
+    w.sync_all();
+    assert_eq!(w.hub_record("dose/d1").scope(), Scope::new("mw/a").unwrap());
+    w
+}
+
+/// A write of the second gateway that claims to have seen nothing, with this clock.
+fn name_parent(w: &mut World, hlc: Hlc, field: &str) {
+    claim(w, 1, "dose/d1", &[(field, Change::put(text("px")))]);
+    let gateway = &mut w.gateways[1];
+    let state = gateway.state().unwrap();
+    let last = state.stream(Stream::Normal).last;
+    let op = gateway.own_op(Dot { origin: state.origin, stream: Stream::Normal, seq: last }).unwrap().unwrap();
+    let blind = Op { stamp: Stamp { hlc, seen: HubSeq::NONE, ..op.stamp.clone() }, ..op };
+    // As if it had been written so.
+    let before = state.stream(Stream::Normal).acked;
+    assert_eq!(before.next(), last, "all before it is at the hub");
+    let head = w.hub.mark(state.origin, Stream::Normal).unwrap();
+    let mut state = state;
+    state.stream_mut(Stream::Normal).chain = head.chain.extend(&blind);
+    gateway.set_state(&state).unwrap();
+    gateway.lose(blind.stamp.dot);
+    gateway.append(&blind, state.stream(Stream::Normal).chain, &[]).unwrap();
+}
+
+#[test]
+fn nobody_has_a_record_of_others_follow_a_parent_of_ones_own() {
+    for (rule, hlc) in [("immutable", Hlc::at(1)), ("first-write", Hlc::at(1)), ("lww", Hlc::at(1_780_000_900_000))] {
+        let mut w = dose_elsewhere(rule);
+        name_parent(&mut w, hlc, "patient");
+        w.sync(1);
+        w.sync(0);
+        assert_eq!(w.hub_record("dose/d1").scope(), Scope::new("mw/a").unwrap(), "{rule}");
+        let key = RecordKey::parse("dose/d1").unwrap();
+        assert!(
+            w.gateways[1].record(&key).is_none_or(|held| held.confirmed.is_none()),
+            "{rule}: nothing is shown to it"
+        );
+        let [held] = w.hub.quarantine()[..] else { panic!("one waits") };
+        assert!(held.for_person && held.reason.contains("never was in the view"), "{held:?}");
+        assert_eq!(w.body(0, "dose/d1")["patient"], "p1");
+    }
+}
+
+#[test]
+fn a_record_follows_the_parent_that_says_where_it_is_and_no_other_of_the_same_type() {
+    let mut w = dose_elsewhere("lww");
+    name_parent(&mut w, Hlc::at(1_780_000_900_000), "given_to");
+    w.sync_all();
+    assert_eq!(w.hub_record("dose/d1").scope(), Scope::new("mw/a").unwrap());
+}
+
+#[test]
+fn what_waited_for_a_record_to_come_has_it_follow_no_other_parent_either() {
+    let mut w = World::new(&CHILDREN.replace("RULE", "first-write"), &["mw/a", "mw/b"]);
+    w.put(0, "patient/p1", json!({"facility": "mw/a", "name": "Asha"}));
+    // It waits for a parent who is nowhere, on a record that is nowhere yet.
+    w.put(1, "dose/d1", json!({"patient": "p9"}));
+    w.sync(1);
+    w.sync(0);
+    w.put(0, "dose/d1", json!({"patient": "p1", "vaccine": "measles"}));
+    w.sync(0);
+    w.put(1, "patient/p9", json!({"facility": "mw/b"}));
+    w.sync(1);
+    w.sync(0);
+    assert_eq!(w.hub_record("dose/d1").scope(), Scope::new("mw/a").unwrap());
+    let [held] = w.hub.quarantine()[..] else { panic!("one waits") };
+    assert!(held.for_person && held.reason.contains("never was in the view"), "{held:?}");
+}
+
 #[test]
 fn who_had_a_record_in_view_has_read_it_although_it_left() {
     let mut w = patient_elsewhere();

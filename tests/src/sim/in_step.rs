@@ -315,6 +315,9 @@ impl hub::Snapshot for AtCentre<'_, '_> {
     fn held_of(&mut self, key: &RecordKey, origin: Origin) -> Result<Vec<HeldOp>, StoreError> {
         ask!(self, held_of(key, origin))
     }
+    fn is_any_held(&mut self, key: &RecordKey, origin: Origin) -> Result<bool, StoreError> {
+        ask!(self, is_any_held(key, origin))
+    }
     fn held_for_person(&mut self, device: Device) -> Result<(u64, u64), StoreError> {
         ask!(self, held_for_person(device))
     }
@@ -350,12 +353,13 @@ impl hub::Snapshot for AtCentre<'_, '_> {
     fn applied_as(&mut self, dot: Dot) -> Result<Option<HubSeq>, StoreError> {
         ask!(self, applied_as(dot))
     }
-    fn writes_of(&mut self, key: &RecordKey) -> Result<Vec<Op>, StoreError> {
-        let memory = by_marker(sure(self.memory.writes_of(key)));
-        match &mut self.disk {
-            Some(disk) => Ok(same("writes_of", by_marker(disk.writes_of(key)?), memory)),
-            None => Ok(memory),
-        }
+    fn writes_of(&mut self, key: &RecordKey) -> Result<Arc<Vec<Op>>, StoreError> {
+        let sorted = |ops| by_marker(Arc::unwrap_or_clone(ops));
+        let memory = sorted(sure(self.memory.writes_of(key)));
+        Ok(Arc::new(match &mut self.disk {
+            Some(disk) => same("writes_of", sorted(disk.writes_of(key)?), memory),
+            None => memory,
+        }))
     }
     fn revoked_keys(&mut self, device: Device) -> Result<Vec<DeviceKey>, StoreError> {
         ask!(self, revoked_keys(device))

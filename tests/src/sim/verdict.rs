@@ -243,7 +243,7 @@ impl World<'_> {
         // field has lost, that field may have gone before anybody else could see it.
         let knew = |id: u8, (edit, p): &(u8, &Promise)| {
             let is_known = |name: &FieldName| self.oracle.saw(id, name) & bit(*edit) != 0 || has_lost(*edit, name);
-            // What a person had dropped nobody was shown since.
+            // What a person had dropped nobody was shown since, until a hub brought it again that had lost the decision.
             case.arrived & bit(*edit) == 0
                 || p.standing == Standing::Dropped
                 || p.changes.keys().all(|name| name.as_str() == FieldName::SCOPE || is_known(name))
@@ -257,8 +257,10 @@ impl World<'_> {
         let is_deleted = presence(case.record, rules) == Presence::Deleted;
         let fail = |what: &str| Err(Failure::new(Kind::Presence, format!("{}: {what}", case.key)));
         let came_as_record = case.applied.iter().any(|(id, _)| case.arrived & bit(*id) == 0) || self.is_united(case);
+        let is_anew = case.applied.iter().any(|(_, p)| p.standing == Standing::Dropped);
         let may_stay = || {
             came_as_record
+                || is_anew
                 || deletes
                     .iter()
                     .any(|id| self.is_bounded(case, *id) || self.is_parted(case, *id) || self.is_of_awaited(case, *id))
