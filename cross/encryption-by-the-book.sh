@@ -10,7 +10,8 @@ cd "$(dirname "$0")/.."
 page=operations.md
 
 is_encrypted() { [ "$(inside head -c 15 /var/lib/outpost/outpost.db)" != "SQLite format 3" ]; }
-says() { inside systemctl show --property=StatusText --value outpost | grep -qF -- "$1"; }
+# The last lines of the log are in it.
+says() { inside systemctl status --no-pager --full outpost | grep -F -- "$1"; }
 
 settings() {
   inside sed -i '/^\[encryption\]/,$d' /etc/outpost/outpost.toml
