@@ -73,7 +73,10 @@ async fn exchange(hub: Hub, peer: Peer, headers: HeaderMap, body: Body) -> Resul
         Ok(key) => key,
         Err(refused) => {
             incoming.drain_a_little().await;
-            tracing::debug!(error = %refused, "exchange refused");
+            match refused {
+                HubError::NoCertificate => tracing::debug!("exchange refused: no certificate"),
+                _ => tracing::warn!(error = %refused, "exchange refused"),
+            }
             return Err(refused.into());
         }
     };

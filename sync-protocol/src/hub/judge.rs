@@ -372,7 +372,14 @@ pub(super) fn keep<S: Store>(
 
 /// Moves what follows a record to where that is now.
 pub(super) fn take_along<S: Store>(store: &mut S, key: &RecordKey, is: &Scope, rules: &Rules) -> Result<(), S::Error> {
-    store.children(key)?.iter().try_for_each(|child| own::move_to(store, child, is, rules))
+    for child in store.children(key)? {
+        // It may name this one as another parent than the one where it is.
+        let place = store.record(&child)?.and_then(|record| rules.place(&child.record_type, &render(&record)));
+        if place.as_ref() == Some(key) {
+            own::move_to(store, &child, is, rules)?;
+        }
+    }
+    Ok(())
 }
 
 /// The scope that an op claimed for a record whose scope stands, if it did: its author took the record for a new one. The
@@ -463,10 +470,9 @@ fn found<S: Store>(store: &mut S, held: Vec<HeldOp>) -> Result<Vec<HeldOp>, S::E
                     let hseq = store.next()?;
                     hold(store, &held, &[], hseq)?;
                 } else {
-                    held.op = claims::blind(&held.op);
+                    // What it waits for is said anew when it is judged.
+                    (held.op, held.reason) = (claims::blind(&held.op), JOINED.to_owned());
                     store.hold(&held, &[])?;
-                    // What it waits for is said anew.
-                    held.reason = String::new();
                 }
             }
         }

@@ -200,6 +200,11 @@ fn a_record_follows_the_parent_that_says_where_it_is_and_no_other_of_the_same_ty
     name_parent(&mut w, Hlc::at(1_780_000_900_000), "given_to");
     w.sync_all();
     assert_eq!(w.hub_record("dose/d1").scope(), Scope::new("mw/a").unwrap());
+    // Nor does it go along when that one moves.
+    w.edit(1, "patient/px", json!({"facility": "mw/b/x"}));
+    w.sync_all();
+    assert_eq!(w.hub_record("patient/px").scope(), Scope::new("mw/b/x").unwrap());
+    assert_eq!(w.hub_record("dose/d1").scope(), Scope::new("mw/a").unwrap());
 }
 
 #[test]
