@@ -12,8 +12,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::judge::{claimed_scope, keep, log_news, try_on};
+use super::judge::{claimed_scope, keep, try_on};
 use super::own::write_as_hub;
+use super::quarantine::log_news;
 use super::{Arrived, LogLine, Logged, Snapshot, Store};
 use crate::clock::TimeQuality;
 use crate::digest::op_hash;

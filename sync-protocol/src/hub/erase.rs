@@ -9,8 +9,9 @@
 
 use std::collections::BTreeMap;
 
-use super::judge::{hold_for_person, log_news, try_on};
+use super::judge::try_on;
 use super::own::hub_op;
+use super::quarantine::{hold_for_person, log_news};
 use super::{Arrived, Conversation, HeldOp, Snapshot, Store};
 use crate::digest::op_hash;
 use crate::edit::render;

@@ -1,35 +1,27 @@
-//! Whether an op can be applied, and what waits when it cannot.
-//!
-//! Quarantine works by record and origin: once one op of an origin on a record is held, its later ops on that record join
-//! it, and all are judged together. So a correction frees what it corrects, in order. A record whose declared parent is
-//! not here waits for that parent and for nothing else.
+//! Whether an op can be applied, and what it makes of its record. One that cannot waits ([`super::quarantine`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value as Json};
 
+use super::own::{follow_parent, take_along};
+use super::quarantine::{JOINED, free_waiting, hold, judge_joined, put_aside, reconsider_all};
 use super::stranger::strangers;
 use super::{Arrived, Gateway, HeldOp, LogLine, Logged, Snapshot, Store};
 use super::{claims, copy, erase, names, own};
 use crate::edit::render;
 use crate::erase::unnamed_parent;
-use crate::id::{Device, Dot, FieldName, HubSeq, Origin, RecordKey, Scope, Source};
+use crate::id::{FieldName, HubSeq, Origin, RecordKey, Scope, Source};
 use crate::limits::RECORD_KEPT_BYTES_MAX;
 use crate::merge::{self, Merged, Presence, presence};
-use crate::payload::News;
 use crate::record::{Change, Op, Record, Stamp};
 use crate::rules::Rules;
 use crate::value::Value;
 
-/// Why an op waits before it was judged with those that it has joined, and after that if it is not the first.
-const JOINED: &str = "waits for an earlier change of this record";
-/// Why the hub takes back what an op counted that a person dropped.
-const DROPPED: &str = "counted by a change that was dropped";
-
 /// Why ops cannot be applied, in words for people, and the records whose arrival would change that.
-struct Objection {
-    reason: String,
-    waits_for: Vec<RecordKey>,
+pub(super) struct Objection {
+    pub(super) reason: String,
+    pub(super) waits_for: Vec<RecordKey>,
 }
 
 /// A record with ops applied to it, before anything of that is stored.
@@ -49,14 +41,14 @@ pub(super) struct Applied {
 #[derive(Debug, Default)]
 pub(super) struct Sitting {
     /// Ops that have joined others in quarantine and have yet to be judged with them: each judgement is of all that wait on the record.
-    joined: BTreeMap<(RecordKey, Origin), Vec<HeldOp>>,
+    pub(super) joined: BTreeMap<(RecordKey, Origin), Vec<HeldOp>>,
     /// Whether records that are out of the view of the gateway once were in it.
     read: BTreeMap<RecordKey, bool>,
 }
 
 impl Sitting {
     /// Whether an op says that it knew something of a record, which is in this place, that its gateway cannot know.
-    fn is_unfounded<S: Snapshot>(
+    pub(super) fn is_unfounded<S: Snapshot>(
         &mut self,
         store: &mut S,
         by: &Gateway,
@@ -149,47 +141,6 @@ fn take_in_unfounded<S: Store>(
     }
 }
 
-/// Judges what has joined others. Tells how many of these ops go on waiting.
-pub(super) fn judge_joined<S: Store>(store: &mut S, sitting: Sitting) -> Result<u64, S::Error> {
-    let mut left = 0;
-    for ((key, origin), ops) in sitting.joined {
-        if !reconsider(store, &key, origin)? {
-            left += ops.len() as u64;
-            for HeldOp { op, hseq, device, reason, .. } in ops {
-                log_news(store, device, &op, hseq, News::Held(reason))?;
-            }
-        }
-        free_waiting(store, &key)?;
-    }
-    Ok(left)
-}
-
-/// Puts one new op into quarantine for a person, whatever it says. Tells whether it is held: what was erased is dropped.
-pub(super) fn put_aside<S: Store>(
-    store: &mut S,
-    device: Device,
-    arrived: &Arrived<'_>,
-    reason: &str,
-) -> Result<bool, S::Error> {
-    if let Some(is_held) = erase::takes(store, Some(device), arrived)? {
-        return Ok(is_held);
-    }
-    hold_for_person(store, Some(device), arrived, reason)?;
-    Ok(true)
-}
-
-pub(super) fn hold_for_person<S: Store>(
-    store: &mut S,
-    device: Option<Device>,
-    arrived: &Arrived<'_>,
-    reason: &str,
-) -> Result<(), S::Error> {
-    let hseq = store.next()?;
-    store.append(arrived, hseq, true)?;
-    let (op, reason) = (arrived.op.clone(), reason.to_owned());
-    hold(store, &HeldOp { op, hseq, device, reason, for_person: true }, &[], hseq)
-}
-
 /// What ops make of their record; `None` if one of them cannot be merged.
 pub(super) fn try_on<S: Snapshot>(
     store: &mut S,
@@ -203,7 +154,11 @@ pub(super) fn try_on<S: Snapshot>(
 
 /// The same of ops that were never applied: what stands under their numbers and is not from them makes way, and what they add
 /// to lists does not come a second time.
-fn try_new<S: Store>(store: &mut S, ops: &[(&Op, HubSeq)], rules: &Rules) -> Result<Option<Applied>, S::Error> {
+pub(super) fn try_new<S: Store>(
+    store: &mut S,
+    ops: &[(&Op, HubSeq)],
+    rules: &Rules,
+) -> Result<Option<Applied>, S::Error> {
     let Some((first, _)) = ops.first() else { return Ok(None) };
     let Some(mut record) = store.record(&first.key)? else { return try_on_record(store, None, ops, rules) };
     let mut rest = Vec::with_capacity(ops.len());
@@ -246,7 +201,7 @@ fn try_on_record<S: Snapshot>(
 }
 
 /// What stands against ops, given what they make of their record.
-fn objection<S: Snapshot>(
+pub(super) fn objection<S: Snapshot>(
     store: &mut S,
     ops: &[(&Op, HubSeq)],
     applied: Option<&Applied>,
@@ -304,31 +259,6 @@ fn claims_another_source<S: Snapshot>(store: &mut S, stamp: &Stamp) -> Result<bo
     Ok(gateway.is_none_or(|gateway| gateway.source != stamp.source))
 }
 
-pub(super) fn hold<S: Store>(
-    store: &mut S,
-    held: &HeldOp,
-    waits_for: &[RecordKey],
-    at: HubSeq,
-) -> Result<(), S::Error> {
-    store.hold(held, waits_for)?;
-    log_news(store, held.device, &held.op, at, News::Held(held.reason.clone()))
-}
-
-pub(super) fn log_news<S: Store>(
-    store: &mut S,
-    device: Option<Device>,
-    op: &Op,
-    hseq: HubSeq,
-    news: News,
-) -> Result<(), S::Error> {
-    match device {
-        Some(device) => {
-            store.log(&LogLine { hseq, key: op.key.clone(), what: Logged::News(device, op.stamp.dot, news) })
-        }
-        None => Ok(()),
-    }
-}
-
 /// Applies one op for good. One that cannot be merged never comes here: it was tried before.
 pub(super) fn apply<S: Store>(store: &mut S, op: &Op, hseq: HubSeq, rules: &Rules) -> Result<(), S::Error> {
     match try_new(store, &[(op, hseq)], rules)? {
@@ -370,18 +300,6 @@ pub(super) fn keep<S: Store>(
     Ok(())
 }
 
-/// Moves what follows a record to where that is now.
-pub(super) fn take_along<S: Store>(store: &mut S, key: &RecordKey, is: &Scope, rules: &Rules) -> Result<(), S::Error> {
-    for child in store.children(key)? {
-        // It may name this one as another parent than the one where it is.
-        let place = store.record(&child)?.and_then(|record| rules.place(&child.record_type, &render(&record)));
-        if place.as_ref() == Some(key) {
-            own::move_to(store, &child, is, rules)?;
-        }
-    }
-    Ok(())
-}
-
 /// The scope that an op claimed for a record whose scope stands, if it did: its author took the record for a new one. The
 /// cell counts as changed now, so that the author gets the whole record if it is in its view, and lets go of it if not.
 fn refused_scope(record: &mut Record, op: &Op, hseq: HubSeq) -> Option<Scope> {
@@ -400,177 +318,4 @@ pub(super) fn claimed_scope(op: &Op) -> Option<Scope> {
         return None;
     };
     Scope::new(claimed).ok()
-}
-
-/// A record whose type takes its scope from a parent goes where that parent is, but not to nowhere: of a parent that a hub lost which
-/// was put back, a later change may come first.
-pub(super) fn follow_parent<S: Store>(
-    store: &mut S,
-    key: &RecordKey,
-    scope: &Scope,
-    place: Option<&RecordKey>,
-    rules: &Rules,
-) -> Result<(), S::Error> {
-    let Some(parent) = place else { return Ok(()) };
-    match store.record(parent)? {
-        Some(parent) if parent.is_placed() && parent.scope() != *scope => {
-            own::move_to(store, key, &parent.scope(), rules)
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Judges all held ops of an origin on a record together, and applies them if nothing stands against them any more. None of
-/// them is freed as long as one is for a person.
-pub(super) fn reconsider<S: Store>(store: &mut S, key: &RecordKey, origin: Origin) -> Result<bool, S::Error> {
-    let rules = store.rules()?;
-    let held = store.held_of(key, origin)?;
-    let held = found(store, held)?;
-    if held.iter().any(|held| held.for_person) {
-        return Ok(false);
-    }
-    let trial: Vec<_> = held.iter().map(|h| (&h.op, h.hseq)).collect();
-    let applied = try_new(store, &trial, &rules)?;
-    match objection(store, &trial, applied.as_ref(), &rules)? {
-        None => {
-            for waiting in &held {
-                let_go(store, waiting, &rules)?;
-            }
-            if !held.is_empty() {
-                reconsider_all(store, key)?;
-            }
-            Ok(true)
-        }
-        Some(objection) => {
-            let Some(first) = held.first() else { return Ok(false) };
-            if first.reason != objection.reason {
-                let hseq = store.next()?;
-                let changed = HeldOp { reason: objection.reason, ..first.clone() };
-                hold(store, &changed, &objection.waits_for, hseq)?;
-            }
-            Ok(false)
-        }
-    }
-}
-
-/// Held ops as they count now that their record may be there, and elsewhere: what they say that they knew is believed as far as their
-/// gateway can have read it, and what takes something away from a record that never was in its view waits for a person.
-fn found<S: Store>(store: &mut S, held: Vec<HeldOp>) -> Result<Vec<HeldOp>, S::Error> {
-    let Some(record) = held.first().map(|held| store.record(&held.op.key)).transpose()?.flatten() else {
-        return Ok(held);
-    };
-    let (place, mut sitting) = (record.scope(), Sitting::default());
-    let mut all = Vec::with_capacity(held.len());
-    for mut held in held {
-        let by = held.device.filter(|_| !held.for_person).map(|device| store.gateway(device)).transpose()?.flatten();
-        if let Some(by) = by.filter(|by| !by.is_in_view(&place)) {
-            if sitting.is_unfounded(store, &by, &held.op, &place)? {
-                if claims::takes_away(store, &by, &held.op)? {
-                    (held.reason, held.for_person) = (claims::REASON.to_owned(), true);
-                    let hseq = store.next()?;
-                    hold(store, &held, &[], hseq)?;
-                } else {
-                    // What it waits for is said anew when it is judged.
-                    (held.op, held.reason) = (claims::blind(&held.op), JOINED.to_owned());
-                    store.hold(&held, &[])?;
-                }
-            }
-        }
-        all.push(held);
-    }
-    Ok(all)
-}
-
-/// Judges what waits on a record that has changed: what stood against it may not be shown any more, or the record was not here.
-fn reconsider_all<S: Store>(store: &mut S, key: &RecordKey) -> Result<(), S::Error> {
-    for origin in store.origins_held(key)? {
-        reconsider(store, key, origin)?;
-    }
-    Ok(())
-}
-
-/// Applies one held op under a new number, and says so.
-fn let_go<S: Store>(store: &mut S, held: &HeldOp, rules: &Rules) -> Result<(), S::Error> {
-    store.unhold(held.op.stamp.dot)?;
-    if copy::is_applied(store, &held.op)? {
-        copy::count_for_nothing(store, &held.op, copy::COUNTED_TWICE)?;
-        let hseq = store.next()?;
-        return log_news(store, held.device, &held.op, hseq, News::Discarded(copy::CAME_BEFORE.to_owned()));
-    }
-    let hseq = store.next()?;
-    apply(store, &held.op, hseq, rules)?;
-    let hseq_news = store.next()?;
-    log_news(store, held.device, &held.op, hseq_news, News::Released(hseq))
-}
-
-/// Frees what waited for a record, and what waited for that, and so on.
-pub(super) fn free_waiting<S: Store>(store: &mut S, key: &RecordKey) -> Result<(), S::Error> {
-    let mut arrived = vec![key.clone()];
-    let mut visited = BTreeSet::new();
-    while let Some(parent) = arrived.pop() {
-        let waiting = store.waiting_for(&parent)?;
-        if waiting.is_empty() || store.record(&parent)?.is_none() || !visited.insert(parent) {
-            continue;
-        }
-        for (child, origin) in waiting {
-            if reconsider(store, &child, origin)? {
-                arrived.push(child);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The first of the changes of one origin to one record that wait: each is decided on before those that came after it. What a later
-/// one says of a set has the earlier ones behind it, so that they would count for nothing.
-///
-/// # Errors
-/// What the store reports.
-pub fn first_held<S: Snapshot>(store: &mut S, held: &HeldOp) -> Result<Dot, S::Error> {
-    let all = store.held_of(&held.op.key, held.op.stamp.dot.origin)?;
-    Ok(all.first().unwrap_or(held).op.stamp.dot)
-}
-
-/// Applies an op in quarantine although the rules object: a person decided so. It is the first that waits ([`first_held`]).
-/// False if it is not there.
-///
-/// # Errors
-/// What the store reports.
-pub fn release<S: Store>(store: &mut S, dot: Dot) -> Result<bool, S::Error> {
-    let rules = store.rules()?;
-    let Some(held) = store.unhold(dot)? else { return Ok(false) };
-    let_go(store, &held, &rules)?;
-    reconsider_all(store, &held.op.key)?;
-    free_waiting(store, &held.op.key)?;
-    Ok(true)
-}
-
-/// Drops an op from quarantine: a person decided so. It stays in the history. False if it is not there.
-///
-/// # Errors
-/// What the store reports.
-pub fn discard<S: Store>(store: &mut S, dot: Dot, why: &str) -> Result<bool, S::Error> {
-    let Some(held) = store.unhold(dot)? else { return Ok(false) };
-    let key = &held.op.key;
-    copy::count_for_nothing(store, &held.op, DROPPED)?;
-    let hseq = store.next()?;
-    log_news(store, held.device, &held.op, hseq, News::Discarded(why.to_owned()))?;
-    reconsider_all(store, key)?;
-    free_waiting(store, key)?;
-    Ok(true)
-}
-
-/// Judges everything in quarantine anew, after the rules changed. Tells how many records were freed.
-///
-/// # Errors
-/// What the store reports.
-pub fn review_all<S: Store>(store: &mut S) -> Result<u64, S::Error> {
-    let mut freed = 0;
-    for (key, origin) in store.all_held()? {
-        if !store.held_of(&key, origin)?.is_empty() && reconsider(store, &key, origin)? {
-            freed += 1;
-            free_waiting(store, &key)?;
-        }
-    }
-    Ok(freed)
 }

@@ -6,7 +6,7 @@
 //! has the grant in it, beside whoever writes. A write by an admin is [`write()`]: the hub is an origin like any other.
 //!
 //! The hub never refuses an op for its content. What breaks a rule, or whose parent is not there yet, is stored in
-//! quarantine (`judge`), acknowledged, and reported back with a reason.
+//! quarantine (`quarantine`), acknowledged, and reported back with a reason.
 //!
 //! Nothing here touches a disk, a clock or a network: a [`Store`] remembers, the caller passes the time.
 
@@ -22,6 +22,7 @@ mod offer;
 mod open;
 mod own;
 mod pull;
+mod quarantine;
 mod rescue;
 mod revoked;
 mod stranger;
@@ -36,11 +37,12 @@ pub use clamp::clamped;
 pub use copy::lineage;
 pub use erase::{Wiped, carry_out, erase, family};
 pub use grant::{Grant, grant};
-pub use judge::{admit, discard, first_held, release, review_all};
+pub use judge::admit;
 pub use lost::first_number;
 pub use offer::receive_offers;
 pub use open::{Conversation, Opened, Received, Standing, open, receive};
 pub use pull::{Answer, pull};
+pub use quarantine::{discard, first_held, release, review_all};
 pub use rescue::{Rescuing, rescue, rescued};
 pub use revoked::{allow, is_shut_out};
 pub use upgrade::upgrade;

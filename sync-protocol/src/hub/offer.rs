@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use super::clamp::clamp_record;
 use super::erase;
-use super::judge::{follow_parent, free_waiting, reconsider, take_along};
 use super::names::{self, Names};
+use super::own::{follow_parent, take_along};
+use super::quarantine::{free_waiting, reconsider};
 use super::{Conversation, LogLine, Logged, Snapshot, Standing, Store};
 use crate::edit::render;
 use crate::id::{FieldName, Origin, RecordKey};

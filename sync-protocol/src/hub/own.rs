@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::judge::apply;
 use super::{Arrived, Store};
 use crate::clock::TimeQuality;
+use crate::edit::render;
 use crate::id::{Dot, FieldName, HubSeq, Origin, RecordKey, Scope, Source};
 use crate::record::{Cell, Change, Op, Record, Stamp};
 use crate::rules::Rules;
@@ -26,6 +27,34 @@ pub(super) fn move_to<S: Store>(store: &mut S, key: &RecordKey, scope: &Scope, r
     }
     let changes = BTreeMap::from([(FieldName::scope(), Change::put(Value::Text(scope.as_str().to_owned())))]);
     write_as_hub(store, key, changes, FOLLOWS, rules)
+}
+
+/// Moves what follows a record to where that is now.
+pub(super) fn take_along<S: Store>(store: &mut S, key: &RecordKey, is: &Scope, rules: &Rules) -> Result<(), S::Error> {
+    for child in store.children(key)? {
+        // It may name this one as another parent than the one where it is.
+        let place = store.record(&child)?.and_then(|record| rules.place(&child.record_type, &render(&record)));
+        if place.as_ref() == Some(key) {
+            move_to(store, &child, is, rules)?;
+        }
+    }
+    Ok(())
+}
+
+/// A record whose type takes its scope from a parent goes where that parent is, but not to nowhere: of a parent that a hub lost which
+/// was put back, a later change may come first.
+pub(super) fn follow_parent<S: Store>(
+    store: &mut S,
+    key: &RecordKey,
+    scope: &Scope,
+    place: Option<&RecordKey>,
+    rules: &Rules,
+) -> Result<(), S::Error> {
+    let Some(parent) = place else { return Ok(()) };
+    match store.record(parent)? {
+        Some(parent) if parent.is_placed() && parent.scope() != *scope => move_to(store, key, &parent.scope(), rules),
+        _ => Ok(()),
+    }
 }
 
 /// Applies changes of a record that the hub makes of its own accord. `why` is kept with them.

@@ -14,8 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::clamp::clamped;
 use super::copy::find;
-use super::judge::{Sitting, judge_joined, take_in};
+use super::judge::{Sitting, take_in};
 use super::open::ack;
+use super::quarantine::judge_joined;
 use super::twins::line_of;
 use super::{Arrived, Gateway, Mark, Opened, Snapshot, Store, lost, told};
 use crate::digest::op_hash;

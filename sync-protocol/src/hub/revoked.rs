@@ -2,8 +2,8 @@
 //!
 //! Who speaks may be a thief. So nothing changes at the hub but what waits: no turn, no origin, no epoch, no twin.
 
-use super::judge::{free_waiting, reconsider};
 use super::open::{ack, agreed_upto, is_on_chain, rebase};
+use super::quarantine::{free_waiting, reconsider};
 use super::{Conversation, Gateway, HeldOp, Opened, Snapshot, Standing, Store};
 use crate::id::Device;
 use crate::limits::{REVOKED_BYTES_MAX, REVOKED_OPS_MAX};

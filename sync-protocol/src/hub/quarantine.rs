@@ -1,0 +1,241 @@
+//! What waits at the hub, what frees it, and what a person decides about it.
+//!
+//! Quarantine works by record and origin: once one op of an origin on a record is held, its later ops on that record join
+//! it, and all are judged together. So a correction frees what it corrects, in order. A record whose declared parent is
+//! not here waits for that parent and for nothing else.
+
+use std::collections::BTreeSet;
+
+use super::judge::{Sitting, apply, objection, try_new};
+use super::{Arrived, HeldOp, LogLine, Logged, Snapshot, Store, claims, copy, erase};
+use crate::id::{Device, Dot, HubSeq, Origin, RecordKey};
+use crate::payload::News;
+use crate::record::Op;
+use crate::rules::Rules;
+
+/// Why an op waits before it was judged with those that it has joined, and after that if it is not the first.
+pub(super) const JOINED: &str = "waits for an earlier change of this record";
+
+/// Why the hub takes back what an op counted that a person dropped.
+const DROPPED: &str = "counted by a change that was dropped";
+
+/// Judges what has joined others. Tells how many of these ops go on waiting.
+pub(super) fn judge_joined<S: Store>(store: &mut S, sitting: Sitting) -> Result<u64, S::Error> {
+    let mut left = 0;
+    for ((key, origin), ops) in sitting.joined {
+        if !reconsider(store, &key, origin)? {
+            left += ops.len() as u64;
+            for HeldOp { op, hseq, device, reason, .. } in ops {
+                log_news(store, device, &op, hseq, News::Held(reason))?;
+            }
+        }
+        free_waiting(store, &key)?;
+    }
+    Ok(left)
+}
+
+/// Puts one new op into quarantine for a person, whatever it says. Tells whether it is held: what was erased is dropped.
+pub(super) fn put_aside<S: Store>(
+    store: &mut S,
+    device: Device,
+    arrived: &Arrived<'_>,
+    reason: &str,
+) -> Result<bool, S::Error> {
+    if let Some(is_held) = erase::takes(store, Some(device), arrived)? {
+        return Ok(is_held);
+    }
+    hold_for_person(store, Some(device), arrived, reason)?;
+    Ok(true)
+}
+
+pub(super) fn hold_for_person<S: Store>(
+    store: &mut S,
+    device: Option<Device>,
+    arrived: &Arrived<'_>,
+    reason: &str,
+) -> Result<(), S::Error> {
+    let hseq = store.next()?;
+    store.append(arrived, hseq, true)?;
+    let (op, reason) = (arrived.op.clone(), reason.to_owned());
+    hold(store, &HeldOp { op, hseq, device, reason, for_person: true }, &[], hseq)
+}
+
+pub(super) fn hold<S: Store>(
+    store: &mut S,
+    held: &HeldOp,
+    waits_for: &[RecordKey],
+    at: HubSeq,
+) -> Result<(), S::Error> {
+    store.hold(held, waits_for)?;
+    log_news(store, held.device, &held.op, at, News::Held(held.reason.clone()))
+}
+
+pub(super) fn log_news<S: Store>(
+    store: &mut S,
+    device: Option<Device>,
+    op: &Op,
+    hseq: HubSeq,
+    news: News,
+) -> Result<(), S::Error> {
+    match device {
+        Some(device) => {
+            store.log(&LogLine { hseq, key: op.key.clone(), what: Logged::News(device, op.stamp.dot, news) })
+        }
+        None => Ok(()),
+    }
+}
+
+/// Judges all held ops of an origin on a record together, and applies them if nothing stands against them any more. None of
+/// them is freed as long as one is for a person.
+pub(super) fn reconsider<S: Store>(store: &mut S, key: &RecordKey, origin: Origin) -> Result<bool, S::Error> {
+    let rules = store.rules()?;
+    let held = store.held_of(key, origin)?;
+    let held = found(store, held)?;
+    if held.iter().any(|held| held.for_person) {
+        return Ok(false);
+    }
+    let trial: Vec<_> = held.iter().map(|h| (&h.op, h.hseq)).collect();
+    let applied = try_new(store, &trial, &rules)?;
+    match objection(store, &trial, applied.as_ref(), &rules)? {
+        None => {
+            for waiting in &held {
+                let_go(store, waiting, &rules)?;
+            }
+            if !held.is_empty() {
+                reconsider_all(store, key)?;
+            }
+            Ok(true)
+        }
+        Some(objection) => {
+            let Some(first) = held.first() else { return Ok(false) };
+            if first.reason != objection.reason {
+                let hseq = store.next()?;
+                let changed = HeldOp { reason: objection.reason, ..first.clone() };
+                hold(store, &changed, &objection.waits_for, hseq)?;
+            }
+            Ok(false)
+        }
+    }
+}
+
+/// Held ops as they count now that their record may be there, and elsewhere: what they say that they knew is believed as far as their
+/// gateway can have read it, and what takes something away from a record that never was in its view waits for a person.
+fn found<S: Store>(store: &mut S, held: Vec<HeldOp>) -> Result<Vec<HeldOp>, S::Error> {
+    let Some(record) = held.first().map(|held| store.record(&held.op.key)).transpose()?.flatten() else {
+        return Ok(held);
+    };
+    let (place, mut sitting) = (record.scope(), Sitting::default());
+    let mut all = Vec::with_capacity(held.len());
+    for mut held in held {
+        let by = held.device.filter(|_| !held.for_person).map(|device| store.gateway(device)).transpose()?.flatten();
+        if let Some(by) = by.filter(|by| !by.is_in_view(&place)) {
+            if sitting.is_unfounded(store, &by, &held.op, &place)? {
+                if claims::takes_away(store, &by, &held.op)? {
+                    (held.reason, held.for_person) = (claims::REASON.to_owned(), true);
+                    let hseq = store.next()?;
+                    hold(store, &held, &[], hseq)?;
+                } else {
+                    // What it waits for is said anew when it is judged.
+                    (held.op, held.reason) = (claims::blind(&held.op), JOINED.to_owned());
+                    store.hold(&held, &[])?;
+                }
+            }
+        }
+        all.push(held);
+    }
+    Ok(all)
+}
+
+/// Judges what waits on a record that has changed: what stood against it may not be shown any more, or the record was not here.
+pub(super) fn reconsider_all<S: Store>(store: &mut S, key: &RecordKey) -> Result<(), S::Error> {
+    for origin in store.origins_held(key)? {
+        reconsider(store, key, origin)?;
+    }
+    Ok(())
+}
+
+/// Applies one held op under a new number, and says so.
+fn let_go<S: Store>(store: &mut S, held: &HeldOp, rules: &Rules) -> Result<(), S::Error> {
+    store.unhold(held.op.stamp.dot)?;
+    if copy::is_applied(store, &held.op)? {
+        copy::count_for_nothing(store, &held.op, copy::COUNTED_TWICE)?;
+        let hseq = store.next()?;
+        return log_news(store, held.device, &held.op, hseq, News::Discarded(copy::CAME_BEFORE.to_owned()));
+    }
+    let hseq = store.next()?;
+    apply(store, &held.op, hseq, rules)?;
+    let hseq_news = store.next()?;
+    log_news(store, held.device, &held.op, hseq_news, News::Released(hseq))
+}
+
+/// Frees what waited for a record, and what waited for that, and so on.
+pub(super) fn free_waiting<S: Store>(store: &mut S, key: &RecordKey) -> Result<(), S::Error> {
+    let mut arrived = vec![key.clone()];
+    let mut visited = BTreeSet::new();
+    while let Some(parent) = arrived.pop() {
+        let waiting = store.waiting_for(&parent)?;
+        if waiting.is_empty() || store.record(&parent)?.is_none() || !visited.insert(parent) {
+            continue;
+        }
+        for (child, origin) in waiting {
+            if reconsider(store, &child, origin)? {
+                arrived.push(child);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The first of the changes of one origin to one record that wait: each is decided on before those that came after it. What a later
+/// one says of a set has the earlier ones behind it, so that they would count for nothing.
+///
+/// # Errors
+/// What the store reports.
+pub fn first_held<S: Snapshot>(store: &mut S, held: &HeldOp) -> Result<Dot, S::Error> {
+    let all = store.held_of(&held.op.key, held.op.stamp.dot.origin)?;
+    Ok(all.first().unwrap_or(held).op.stamp.dot)
+}
+
+/// Applies an op in quarantine although the rules object: a person decided so. It is the first that waits ([`first_held`]).
+/// False if it is not there.
+///
+/// # Errors
+/// What the store reports.
+pub fn release<S: Store>(store: &mut S, dot: Dot) -> Result<bool, S::Error> {
+    let rules = store.rules()?;
+    let Some(held) = store.unhold(dot)? else { return Ok(false) };
+    let_go(store, &held, &rules)?;
+    reconsider_all(store, &held.op.key)?;
+    free_waiting(store, &held.op.key)?;
+    Ok(true)
+}
+
+/// Drops an op from quarantine: a person decided so. It stays in the history. False if it is not there.
+///
+/// # Errors
+/// What the store reports.
+pub fn discard<S: Store>(store: &mut S, dot: Dot, why: &str) -> Result<bool, S::Error> {
+    let Some(held) = store.unhold(dot)? else { return Ok(false) };
+    let key = &held.op.key;
+    copy::count_for_nothing(store, &held.op, DROPPED)?;
+    let hseq = store.next()?;
+    log_news(store, held.device, &held.op, hseq, News::Discarded(why.to_owned()))?;
+    reconsider_all(store, key)?;
+    free_waiting(store, key)?;
+    Ok(true)
+}
+
+/// Judges everything in quarantine anew, after the rules changed. Tells how many records were freed.
+///
+/// # Errors
+/// What the store reports.
+pub fn review_all<S: Store>(store: &mut S) -> Result<u64, S::Error> {
+    let mut freed = 0;
+    for (key, origin) in store.all_held()? {
+        if !store.held_of(&key, origin)?.is_empty() && reconsider(store, &key, origin)? {
+            freed += 1;
+            free_waiting(store, &key)?;
+        }
+    }
+    Ok(freed)
+}
