@@ -175,6 +175,16 @@ impl Cell {
             _ => self.stamp().into_iter().collect(),
         }
     }
+
+    /// The same, to say other circumstances.
+    pub fn stamps_mut(&mut self) -> Vec<&mut Arc<Stamp>> {
+        match &mut self.state {
+            State::Register(entries) => entries.iter_mut().map(|entry| &mut entry.stamp).collect(),
+            State::Set(set) => vec![&mut set.touch.last],
+            State::Log(log) => vec![&mut log.touch.last],
+            State::Counter(counter) => vec![&mut counter.touch.last],
+        }
+    }
 }
 
 impl CounterState {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::id::HubSeq;
 use crate::message::Bound;
-use crate::record::{Op, Record, Stamp, State};
+use crate::record::{Cell, Op, Record, Stamp};
 
 /// Adds what follows from another epoch. What says no more than that goes, so there is at most one for each epoch.
 pub(super) fn add(bounds: &mut Vec<Bound>, new: Bound) {
@@ -22,17 +22,10 @@ pub(crate) fn bounded(op: &Op, bounds: &[Bound]) -> Option<Op> {
 }
 
 /// The same for all that stands in a record.
-pub(super) fn bound_record(record: &mut Record, common: HubSeq) {
-    for cell in record.cells.values_mut() {
-        let stamps: Vec<&mut Arc<Stamp>> = match &mut cell.state {
-            State::Register(entries) => entries.iter_mut().map(|entry| &mut entry.stamp).collect(),
-            State::Set(set) => vec![&mut set.touch.last],
-            State::Log(log) => vec![&mut log.touch.last],
-            State::Counter(counter) => vec![&mut counter.touch.last],
-        };
-        for stamp in stamps.into_iter().filter(|stamp| stamp.seen > common) {
-            Arc::make_mut(stamp).seen = common;
-        }
+pub(crate) fn bound_record(record: &mut Record, common: HubSeq) {
+    let stamps = record.cells.values_mut().flat_map(Cell::stamps_mut);
+    for stamp in stamps.filter(|stamp| stamp.seen > common) {
+        Arc::make_mut(stamp).seen = common;
     }
 }
 

@@ -44,16 +44,11 @@ pub(super) fn clamp_record(record: &mut Record, now_ms: u64, head: HubSeq) {
         }
     };
     for cell in record.cells.values_mut() {
-        match &mut cell.state {
-            State::Register(entries) => entries.iter_mut().for_each(|entry| clamp(&mut entry.stamp)),
-            State::Set(set) => clamp(&mut set.touch.last),
-            State::Log(log) => {
-                clamp(&mut log.touch.last);
-                let latest = Hlc::at(now_ms.saturating_add(CLOCK_AHEAD_MS_MAX));
-                let entries = std::mem::take(&mut log.entries).into_iter();
-                log.entries = entries.map(|(hlc, dot, nth, value)| (hlc.min(latest), dot, nth, value)).collect();
-            }
-            State::Counter(counter) => clamp(&mut counter.touch.last),
+        cell.stamps_mut().into_iter().for_each(clamp);
+        if let State::Log(log) = &mut cell.state {
+            let latest = Hlc::at(now_ms.saturating_add(CLOCK_AHEAD_MS_MAX));
+            let entries = std::mem::take(&mut log.entries).into_iter();
+            log.entries = entries.map(|(hlc, dot, nth, value)| (hlc.min(latest), dot, nth, value)).collect();
         }
     }
 }

@@ -311,10 +311,9 @@ fn rename(record: &mut Record, names: &BTreeMap<Named, Dot>) {
         }
     };
     for cell in record.cells.values_mut() {
+        cell.stamps_mut().into_iter().for_each(new);
         match &mut cell.state {
-            State::Register(entries) => entries.iter_mut().for_each(|entry| new(&mut entry.stamp)),
             State::Set(set) => {
-                new(&mut set.touch.last);
                 for writes in set.members.values_mut() {
                     for ((old, hlc), to) in names {
                         if of_member(&stamps, *old) == (*old, *hlc) && writes.get(&old.writer()) == Some(&old.seq.0) {
@@ -325,7 +324,6 @@ fn rename(record: &mut Record, names: &BTreeMap<Named, Dot>) {
                 }
             }
             State::Log(log) => {
-                new(&mut log.touch.last);
                 let entries = std::mem::take(&mut log.entries);
                 let renamed = entries.into_iter().map(|(hlc, dot, nth, value)| {
                     let dot = names.get(&(dot, Some(hlc))).copied().unwrap_or(dot);
@@ -333,7 +331,7 @@ fn rename(record: &mut Record, names: &BTreeMap<Named, Dot>) {
                 });
                 log.entries = renamed.collect();
             }
-            State::Counter(counter) => new(&mut counter.touch.last),
+            State::Register(_) | State::Counter(_) => {}
         }
     }
 }

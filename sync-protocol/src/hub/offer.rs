@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::clamp::clamp_record;
-use super::erase;
 use super::names::{self, Names};
 use super::own::{follow_parent, take_along};
 use super::quarantine::{free_waiting, reconsider};
-use super::{Conversation, LogLine, Logged, Snapshot, Standing, Store};
+use super::{Conversation, LogLine, Logged, Snapshot, Standing, Store, claims, erase};
 use crate::edit::render;
-use crate::id::{FieldName, Origin, RecordKey};
+use crate::gateway::bound_record;
+use crate::id::{FieldName, HubSeq, Origin, RecordKey};
 use crate::merge::{Joining, join, origins, part};
 use crate::payload::{Row, Rows};
 use crate::record::Record;
@@ -40,12 +40,17 @@ pub fn receive_offers<S: Store>(store: &mut S, with: &mut Conversation, rows: &R
         // lost as well; and of a record to which only later writes came, it does not know where it belongs.
         let was = record.is_placed().then(|| record.scope());
         let is_elsewhere = was.is_some() && !with.gateway.is_in_view(&record.scope());
-        let own = match is_elsewhere {
+        let mut offered = match is_elsewhere {
             // Wherever the record went since: as ops these writes would be taken, too.
-            true => Some(part_of(offered, &own_origins(store, with, offered)?)),
-            false => None,
+            true => part_of(offered, &own_origins(store, with, offered)?),
+            false => offered.clone(),
         };
-        let mut offered = own.unwrap_or_else(|| offered.clone());
+        let is_unread = is_elsewhere && !claims::has_read(store, &with.gateway, key, with.gateway.origin)?;
+        if is_unread {
+            // Nor can they say more than an op would: what takes something away would wait for a person then.
+            bound_record(&mut offered, HubSeq::NONE);
+            offered.cells.remove(FieldName::DELETED);
+        }
         if offered.cells.is_empty() {
             continue;
         }
@@ -55,8 +60,7 @@ pub fn receive_offers<S: Store>(store: &mut S, with: &mut Conversation, rows: &R
         let hseq = store.next()?;
         let at = Joining { hseq, common, applied, forked, is_whole: *whole };
         let place = |record: &Record| rules.place(&key.record_type, &render(record));
-        if is_elsewhere {
-            // But for what would have the record follow another parent: as an op that would wait for a person.
+        if is_unread {
             let mut tried = record.clone();
             join(&mut tried, key, &offered, &at, type_rules);
             if place(&tried) != place(&record) {

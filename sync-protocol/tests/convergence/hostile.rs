@@ -10,7 +10,9 @@ use sync_protocol::gateway::{self, Intent, Store as _, WallClock};
 use sync_protocol::hub::{self, Snapshot as _};
 use sync_protocol::id::{Dot, Epoch, FieldName, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream};
 use sync_protocol::loopback::exchange;
-use sync_protocol::record::{Change, Op, Stamp, State};
+use sync_protocol::merge::{Presence, presence};
+use sync_protocol::payload::{Row, Rows};
+use sync_protocol::record::{Cell, Change, Entry, Op, Record, Stamp, State};
 use sync_protocol::value::Value;
 
 use crate::world::{World, object, rivals};
@@ -357,4 +359,64 @@ fn a_number_of_ones_own_that_somebody_shows_is_believed_up_to_what_a_card_writes
     w.gateways[0].keep(&key, &held).unwrap();
     w.edit(0, "patient/p1", json!({"phone": "1"}));
     assert_eq!(w.gateways[0].state().unwrap().stream(Stream::Normal).last, Seq(2));
+}
+
+/// The second gateway shows this hub, which was put back, a record as it wishes that it were: what it says was written by itself, later
+/// than all else, and by somebody who had read everything.
+fn show(w: &mut World, key: &str, fields: &[(&str, Value)]) {
+    while w.gateways[1].state().unwrap().wanted.is_empty() {
+        exchange(&mut w.gateways[1], &mut w.hub, &mut w.link, w.now_ms as u64).unwrap();
+    }
+    let state = w.gateways[1].state().unwrap();
+    let dot = Dot { origin: state.origin, stream: Stream::Normal, seq: Seq(900) };
+    let stamp = Arc::new(Stamp {
+        dot,
+        hlc: Hlc::at(w.now_ms as u64 + 30_000),
+        seen: HubSeq(u64::MAX),
+        hseq: HubSeq::NONE,
+        captured_ms: w.now_ms,
+        quality: TimeQuality::Good,
+        source: Source::default(),
+        author: None,
+        settles: None,
+    });
+    let cells = fields.iter().map(|(name, value)| {
+        let entry = Entry { stamp: Arc::clone(&stamp), value: Some(value.clone()) };
+        let cell = Cell { changed: HubSeq::NONE, state: State::Register(vec![entry]) };
+        (FieldName::new(name).unwrap(), cell)
+    });
+    let record = Record { cells: cells.collect() };
+    let rows =
+        Rows { rows: vec![Row::Cells { key: RecordKey::parse(key).unwrap(), record, whole: true }], ..Rows::default() };
+    let clock = WallClock { now_ms: w.now_ms as u64, ahead_seconds: Some(0) };
+    let mut head = gateway::request(&mut w.gateways[1], &mut w.link.up, clock, 1 << 20, 1 << 20).unwrap().head;
+    head.recovers = Some(HubSeq(u64::MAX));
+    let opened = hub::open(&mut w.hub, head, w.now_ms as u64).unwrap();
+    let hub::Opened::Ready(mut with) = opened else { panic!("it has shown who it is") };
+    hub::receive_offers(&mut w.hub, &mut with, &rows).unwrap();
+}
+
+#[test]
+fn who_shows_a_restored_hub_a_record_of_others_neither_moves_nor_deletes_nor_overrules_it() {
+    let mut w = dose_elsewhere("lww");
+    let backup = w.hub.clone();
+    w.edit(1, "patient/px", json!({"name": "of the time that was lost"}));
+    w.sync_all();
+    w.hub = backup.restored(true, Epoch(77), 0);
+    let deleted = (FieldName::DELETED, Value::Bool(true));
+    show(&mut w, "patient/p1", &[("name", text("forged")), (FieldName::SCOPE, text("mw/b")), deleted.clone()]);
+    show(&mut w, "dose/d1", &[("patient", text("px")), ("vaccine", text("none")), deleted]);
+    let there = Scope::new("mw/a").unwrap();
+    for (key, field, value) in [("patient/p1", "name", "Asha"), ("dose/d1", "vaccine", "measles")] {
+        let record = w.hub_record(key);
+        let type_rules = w.hub.rules().unwrap().of(&RecordKey::parse(key).unwrap().record_type).clone();
+        assert_eq!(record.scope(), there, "{key}");
+        assert_ne!(presence(&record, &type_rules), Presence::Deleted, "{key}");
+        let mut all = rivals(&record, field);
+        all.push(render(&record)[field].clone());
+        assert!(all.contains(&json!(value)), "{key}: {all:?}");
+        assert!(all.len() == 2, "{key}: what was shown is there, and held against nobody: {all:?}");
+    }
+    assert_eq!(render(&w.hub_record("dose/d1"))["patient"], "p1");
+    w.sync_all();
 }
