@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use super::copy::are_of_one_card;
-use super::judge::try_on;
-use super::{Gateway, Snapshot};
+use super::judge::try_new;
+use super::{Gateway, Snapshot, Store};
 use crate::edit::render;
 use crate::id::{FieldName, HubSeq, Origin, RecordKey, Scope};
 use crate::record::{Change, Op, State};
@@ -22,7 +22,7 @@ pub(super) const REASON: &str = "takes something away from a record that never w
 ///
 /// # Errors
 /// What the store reports.
-pub(super) fn claims_more<S: Snapshot>(store: &mut S, gateway: &Gateway, op: &Op) -> Result<bool, S::Error> {
+pub(super) fn claims_more<S: Store>(store: &mut S, gateway: &Gateway, op: &Op) -> Result<bool, S::Error> {
     Ok(op.stamp.seen != HubSeq::NONE || takes_away(store, gateway, op)?)
 }
 
@@ -79,7 +79,7 @@ pub(super) fn has_read<S: Snapshot>(
 ///
 /// # Errors
 /// What the store reports.
-pub(super) fn takes_away<S: Snapshot>(store: &mut S, gateway: &Gateway, op: &Op) -> Result<bool, S::Error> {
+pub(super) fn takes_away<S: Store>(store: &mut S, gateway: &Gateway, op: &Op) -> Result<bool, S::Error> {
     if is_moved(store, op)? {
         return Ok(true);
     }
@@ -103,12 +103,13 @@ pub(super) fn takes_away<S: Snapshot>(store: &mut S, gateway: &Gateway, op: &Op)
 }
 
 /// Whether a write has its record follow another parent than the one where it is.
-fn is_moved<S: Snapshot>(store: &mut S, op: &Op) -> Result<bool, S::Error> {
+fn is_moved<S: Store>(store: &mut S, op: &Op) -> Result<bool, S::Error> {
     let (rules, record_type) = (store.rules()?, &op.key.record_type);
     let ScopeKey::Parent(_) = rules.of(record_type).scope else { return Ok(false) };
     let Some(record) = store.record(&op.key)? else { return Ok(false) };
     let at = store.head()?.next();
-    let after = try_on(store, &[(op, at)], &rules)?.map(|applied| rules.place(record_type, &render(&applied.record)));
+    // As it will be applied: what stands under its number makes way then.
+    let after = try_new(store, op, at, &rules)?.map(|applied| applied.shown.place);
     Ok(after.is_some_and(|after| after != rules.place(record_type, &render(&record))))
 }
 

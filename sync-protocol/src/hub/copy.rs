@@ -205,7 +205,7 @@ pub(super) fn admit<S: Store>(
     store.append(arrived, hseq, false)?;
     let rules = store.rules()?;
     let counts = counts(op, &before, rules.of(&op.key.record_type));
-    let Some(mut applied) = try_on(store, &[(&counts, hseq)], &rules)? else { return Ok(()) };
+    let Some(mut applied) = try_on(store, &counts, hseq, &rules)? else { return Ok(()) };
     // With its place the record counts as new to whoever was behind, and is sent whole.
     for (name, cell) in &mut applied.record.cells {
         if op.changes.contains_key(name) || *name == FieldName::scope() {
@@ -237,7 +237,7 @@ pub(super) fn count_for_nothing<S: Store>(store: &mut S, op: &Op, why: &str) -> 
         return Ok(());
     }
     let hseq = store.next()?;
-    let Some(applied) = try_on(store, &[(&counts, hseq)], &rules)? else { return Ok(()) };
+    let Some(applied) = try_on(store, &counts, hseq, &rules)? else { return Ok(()) };
     let back = compensation(&counts, &before, &applied.record);
     if back.is_empty() {
         return Ok(());

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use super::judge::try_on;
+use super::judge::{Applied, Trial};
 use super::own::hub_op;
 use super::quarantine::{hold_for_person, log_news};
 use super::{Arrived, Conversation, HeldOp, Snapshot, Store};
@@ -58,7 +58,8 @@ pub fn family<S: Store>(store: &mut S, key: &RecordKey) -> Result<Vec<RecordKey>
         for (child, origin) in &waiting {
             if !all.contains(child) && store.record(child)?.is_none() {
                 let held = store.held_of(child, *origin)?;
-                if names(store, &held, &parent, &rules)? {
+                let made = would_make(store, child, &held, &rules)?;
+                if made.is_some_and(|made| made.shown.parents.contains(&parent)) {
                     all.push(child.clone());
                 }
             }
@@ -67,10 +68,20 @@ pub fn family<S: Store>(store: &mut S, key: &RecordKey) -> Result<Vec<RecordKey>
     Ok(all)
 }
 
-/// Whether ops in quarantine make a record that belongs to this one.
-fn names<S: Store>(store: &mut S, held: &[HeldOp], parent: &RecordKey, rules: &Rules) -> Result<bool, S::Error> {
-    let trial: Vec<_> = held.iter().map(|held| (&held.op, held.hseq)).collect();
-    Ok(try_on(store, &trial, rules)?.is_some_and(|applied| applied.parents.contains(parent)))
+/// The record that ops in quarantine would make, of which nothing else is here.
+fn would_make<S: Snapshot>(
+    store: &mut S,
+    key: &RecordKey,
+    held: &[HeldOp],
+    rules: &Rules,
+) -> Result<Option<Applied>, S::Error> {
+    let mut trial = Trial::of(store, key, rules)?;
+    for waiting in held {
+        if !trial.add(store, &waiting.op, waiting.hseq)? {
+            return Ok(None);
+        }
+    }
+    Ok(Some(trial.applied()))
 }
 
 /// Erases a record with all that belongs to it. `number` is the least number that the erasure may get; it gets one that is above all others.
@@ -191,9 +202,8 @@ pub(super) fn erase_children<S: Store>(store: &mut S, with: &Conversation) -> Re
             continue;
         }
         let held = store.held_of(&key, origin)?;
-        let trial: Vec<_> = held.iter().map(|held| (&held.op, held.hseq)).collect();
-        let Some(made) = try_on(store, &trial, &rules)? else { continue };
-        let cause = unnamed_parent(&made.record, &made.parents, |parent| store.erasure(parent))?;
+        let Some(made) = would_make(store, &key, &held, &rules)? else { continue };
+        let cause = unnamed_parent(&made.record, &made.shown.parents, |parent| store.erasure(parent))?;
         let is_alone = store.writes_of(&key)?.iter().all(|op| op.stamp.dot.origin == origin);
         if let Some(cause) = cause.filter(|_| is_alone && !held.iter().any(|held| held.for_person)) {
             let number = store.last_erasure()?.saturating_add(1).max(with.now_ms);

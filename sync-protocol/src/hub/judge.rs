@@ -11,7 +11,7 @@ use super::{Arrived, Gateway, HeldOp, LogLine, Logged, Snapshot, Store};
 use super::{claims, copy, erase, names, own};
 use crate::edit::render;
 use crate::erase::unnamed_parent;
-use crate::id::{FieldName, HubSeq, Origin, RecordKey, Scope, Source};
+use crate::id::{Dot, FieldName, HubSeq, Origin, RecordKey, Scope, Source};
 use crate::limits::RECORD_KEPT_BYTES_MAX;
 use crate::merge::{self, Merged, Presence, presence};
 use crate::record::{Change, Op, Record, Stamp};
@@ -30,25 +30,96 @@ pub(super) struct Applied {
     was: Option<Scope>,
     pub(super) record: Record,
     pub(super) merged: Merged,
+    pub(super) shown: Shown,
+}
+
+/// What the rules see of a record.
+pub(super) struct Shown {
     /// As an app sees it; empty if the rules of its type do not look at that.
     body: Map<String, Json>,
     pub(super) parents: Vec<RecordKey>,
     /// The one of them where it is.
-    place: Option<RecordKey>,
+    pub(super) place: Option<RecordKey>,
+}
+
+impl Shown {
+    fn of(record: &Record, key: &RecordKey, rules: &Rules) -> Shown {
+        let body = if rules.of(&key.record_type).asks_for_body() { render(record) } else { Map::new() };
+        let parents = rules.parents(&key.record_type, &body);
+        let place = rules.place(&key.record_type, &body);
+        Shown { body, parents, place }
+    }
+}
+
+/// A record on which ops are tried, one after the other.
+pub(super) struct Trial<'a> {
+    key: &'a RecordKey,
+    rules: &'a Rules,
+    was: Option<Scope>,
+    record: Record,
+    merged: Merged,
+    tried: BTreeSet<Dot>,
+}
+
+impl<'a> Trial<'a> {
+    pub(super) fn of<S: Snapshot>(store: &mut S, key: &'a RecordKey, rules: &'a Rules) -> Result<Trial<'a>, S::Error> {
+        let record = store.record(key)?;
+        let was = record.as_ref().map(Record::scope);
+        let (record, merged) = (record.unwrap_or_default(), Merged::default());
+        Ok(Trial { key, rules, was, record, merged, tried: BTreeSet::new() })
+    }
+
+    /// Adds an op. False if it cannot be merged; nothing can be said of the record any more then.
+    pub(super) fn add<S: Snapshot>(&mut self, store: &mut S, op: &Op, hseq: HubSeq) -> Result<bool, S::Error> {
+        let renamed = copy::renamed(store, op)?;
+        let op = renamed.as_ref().unwrap_or(op);
+        let strangers = strangers(store, op, &self.record, &self.tried)?;
+        self.tried.insert(op.stamp.dot);
+        let is_stranger = |standing: &Stamp| strangers.contains(&standing.dot);
+        let type_rules = self.rules.of(&self.key.record_type);
+        let Ok(one) = merge::apply_among(&mut self.record, op, hseq, type_rules, &is_stranger) else {
+            return Ok(false);
+        };
+        self.merged.changed |= one.changed;
+        self.merged.superseded.extend(one.superseded);
+        Ok(true)
+    }
+
+    /// Adds an op that was never applied: what stands under its number and is not from it makes way, and what it adds to lists does
+    /// not come a second time.
+    pub(super) fn add_new<S: Store>(&mut self, store: &mut S, op: &Op, hseq: HubSeq) -> Result<bool, S::Error> {
+        if self.was.is_none() {
+            return self.add(store, op, hseq);
+        }
+        let rest = copy::without_shown(store, op, &self.record)?;
+        names::make_way(store, op, &mut self.record, hseq)?;
+        self.add(store, rest.as_ref().unwrap_or(op), hseq)
+    }
+
+    /// What stands against the record as it is now.
+    pub(super) fn objection<S: Snapshot>(&self, store: &mut S) -> Result<Option<Objection>, S::Error> {
+        let shown = Shown::of(&self.record, self.key, self.rules);
+        objection_to_record(store, self.key, &self.record, &shown, self.rules)
+    }
+
+    pub(super) fn applied(self) -> Applied {
+        let shown = Shown::of(&self.record, self.key, self.rules);
+        Applied { was: self.was, record: self.record, merged: self.merged, shown }
+    }
 }
 
 /// What is done once for a frame of ops, and not for each of them.
 #[derive(Debug, Default)]
 pub(super) struct Sitting {
     /// Ops that have joined others in quarantine and have yet to be judged with them: each judgement is of all that wait on the record.
-    pub(super) joined: BTreeMap<(RecordKey, Origin), Vec<HeldOp>>,
+    pub(super) joined: BTreeMap<(RecordKey, Origin), BTreeSet<Dot>>,
     /// Whether records that are out of the view of the gateway once were in it.
     read: BTreeMap<RecordKey, bool>,
 }
 
 impl Sitting {
     /// Whether an op says that it knew something of a record, which is in this place, that its gateway cannot know.
-    pub(super) fn is_unfounded<S: Snapshot>(
+    pub(super) fn is_unfounded<S: Store>(
         &mut self,
         store: &mut S,
         by: &Gateway,
@@ -93,8 +164,7 @@ pub(super) fn take_in<S: Store>(
     let (rules, origin) = (store.rules()?, op.stamp.dot.origin);
     if !store.is_any_held(&op.key, origin)? {
         let at = store.head()?.next();
-        let trial = [(op, at)];
-        let applied = try_new(store, &trial, &rules)?;
+        let applied = try_new(store, op, at, &rules)?;
         let place = applied.as_ref().and_then(|applied| applied.was.as_ref());
         if let Some((by, place)) = by.zip(place) {
             if sitting.is_unfounded(store, by, op, place)? {
@@ -102,7 +172,7 @@ pub(super) fn take_in<S: Store>(
             }
         }
         let hseq = store.next()?;
-        let objection = objection(store, &trial, applied.as_ref(), &rules)?;
+        let objection = objection(store, op, applied.as_ref(), &rules)?;
         store.append(arrived, hseq, objection.is_some())?;
         if let Some(Objection { reason, waits_for }) = objection {
             hold(store, &HeldOp { op: op.clone(), hseq, device, reason, for_person: false }, &waits_for, hseq)?;
@@ -124,7 +194,7 @@ pub(super) fn take_in<S: Store>(
     store.append(arrived, hseq, true)?;
     let waiting = HeldOp { op: op.clone(), hseq, device, reason: JOINED.to_owned(), for_person: false };
     store.hold(&waiting, &[])?;
-    sitting.joined.entry((op.key.clone(), origin)).or_default().push(waiting);
+    sitting.joined.entry((op.key.clone(), origin)).or_default().insert(op.stamp.dot);
     Ok(false)
 }
 
@@ -141,102 +211,72 @@ fn take_in_unfounded<S: Store>(
     }
 }
 
-/// What ops make of their record; `None` if one of them cannot be merged.
+/// What an op makes of its record; `None` if it cannot be merged.
 pub(super) fn try_on<S: Snapshot>(
     store: &mut S,
-    ops: &[(&Op, HubSeq)],
+    op: &Op,
+    hseq: HubSeq,
     rules: &Rules,
 ) -> Result<Option<Applied>, S::Error> {
-    let Some((first, _)) = ops.first() else { return Ok(None) };
-    let before = store.record(&first.key)?;
-    try_on_record(store, before, ops, rules)
+    let mut trial = Trial::of(store, &op.key, rules)?;
+    Ok(trial.add(store, op, hseq)?.then(|| trial.applied()))
 }
 
-/// The same of ops that were never applied: what stands under their numbers and is not from them makes way, and what they add
-/// to lists does not come a second time.
+/// The same of an op that was never applied.
 pub(super) fn try_new<S: Store>(
     store: &mut S,
-    ops: &[(&Op, HubSeq)],
+    op: &Op,
+    hseq: HubSeq,
     rules: &Rules,
 ) -> Result<Option<Applied>, S::Error> {
-    let Some((first, _)) = ops.first() else { return Ok(None) };
-    let Some(mut record) = store.record(&first.key)? else { return try_on_record(store, None, ops, rules) };
-    let mut rest = Vec::with_capacity(ops.len());
-    for (op, at) in ops {
-        rest.push(copy::without_shown(store, op, &record)?);
-        names::make_way(store, op, &mut record, *at)?;
-    }
-    let ops: Vec<_> = ops.iter().zip(&rest).map(|((op, at), rest)| (rest.as_ref().unwrap_or(op), *at)).collect();
-    try_on_record(store, Some(record), &ops, rules)
+    let mut trial = Trial::of(store, &op.key, rules)?;
+    Ok(trial.add_new(store, op, hseq)?.then(|| trial.applied()))
 }
 
-/// The same, given their record as it is.
-fn try_on_record<S: Snapshot>(
-    store: &mut S,
-    before: Option<Record>,
-    ops: &[(&Op, HubSeq)],
-    rules: &Rules,
-) -> Result<Option<Applied>, S::Error> {
-    let Some((first, _)) = ops.first() else { return Ok(None) };
-    let type_rules = rules.of(&first.key.record_type);
-    let was = before.as_ref().map(Record::scope);
-    let mut record = before.unwrap_or_default();
-    let (mut merged, mut tried) = (Merged::default(), BTreeSet::new());
-    for (op, hseq) in ops {
-        let renamed = copy::renamed(store, op)?;
-        let op = renamed.as_ref().unwrap_or(op);
-        let strangers = strangers(store, op, &record, &tried)?;
-        tried.insert(op.stamp.dot);
-        let is_stranger = |standing: &Stamp| strangers.contains(&standing.dot);
-        let Ok(one) = merge::apply_among(&mut record, op, *hseq, type_rules, &is_stranger) else {
-            return Ok(None);
-        };
-        merged.changed |= one.changed;
-        merged.superseded.extend(one.superseded);
-    }
-    let body = if type_rules.asks_for_body() { render(&record) } else { Map::new() };
-    let parents = rules.parents(&first.key.record_type, &body);
-    let place = rules.place(&first.key.record_type, &body);
-    Ok(Some(Applied { was, record, merged, body, parents, place }))
+fn against(reason: &str) -> Objection {
+    Objection { reason: reason.to_owned(), waits_for: Vec::new() }
 }
 
-/// What stands against ops, given what they make of their record.
-pub(super) fn objection<S: Snapshot>(
+/// What stands against an op that cannot be merged.
+pub(super) fn unmergeable() -> Objection {
+    against("this number was used twice: two gateways share one identity")
+}
+
+/// What stands against an op whatever comes after it.
+pub(super) fn objection_to_op<S: Snapshot>(store: &mut S, op: &Op) -> Result<Option<Objection>, S::Error> {
+    if claims_another_source(store, &op.stamp)? {
+        return Ok(Some(against("claims to come from another kind of place than its gateway is")));
+    }
+    if erase::claims_too_much(store, op)? {
+        return Ok(Some(against("names an erasure that this hub does not know; is its list of erasures missing?")));
+    }
+    Ok(None)
+}
+
+/// What stands against a record. A later op may mend that.
+fn objection_to_record<S: Snapshot>(
     store: &mut S,
-    ops: &[(&Op, HubSeq)],
-    applied: Option<&Applied>,
+    key: &RecordKey,
+    record: &Record,
+    shown: &Shown,
     rules: &Rules,
 ) -> Result<Option<Objection>, S::Error> {
-    let Some((first, _)) = ops.first() else { return Ok(None) };
-    let key = &first.key;
-    let against = |reason: &str| Ok(Some(Objection { reason: reason.to_owned(), waits_for: Vec::new() }));
-    for (op, _) in ops {
-        if claims_another_source(store, &op.stamp)? {
-            return against("claims to come from another kind of place than its gateway is");
-        }
-        if erase::claims_too_much(store, op)? {
-            return against("names an erasure that this hub does not know; is its list of erasures missing?");
-        }
-    }
-    let Some(Applied { record, body, parents, .. }) = applied else {
-        return against("this number was used twice: two gateways share one identity");
-    };
     if record.size() > RECORD_KEPT_BYTES_MAX {
-        return against("the record would be larger than any record may be");
+        return Ok(Some(against("the record would be larger than any record may be")));
     }
     if presence(record, rules.of(&key.record_type)) == Presence::Deleted {
         return Ok(None);
     }
-    let violations = rules.check(&key.record_type, body);
+    let violations = rules.check(&key.record_type, &shown.body);
     if !violations.is_empty() {
         let told: Vec<_> = violations.iter().map(|v| format!("{} {}", v.field, v.message)).collect();
-        return against(&told.join("; "));
+        return Ok(Some(against(&told.join("; "))));
     }
-    if unnamed_parent(record, parents, |parent| store.erasure(parent))?.is_some() {
-        return against("says that it belongs to a record that was erased");
+    if unnamed_parent(record, &shown.parents, |parent| store.erasure(parent))?.is_some() {
+        return Ok(Some(against("says that it belongs to a record that was erased")));
     }
     let mut missing = Vec::new();
-    for parent in parents {
+    for parent in &shown.parents {
         if parent != key && store.record(parent)?.is_none() {
             missing.push(parent.clone());
         }
@@ -246,6 +286,21 @@ pub(super) fn objection<S: Snapshot>(
     }
     let named: Vec<_> = missing.iter().map(RecordKey::to_string).collect();
     Ok(Some(Objection { reason: format!("waits for {}", named.join(", ")), waits_for: missing }))
+}
+
+fn objection<S: Snapshot>(
+    store: &mut S,
+    op: &Op,
+    applied: Option<&Applied>,
+    rules: &Rules,
+) -> Result<Option<Objection>, S::Error> {
+    if let Some(objection) = objection_to_op(store, op)? {
+        return Ok(Some(objection));
+    }
+    match applied {
+        Some(applied) => objection_to_record(store, &op.key, &applied.record, &applied.shown, rules),
+        None => Ok(Some(unmergeable())),
+    }
 }
 
 /// Whether a write names a kind of place that its gateway was not enrolled as. The clinic, which is what every place is
@@ -261,7 +316,7 @@ fn claims_another_source<S: Snapshot>(store: &mut S, stamp: &Stamp) -> Result<bo
 
 /// Applies one op for good. One that cannot be merged never comes here: it was tried before.
 pub(super) fn apply<S: Store>(store: &mut S, op: &Op, hseq: HubSeq, rules: &Rules) -> Result<(), S::Error> {
-    match try_new(store, &[(op, hseq)], rules)? {
+    match try_new(store, op, hseq, rules)? {
         Some(applied) => keep(store, op, hseq, applied, rules),
         None => Ok(()),
     }
@@ -275,7 +330,8 @@ pub(super) fn keep<S: Store>(
     applied: Applied,
     rules: &Rules,
 ) -> Result<(), S::Error> {
-    let Applied { was, mut record, mut merged, parents, place, .. } = applied;
+    let Applied { was, mut record, mut merged, shown } = applied;
+    let Shown { parents, place, .. } = shown;
     if let Some(claimed) = refused_scope(&mut record, op, hseq) {
         merged.changed = true;
         store.log(&LogLine { hseq, key: op.key.clone(), what: Logged::Left(claimed) })?;

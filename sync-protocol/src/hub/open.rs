@@ -325,7 +325,8 @@ fn gap_before(with: &Conversation, dot: Dot, acked: Seq) -> Option<Gap> {
 /// and nobody can tell whether the gateway had the same under that number.
 fn came_since<S: Snapshot>(store: &mut S, with: &Conversation, dot: Dot) -> Result<bool, S::Error> {
     let reaches = |bound: &&Bound| bound.stream == dot.stream && dot.seq <= bound.upto;
-    let common = with.request.bounds.iter().filter(reaches).map(|bound| bound.common).min();
+    // By the last time that it was put back: what came before that came to the gateway's knowledge.
+    let common = with.request.bounds.iter().filter(reaches).map(|bound| bound.common).max();
     Ok(store.arrived_as(dot)? > common)
 }
 

@@ -1,13 +1,13 @@
 //! What waits at the hub, what frees it, and what a person decides about it.
 //!
 //! Quarantine works by record and origin: once one op of an origin on a record is held, its later ops on that record join
-//! it, and all are judged together. So a correction frees what it corrects, in order. A record whose declared parent is
-//! not here waits for that parent and for nothing else.
+//! it, and all are judged together. So a correction frees what it corrects, in order, and what is wrong after that keeps
+//! nothing waiting that is before it. A record whose declared parent is not here waits for that parent and for nothing else.
 
 use std::collections::BTreeSet;
 
-use super::judge::{Sitting, apply, objection, try_new};
-use super::{Arrived, HeldOp, LogLine, Logged, Snapshot, Store, claims, copy, erase};
+use super::judge::{Sitting, Trial, apply, objection_to_op, unmergeable};
+use super::{Arrived, HeldOp, LogLine, Logged, Snapshot, Store, claims, copy, erase, revoked};
 use crate::id::{Device, Dot, HubSeq, Origin, RecordKey};
 use crate::payload::News;
 use crate::record::Op;
@@ -22,14 +22,19 @@ const DROPPED: &str = "counted by a change that was dropped";
 /// Judges what has joined others. Tells how many of these ops go on waiting.
 pub(super) fn judge_joined<S: Store>(store: &mut S, sitting: Sitting) -> Result<u64, S::Error> {
     let mut left = 0;
-    for ((key, origin), ops) in sitting.joined {
-        if !reconsider(store, &key, origin)? {
-            left += ops.len() as u64;
-            for HeldOp { op, hseq, device, reason, .. } in ops {
-                log_news(store, device, &op, hseq, News::Held(reason))?;
+    for ((key, origin), joined) in sitting.joined {
+        if reconsider(store, &key, origin)? {
+            free_waiting(store, &key)?;
+        }
+        for HeldOp { op, hseq, device, reason, .. } in store.held_of(&key, origin)? {
+            if joined.contains(&op.stamp.dot) {
+                left += 1;
+                // Of what has been given another reason it was told.
+                if reason == JOINED {
+                    log_news(store, device, &op, hseq, News::Held(reason))?;
+                }
             }
         }
-        free_waiting(store, &key)?;
     }
     Ok(left)
 }
@@ -85,60 +90,94 @@ pub(super) fn log_news<S: Store>(
     }
 }
 
-/// Judges all held ops of an origin on a record together, and applies them if nothing stands against them any more. None of
-/// them is freed as long as one is for a person.
+/// Judges all held ops of an origin on a record together, and what else waits on that record if any are applied. Tells whether any
+/// were.
 pub(super) fn reconsider<S: Store>(store: &mut S, key: &RecordKey, origin: Origin) -> Result<bool, S::Error> {
+    let is_any_free = free_first(store, key, origin)?;
+    if is_any_free {
+        reconsider_all(store, key)?;
+    }
+    Ok(is_any_free)
+}
+
+/// Judges what waits on a record that has changed: what stood against it may not be shown any more, or the record was not here.
+pub(super) fn reconsider_all<S: Store>(store: &mut S, key: &RecordKey) -> Result<(), S::Error> {
+    let mut is_changed = true;
+    while is_changed {
+        is_changed = false;
+        for origin in store.origins_held(key)? {
+            is_changed |= free_first(store, key, origin)?;
+        }
+    }
+    Ok(())
+}
+
+/// Applies as many of the held ops of an origin on a record as make one against which nothing stands, beginning with the first. What
+/// is for a person stays, and all that came after it. Tells whether any were applied.
+fn free_first<S: Store>(store: &mut S, key: &RecordKey, origin: Origin) -> Result<bool, S::Error> {
     let rules = store.rules()?;
     let held = store.held_of(key, origin)?;
     let held = found(store, held)?;
-    if held.iter().any(|held| held.for_person) {
-        return Ok(false);
-    }
-    let trial: Vec<_> = held.iter().map(|h| (&h.op, h.hseq)).collect();
-    let applied = try_new(store, &trial, &rules)?;
-    match objection(store, &trial, applied.as_ref(), &rules)? {
-        None => {
-            for waiting in &held {
-                let_go(store, waiting, &rules)?;
-            }
-            if !held.is_empty() {
-                reconsider_all(store, key)?;
-            }
-            Ok(true)
+    let (mut trial, mut free, mut objection) = (Trial::of(store, key, &rules)?, 0, None);
+    for (at, waiting) in held.iter().enumerate() {
+        if waiting.for_person {
+            break;
         }
-        Some(objection) => {
-            let Some(first) = held.first() else { return Ok(false) };
-            if first.reason != objection.reason {
-                let hseq = store.next()?;
-                let changed = HeldOp { reason: objection.reason, ..first.clone() };
-                hold(store, &changed, &objection.waits_for, hseq)?;
-            }
-            Ok(false)
+        objection = objection_to_op(store, &waiting.op)?;
+        if objection.is_none() && !trial.add_new(store, &waiting.op, waiting.hseq)? {
+            objection = Some(unmergeable());
+        }
+        if objection.is_some() {
+            // No later one mends that.
+            break;
+        }
+        objection = trial.objection(store)?;
+        if objection.is_none() {
+            free = at + 1;
         }
     }
+    for waiting in held.iter().take(free) {
+        let_go(store, waiting, &rules)?;
+    }
+    // The rest is judged again.
+    if let (0, Some(first), Some(objection)) = (free, held.first(), objection) {
+        if first.reason != objection.reason {
+            let hseq = store.next()?;
+            let changed = HeldOp { reason: objection.reason, ..first.clone() };
+            hold(store, &changed, &objection.waits_for, hseq)?;
+        }
+    }
+    Ok(free > 0)
 }
 
 /// Held ops as they count now that their record may be there, and elsewhere: what they say that they knew is believed as far as their
-/// gateway can have read it, and what takes something away from a record that never was in its view waits for a person.
+/// gateway can have read it, and what takes something away from a record that never was in its view waits for a person. Looked at are
+/// those that came before their record, and those that came while their gateway was shut out: all others were as they came, by
+/// what was in view then.
 fn found<S: Store>(store: &mut S, held: Vec<HeldOp>) -> Result<Vec<HeldOp>, S::Error> {
     let Some(record) = held.first().map(|held| store.record(&held.op.key)).transpose()?.flatten() else {
         return Ok(held);
     };
-    let (place, mut sitting) = (record.scope(), Sitting::default());
+    let (place, mut sitting, mut made) = (record.scope(), Sitting::default(), None);
     let mut all = Vec::with_capacity(held.len());
     for mut held in held {
         let by = held.device.filter(|_| !held.for_person).map(|device| store.gateway(device)).transpose()?.flatten();
-        if let Some(by) = by.filter(|by| !by.is_in_view(&place)) {
-            if sitting.is_unfounded(store, &by, &held.op, &place)? {
-                if claims::takes_away(store, &by, &held.op)? {
-                    (held.reason, held.for_person) = (claims::REASON.to_owned(), true);
-                    let hseq = store.next()?;
-                    hold(store, &held, &[], hseq)?;
-                } else {
-                    // What it waits for is said anew when it is judged.
-                    (held.op, held.reason) = (claims::blind(&held.op), JOINED.to_owned());
-                    store.hold(&held, &[])?;
-                }
+        let came_shut_out = held.reason == revoked::REASON;
+        if let Some(by) = by.filter(|by| came_shut_out || !by.is_in_view(&place)) {
+            if made.is_none() {
+                made = Some(made_as(store, &held.op.key)?);
+            }
+            let is_unjudged = came_shut_out || made.flatten().is_none_or(|made| held.hseq < made);
+            let is_unfounded = is_unjudged && sitting.is_unfounded(store, &by, &held.op, &place)?;
+            if is_unfounded && claims::takes_away(store, &by, &held.op)? {
+                (held.reason, held.for_person) = (claims::REASON.to_owned(), true);
+                let hseq = store.next()?;
+                hold(store, &held, &[], hseq)?;
+            } else if is_unfounded || came_shut_out {
+                // What it waits for is said anew when it is judged.
+                held.op = if is_unfounded { claims::blind(&held.op) } else { held.op };
+                held.reason = JOINED.to_owned();
+                store.hold(&held, &[])?;
             }
         }
         all.push(held);
@@ -146,12 +185,14 @@ fn found<S: Store>(store: &mut S, held: Vec<HeldOp>) -> Result<Vec<HeldOp>, S::E
     Ok(all)
 }
 
-/// Judges what waits on a record that has changed: what stood against it may not be shown any more, or the record was not here.
-pub(super) fn reconsider_all<S: Store>(store: &mut S, key: &RecordKey) -> Result<(), S::Error> {
-    for origin in store.origins_held(key)? {
-        reconsider(store, key, origin)?;
+/// The number under which a record was made by an op; `None` if it was not.
+fn made_as<S: Snapshot>(store: &mut S, key: &RecordKey) -> Result<Option<HubSeq>, S::Error> {
+    let mut made = None;
+    for known in store.writes_of(key)?.iter() {
+        let applied = store.applied_as(known.stamp.dot)?;
+        made = [made, applied].into_iter().flatten().min();
     }
-    Ok(())
+    Ok(made)
 }
 
 /// Applies one held op under a new number, and says so.
@@ -225,7 +266,7 @@ pub fn discard<S: Store>(store: &mut S, dot: Dot, why: &str) -> Result<bool, S::
     Ok(true)
 }
 
-/// Judges everything in quarantine anew, after the rules changed. Tells how many records were freed.
+/// Judges everything in quarantine anew, after the rules changed. Tells of how many records something was freed.
 ///
 /// # Errors
 /// What the store reports.

@@ -293,6 +293,33 @@ fn what_a_copy_wrote_meanwhile_is_not_taken_for_what_was_forgotten() {
     assert_eq!(phones, [json!("3"), json!("9")], "neither had seen the other");
 }
 
+#[test]
+fn what_it_sent_again_after_a_first_restore_is_its_own_after_a_second_one() {
+    let mut w = World::new(COUNTED, &["mw"]);
+    w.put(0, "patient/p1", json!({"name": "Asha", "phone": "0"}));
+    w.sync_all();
+    let origin = w.gateways[0].state().unwrap().origin;
+    let first = w.hub.clone();
+    for phone in ["1", "2"] {
+        w.edit(0, "patient/p1", json!({"phone": phone}));
+        w.sync_all();
+    }
+    w.hub = first.restored(true, Epoch(77), 0);
+    w.sync_all();
+    let second = w.hub.clone();
+    for phone in ["3", "4"] {
+        w.edit(0, "patient/p1", json!({"phone": phone}));
+        w.sync_all();
+    }
+    // Also what the second backup has of it.
+    assert_eq!(compact(&mut w.gateways[0]), 3);
+    w.hub = second.restored(true, Epoch(78), 0);
+    w.sync_all();
+    assert_eq!(w.gateways[0].state().unwrap().origin, origin, "its history fits");
+    assert_eq!(w.shown("patient/p1", "phone"), json!("4"));
+    assert!(rivals(&w.record(0, "patient/p1"), "phone").is_empty());
+}
+
 /// A count of long ago and one of today, and a hub that is put back to yesterday.
 fn count_after_another_origin(compacts: bool) -> serde_json::Value {
     let mut w = World::new(COUNTED, &["mw"]);

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use serde_json::json;
 use sync_protocol::gateway::Intent;
 use sync_protocol::hub::{self, Snapshot as _};
-use sync_protocol::id::{Dot, Epoch, RecordKey};
+use sync_protocol::id::{Dot, Epoch, FieldName, RecordKey};
 use sync_protocol::loopback::settle;
 use sync_protocol::rules::Rules;
+use sync_protocol::value::Value;
 
-use crate::world::{World, object};
+use crate::world::{World, object, rivals};
 
 const RULES: &str = r#"
 version = 1
@@ -57,6 +58,47 @@ fn what_depends_on_a_record_goes_on_when_a_person_drops_what_held_it_up() {
     assert_eq!(held.len(), 3);
     hub::discard(&mut w.hub, held[0], "a slip").unwrap();
     assert!(waiting(&w).is_empty(), "{:?}", w.hub.quarantine());
+}
+
+#[test]
+fn what_was_corrected_does_not_wait_for_what_was_done_wrong_after_that() {
+    let mut w = World::new(RULES, &["mw"]);
+    w.put(0, "patient/p", json!({"name": "Asha", "sex": "x"}));
+    w.edit(0, "patient/p", json!({"sex": "female"}));
+    w.edit(0, "patient/p", json!({"sex": "y"}));
+    w.edit(0, "patient/p", json!({"name": "Asha Banda"}));
+    publish_stricter(&mut w);
+    w.sync(0);
+    assert_eq!(waiting(&w).len(), 2, "{:?}", w.hub.quarantine());
+    assert_eq!(
+        w.hub_record("patient/p").cells[&FieldName::new("sex").unwrap()].value(),
+        Some(Value::Text("female".to_owned()))
+    );
+    assert!(w.hub.quarantine()[0].reason.contains("sex"), "{:?}", w.hub.quarantine());
+    // Its gateway hears of those that wait, and of no other.
+    let parked: Vec<_> = w.gateways[0].parked().iter().map(|(op, _)| op.stamp.dot).collect();
+    assert_eq!(parked, waiting(&w));
+    w.edit(0, "patient/p", json!({"sex": "male"}));
+    w.sync(0);
+    assert!(waiting(&w).is_empty(), "{:?}", w.hub.quarantine());
+    w.sync_all();
+    assert_eq!(w.body(0, "patient/p"), *json!({"name": "Asha Banda", "sex": "male"}).as_object().unwrap());
+}
+
+#[test]
+fn what_waited_while_its_gateway_was_given_another_place_counts_by_what_it_had_read() {
+    let mut w = World::new(RULES, &["mw/a", "mw/a"]);
+    w.put(0, "patient/p", json!({"name": "Asha", "facility": "mw/a", "sex": "female"}));
+    w.sync_all();
+    w.edit(1, "patient/p", json!({"name": "Asha Banda", "sex": "x"}));
+    publish_stricter(&mut w);
+    w.sync(1);
+    assert_eq!(waiting(&w).len(), 1);
+    w.assign(1, &["mw/b"], false);
+    w.hub.publish(Arc::new(Rules::parse(&RULES.replace("version = 1", "version = 3")).unwrap()));
+    hub::review_all(&mut w.hub).unwrap();
+    assert!(waiting(&w).is_empty(), "{:?}", w.hub.quarantine());
+    assert!(rivals(&w.hub_record("patient/p"), "name").is_empty(), "it had read what it changed");
 }
 
 #[test]
