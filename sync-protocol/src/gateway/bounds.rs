@@ -6,10 +6,12 @@ use crate::id::HubSeq;
 use crate::message::Bound;
 use crate::record::{Cell, Op, Record, Stamp};
 
-/// Adds what follows from another epoch. What says no more than that goes, so there is at most one for each epoch.
+/// Adds what follows from another epoch. Of earlier ones those stay that leave less, since the later one reaches at least as far; and
+/// the one that leaves most, which tells what had come before anybody went back. So there is at most one for each epoch.
 pub(super) fn add(bounds: &mut Vec<Bound>, new: Bound) {
-    // The later bound reaches at least as far, so an earlier one only counts if it leaves less.
-    bounds.retain(|old| old.stream != new.stream || old.common < new.common);
+    let of_stream = bounds.iter().filter(|old| old.stream == new.stream);
+    let most = of_stream.map(|old| old.common).max().filter(|most| *most > new.common);
+    bounds.retain(|old| old.stream != new.stream || old.common < new.common || Some(old.common) == most);
     bounds.push(new);
 }
 
@@ -39,14 +41,16 @@ mod tests {
     }
 
     #[test]
-    fn an_earlier_bound_stays_as_long_as_it_leaves_less() {
+    fn an_earlier_bound_stays_as_long_as_it_leaves_less_and_the_one_that_leaves_most() {
         let mut bounds = Vec::new();
         add(&mut bounds, bound(2, 5));
         add(&mut bounds, Bound { stream: Stream::Urgent, ..bound(9, 1) });
         add(&mut bounds, bound(4, 7));
         assert_eq!(bounds.len(), 3);
+        add(&mut bounds, bound(5, 6));
+        assert_eq!(bounds.len(), 4);
         add(&mut bounds, bound(6, 5));
-        assert_eq!(bounds.len(), 2);
-        assert!(bounds.contains(&bound(6, 5)), "{bounds:?}");
+        let of_stream: Vec<_> = bounds.iter().filter(|bound| bound.stream == Stream::Normal).collect();
+        assert_eq!(of_stream, [&bound(4, 7), &bound(6, 5)]);
     }
 }

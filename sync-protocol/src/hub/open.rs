@@ -324,9 +324,14 @@ fn gap_before(with: &Conversation, dot: Dot, acked: Seq) -> Option<Gap> {
 /// Whether an op arrived after this hub was put back to a time that the gateway knows. Then another copy of its card has brought it,
 /// and nobody can tell whether the gateway had the same under that number.
 fn came_since<S: Snapshot>(store: &mut S, with: &Conversation, dot: Dot) -> Result<bool, S::Error> {
-    let reaches = |bound: &&Bound| bound.stream == dot.stream && dot.seq <= bound.upto;
-    // By the last time that it was put back: what came before that came to the gateway's knowledge.
-    let common = with.request.bounds.iter().filter(reaches).map(|bound| bound.common).max();
+    let mut common = None;
+    for bound in with.request.bounds.iter().filter(|bound| bound.stream == dot.stream && dot.seq <= bound.upto) {
+        // What came before the last time that it was put back came to the gateway's knowledge. A number that this hub has not given
+        // is of an epoch that it knows nothing of.
+        if store.given(bound.common)? == bound.common {
+            common = common.max(Some(bound.common));
+        }
+    }
     Ok(store.arrived_as(dot)? > common)
 }
 

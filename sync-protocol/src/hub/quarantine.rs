@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::judge::{Sitting, Trial, apply, objection_to_op, unmergeable};
+use super::judge::{Objection, Sitting, Trial, apply, objection_to_op, unmergeable};
 use super::{Arrived, HeldOp, LogLine, Logged, Snapshot, Store, claims, copy, erase, revoked};
 use crate::id::{Device, Dot, HubSeq, Origin, RecordKey};
 use crate::payload::News;
@@ -119,6 +119,8 @@ fn free_first<S: Store>(store: &mut S, key: &RecordKey, origin: Origin) -> Resul
     let held = store.held_of(key, origin)?;
     let held = found(store, held)?;
     let (mut trial, mut free, mut objection) = (Trial::of(store, key, &rules)?, 0, None);
+    // What each of them waits for in turn: when it comes, those up to there may go.
+    let mut waits_for = BTreeSet::new();
     for (at, waiting) in held.iter().enumerate() {
         if waiting.for_person {
             break;
@@ -132,19 +134,22 @@ fn free_first<S: Store>(store: &mut S, key: &RecordKey, origin: Origin) -> Resul
             break;
         }
         objection = trial.objection(store)?;
-        if objection.is_none() {
-            free = at + 1;
+        match &objection {
+            Some(objection) => waits_for.extend(objection.waits_for.iter().cloned()),
+            None => free = at + 1,
         }
     }
     for waiting in held.iter().take(free) {
         let_go(store, waiting, &rules)?;
     }
     // The rest is judged again.
-    if let (0, Some(first), Some(objection)) = (free, held.first(), objection) {
-        if first.reason != objection.reason {
+    if let (0, Some(first), Some(Objection { reason, .. })) = (free, held.first(), objection) {
+        let waits_for: Vec<RecordKey> = waits_for.into_iter().collect();
+        if first.reason != reason {
             let hseq = store.next()?;
-            let changed = HeldOp { reason: objection.reason, ..first.clone() };
-            hold(store, &changed, &objection.waits_for, hseq)?;
+            hold(store, &HeldOp { reason, ..first.clone() }, &waits_for, hseq)?;
+        } else if !waits_for.is_empty() {
+            store.hold(first, &waits_for)?;
         }
     }
     Ok(free > 0)

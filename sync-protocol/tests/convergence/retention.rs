@@ -320,6 +320,26 @@ fn what_it_sent_again_after_a_first_restore_is_its_own_after_a_second_one() {
     assert!(rivals(&w.record(0, "patient/p1"), "phone").is_empty());
 }
 
+/// The second time it is put back to a backup that knows nothing of the first.
+#[test]
+fn a_count_that_was_forgotten_counts_once_at_a_hub_that_is_put_back_to_one_backup_twice() {
+    let mut w = World::new(COUNTED, &["mw"]);
+    for used in [2, 4] {
+        w.put(0, "stock/s1", json!({"used": used}));
+    }
+    w.sync_all();
+    w.edit(0, "stock/s1", json!({"note": "first"}));
+    let backup = w.hub.clone();
+    w.edit(0, "stock/s1", json!({"used": 5}));
+    w.edit(0, "stock/s1", json!({"note": "second"}));
+    w.hub = backup.clone().restored(true, Epoch(77), 0);
+    w.sync_all();
+    assert_eq!(compact(&mut w.gateways[0]), 2);
+    w.hub = backup.restored(true, Epoch(78), 0);
+    w.sync_all();
+    assert_eq!(w.shown("stock/s1", "used"), json!(5));
+}
+
 /// A count of long ago and one of today, and a hub that is put back to yesterday.
 fn count_after_another_origin(compacts: bool) -> serde_json::Value {
     let mut w = World::new(COUNTED, &["mw"]);

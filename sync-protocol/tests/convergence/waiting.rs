@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use serde_json::json;
+use sync_protocol::edit::render;
 use sync_protocol::gateway::Intent;
 use sync_protocol::hub::{self, Snapshot as _};
 use sync_protocol::id::{Dot, Epoch, FieldName, RecordKey};
@@ -83,6 +84,24 @@ fn what_was_corrected_does_not_wait_for_what_was_done_wrong_after_that() {
     assert!(waiting(&w).is_empty(), "{:?}", w.hub.quarantine());
     w.sync_all();
     assert_eq!(w.body(0, "patient/p"), *json!({"name": "Asha Banda", "sex": "male"}).as_object().unwrap());
+}
+
+/// A visit is put under another patient before either of them is here: the first that comes has it as it was then.
+#[test]
+fn what_waits_goes_as_far_as_what_it_waits_for_has_come() {
+    let mut w = World::new(RULES, &["mw", "mw"]);
+    for patient in ["p", "q"] {
+        w.put(0, "visit/v1", json!({"patient": patient, "note": patient}));
+    }
+    w.sync(0);
+    assert_eq!(waiting(&w).len(), 2);
+    for (patient, left) in [("p", 1), ("q", 0)] {
+        w.put(1, &format!("patient/{patient}"), json!({"name": "Asha"}));
+        w.sync(1);
+        assert_eq!(waiting(&w).len(), left, "{:?}", w.hub.quarantine());
+        assert_eq!(render(&w.hub_record("visit/v1"))["note"], patient);
+    }
+    w.sync_all();
 }
 
 #[test]
