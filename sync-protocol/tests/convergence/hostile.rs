@@ -361,17 +361,17 @@ fn a_number_of_ones_own_that_somebody_shows_is_believed_up_to_what_a_card_writes
     assert_eq!(w.gateways[0].state().unwrap().stream(Stream::Normal).last, Seq(2));
 }
 
-/// The second gateway shows this hub, which was put back, a record as it wishes that it were: what it says was written by itself, later
-/// than all else, and by somebody who had read everything.
-fn show(w: &mut World, key: &str, fields: &[(&str, Value)]) {
+/// The second gateway shows this hub, which was put back, a record as it wishes that it were: what it says was written by itself, under
+/// this number and by this clock, and by somebody who had read everything.
+fn show(w: &mut World, (seq, hlc): (Seq, Hlc), key: &str, fields: &[(&str, Value)]) {
     while w.gateways[1].state().unwrap().wanted.is_empty() {
         exchange(&mut w.gateways[1], &mut w.hub, &mut w.link, w.now_ms as u64).unwrap();
     }
     let state = w.gateways[1].state().unwrap();
-    let dot = Dot { origin: state.origin, stream: Stream::Normal, seq: Seq(900) };
+    let dot = Dot { origin: state.origin, stream: Stream::Normal, seq };
     let stamp = Arc::new(Stamp {
         dot,
-        hlc: Hlc::at(w.now_ms as u64 + 30_000),
+        hlc,
         seen: HubSeq(u64::MAX),
         hseq: HubSeq::NONE,
         captured_ms: w.now_ms,
@@ -403,9 +403,10 @@ fn who_shows_a_restored_hub_a_record_of_others_neither_moves_nor_deletes_nor_ove
     w.edit(1, "patient/px", json!({"name": "of the time that was lost"}));
     w.sync_all();
     w.hub = backup.restored(true, Epoch(77), 0);
+    let late = (Seq(900), Hlc::at(w.now_ms as u64 + 30_000));
     let deleted = (FieldName::DELETED, Value::Bool(true));
-    show(&mut w, "patient/p1", &[("name", text("forged")), (FieldName::SCOPE, text("mw/b")), deleted.clone()]);
-    show(&mut w, "dose/d1", &[("patient", text("px")), ("vaccine", text("none")), deleted]);
+    show(&mut w, late, "patient/p1", &[("name", text("forged")), (FieldName::SCOPE, text("mw/b")), deleted.clone()]);
+    show(&mut w, late, "dose/d1", &[("patient", text("px")), ("vaccine", text("none")), deleted]);
     let there = Scope::new("mw/a").unwrap();
     for (key, field, value) in [("patient/p1", "name", "Asha"), ("dose/d1", "vaccine", "measles")] {
         let record = w.hub_record(key);
@@ -419,4 +420,23 @@ fn who_shows_a_restored_hub_a_record_of_others_neither_moves_nor_deletes_nor_ove
     }
     assert_eq!(render(&w.hub_record("dose/d1"))["patient"], "p1");
     w.sync_all();
+}
+
+/// It shows something under the number that its next write will have: what stands there makes way when that comes.
+#[test]
+fn nobody_hides_a_move_behind_what_he_has_shown_under_its_number() {
+    let mut w = dose_elsewhere("keep-both");
+    let backup = w.hub.clone();
+    w.edit(1, "patient/px", json!({"name": "of the time that was lost"}));
+    w.sync_all();
+    w.hub = backup.restored(true, Epoch(77), 0);
+    let next = w.gateways[1].state().unwrap().stream(Stream::Normal).last.next();
+    show(&mut w, (next, Hlc::at(1)), "dose/d1", &[("patient", text("pz"))]);
+    assert_eq!(rivals(&w.hub_record("dose/d1"), "patient"), [json!("pz")]);
+    w.sync_all();
+    name_parent(&mut w, Hlc::at(1_780_000_900_000), "patient");
+    w.sync(1);
+    assert_eq!(w.hub_record("dose/d1").scope(), Scope::new("mw/a").unwrap());
+    let [held] = w.hub.quarantine()[..] else { panic!("one waits") };
+    assert!(held.for_person && held.reason.contains("never was in the view"), "{held:?}");
 }
