@@ -63,16 +63,20 @@ pub(super) struct Own {
     code: String,
 }
 
-/// Does what gives somebody a way in that outlives the session: for a person who shows his password as well as the cookie.
+/// Does what gives somebody a way in that outlives the session: for a person who shows his password as well as the cookie. `instead` as
+/// in [`proof::proven`].
 async fn decide<T: Send + 'static>(
     hub: &Hub,
     from: Option<IpAddr>,
     caller: &Caller,
     own: Own,
+    instead: &str,
     act: impl FnOnce(&mut Tx<'_>) -> Result<T, HubError> + Send + 'static,
 ) -> Result<T, HubError> {
     match (&caller.by, own.password) {
-        (By::Session { .. }, Some(password)) => proof::proven(hub, from, caller, (password, own.code), act).await,
+        (By::Session { .. }, Some(password)) => {
+            proof::proven(hub, from, caller, (password, own.code), instead, act).await
+        }
         (By::Session { .. }, None) => Err(HubError::Invalid(
             "say your own password as well, as \"password\", and \"code\" if you have a second factor".to_owned(),
         )),
@@ -120,7 +124,9 @@ pub(super) async fn add(
     let hours = hub.config().code_hours_valid;
     let (boss, told) = (boss(&caller)?, name.to_string());
     let add = move |tx: &mut Tx<'_>| staff::add(tx, &boss, (&name, role, &sight), hours);
-    let code = decide(&hub, peer.address, &caller, Own { password: asked.password, code: asked.code }, add).await?;
+    let (own, instead) =
+        (Own { password: asked.password, code: asked.code }, format!("admin add {told} --role {role}"));
+    let code = decide(&hub, peer.address, &caller, own, &instead, add).await?;
     Ok(json_reply(StatusCode::CREATED, &json!({ "name": told, "code": code, "hours_valid": hours })))
 }
 
@@ -137,6 +143,10 @@ pub(super) async fn change(
     let sight = is_sight.then(|| Sight::wanted(&asked.scopes, asked.everything)).transpose()?;
     // Somebody who has to go is shut out at once.
     let only_closes = asked.disabled == Some(true) && asked.role.is_none() && sight.is_none();
+    let instead = match asked.disabled {
+        Some(false) => format!("admin enable {name}"),
+        _ => format!("admin role {name} --role ROLE"),
+    };
     let wish = Change { role: asked.role, sight, is_disabled: asked.disabled };
     let act = move |tx: &mut Tx<'_>| {
         let now_ms = tx.now_ms;
@@ -144,7 +154,10 @@ pub(super) async fn change(
     };
     let changed = match only_closes {
         true => hub.write(act).await?,
-        false => decide(&hub, peer.address, &caller, Own { password: asked.password, code: asked.code }, act).await?,
+        false => {
+            let own = Own { password: asked.password, code: asked.code };
+            decide(&hub, peer.address, &caller, own, &instead, act).await?
+        }
     };
     Ok(json_reply(StatusCode::OK, &changed))
 }
@@ -160,7 +173,7 @@ pub(super) async fn code(
     let (hours, told) = (hub.config().code_hours_valid, name.to_string());
     let doors = Doors::of(hub.config());
     let give = move |tx: &mut Tx<'_>| staff::give_code(tx, &boss, &name, doors, hours);
-    let code = decide(&hub, peer.address, &caller, own(&body)?, give).await?;
+    let code = decide(&hub, peer.address, &caller, own(&body)?, &format!("admin password {told}"), give).await?;
     Ok(json_reply(StatusCode::OK, &json!({ "name": told, "code": code, "hours_valid": hours })))
 }
 
@@ -172,8 +185,9 @@ pub(super) async fn end_second_factor(
     body: Bytes,
 ) -> Result<StatusCode, Problem> {
     let (boss, name) = (boss(&caller)?, other(&caller, &name)?);
+    let instead = format!("admin totp {name} --off");
     let end = move |tx: &mut Tx<'_>| staff::set_totp(tx, &boss, &name, &[]);
-    decide(&hub, peer.address, &caller, own(&body)?, end).await?;
+    decide(&hub, peer.address, &caller, own(&body)?, &instead, end).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -72,9 +72,10 @@ struct Asks {
 }
 
 impl Asks {
-    /// What may be shown now: whoever was thrown out meanwhile gets no more, however slowly he takes it.
+    /// What may be shown now: whoever was thrown out meanwhile gets no more, however slowly he takes it. A person waits for it, so that
+    /// the session does not end by doing nothing meanwhile.
     async fn sight(&self, hub: &Hub) -> Result<Sight, HubError> {
-        match caller::caller(hub, self.from, &Method::GET, &self.headers, false).await {
+        match caller::caller(hub, self.from, &Method::GET, &self.headers, true).await {
             Ok(caller) if caller.role == self.role => Ok(caller.sight),
             Err(Out::Broken(error)) => Err(error),
             _ => Err(HubError::NotLoggedIn),
@@ -127,4 +128,52 @@ fn lines(
         }
     }
     Ok((lines, Some(after)))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+    use crate::tests::World;
+
+    /// Three parts, of which the second may be read when the first has been taken.
+    #[tokio::test]
+    async fn whose_account_is_closed_while_an_export_runs_gets_no_more() {
+        let world = World::start().await;
+        let note = "x".repeat(100 * 1024);
+        for n in 0..3 * STEP {
+            let body = json!({ "note": note });
+            assert_eq!(world.admin("PUT", &format!("/records/visit/v{n:02}"), body).await.status, 201);
+        }
+        world.account("bina", Role::Operator, &[]).await;
+        let token = world.token("bina", "reports", None, &[]).await;
+        let shown = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
+        let asks = || Asks {
+            from: None,
+            headers: HeaderMap::from_iter([(header::AUTHORIZATION, shown.clone())]),
+            role: Role::Operator,
+        };
+        let kind = RecordType::new("visit").unwrap();
+        let lines_of = |part: &Bytes| part.iter().filter(|byte| **byte == b'\n').count();
+        for is_closed in [false, true] {
+            let (tell, mut told) = mpsc::channel(1);
+            let sent = tokio::spawn(send(world.hub.clone(), asks(), kind.clone(), tell));
+            let mut count = lines_of(&told.recv().await.unwrap().unwrap());
+            assert_eq!(count, STEP);
+            if is_closed {
+                let closed = world.admin("PUT", "/accounts/bina", json!({ "disabled": true })).await;
+                assert_eq!(closed.status, 200);
+            }
+            let mut broke_off = false;
+            while let Some(part) = told.recv().await {
+                match part {
+                    Ok(part) => count += lines_of(&part),
+                    Err(_) => broke_off = true,
+                }
+            }
+            sent.await.unwrap();
+            assert_eq!((broke_off, count < 3 * STEP), (is_closed, is_closed), "{count} lines");
+        }
+    }
 }

@@ -152,12 +152,12 @@ pub(super) async fn add_token(
     let sight = (!scopes.is_empty()).then(|| Sight::wanted(&scopes, false)).transpose()?;
     let wish = Wish { label, role, sight, days: days.unwrap_or(TOKEN_DAYS) };
     let (text, hash) = staff::new_token()?;
-    let (boss, name) = (self_boss(&caller), name.clone());
+    let (boss, name, instead) = (self_boss(&caller), name.clone(), format!("admin token add {name} LABEL"));
     let add = move |tx: &mut Tx<'_>| {
         let now_ms = tx.now_ms;
         Ok::<_, HubError>(staff::token_view(&staff::add_token(tx, &boss, &name, wish, &hash)?, now_ms))
     };
-    let mut told = proof::proven(&hub, peer.address, &caller, (password, code), add).await?;
+    let mut told = proof::proven(&hub, peer.address, &caller, (password, code), &instead, add).await?;
     if let Some(told) = told.as_object_mut() {
         told.insert("token".to_owned(), Json::from(text.as_str()));
     }

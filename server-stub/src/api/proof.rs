@@ -15,16 +15,18 @@ use crate::store::Tx;
 /// What somebody types to show that it is him: the password, and the code of the second factor.
 pub(super) type Typed = (Zeroizing<String>, String);
 
-/// Changes something for a person who shows that it is him. That is slowed like a login, and written down if it is wrong.
+/// Changes something for a person who shows that it is him. That is slowed like a login, and written down if it is wrong. `instead` is
+/// the command that does the same at the hub's machine, without `outpost-hub`.
 pub(super) async fn proven<T: Send + 'static>(
     hub: &Hub,
     from: Option<IpAddr>,
     caller: &Caller,
     (password, code): Typed,
+    instead: &str,
     act: impl FnOnce(&mut Tx<'_>) -> Result<T, HubError> + Send + 'static,
 ) -> Result<T, HubError> {
     let (_, name, _) = caller.person()?;
-    let kept = password_of(hub, name).await?;
+    let kept = password_of(hub, name, instead).await?;
     let (asked, doors) = (name.clone(), Doors::of(hub.config()));
     let work = async {
         login::verify(hub, password, kept.clone()).await?;
@@ -41,10 +43,10 @@ pub(super) async fn proven<T: Send + 'static>(
 }
 
 /// The password as it is kept. Who has none that opens anything is told who can do it instead.
-async fn password_of(hub: &Hub, name: &AccountName) -> Result<String, HubError> {
+async fn password_of(hub: &Hub, name: &AccountName, instead: &str) -> Result<String, HubError> {
     login::own_password(hub, name).await?.ok_or_else(|| {
         HubError::NotAllowed(format!(
-            "your account has no password here, and it takes one to make a token; somebody at the hub's machine can: outpost-hub admin token add {name} LABEL"
+            "your account has no password here, and this takes one; somebody at the hub's machine can do it: outpost-hub {instead}"
         ))
     })
 }

@@ -76,9 +76,9 @@ fn logged() -> String {
 }
 
 /// A hub that serves on a free port of this machine.
-struct World {
+pub(crate) struct World {
     dir: TempDir,
-    hub: Hub,
+    pub(crate) hub: Hub,
     address: SocketAddr,
     end: oneshot::Sender<()>,
     served: JoinHandle<()>,
@@ -86,8 +86,8 @@ struct World {
 
 /// What came back.
 #[derive(Debug)]
-struct Reply {
-    status: u16,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
     head: String,
     body: Vec<u8>,
 }
@@ -99,7 +99,7 @@ impl Reply {
 }
 
 impl World {
-    async fn start() -> World {
+    pub(crate) async fn start() -> World {
         World::start_with(Config { tls: Tls::Off, ..Config::default() }).await
     }
 
@@ -152,7 +152,7 @@ impl World {
         tokio::task::spawn_blocking(talk).await.unwrap()
     }
 
-    async fn admin(&self, method: &str, path: &str, body: Json) -> Reply {
+    pub(crate) async fn admin(&self, method: &str, path: &str, body: Json) -> Reply {
         self.admin_with(method, path, &[], body).await
     }
 

@@ -27,7 +27,7 @@ fn escaped(text: &str) -> String {
 
 impl World {
     /// Adds an account; gives the code by which a password is set.
-    pub(super) async fn account(&self, name: &str, role: Role, scopes: &[&str]) -> Zeroizing<String> {
+    pub(crate) async fn account(&self, name: &str, role: Role, scopes: &[&str]) -> Zeroizing<String> {
         let sight = Sight::wanted(scopes, scopes.is_empty()).unwrap();
         let name: AccountName = name.parse().unwrap();
         self.hub.write(move |tx| staff::add(tx, &boss(), (&name, role, &sight), 24)).await.unwrap()
@@ -59,7 +59,7 @@ impl World {
     }
 
     /// A token of an account.
-    pub(super) async fn token(&self, name: &str, label: &str, role: Option<Role>, scopes: &[&str]) -> String {
+    pub(crate) async fn token(&self, name: &str, label: &str, role: Option<Role>, scopes: &[&str]) -> String {
         let (text, hash) = staff::new_token().unwrap();
         let (name, label): (AccountName, _) = (name.parse().unwrap(), label.to_owned());
         let sight = (!scopes.is_empty()).then(|| Sight::wanted(scopes, false).unwrap());

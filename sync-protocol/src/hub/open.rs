@@ -14,7 +14,7 @@ use super::{Arrived, Gateway, Mark, Snapshot, Store, told};
 use crate::digest::op_hash;
 use crate::gateway::bounded;
 use crate::id::{Dot, Epoch, HubSeq, Origin, RecordKey, Seq, Stream};
-use crate::message::{Ack, Bound, Gap, Request, Response, Short, Status, StreamHead};
+use crate::message::{Ack, Gap, Request, Response, Short, Status, StreamHead};
 use crate::record::Op;
 
 /// An exchange under way.
