@@ -50,11 +50,11 @@ expect is_encrypted
 within "the hub has a copy of the key" technician 'outpost key status | grep "has a copy"'
 
 step "the stick is out, and in again"
-inside mv /media/key/outpost.key /root/
+inside mv /media/key/outpost.key /srv/
 inside systemctl restart outpost
 within "it says what is missing" says /media/key/outpost.key
 refuse holds first
-inside mv /root/outpost.key /media/key/
+inside mv /srv/outpost.key /media/key/
 works third
 
 step "the key is lost"

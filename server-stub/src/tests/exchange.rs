@@ -1,12 +1,10 @@
 //! Enrolment and exchanges.
 
-use std::sync::atomic::Ordering;
-
 use serde_json::{Value as Json, json};
 use sync_protocol::digest::item;
 use sync_protocol::frame::{Effort, Packer, split};
 use sync_protocol::gateway::{self, Store as _};
-use sync_protocol::hub::{self, Snapshot as _};
+use sync_protocol::hub::Snapshot as _;
 use sync_protocol::id::{FieldName, HubSeq, Scope};
 use sync_protocol::identity::DeviceKey;
 use sync_protocol::message::{Plea, Response, Status, body, split_head};
@@ -478,45 +476,4 @@ async fn no_value_and_no_secret_reaches_the_log() {
     for secret in ["canary", "CANA", &crate::secret::hex(&key.0), world.hub.admin_token()] {
         assert!(!told.contains(secret), "{secret} in {told}");
     }
-}
-
-/// Steps of the database, in hundreds, for one frame with so many changes of a record that waits for its parent.
-async fn steps_of_waiting(changes: usize) -> u64 {
-    let world = World::start().await;
-    world.hub.publish_rules(RULES).await.unwrap();
-    let mut clinic = world.clinic("a", "mw").await;
-    clinic.put("visit/v1", json!({"patient": "nobody"}));
-    world.exchange(&mut clinic).await;
-    for n in 0..changes {
-        clinic.put("visit/v1", json!({"patient": "nobody", "n": n}));
-    }
-    let outgoing = clinic.request();
-    let mut packer = Packer::new(Effort::Quick).unwrap();
-    let mut ops = |frame: &Vec<u8>| {
-        let (inside, _) = split(frame).unwrap().unwrap();
-        match Payload::decode(&packer.unpack(inside).unwrap()).unwrap() {
-            Payload::Ops(ops) => ops,
-            Payload::Rows(_) => panic!("rows of a gateway"),
-        }
-    };
-    // As one frame, which it may be.
-    let ops: Vec<_> = outgoing.frames.iter().flat_map(&mut ops).collect();
-    assert_eq!(ops.len(), changes);
-    let now_ms = clinic.now_ms as u64;
-    let taken = world.hub.write(move |tx| {
-        let hub::Opened::Ready(mut with) = hub::open(tx, outgoing.head, now_ms)? else { panic!("it is a member") };
-        let steps = tx.count_steps()?;
-        let received = hub::receive(tx, &mut with, &ops)?;
-        assert_eq!((received.new, received.held), (changes as u64, changes as u64));
-        Ok::<_, HubError>(steps.load(Ordering::Relaxed))
-    });
-    taken.await.unwrap()
-}
-
-/// All that wait on one record are judged together: with each of them once more it would be the square, and the cube if each had the
-/// history read as well.
-#[tokio::test]
-async fn what_waits_on_one_record_costs_no_more_than_its_share() {
-    let (few, many) = (steps_of_waiting(100).await, steps_of_waiting(800).await);
-    assert!(many < few * 16, "{few} for 100, {many} for 800");
 }

@@ -1,9 +1,15 @@
 //! What is too large, too deep, bent or doubled, at the hub's own door.
 
+use std::sync::atomic::Ordering;
+
 use serde_json::json;
+use sync_protocol::frame::{Effort, Packer, split};
+use sync_protocol::hub;
 use sync_protocol::limits::{DEPTH_MAX, FIELDS_MAX, RECORD_BYTES_MAX};
+use sync_protocol::payload::Payload;
 
 use super::{Json, World};
+use crate::HubError;
 use crate::account::Role;
 use crate::strangers::STRANGER_BYTES_MAX;
 
@@ -187,4 +193,47 @@ async fn what_is_too_large_is_refused() {
     let fields = |n: usize| (0..n).map(|n| format!("f{n}=x&")).collect::<String>();
     assert_eq!(world.admin("GET", &format!("/records/patient?{}", fields(16)), Json::Null).await.status, 200);
     assert_eq!(world.admin("GET", &format!("/records/patient?{}", fields(17)), Json::Null).await.status, 400);
+}
+
+const VISITS: &str = "version = 1\n[types.visit]\nparents = { patient = \"patient\" }\n";
+
+/// Steps of the database, in hundreds, for one frame with so many changes of a record that waits for its parent.
+async fn steps_of_waiting(changes: usize) -> u64 {
+    let world = World::start().await;
+    world.hub.publish_rules(VISITS).await.unwrap();
+    let mut clinic = world.clinic("a", "mw").await;
+    clinic.put("visit/v1", json!({"patient": "nobody"}));
+    world.exchange(&mut clinic).await;
+    for n in 0..changes {
+        clinic.put("visit/v1", json!({"patient": "nobody", "n": n}));
+    }
+    let outgoing = clinic.request();
+    let mut packer = Packer::new(Effort::Quick).unwrap();
+    let mut ops = |frame: &Vec<u8>| {
+        let (inside, _) = split(frame).unwrap().unwrap();
+        match Payload::decode(&packer.unpack(inside).unwrap()).unwrap() {
+            Payload::Ops(ops) => ops,
+            Payload::Rows(_) => panic!("rows of a gateway"),
+        }
+    };
+    // As one frame, which it may be.
+    let ops: Vec<_> = outgoing.frames.iter().flat_map(&mut ops).collect();
+    assert_eq!(ops.len(), changes);
+    let now_ms = clinic.now_ms as u64;
+    let taken = world.hub.write(move |tx| {
+        let hub::Opened::Ready(mut with) = hub::open(tx, outgoing.head, now_ms)? else { panic!("it is a member") };
+        let steps = tx.count_steps()?;
+        let received = hub::receive(tx, &mut with, &ops)?;
+        assert_eq!((received.new, received.held), (changes as u64, changes as u64));
+        Ok::<_, HubError>(steps.load(Ordering::Relaxed))
+    });
+    taken.await.unwrap()
+}
+
+/// All that wait on one record are judged together: with each of them once more it would be the square, and the cube if each had the
+/// history read as well.
+#[tokio::test]
+async fn what_waits_on_one_record_costs_no_more_than_its_share() {
+    let (few, many) = (steps_of_waiting(100).await, steps_of_waiting(800).await);
+    assert!(many < few * 16, "{few} for 100, {many} for 800");
 }

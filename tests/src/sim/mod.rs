@@ -31,6 +31,7 @@ pub mod builds;
 pub(crate) mod card;
 mod centre;
 mod check;
+mod desk;
 pub mod event;
 mod exchange;
 pub mod faults;

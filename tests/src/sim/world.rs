@@ -1,16 +1,14 @@
-//! The simulated world, and what each event does to it.
+//! The simulated world, and what each event does to it; what is done at the hub is in `desk`.
 //!
 //! No runtime, no clock, no randomness: the same events give the same world. Time passes by a second with each event.
 
 use std::collections::BTreeSet;
 
 use agent::error::Error;
-use rusqlite::ErrorCode;
-use server_stub::{HubError, StoreError};
 use sync_protocol::clock::TimeQuality;
-use sync_protocol::gateway::{self, Capture, Captured, Fate, Held, Intent, Refusal, Store as _};
-use sync_protocol::hub::{self, HeldOp, Mark, Snapshot as _, Store as _, ViewNews};
-use sync_protocol::id::{Author, Dot, Epoch, FieldName, HubSeq, Origin, RecordKey, Scope, Seq, Source, Stream};
+use sync_protocol::gateway::{self, Capture, Fate, Held, Intent, Refusal, Store as _};
+use sync_protocol::hub::Snapshot as _;
+use sync_protocol::id::{Author, Dot, Epoch, FieldName, HubSeq, RecordKey, Source};
 use sync_protocol::merge::{Superseded, Why};
 use sync_protocol::record::{Cell, Op, Record};
 use tempfile::TempDir;
@@ -50,7 +48,7 @@ pub(super) struct World<'a> {
     /// Records that a card has damaged.
     pub(super) damaged: BTreeSet<RecordKey>,
     /// What had lost at the hub before it went back.
-    lost: Vec<(RecordKey, Superseded)>,
+    pub(super) lost: Vec<(RecordKey, Superseded)>,
     pub(super) faults: Faults,
     /// In what a gateway differed from the hub when digests first disagreed.
     pub(super) mismatch: Option<String>,
@@ -256,7 +254,7 @@ impl<'a> World<'a> {
         (is_away && (is_told || was_blind())) || (was_blind() && is_part())
     }
 
-    fn promise(&mut self, id: u8, op: Op, act: Act, saw: Saw, standing: Standing) {
+    pub(super) fn promise(&mut self, id: u8, op: Op, act: Act, saw: Saw, standing: Standing) {
         self.tally.writes += 1;
         let count = if let Act::Count(n) = act { i64::from(n) } else { 0 };
         self.oracle.add(id, Promise { key: op.key, changes: op.changes, count, saw, standing });
@@ -277,7 +275,7 @@ impl<'a> World<'a> {
 
     /// What a hub lost that was put back only its author has, and who read it has seen it nevertheless.
     /// `known` are all that he can have read otherwise: under the number of one of them a copy of a card may have written something else.
-    fn with_lost<'o>(&'o self, key: &RecordKey, known: Vec<&'o Op>) -> Vec<&'o Op> {
+    pub(super) fn with_lost<'o>(&'o self, key: &RecordKey, known: Vec<&'o Op>) -> Vec<&'o Op> {
         let numbers: BTreeSet<Dot> = known.iter().map(|op| op.stamp.dot).collect();
         let elsewhere = self.sites.iter().flat_map(|site| site.store.own()).map(|(op, _)| op);
         let lost = elsewhere.filter(|op| !numbers.contains(&op.stamp.dot));
@@ -285,46 +283,13 @@ impl<'a> World<'a> {
     }
 
     /// What lost by a rule against something that was seen counts as seen: its author is shown the outcome.
-    fn with_losers(&self, saw: &mut Saw, key: &RecordKey, replaced: &[(RecordKey, Superseded)]) {
+    pub(super) fn with_losers(&self, saw: &mut Saw, key: &RecordKey, replaced: &[(RecordKey, Superseded)]) {
         for (_, lost) in replaced.iter().filter(|(k, lost)| k == key && lost.why != Why::Seen) {
             let (Some(loser), Some(by)) = (oracle::id_of(&lost.entry.stamp), oracle::id_of(&lost.by)) else { continue };
             if let Some(seen) = saw.get_mut(&lost.field).filter(|seen| **seen & bit(by) != 0) {
                 *seen |= bit(loser);
             }
         }
-    }
-
-    fn hub_write(&mut self, id: u8, key: RecordKey, act: Act) -> Result<(), Failure> {
-        let read = self.hub.store.record(&key).unwrap();
-        let waits = |held: &&HeldOp| held.op.key == key && held.op.stamp.dot.origin == Origin::HUB;
-        if !self.faults.has(Fault::Blind) && self.hub.store.quarantine().iter().any(waits) {
-            return Ok(());
-        }
-        let Some(intent) = app::intent(act, id, &key, read.as_ref(), fleet::PLACES[0]) else { return Ok(()) };
-        let ops = self.with_lost(&key, self.hub.store.history().collect());
-        let mut saw = read.as_ref().map(|record| self.oracle.contained(record, &ops)).unwrap_or_default();
-        self.with_losers(&mut saw, &key, self.hub.store.replaced());
-        self.with_losers(&mut saw, &key, &self.lost);
-        let wish = wish(id, &key, intent, (self.now_ms, TimeQuality::Good), None);
-        let home = Scope::new(fleet::PLACES[0]).unwrap();
-        let before = self.hub.store.clone();
-        let written = self.hub.now(self.now_ms as u64, |store| Ok(hub::write(store, wish, &home)?));
-        if written.is_err() {
-            self.hub.store = before;
-        }
-        let Captured { op, .. } = match written {
-            Ok(written) => written.captured,
-            Err(HubError::Edit(_)) => return Ok(()),
-            Err(HubError::Store(StoreError::Sql(error))) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
-                return Ok(());
-            }
-            Err(error) => return Err(Failure::new(Kind::Refused, format!("hub, w{id}: {error}"))),
-        };
-        if let Some(dot) = op {
-            let op = self.hub.store.history().find(|op| op.stamp.dot == dot).cloned().expect("the op just written");
-            self.promise(id, op, act, saw, Standing::Kept);
-        }
-        Ok(())
     }
 
     /// What a gateway has written is on its card, and the apps are answered; or there was no room, and they are told that.
@@ -357,41 +322,6 @@ impl<'a> World<'a> {
         let site = &mut self.sites[at];
         (site.build, site.asked) = (build, None);
         room(site.tell(), &mut self.tally.full);
-    }
-
-    fn publish(&mut self, nth: usize) {
-        self.hub.version += 1;
-        if let Some(shelf) = &mut self.hub.shelf {
-            shelf.store().publish(self.now_ms, &fleet::rules_text(nth, self.hub.version)).unwrap();
-        }
-        self.hub.store.publish(fleet::rules(nth, self.hub.version));
-        hub::review_all(&mut self.hub.store).unwrap();
-    }
-
-    /// As the hub's desk does it. What is dropped nobody can be asked to keep any more.
-    fn decide(&mut self, nth: usize, lets_go: bool) {
-        let waiting: Vec<&HeldOp> =
-            self.hub.store.quarantine().into_iter().filter(|held| held.device.is_some()).collect();
-        let Some(held) = waiting.get(nth % waiting.len().max(1)).map(|held| (*held).clone()) else { return };
-        let first = hub::first_held(&mut self.hub.store, &held).unwrap();
-        let decided = self.hub.now(self.now_ms as u64, |store| match lets_go {
-            true => hub::release(store, first),
-            false => hub::discard(store, first, "dropped"),
-        });
-        let dropped = self.hub.store.history().find(|op| op.stamp.dot == first).and_then(|op| oracle::id_of(&op.stamp));
-        if let (Some(_), Some(id), false) = (super::centre::room(decided), dropped, lets_go) {
-            self.oracle.set(id, Standing::Dropped);
-        }
-    }
-
-    /// As `server-stub` does it.
-    fn assign(&mut self, at: usize, view: usize) {
-        let device = self.sites[at].store.state().unwrap().device;
-        let Some(mut known) = self.hub.store.gateway(device).unwrap() else { return };
-        let scopes = fleet::scopes(view);
-        known.backfill |= scopes.iter().any(|scope| !known.scopes.iter().any(|old| old.covers(scope)));
-        (known.view, known.scopes) = (ViewNews::Changed, scopes);
-        self.hub.now(self.now_ms as u64, |store| store.set_gateway(&known)).unwrap();
     }
 
     /// As the gateway's caretaker does it, with no age.
@@ -456,42 +386,8 @@ impl<'a> World<'a> {
         }
     }
 
-    /// As `outpost-hub backup` does it: what it holds survives the loss of the hub.
-    fn back_up(&mut self) {
-        self.hub.backup = Some(self.hub.store.clone());
-        if let Some(shelf) = &mut self.hub.shelf {
-            shelf.back_up(self.now_ms);
-        }
-        let store = &mut self.hub.store;
-        let dots: Vec<Dot> = store.history().map(|op| op.stamp.dot).collect();
-        // The hub's own streams may have skipped numbers without an op.
-        let own = Stream::ALL.map(|stream| Dot { origin: Origin::HUB, stream, seq: Seq(0) });
-        for dot in dots.into_iter().chain(own) {
-            let mark = store.mark(dot.origin, dot.stream).unwrap();
-            store.set_mark(dot.origin, dot.stream, &Mark { durable: mark.acked, ..mark }).unwrap();
-        }
-    }
-
-    fn restore(&mut self, is_told: bool) -> Result<(), Failure> {
-        let Some(store) = self.hub.backup.clone() else { return Ok(()) };
-        // Nobody has a backup there at once.
-        self.now_ms += DAY_MS;
-        let epoch = Epoch(self.hub.store.epoch().unwrap().0 + 1);
-        self.lost.extend_from_slice(self.hub.store.replaced());
-        self.hub.store = store.restored(is_told, epoch, self.now_ms as u64);
-        if let Some(shelf) = &mut self.hub.shelf {
-            shelf.restore(self.now_ms, is_told.then_some(epoch));
-        }
-        self.hub.check_shelf()?;
-        self.hub.paused.clear();
-        self.was_restored = true;
-        self.sites.iter_mut().for_each(|site| site.is_suspect = true);
-        self.forgive();
-        Ok(())
-    }
-
     /// Nobody can be asked to keep what only stood on a card, or at a hub, that is no more.
-    fn forgive(&mut self) {
+    pub(super) fn forgive(&mut self) {
         let mut left = oracle::writes(self.hub.store.history());
         for site in &self.sites {
             // What it wrote under an origin that it gave up since it hands in.
@@ -506,7 +402,7 @@ impl<'a> World<'a> {
 
 type Saw = std::collections::BTreeMap<sync_protocol::id::FieldName, oracle::Writes>;
 
-fn wish(id: u8, key: &RecordKey, intent: Intent, when: (i64, TimeQuality), base: Option<Record>) -> Capture {
+pub(super) fn wish(id: u8, key: &RecordKey, intent: Intent, when: (i64, TimeQuality), base: Option<Record>) -> Capture {
     let author = Some(Author::new(&oracle::author(id)).unwrap());
     let (now_ms, quality) = when;
     Capture { key: key.clone(), intent, base, author, now_ms, quality }
