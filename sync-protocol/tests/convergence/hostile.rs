@@ -396,13 +396,19 @@ fn show(w: &mut World, (seq, hlc): (Seq, Hlc), key: &str, fields: &[(&str, Value
     hub::receive_offers(&mut w.hub, &mut with, &rows).unwrap();
 }
 
-#[test]
-fn who_shows_a_restored_hub_a_record_of_others_neither_moves_nor_deletes_nor_overrules_it() {
-    let mut w = dose_elsewhere("lww");
+/// The same, and a hub that has lost something which the second gateway holds.
+fn put_back_elsewhere(rule: &str) -> World {
+    let mut w = dose_elsewhere(rule);
     let backup = w.hub.clone();
     w.edit(1, "patient/px", json!({"name": "of the time that was lost"}));
     w.sync_all();
     w.hub = backup.restored(true, Epoch(77), 0);
+    w
+}
+
+#[test]
+fn who_shows_a_restored_hub_a_record_of_others_neither_moves_nor_deletes_nor_overrules_it() {
+    let mut w = put_back_elsewhere("lww");
     let late = (Seq(900), Hlc::at(w.now_ms as u64 + 30_000));
     let deleted = (FieldName::DELETED, Value::Bool(true));
     show(&mut w, late, "patient/p1", &[("name", text("forged")), (FieldName::SCOPE, text("mw/b")), deleted.clone()]);
@@ -425,11 +431,7 @@ fn who_shows_a_restored_hub_a_record_of_others_neither_moves_nor_deletes_nor_ove
 /// It shows something under the number that its next write will have: what stands there makes way when that comes.
 #[test]
 fn nobody_hides_a_move_behind_what_he_has_shown_under_its_number() {
-    let mut w = dose_elsewhere("keep-both");
-    let backup = w.hub.clone();
-    w.edit(1, "patient/px", json!({"name": "of the time that was lost"}));
-    w.sync_all();
-    w.hub = backup.restored(true, Epoch(77), 0);
+    let mut w = put_back_elsewhere("keep-both");
     let next = w.gateways[1].state().unwrap().stream(Stream::Normal).last.next();
     show(&mut w, (next, Hlc::at(1)), "dose/d1", &[("patient", text("pz"))]);
     assert_eq!(rivals(&w.hub_record("dose/d1"), "patient"), [json!("pz")]);
