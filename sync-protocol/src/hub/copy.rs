@@ -20,9 +20,11 @@ use crate::clock::TimeQuality;
 use crate::digest::op_hash;
 use crate::id::{Device, Dot, FieldName, HubSeq, Origin, Seq, Stream};
 use crate::limits::REPAIR_STEP_MS;
+use crate::merge::{Presence, presence};
 use crate::payload::News;
 use crate::record::{Change, Op, Record, Stamp, State};
 use crate::rules::{Rule, TypeRules};
+use crate::value::Value;
 
 /// Why the hub takes back what a counter got twice.
 pub(super) const COUNTED_TWICE: &str = "counted twice: two copies of one card brought it";
@@ -216,7 +218,7 @@ pub(super) fn admit<S: Store>(
     if let Some(claimed) = claimed_scope(op).filter(|claimed| *claimed != applied.record.scope()) {
         store.log(&LogLine { hseq, key: op.key.clone(), what: Logged::Left(claimed) })?;
     }
-    let back = compensation(&counts, &before, &applied.record);
+    let back = compensation(&counts, &before, &applied.record, rules.of(&op.key.record_type));
     keep(store, &counts, hseq, applied, &rules)?;
     match back.is_empty() {
         true => Ok(()),
@@ -238,7 +240,7 @@ pub(super) fn count_for_nothing<S: Store>(store: &mut S, op: &Op, why: &str) -> 
     }
     let hseq = store.next()?;
     let Some(applied) = try_on(store, &counts, hseq, &rules)? else { return Ok(()) };
-    let back = compensation(&counts, &before, &applied.record);
+    let back = compensation(&counts, &before, &applied.record, rules.of(&op.key.record_type));
     if back.is_empty() {
         return Ok(());
     }
@@ -258,8 +260,9 @@ fn counts(op: &Op, record: &Record, rules: &TypeRules) -> Op {
     counts
 }
 
-/// What the hub has to count so that the counters show again what they showed before the op.
-fn compensation(op: &Op, before: &Record, after: &Record) -> BTreeMap<FieldName, Change> {
+/// What the hub has to count so that the counters show again what they showed before the op; and a record that was deleted stays so:
+/// nobody has counted anything that whoever deleted it did not know of.
+fn compensation(op: &Op, before: &Record, after: &Record, rules: &TypeRules) -> BTreeMap<FieldName, Change> {
     let total = |record: &Record, name: &FieldName, origin: Origin| match record.cells.get(name).map(|cell| &cell.state)
     {
         Some(State::Counter(counter)) => counter.totals.get(&origin).copied().unwrap_or_default(),
@@ -274,6 +277,9 @@ fn compensation(op: &Op, before: &Record, after: &Record) -> BTreeMap<FieldName,
         if was != is {
             back.insert(name.clone(), Change::Count { plus, minus });
         }
+    }
+    if !back.is_empty() && presence(before, rules) == Presence::Deleted {
+        back.insert(FieldName::deleted(), Change::put(Value::Bool(true)));
     }
     back
 }

@@ -9,6 +9,7 @@ use sync_protocol::gateway::Intent;
 use sync_protocol::hub::{self, Snapshot as _};
 use sync_protocol::id::{Dot, Epoch, FieldName, RecordKey};
 use sync_protocol::loopback::settle;
+use sync_protocol::merge::{Presence, presence};
 use sync_protocol::rules::Rules;
 use sync_protocol::value::Value;
 
@@ -138,6 +139,25 @@ fn dropped_counts_are_not_in_what_is_counted_later() {
     w.edit(0, "patient/p", json!({"doses": 10}));
     w.sync_all();
     assert_eq!(w.body(1, "patient/p")["doses"], json!(10), "it goes on from what is shown");
+}
+
+#[test]
+fn a_record_stays_deleted_when_a_count_is_dropped_that_nobody_knew_of() {
+    let mut w = World::new(RULES, &["mw", "mw"]);
+    w.put(0, "patient/p", json!({"name": "Asha", "doses": 1}));
+    w.sync_all();
+    w.edit(1, "patient/p", json!({"doses": 3, "sex": "x"}));
+    w.delete(0, "patient/p");
+    publish_stricter(&mut w);
+    w.sync(0);
+    w.sync(1);
+    let [held] = waiting(&w)[..] else { panic!("one waits") };
+    hub::discard(&mut w.hub, held, "a slip").unwrap();
+    let rules = w.hub.rules().unwrap();
+    let record = w.hub_record("patient/p");
+    assert_eq!(presence(&record, rules.of(&RecordKey::parse("patient/p").unwrap().record_type)), Presence::Deleted);
+    assert_eq!(render(&record)["doses"], json!(1));
+    w.sync_all();
 }
 
 #[test]
