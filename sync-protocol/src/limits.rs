@@ -70,6 +70,10 @@ pub const PLEAS_MAX: usize = 1_000;
 pub const SYMBOLS_FIRST: usize = 208;
 /// Coded symbols that the hub reads at most.
 pub const SYMBOLS_MAX: usize = 16_384;
+/// Changes of one origin to one record that wait, and are judged one by one as well as all together.
+pub const HELD_JUDGED_EACH_MAX: usize = 64;
+/// Bounds that a gateway keeps of one stream.
+pub const BOUNDS_KEPT_MAX: usize = 256;
 /// Ops of one revoked gateway that wait for a person before the hub takes no more of it.
 pub const REVOKED_OPS_MAX: usize = 20_000;
 /// And their bytes.

@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use adopt::adopt_origin;
-pub(crate) use bounds::{bound_record, bounded};
+pub(crate) use bounds::bounded;
 pub use capture::{Capture, Captured, Intent, Refusal, capture};
 pub(crate) use capture::{changes_of, is_delete, own_up};
 pub(crate) use erase::changes_name;

@@ -11,7 +11,7 @@ use super::judge::try_new;
 use super::{Gateway, Snapshot, Store};
 use crate::edit::render;
 use crate::id::{FieldName, HubSeq, Origin, RecordKey, Scope};
-use crate::record::{Change, Op, State};
+use crate::record::{Cell, Change, Op, State};
 use crate::rules::ScopeKey;
 use crate::value::Value;
 
@@ -40,12 +40,14 @@ pub(super) fn has_read<S: Snapshot>(
     let is_seen = |place: &Value| {
         place.as_text().and_then(|text| Scope::new(text).ok()).is_some_and(|scope| gateway.is_in_view(&scope))
     };
-    let standing = store.record(key)?.and_then(|mut record| record.cells.remove(FieldName::SCOPE));
-    if let Some(State::Register(entries)) = standing.map(|cell| cell.state) {
+    let record = store.record(key)?.unwrap_or_default();
+    if let Some(State::Register(entries)) = record.cells.get(FieldName::SCOPE).map(|cell| &cell.state) {
         if entries.iter().filter_map(|entry| entry.value.as_ref()).any(is_seen) {
             return Ok(true);
         }
     }
+    // What stands here of an earlier number made it, though it came as no op.
+    let oldest = record.cells.values().flat_map(Cell::stamps).map(|stamp| stamp.hseq).min().unwrap_or_default();
     let (mut is_first, mut of_card) = (true, BTreeMap::new());
     for known in store.writes_of(key)?.iter() {
         let dot = known.stamp.dot;
@@ -63,9 +65,13 @@ pub(super) fn has_read<S: Snapshot>(
         };
         // Its own word counts only where it made the record: later it was perhaps not taken, and would open the door to the next write.
         let counts = place.is_some() && (is_first || !is_own);
+        if !is_first && !counts {
+            continue;
+        }
         // What waits has made nothing.
-        if (is_first || counts) && (dot.origin == Origin::HUB || store.applied_as(dot)?.is_some()) {
-            if counts {
+        let applied = store.applied_as(dot)?;
+        if applied.is_some() || dot.origin == Origin::HUB {
+            if counts && (!is_own || applied.is_some_and(|applied| applied <= oldest)) {
                 return Ok(true);
             }
             is_first = false;
@@ -91,7 +97,7 @@ pub(super) fn takes_away<S: Store>(store: &mut S, gateway: &Gateway, op: &Op) ->
             Change::Members { remove, .. } => {
                 for (origin, _) in remove.iter().flat_map(|(_, writes)| writes.keys()) {
                     let of = store.device_of(*origin)?;
-                    if of != Some(gateway.device) && of != gateway.twin_of {
+                    if of.is_none() || (of != Some(gateway.device) && of != gateway.twin_of) {
                         return Ok(true);
                     }
                 }
@@ -102,15 +108,15 @@ pub(super) fn takes_away<S: Store>(store: &mut S, gateway: &Gateway, op: &Op) ->
     Ok(false)
 }
 
-/// Whether a write has its record follow another parent than the one where it is.
+/// Whether a write has its record follow another parent than the one where it is. Of one that cannot be merged nobody can tell.
 fn is_moved<S: Store>(store: &mut S, op: &Op) -> Result<bool, S::Error> {
     let (rules, record_type) = (store.rules()?, &op.key.record_type);
-    let ScopeKey::Parent(_) = rules.of(record_type).scope else { return Ok(false) };
     let Some(record) = store.record(&op.key)? else { return Ok(false) };
     let at = store.head()?.next();
     // As it will be applied: what stands under its number makes way then.
-    let after = try_new(store, op, at, &rules)?.map(|applied| applied.shown.place);
-    Ok(after.is_some_and(|after| after != rules.place(record_type, &render(&record))))
+    let Some(after) = try_new(store, op, at, &rules)? else { return Ok(true) };
+    let follows = matches!(rules.of(record_type).scope, ScopeKey::Parent(_));
+    Ok(follows && after.shown.place != rules.place(record_type, &render(&record)))
 }
 
 /// The write as one that knew nothing but what its own gateway had written.

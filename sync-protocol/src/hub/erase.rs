@@ -249,7 +249,8 @@ pub(super) fn may_join<S: Store>(
     now_ms: u64,
 ) -> Result<bool, S::Error> {
     let number = erase::number_to_name(key, offered, parents, |key| store.erasure(key))?;
-    let Some(number) = number else { return Ok(true) };
     let last = store.last_erasure()?.max(now_ms);
-    Ok(is_after(offered, number) && !is_after(offered, last.saturating_add(1)))
+    // Nobody knows of one that has yet to come.
+    let is_early = is_after(offered, last.saturating_add(1));
+    Ok(!is_early && number.is_none_or(|number| is_after(offered, number)))
 }

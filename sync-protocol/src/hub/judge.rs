@@ -165,9 +165,12 @@ pub(super) fn take_in<S: Store>(
     if !store.is_any_held(&op.key, origin)? {
         let at = store.head()?.next();
         let applied = try_new(store, op, at, &rules)?;
-        let place = applied.as_ref().and_then(|applied| applied.was.as_ref());
+        let place = match &applied {
+            Some(applied) => applied.was.clone(),
+            None => store.record(&op.key)?.map(|record| record.scope()),
+        };
         if let Some((by, place)) = by.zip(place) {
-            if sitting.is_unfounded(store, by, op, place)? {
+            if sitting.is_unfounded(store, by, op, &place)? {
                 return take_in_unfounded(store, by, arrived, sitting);
             }
         }

@@ -1,6 +1,7 @@
 //! What a hub that was put back asks of its gateways: the records that it lost, as they hold them.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::clamp::clamp_record;
 use super::names::{self, Names};
@@ -8,11 +9,10 @@ use super::own::{follow_parent, take_along};
 use super::quarantine::{free_waiting, reconsider};
 use super::{Conversation, LogLine, Logged, Snapshot, Standing, Store, claims, erase};
 use crate::edit::render;
-use crate::gateway::bound_record;
-use crate::id::{FieldName, HubSeq, Origin, RecordKey};
+use crate::id::{FieldName, HubSeq, Origin, RecordKey, Source};
 use crate::merge::{Joining, join, origins, part};
 use crate::payload::{Row, Rows};
-use crate::record::Record;
+use crate::record::{Cell, Record};
 
 /// Takes one frame of records that this hub asked for after it was put back: what the gateway holds of the time that was lost
 /// is joined with what is here. Others may have written since, and whose it is may never come back.
@@ -48,8 +48,8 @@ pub fn receive_offers<S: Store>(store: &mut S, with: &mut Conversation, rows: &R
         let is_unread = is_elsewhere && !claims::has_read(store, &with.gateway, key, with.gateway.origin)?;
         if is_unread {
             // Nor can they say more than an op would: what takes something away would wait for a person then.
-            bound_record(&mut offered, HubSeq::NONE);
             offered.cells.remove(FieldName::DELETED);
+            speak_as(&mut offered, &with.gateway.source);
         }
         if offered.cells.is_empty() {
             continue;
@@ -58,7 +58,9 @@ pub fn receive_offers<S: Store>(store: &mut S, with: &mut Conversation, rows: &R
         let type_rules = rules.of(&key.record_type);
         let Names { applied, forked } = names::settle(store, key, &mut offered)?;
         let hseq = store.next()?;
-        let at = Joining { hseq, common, applied, forked, is_whole: *whole };
+        // Who cannot have read the record has seen nothing of it, be it under numbers that nobody knows any more.
+        let (common, is_whole) = if is_unread { (HubSeq::NONE, false) } else { (common, *whole) };
+        let at = Joining { hseq, common, applied, forked, is_whole };
         let place = |record: &Record| rules.place(&key.record_type, &render(record));
         if is_unread {
             let mut tried = record.clone();
@@ -104,6 +106,13 @@ fn part_of(offered: &Record, own: &BTreeSet<Origin>) -> Record {
     part
 }
 
+/// Has nothing claim to come from a place that counts for more than this one.
+fn speak_as(offered: &mut Record, source: &Source) {
+    for stamp in offered.cells.values_mut().flat_map(Cell::stamps_mut).filter(|stamp| stamp.source != *source) {
+        Arc::make_mut(stamp).source = Source::CLINIC;
+    }
+}
+
 /// The origins of a record that are the gateway's own, or were before its card was copied; those as well that nobody knows,
 /// because they were given in the time that was lost.
 fn own_origins<S: Snapshot>(
@@ -111,10 +120,14 @@ fn own_origins<S: Snapshot>(
     with: &Conversation,
     offered: &Record,
 ) -> Result<BTreeSet<Origin>, S::Error> {
-    let mut own = BTreeSet::new();
+    let (mut own, epoch) = (BTreeSet::new(), store.epoch()?);
     for origin in origins(offered) {
-        let device = store.device_of(origin)?;
-        if device.is_none() || device == Some(with.gateway.device) || device == with.gateway.twin_of {
+        let is_own = match store.device_of(origin)? {
+            Some(device) => device == with.gateway.device || Some(device) == with.gateway.twin_of,
+            // One of the present epoch will be somebody's.
+            None => !origin.is_of(epoch),
+        };
+        if is_own {
             own.insert(origin);
         }
     }

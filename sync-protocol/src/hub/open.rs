@@ -324,11 +324,11 @@ fn gap_before(with: &Conversation, dot: Dot, acked: Seq) -> Option<Gap> {
 /// Whether an op arrived after this hub was put back to a time that the gateway knows. Then another copy of its card has brought it,
 /// and nobody can tell whether the gateway had the same under that number.
 fn came_since<S: Snapshot>(store: &mut S, with: &Conversation, dot: Dot) -> Result<bool, S::Error> {
-    let mut common = None;
+    let (mut common, head) = (None, store.head()?);
     for bound in with.request.bounds.iter().filter(|bound| bound.stream == dot.stream && dot.seq <= bound.upto) {
         // What came before the last time that it was put back came to the gateway's knowledge. A number that this hub has not given
         // is of an epoch that it knows nothing of.
-        if store.given(bound.common)? == bound.common {
+        if bound.common <= head && store.given(bound.common)? == bound.common {
             common = common.max(Some(bound.common));
         }
     }

@@ -2,13 +2,14 @@
 //!
 //! Quarantine works by record and origin: once one op of an origin on a record is held, its later ops on that record join
 //! it, and all are judged together. So a correction frees what it corrects, in order, and what is wrong after that keeps
-//! nothing waiting that is before it. A record whose declared parent is not here waits for that parent and for nothing else.
+//! nothing waiting that is before it. What names a parent that is not here waits for that parent.
 
 use std::collections::BTreeSet;
 
 use super::judge::{Objection, Sitting, Trial, apply, objection_to_op, unmergeable};
 use super::{Arrived, HeldOp, LogLine, Logged, Snapshot, Store, claims, copy, erase, revoked};
 use crate::id::{Device, Dot, HubSeq, Origin, RecordKey};
+use crate::limits::HELD_JUDGED_EACH_MAX;
 use crate::payload::News;
 use crate::record::Op;
 use crate::rules::Rules;
@@ -113,7 +114,8 @@ pub(super) fn reconsider_all<S: Store>(store: &mut S, key: &RecordKey) -> Result
 }
 
 /// Applies as many of the held ops of an origin on a record as make one against which nothing stands, beginning with the first. What
-/// is for a person stays, and all that came after it. Tells whether any were applied.
+/// is for a person stays, and all that came after it. Looked at is the record as each of the first ones leaves it, and as all do: a
+/// record that is large is not looked at for each of thousands. Tells whether any were applied.
 fn free_first<S: Store>(store: &mut S, key: &RecordKey, origin: Origin) -> Result<bool, S::Error> {
     let rules = store.rules()?;
     let held = store.held_of(key, origin)?;
@@ -125,18 +127,21 @@ fn free_first<S: Store>(store: &mut S, key: &RecordKey, origin: Origin) -> Resul
         if waiting.for_person {
             break;
         }
-        objection = objection_to_op(store, &waiting.op)?;
-        if objection.is_none() && !trial.add_new(store, &waiting.op, waiting.hseq)? {
-            objection = Some(unmergeable());
+        let mut stands = objection_to_op(store, &waiting.op)?;
+        if stands.is_none() && !trial.add_new(store, &waiting.op, waiting.hseq)? {
+            stands = Some(unmergeable());
         }
-        if objection.is_some() {
-            // No later one mends that.
+        if stands.is_some() {
+            // No later one mends that; and it is nothing against those before it.
+            objection = objection.or(stands);
             break;
         }
-        objection = trial.objection(store)?;
-        match &objection {
-            Some(objection) => waits_for.extend(objection.waits_for.iter().cloned()),
-            None => free = at + 1,
+        if at < HELD_JUDGED_EACH_MAX || at + 1 == held.len() {
+            objection = trial.objection(store)?;
+            match &objection {
+                Some(objection) => waits_for.extend(objection.waits_for.iter().cloned()),
+                None => free = at + 1,
+            }
         }
     }
     for waiting in held.iter().take(free) {

@@ -12,10 +12,10 @@ use sync_protocol::id::{Dot, Epoch, FieldName, HubSeq, Origin, RecordKey, Scope,
 use sync_protocol::loopback::exchange;
 use sync_protocol::merge::{Presence, presence};
 use sync_protocol::payload::{Row, Rows};
-use sync_protocol::record::{Cell, Change, Entry, Op, Record, Stamp, State};
+use sync_protocol::record::{Cell, Change, Entry, Op, Record, SetState, Stamp, State, Touch};
 use sync_protocol::value::Value;
 
-use crate::world::{World, object, rivals};
+use crate::world::{World, enrolled, object, rivals};
 
 const RULES: &str = r#"
 version = 1
@@ -364,13 +364,20 @@ fn a_number_of_ones_own_that_somebody_shows_is_believed_up_to_what_a_card_writes
 /// The second gateway shows this hub, which was put back, a record as it wishes that it were: what it says was written by itself, under
 /// this number and by this clock, and by somebody who had read everything.
 fn show(w: &mut World, (seq, hlc): (Seq, Hlc), key: &str, fields: &[(&str, Value)]) {
-    while w.gateways[1].state().unwrap().wanted.is_empty() {
-        exchange(&mut w.gateways[1], &mut w.hub, &mut w.link, w.now_ms as u64).unwrap();
-    }
-    let state = w.gateways[1].state().unwrap();
-    let dot = Dot { origin: state.origin, stream: Stream::Normal, seq };
-    let stamp = Arc::new(Stamp {
-        dot,
+    let stamp = Arc::new(stamp_of(w, (seq, hlc)));
+    let cells = fields.iter().map(|(name, value)| {
+        let entry = Entry { stamp: Arc::clone(&stamp), value: Some(value.clone()) };
+        let cell = Cell { changed: HubSeq::NONE, state: State::Register(vec![entry]) };
+        (FieldName::new(name).unwrap(), cell)
+    });
+    show_record(w, key, Record { cells: cells.collect() });
+}
+
+/// Of a write of the second gateway that has seen everything.
+fn stamp_of(w: &World, (seq, hlc): (Seq, Hlc)) -> Stamp {
+    let origin = w.gateways[1].clone().state().unwrap().origin;
+    Stamp {
+        dot: Dot { origin, stream: Stream::Normal, seq },
         hlc,
         seen: HubSeq(u64::MAX),
         hseq: HubSeq::NONE,
@@ -379,13 +386,13 @@ fn show(w: &mut World, (seq, hlc): (Seq, Hlc), key: &str, fields: &[(&str, Value
         source: Source::default(),
         author: None,
         settles: None,
-    });
-    let cells = fields.iter().map(|(name, value)| {
-        let entry = Entry { stamp: Arc::clone(&stamp), value: Some(value.clone()) };
-        let cell = Cell { changed: HubSeq::NONE, state: State::Register(vec![entry]) };
-        (FieldName::new(name).unwrap(), cell)
-    });
-    let record = Record { cells: cells.collect() };
+    }
+}
+
+fn show_record(w: &mut World, key: &str, record: Record) {
+    while w.gateways[1].state().unwrap().wanted.is_empty() {
+        exchange(&mut w.gateways[1], &mut w.hub, &mut w.link, w.now_ms as u64).unwrap();
+    }
     let rows =
         Rows { rows: vec![Row::Cells { key: RecordKey::parse(key).unwrap(), record, whole: true }], ..Rows::default() };
     let clock = WallClock { now_ms: w.now_ms as u64, ahead_seconds: Some(0) };
@@ -441,4 +448,66 @@ fn nobody_hides_a_move_behind_what_he_has_shown_under_its_number() {
     assert_eq!(w.hub_record("dose/d1").scope(), Scope::new("mw/a").unwrap());
     let [held] = w.hub.quarantine()[..] else { panic!("one waits") };
     assert!(held.for_person && held.reason.contains("never was in the view"), "{held:?}");
+}
+
+/// What cannot be merged is looked at by nobody but a person: it could be merged later.
+#[test]
+fn what_cannot_be_merged_with_what_was_shown_waits_for_a_person() {
+    let mut w = put_back_elsewhere("lww");
+    let next = w.gateways[1].state().unwrap().stream(Stream::Normal).last.next();
+    show(&mut w, (next, Hlc::at(1)), "dose/d1", &[("site", text("left"))]);
+    w.sync_all();
+    let deleted = (FieldName::DELETED, Change::put(Value::Bool(true)));
+    claim(&mut w, 1, "dose/d1", &[("site", Change::Append(vec![text("arm")])), deleted]);
+    w.sync(1);
+    let [held] = w.hub.quarantine()[..] else { panic!("one waits") };
+    assert!(held.for_person && held.reason.contains("never was in the view"), "{held:?}");
+}
+
+/// The centre made it in a time that was lost, and no op of it is here.
+#[test]
+fn who_writes_first_to_a_record_that_was_shown_has_not_made_it() {
+    let mut w = World::new(RULES, &["mw/a", "mw/b"]);
+    w.sync_all();
+    let backup = w.hub.clone();
+    w.hub_write("patient/r", Intent::Put(object(json!({"facility": "mw/a", "name": "Asha"}))));
+    w.sync_all();
+    w.hub = backup.restored(true, Epoch(77), 0);
+    w.sync_all();
+    assert_eq!(w.hub_record("patient/r").scope(), Scope::new("mw/a").unwrap());
+    w.put(1, "patient/r", json!({"facility": "mw/b", "name": "forged"}));
+    claim(&mut w, 1, "patient/r", &[(FieldName::DELETED, Change::put(Value::Bool(true)))]);
+    w.sync(1);
+    let [held] = w.hub.quarantine()[..] else { panic!("one waits") };
+    assert!(held.for_person, "{held:?}");
+}
+
+#[test]
+fn nobody_shows_numbers_that_have_yet_to_be_given() {
+    let mut w = World::new(RULES, &["mw/a", "mw/b"]);
+    w.put(0, "patient/p1", json!({"facility": "mw/a", "name": "Asha"}));
+    w.sync_all();
+    let backup = w.hub.clone();
+    w.put(1, "patient/px", json!({"facility": "mw/b", "name": "of the time that was lost"}));
+    w.sync_all();
+    w.hub = backup.restored(true, Epoch(77), 0);
+    let rules = w.hub.rules().unwrap();
+    let next = enrolled(&mut w.hub.clone(), &rules, "mw/a").state().unwrap().origin;
+    let stamp = stamp_of(&w, (Seq(900), Hlc::at(w.now_ms as u64)));
+    let set = SetState {
+        touch: Touch { last: Arc::new(stamp), basis: HubSeq::NONE },
+        clock: BTreeMap::from([((next, Stream::Normal.number()), 1 << 60)]),
+        members: BTreeMap::new(),
+        ahead: BTreeMap::new(),
+    };
+    let cell = Cell { changed: HubSeq::NONE, state: State::Set(set) };
+    let cells = BTreeMap::from([(FieldName::new("allergies").unwrap(), cell)]);
+    show_record(&mut w, "patient/p1", Record { cells });
+    let newcomer = enrolled(&mut w.hub, &rules, "mw/a");
+    w.gateways.push(newcomer);
+    assert_eq!(w.gateways[2].state().unwrap().origin, next);
+    w.sync(2);
+    w.edit(2, "patient/p1", json!({"allergies": ["penicillin"]}));
+    w.sync_all();
+    assert_eq!(render(&w.hub_record("patient/p1"))["allergies"], json!(["penicillin"]));
 }
