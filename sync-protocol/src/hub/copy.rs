@@ -23,11 +23,13 @@ use crate::limits::REPAIR_STEP_MS;
 use crate::merge::{Presence, presence};
 use crate::payload::News;
 use crate::record::{Change, Op, Record, Stamp, State};
-use crate::rules::{Rule, TypeRules};
+use crate::rules::{Rule, Rules, TypeRules};
 use crate::value::Value;
 
 /// Why the hub takes back what a counter got twice.
 pub(super) const COUNTED_TWICE: &str = "counted twice: two copies of one card brought it";
+/// Why the hub takes back what an op counted that a person dropped.
+pub(super) const DROPPED: &str = "counted by a change that was dropped";
 /// Why an op is dropped whose first copy waits in quarantine, or one in quarantine when another was applied.
 pub(super) const CAME_BEFORE: &str = "another copy of this card has brought it already";
 
@@ -227,7 +229,7 @@ pub(super) fn admit<S: Store>(
 }
 
 /// Has an op that is dropped count for nothing also in what its origin counts later: that has it in its totals. So it is counted, and
-/// as much taken back by a write of the hub. Where the record is not here, there is nothing from which it could be taken.
+/// as much taken back by a write of the hub. Where the record is not here, that is done when it comes ([`count_dropped`]).
 ///
 /// # Errors
 /// What the store reports.
@@ -246,6 +248,41 @@ pub(super) fn count_for_nothing<S: Store>(store: &mut S, op: &Op, why: &str) -> 
     }
     keep(store, &counts, hseq, applied, &rules)?;
     write_as_hub(store, &op.key, back, why, &rules)
+}
+
+/// Has what was dropped before this op made its record count for nothing, as [`count_for_nothing`] does it. What the origin of the op itself
+/// had counted is in its totals by now.
+pub(super) fn count_dropped<S: Store>(store: &mut S, op: &Op, rules: &Rules) -> Result<(), S::Error> {
+    if !rules.of(&op.key.record_type).counts() {
+        return Ok(());
+    }
+    let (mut dropped, mut contained) = (Vec::new(), BTreeMap::new());
+    for known in store.writes_of(&op.key)?.iter().filter(|known| known.stamp.dot != op.stamp.dot) {
+        let (dot, counts) =
+            (known.stamp.dot, known.changes.values().any(|change| matches!(change, Change::Count { .. })));
+        if counts && store.applied_as(dot)?.is_none() {
+            let held = store.held_of(&op.key, dot.origin)?;
+            if !held.iter().any(|held| held.op.stamp.dot == dot) {
+                dropped.push(known.clone());
+            }
+        }
+    }
+    let Some(record) = store.record(&op.key)?.filter(|_| !dropped.is_empty()) else { return Ok(()) };
+    for known in dropped.iter().filter(|known| known.stamp.dot.origin == op.stamp.dot.origin) {
+        let own = counts(known, &record, rules.of(&op.key.record_type));
+        for (name, change) in own.changes.into_iter().filter(|(name, _)| op.changes.contains_key(name)) {
+            if let Change::Count { plus, minus } = change {
+                let total: &mut (u64, u64) = contained.entry(name).or_default();
+                *total = (total.0.max(plus), total.1.max(minus));
+            }
+        }
+    }
+    let back: BTreeMap<_, _> =
+        contained.into_iter().map(|(name, (plus, minus))| (name, Change::Count { plus: minus, minus: plus })).collect();
+    if !back.is_empty() {
+        write_as_hub(store, &op.key, back, DROPPED, rules)?;
+    }
+    dropped.iter().try_for_each(|known| count_for_nothing(store, known, DROPPED))
 }
 
 /// The op as far as it adds to counters of this record. One whose rule is another now is converted by the next write, and has no totals

@@ -345,7 +345,7 @@ pub(super) fn keep<S: Store>(
     }
     let (is, is_placed) = (record.scope(), record.is_placed());
     store.keep(&op.key, record, &parents)?;
-    let has_moved = was.as_ref() != Some(&is);
+    let (has_moved, is_new) = (was.as_ref() != Some(&is), was.is_none());
     if let (Some(was), true) = (was, has_moved) {
         store.log(&LogLine { hseq, key: op.key.clone(), what: Logged::Left(was) })?;
     }
@@ -356,7 +356,10 @@ pub(super) fn keep<S: Store>(
     if has_moved && is_placed {
         take_along(store, &op.key, &is, rules)?;
     }
-    Ok(())
+    match is_new {
+        true => copy::count_dropped(store, op, rules),
+        false => Ok(()),
+    }
 }
 
 /// The scope that an op claimed for a record whose scope stands, if it did: its author took the record for a new one. The

@@ -17,9 +17,6 @@ use crate::rules::Rules;
 /// Why an op waits before it was judged with those that it has joined, and after that if it is not the first.
 pub(super) const JOINED: &str = "waits for an earlier change of this record";
 
-/// Why the hub takes back what an op counted that a person dropped.
-const DROPPED: &str = "counted by a change that was dropped";
-
 /// Judges what has joined others. Tells how many of these ops go on waiting.
 pub(super) fn judge_joined<S: Store>(store: &mut S, sitting: Sitting) -> Result<u64, S::Error> {
     let mut left = 0;
@@ -268,7 +265,7 @@ pub fn release<S: Store>(store: &mut S, dot: Dot) -> Result<bool, S::Error> {
 pub fn discard<S: Store>(store: &mut S, dot: Dot, why: &str) -> Result<bool, S::Error> {
     let Some(held) = store.unhold(dot)? else { return Ok(false) };
     let key = &held.op.key;
-    copy::count_for_nothing(store, &held.op, DROPPED)?;
+    copy::count_for_nothing(store, &held.op, copy::DROPPED)?;
     let hseq = store.next()?;
     log_news(store, held.device, &held.op, hseq, News::Discarded(why.to_owned()))?;
     reconsider_all(store, key)?;

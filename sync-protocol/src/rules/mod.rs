@@ -228,6 +228,11 @@ impl TypeRules {
         !self.fields.is_empty() || !self.parents.is_empty()
     }
 
+    /// Whether a field of it is a counter.
+    pub(crate) fn counts(&self) -> bool {
+        self.fields.values().any(|field| field.rule == Rule::Counter) || self.default == Rule::Counter
+    }
+
     /// The merge rule of a field. Our own cells go by the last write.
     pub fn rule(&self, field: &FieldName) -> &Rule {
         match self.fields.get(field) {
