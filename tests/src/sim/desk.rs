@@ -4,7 +4,7 @@ use rusqlite::ErrorCode;
 use server_stub::{HubError, StoreError};
 use sync_protocol::clock::TimeQuality;
 use sync_protocol::gateway::{Captured, Store as _};
-use sync_protocol::hub::{self, HeldOp, Mark, Snapshot as _, Store as _, ViewNews};
+use sync_protocol::hub::{self, Gateway, HeldOp, Mark, Snapshot as _, Store as _, ViewNews};
 use sync_protocol::id::{Dot, Epoch, Origin, RecordKey, Scope, Seq, Stream};
 
 use super::centre::room;
@@ -14,6 +14,9 @@ use super::world::{World, wish};
 use super::{Failure, Fault, Kind, app, fleet};
 
 const DAY_MS: i64 = 86_400_000;
+
+/// Why waits what came of a gateway that was shut out.
+const CAME_OUT: &str = "came from a gateway that was revoked";
 
 impl World<'_> {
     pub(super) fn hub_write(&mut self, id: u8, key: RecordKey, act: Act) -> Result<(), Failure> {
@@ -72,6 +75,33 @@ impl World<'_> {
         if let (Some(_), Some(id), false) = (room(decided), dropped, lets_go) {
             self.oracle.set(id, Standing::Dropped);
         }
+    }
+
+    /// As the hub's desk does it.
+    pub(super) fn revoke(&mut self, at: usize, is_out: bool) {
+        let device = self.sites[at].store.state().unwrap().device;
+        let Some(known) = self.hub.store.gateway(device).unwrap().filter(|known| known.is_revoked != is_out) else {
+            return;
+        };
+        let done = self.hub.now(self.now_ms as u64, |store| match is_out {
+            true => store.set_gateway(&Gateway { is_revoked: true, ..known }),
+            false => hub::allow(store, device).map(drop),
+        });
+        self.is_any_out |= room(done).is_some() && is_out;
+    }
+
+    /// Everybody is let in again; and what came of a card under a number that it has given up since, a person lets go.
+    pub(super) fn allow_all(&mut self) {
+        let fleet = self.hub.store.gateways().unwrap();
+        for known in fleet.iter().filter(|known| known.is_revoked) {
+            self.hub.now(self.now_ms as u64, |store| hub::allow(store, known.device)).unwrap();
+        }
+        let came_out = |held: &&HeldOp| held.for_person && held.reason == CAME_OUT;
+        while let Some(dot) = self.hub.store.quarantine().into_iter().find(came_out).map(|held| held.op.stamp.dot) {
+            let let_go = self.hub.now(self.now_ms as u64, |store| hub::release(store, dot));
+            assert!(let_go.unwrap(), "it waits");
+        }
+        self.is_any_out = false;
     }
 
     /// As `server-stub` does it.

@@ -143,6 +143,13 @@ pub enum Event {
         /// It is let go, and dropped otherwise.
         lets_go: bool,
     },
+    /// An admin shuts a gateway out, or lets it in again.
+    Revoke {
+        /// Whom.
+        at: usize,
+        /// It is out from now on.
+        is_out: bool,
+    },
     /// An admin gives a gateway other scopes.
     Assign {
         /// Whom.
@@ -251,6 +258,7 @@ impl Event {
             | Event::Space { at }
             | Event::Clock { at, .. }
             | Event::Build { at, .. }
+            | Event::Revoke { at, .. }
             | Event::Assign { at, .. }
             | Event::Image { at }
             | Event::PutBack { at }
@@ -347,6 +355,8 @@ impl fmt::Display for Event {
             Event::Publish { nth } => write!(f, "hub: publishes rules {nth}"),
             Event::Decide { nth, lets_go: true } => write!(f, "hub: number {nth} of what waits is let go"),
             Event::Decide { nth, lets_go: false } => write!(f, "hub: number {nth} of what waits is dropped"),
+            Event::Revoke { at, is_out: true } => write!(f, "hub: shuts gateway {at} out"),
+            Event::Revoke { at, is_out: false } => write!(f, "hub: lets gateway {at} in again"),
             Event::Assign { at, view } => write!(f, "hub: gives gateway {at} {}", VIEWS[*view % VIEWS.len()].join(" ")),
             Event::Image { at } => write!(f, "gateway {at}: an image of the card is made"),
             Event::PutBack { at } => write!(f, "gateway {at}: the image is put back"),

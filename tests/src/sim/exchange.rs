@@ -195,7 +195,7 @@ impl World<'_> {
         if !again {
             self.check_view(at)?;
         }
-        Ok(Some(again && head.status != Status::Denied))
+        Ok(Some(again && !matches!(head.status, Status::Denied | Status::Revoked)))
     }
 
     /// Who speaks another major version than the hub is told so, whatever else happens, and nobody else is.
@@ -246,7 +246,7 @@ impl World<'_> {
         let reason = head.reason.as_deref().unwrap_or("no reason");
         match head.status {
             // No accident needs a person: nobody ever has to be enrolled anew.
-            Status::Denied | Status::Revoked => {
+            Status::Denied | Status::Revoked if !self.is_any_out => {
                 Err(Failure::new(Kind::ShutOut, format!("gateway {at} is shut out: {reason}")))
             }
             Status::NewOrigin | Status::Rebase if !site.is_suspect => {

@@ -48,6 +48,8 @@ pub enum Fault {
     Freed,
     /// A person at the centre lets go what waits in quarantine, or drops it.
     Decided,
+    /// Gateways are shut out, and let in again.
+    Revoked,
     /// An older image of a card is put back. The card whose state it replaces is gone.
     Rollback,
     /// An image of a card runs in a second box, beside the first.
@@ -66,7 +68,7 @@ pub enum Fault {
 
 /// All of them with their names; the last says whether a run has them if it is not told otherwise. Those that it does not have
 /// find defects that are known and open; `tests/simulate --faults usual,+recounts` tells its stories.
-const NAMES: [(Fault, &str, bool); 28] = [
+const NAMES: [(Fault, &str, bool); 29] = [
     (Fault::Loss, "loss", true),
     (Fault::Late, "late", true),
     (Fault::Beside, "beside", true),
@@ -88,6 +90,7 @@ const NAMES: [(Fault, &str, bool); 28] = [
     (Fault::Views, "views", true),
     (Fault::Freed, "freed", true),
     (Fault::Decided, "decided", true),
+    (Fault::Revoked, "revoked", false),
     (Fault::Rollback, "rollback", true),
     (Fault::Clones, "clones", true),
     (Fault::Forget, "forget", true),

@@ -72,6 +72,9 @@ impl World<'_> {
             // The hub has no room: it is done once more after the next sync.
             let Heard::Answer(answer) = heard else { return Ok(Tally { waiting: 1, ..rescuer.tally() }) };
             let answer = Response::decode(split_head(&answer).unwrap().unwrap().0).unwrap();
+            if answer.status != Status::Ok && self.is_any_out {
+                return Ok(Tally { waiting: 1, ..rescuer.tally() });
+            }
             if answer.status != Status::Ok {
                 return Err(Failure::new(Kind::Lost, format!("gateway {at} may not hand in: {:?}", answer.reason)));
             }

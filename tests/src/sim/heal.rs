@@ -22,6 +22,7 @@ impl World<'_> {
         self.hub.paused.clear();
         self.hub.leave_pages(None);
         self.hub.build = Build::This;
+        self.allow_all();
         for at in 0..self.sites.len() {
             self.leave_pages(at, None);
             self.commit(at);
@@ -38,9 +39,9 @@ impl World<'_> {
                 self.check_status(at)?;
                 self.check_step()?;
             }
-            // An answer with a view has no digest, by which what is awaited is asked for.
+            // An answer with a view has no digest, by which what is awaited is asked for; and to a copy of a card it is told once more.
             let is_awaited =
-                round == 0 && self.sites.iter().any(|site| site.store.records().any(|(_, held)| held.awaits_whole));
+                round < 2 && self.sites.iter().any(|site| site.store.records().any(|(_, held)| held.awaits_whole));
             if self.standings() == before && !is_awaited {
                 return Ok(());
             }

@@ -24,7 +24,8 @@ impl Plan {
         let events = with_builds(events, seed, dice.sites, faults);
         let events = with_forgetting(events, seed, dice.sites, faults);
         let events = with_damage(events, seed, dice.sites, faults);
-        let mut events = with_decisions(events, seed, faults);
+        let events = with_decisions(events, seed, faults);
+        let mut events = with_revocations(events, seed, dice.sites, faults);
         if !faults.has(Fault::Recounts) {
             leave_out_recounts(&mut events);
         }
@@ -129,6 +130,23 @@ fn with_decisions(events: Vec<Event>, seed: u64, faults: Faults) -> Vec<Event> {
     for event in events {
         let (is_due, nth, lets_go) = (random.chance(8), random.between(0, 5) as usize, random.chance(50));
         all.extend(is_due.then_some(Event::Decide { nth, lets_go }));
+        all.push(event);
+    }
+    all
+}
+
+/// Adds that gateways are shut out and let in again. Its dice are its own, too.
+fn with_revocations(events: Vec<Event>, seed: u64, sites: usize, faults: Faults) -> Vec<Event> {
+    let mut random = Random::of_text(&format!("revoked {seed}"));
+    // Most fleets never see it, so that what else can happen is not hidden behind it.
+    if !faults.has(Fault::Revoked) || !random.chance(25) {
+        return events;
+    }
+    let mut all = Vec::with_capacity(events.len() + 8);
+    for event in events {
+        let (is_due, at) = (random.chance(12), random.between(0, sites as i64 - 1) as usize);
+        let is_out = random.chance(50);
+        all.extend(is_due.then_some(Event::Revoke { at, is_out }));
         all.push(event);
     }
     all

@@ -45,6 +45,8 @@ pub(super) struct World<'a> {
     pub(super) requests: u32,
     /// The hub went back in time at least once.
     pub(super) was_restored: bool,
+    /// Somebody may be shut out, or hear late that he was.
+    pub(super) is_any_out: bool,
     /// Records that a card has damaged.
     pub(super) damaged: BTreeSet<RecordKey>,
     /// What had lost at the hub before it went back.
@@ -93,6 +95,7 @@ impl<'a> World<'a> {
             tally,
             requests,
             was_restored,
+            is_any_out: false,
             damaged: BTreeSet::new(),
             lost,
             faults,
@@ -160,6 +163,7 @@ impl<'a> World<'a> {
             }
             Event::Publish { nth } => self.publish(*nth),
             Event::Decide { nth, lets_go } => self.decide(*nth, *lets_go),
+            Event::Revoke { at, is_out } => self.revoke(of(at), *is_out),
             Event::Assign { at, view } => self.assign(of(at), *view),
             Event::Image { at } => {
                 let site = &mut self.sites[of(at)];
