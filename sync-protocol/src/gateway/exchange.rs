@@ -182,7 +182,8 @@ where
     }
     let mut rows = Vec::new();
     for key in store.keys_of_items(&state.wanted)? {
-        if let Some((record, whole)) = store.held(&key)?.and_then(|held| held.offered(state)) {
+        let pending = store.pending(&key)?;
+        if let Some((record, whole)) = store.held(&key)?.and_then(|held| held.offered(state, &pending)) {
             rows.push(Row::Cells { key, record, whole });
         }
     }

@@ -43,7 +43,7 @@ use crate::id::{Device, Dot, Epoch, HubSeq, Origin, RecordKey, Scope, Seq, Sourc
 use crate::identity::DeviceKey;
 use crate::merge::{self, Superseded, origins};
 use crate::message::{About, Bound, Condition, Plea, Short, Slice, ViewHash, view_hash};
-use crate::record::{Cell, Op, Record, Stamp};
+use crate::record::{Cell, Op, Record, Stamp, State};
 use crate::rules::Rules;
 
 /// The origin of a gateway that is not enrolled yet. Nothing leaves it; at enrolment its ops are renumbered.
@@ -276,11 +276,13 @@ impl Held {
     }
 
     /// What a hub that was put back is shown of the record, and whether that is certainly all that was here of it: it may be
-    /// a part that was written here alone.
-    fn offered(self, state: &GatewayState) -> Option<(Record, bool)> {
+    /// a part that was written here alone, or a set may count an own write as contained that waits at the hub.
+    fn offered(self, state: &GatewayState, pending: &[Op]) -> Option<(Record, bool)> {
+        let confirmed = self.confirmed.as_ref()?;
         let is_own = |origin: &Origin| state.has_been(*origin);
-        let is_part = self.may_be_part(state) && self.confirmed.as_ref().is_some_and(|c| origins(c).iter().all(is_own));
-        self.confirmed.map(|record| (record, !is_part))
+        let is_part = self.may_be_part(state) && origins(confirmed).iter().all(is_own);
+        let is_whole = !is_part && !pending.iter().any(|op| counts_as_contained(confirmed, op));
+        self.confirmed.map(|record| (record, is_whole))
     }
 
     /// The number up to which everything that the hub had of the record is here. A write may say that it had seen that much
@@ -303,6 +305,15 @@ impl Held {
         let here = came.filter(is_known).max().unwrap_or_default().max(state.complete);
         self.leaving.map_or(here, |upto| upto.min(here))
     }
+}
+
+/// Whether a set of the record has a later write of the same author, and so looks as if somebody had taken out what this one added.
+fn counts_as_contained(record: &Record, op: &Op) -> bool {
+    let dot = op.stamp.dot;
+    op.changes.keys().any(|name| match record.cells.get(name).map(|cell| &cell.state) {
+        Some(State::Set(set)) => set.clock.get(&dot.writer()).is_some_and(|seq| *seq >= dot.seq.0),
+        _ => false,
+    })
 }
 
 /// What became of an own op.

@@ -84,6 +84,7 @@ pub(super) fn settle<S: Store>(store: &mut S, key: &RecordKey, offered: &mut Rec
 pub(super) fn make_way<S: Store>(store: &mut S, op: &Op, record: &mut Record, at: HubSeq) -> Result<(), S::Error> {
     let dot = op.stamp.dot;
     uncover(store, op, record, at)?;
+    keep_out(store, op, record)?;
     if !record.cells.values().any(|cell| names(&cell.state, dot)) {
         return Ok(());
     }
@@ -153,6 +154,37 @@ fn uncover<S: Store>(store: &mut S, op: &Op, record: &mut Record, at: HubSeq) ->
         let upto = set.clock.remove(&writer).unwrap_or_default();
         set.clock.entry(lost).and_modify(|seq| *seq = upto.max(*seq)).or_insert(upto);
         set.clock.extend(arrived.last().map(|seq| (writer, *seq)));
+    }
+    Ok(())
+}
+
+/// Keeps out of a set what somebody took out by the number that a file has for a write, if that write is handed in and got another
+/// number here: they had read it, in a time that this hub lost.
+fn keep_out<S: Store>(store: &mut S, op: &Op, record: &mut Record) -> Result<(), S::Error> {
+    let dot = op.stamp.dot;
+    let added = |name: &FieldName| match op.changes.get(name) {
+        Some(Change::Members { add, .. }) => add.as_slice(),
+        _ => &[],
+    };
+    if op.changes.keys().all(|name| added(name).is_empty()) || !store.is_for_rescue(dot.origin)? {
+        return Ok(());
+    }
+    let Some(origin) = store.origin_before(dot.origin)? else { return Ok(()) };
+    for known in store.writes_of(&op.key)?.iter() {
+        if store.applied_as(known.stamp.dot)?.is_none() {
+            continue;
+        }
+        for (name, change) in &known.changes {
+            let Some(State::Set(set)) = record.cells.get_mut(name).map(|cell| &mut cell.state) else { continue };
+            for (member, writes) in change.removed().iter().filter(|(member, _)| added(name).contains(member)) {
+                let Some(seq) = writes.get(&Dot { origin, ..dot }.writer()) else { continue };
+                let old = Dot { origin, seq: Seq(*seq), ..dot };
+                // Unless another write has that number here.
+                if store.op_hash(old)?.is_none() && store.rescued_as(old)?.iter().all(|name| *name == dot) {
+                    set.ahead.entry(member.clone()).or_default().insert(dot.writer(), dot.seq.0);
+                }
+            }
+        }
     }
     Ok(())
 }

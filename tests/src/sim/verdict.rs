@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use sync_protocol::hub::{Snapshot as _, lineage};
-use sync_protocol::id::{FieldName, HubSeq, Origin, RecordKey};
+use sync_protocol::id::{Dot, FieldName, HubSeq, Origin, RecordKey};
 use sync_protocol::merge::{Presence, Why, presence};
 use sync_protocol::record::{Cell, Change, Op, Record, Stamp, State};
 use sync_protocol::rules::{DeleteRule, TypeRules};
@@ -46,7 +46,8 @@ impl World<'_> {
         for (key, record) in self.hub.store.records() {
             let of_key = || self.oracle.all().filter(|(_, p)| p.key == *key);
             let is_op = |id: u8| arrived & !held & bit(id) != 0;
-            let maybe: Vec<_> = of_key().filter(|(id, _)| self.was_restored && !is_op(*id)).collect();
+            let maybe: Vec<_> =
+                of_key().filter(|(id, p)| self.was_restored && !is_op(*id) || self.is_anew(p)).collect();
             let stands = standing(record);
             let is_back = |id: u8| stands & bit(id) != 0 && maybe.iter().any(|(other, _)| *other == id);
             let applied = of_key().filter(|(id, _)| is_op(*id) || is_back(*id)).collect();
@@ -58,6 +59,12 @@ impl World<'_> {
             self.tally.needless_rivals += self.needless(record);
         }
         self.check_claims()
+    }
+
+    /// Whether a write was dropped, and the hub may have lost the decision. It may come again then, and so may what the hub had made of
+    /// the record without it: a gateway shows that.
+    fn is_anew(&self, promise: &Promise) -> bool {
+        self.was_restored && promise.standing == Standing::Dropped
     }
 
     /// Writes that a person has dropped, and of which no other copy counts either.
@@ -198,7 +205,7 @@ impl World<'_> {
                 if is != wanted { Err(format!("{field}: members {is:?} instead of {wanted:?}")) } else { Ok(()) }
             }
             State::Counter(counter) => {
-                let sum: i64 = of_field().map(|(_, p, _)| p.count).sum();
+                let sum: i64 = of_field().filter(|(_, p, _)| !self.is_anew(p)).map(|(_, p, _)| p.count).sum();
                 let maybe = case.maybe.iter().filter(|(_, p)| p.changes.contains_key(name)).map(|(_, p)| p.count);
                 let mut sums = vec![sum];
                 for count in maybe {
@@ -261,6 +268,7 @@ impl World<'_> {
         let may_stay = || {
             came_as_record
                 || is_anew
+                || self.is_taken_back(case.key)
                 || deletes
                     .iter()
                     .any(|id| self.is_bounded(case, *id) || self.is_parted(case, *id) || self.is_of_awaited(case, *id))
@@ -273,6 +281,14 @@ impl World<'_> {
             return fail("is deleted, although nobody who deleted it knew of every write");
         }
         Ok(())
+    }
+
+    /// Whether the hub has taken back what a write had counted that was dropped. That is a write, which nobody had seen who deleted
+    /// the record before they heard of it.
+    fn is_taken_back(&self, key: &RecordKey) -> bool {
+        let is_count = |op: &Op| op.changes.values().any(|change| matches!(change, Change::Count { .. }));
+        let mut own = self.hub.store.history().filter(|op| op.key == *key && op.stamp.dot.origin == Origin::HUB);
+        own.any(|op| id_of(&op.stamp).is_none() && is_count(op))
     }
 
     /// Whether a set, list or counter was united with one that a gateway had shown to a restored hub. Under that number it counts as
@@ -326,9 +342,18 @@ impl World<'_> {
     }
 }
 
-/// The writes whose stamps stand in a record.
+/// The writes whose stamps stand in a record. A part of a list, set or counter bears the stamp of a write that may not be in it.
 fn standing(record: &Record) -> Writes {
-    let stamps = record.cells.values().flat_map(Cell::stamps);
+    let is_in = |cell: &Cell, dot: Dot| match &cell.state {
+        State::Register(_) => true,
+        State::Set(set) => set.clock.get(&dot.writer()).is_some_and(|seq| *seq >= dot.seq.0),
+        State::Log(log) => log.entries.iter().any(|(_, entry, ..)| *entry == dot),
+        State::Counter(counter) => counter.totals.contains_key(&dot.origin),
+    };
+    let stamps = record.cells.values().flat_map(|cell| {
+        let stamps = cell.stamps().into_iter();
+        stamps.filter(|stamp| is_in(cell, stamp.dot))
+    });
     stamps.filter_map(|stamp| id_of(stamp)).fold(0, |all, id| all | bit(id))
 }
 

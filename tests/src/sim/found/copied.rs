@@ -438,3 +438,22 @@ fn what_others_showed_makes_way_for_a_write_that_waits_first() {
         ],
     );
 }
+
+/// Seed 8261514. The copy of the card went on under another origin, took it out, and handed in what the hub had lost: it got another number.
+#[test]
+fn what_was_taken_out_of_a_set_stays_out_when_it_is_handed_in() {
+    play(
+        &[3],
+        vec![
+            Event::Backup,
+            Event::Write { at: 0, id: 8, key: 4, act: Act::Add, is_stale: false, is_synced: false },
+            Event::Image { at: 0 },
+            Event::Clone { at: 0 },
+            Event::Write { at: 1, id: 12, key: 1, act: Act::Pick("alive", 1), is_stale: true, is_synced: true },
+            Event::Sync { at: 1 },
+            Event::Sync { at: 0 },
+            Event::Write { at: 0, id: 22, key: 4, act: Act::Take(1), is_stale: true, is_synced: false },
+            Event::Restore { is_told: false },
+        ],
+    );
+}

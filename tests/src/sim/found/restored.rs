@@ -350,3 +350,17 @@ fn a_list_that_was_shown_keeps_a_record_that_is_deleted_before_that_is_heard() {
         ],
     );
 }
+
+/// Seed 7081166. The gateway had confirmed the later of two writes, and showed a set that counted the other as contained.
+#[test]
+fn what_waited_at_the_hub_does_not_count_as_taken_out() {
+    let mut events = vec![
+        Event::Write { at: 0, id: 1, key: 0, act: Act::Set("phone"), is_stale: false, is_synced: false },
+        Event::Sync { at: 0 },
+        Event::Backup,
+        Event::Restore { is_told: true },
+        Event::Write { at: 0, id: 15, key: 0, act: Act::Add, is_stale: true, is_synced: true },
+    ];
+    events.extend([Event::Revoke { at: 0, is_out: true }, Event::Sync { at: 0 }, write(0, 21, 0, Act::Add)]);
+    play(&[3], events);
+}
