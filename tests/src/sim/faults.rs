@@ -90,7 +90,7 @@ const NAMES: [(Fault, &str, bool); 29] = [
     (Fault::Views, "views", true),
     (Fault::Freed, "freed", true),
     (Fault::Decided, "decided", true),
-    (Fault::Revoked, "revoked", false),
+    (Fault::Revoked, "revoked", true),
     (Fault::Rollback, "rollback", true),
     (Fault::Clones, "clones", true),
     (Fault::Forget, "forget", true),
