@@ -283,12 +283,13 @@ impl World<'_> {
         Ok(())
     }
 
-    /// Whether the hub has taken back what a write had counted that was dropped. That is a write, which nobody had seen who deleted
-    /// the record before they heard of it.
+    /// Whether the hub has taken back what a write had counted that was dropped, or had before it was put back. That is a write, which
+    /// nobody had seen who deleted the record before they heard of it, and which deletes anew what was deleted.
     fn is_taken_back(&self, key: &RecordKey) -> bool {
         let is_count = |op: &Op| op.changes.values().any(|change| matches!(change, Change::Count { .. }));
         let mut own = self.hub.store.history().filter(|op| op.key == *key && op.stamp.dot.origin == Origin::HUB);
-        own.any(|op| id_of(&op.stamp).is_none() && is_count(op))
+        let mut dropped = self.oracle.all().filter(|(_, p)| p.key == *key && p.count != 0);
+        own.any(|op| id_of(&op.stamp).is_none() && is_count(op)) || dropped.any(|(_, p)| self.is_anew(p))
     }
 
     /// Whether a set, list or counter was united with one that a gateway had shown to a restored hub. Under that number it counts as
@@ -321,6 +322,7 @@ impl World<'_> {
             // Or nobody but the hub that was lost has that in a history: who holds what had replaced it never had the other.
             let is_void =
                 is_void || self.was_restored && self.oracle.is_replaced_by_another(old, new, &lost.field, at_hub);
+            let is_void = is_void || lost.field.as_str() == FieldName::DELETED && self.is_taken_back(key);
             if !is_void && self.oracle.saw(new, &lost.field) & bit(old) == 0 {
                 let what = format!("{key}, {}: w{new} replaced w{old}, which its author had never seen", lost.field);
                 return Err(Failure::new(Kind::Claim, what));
