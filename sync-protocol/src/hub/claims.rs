@@ -18,6 +18,9 @@ use crate::value::Value;
 /// Why a write waits that takes something away which its gateway cannot have read.
 pub(super) const REASON: &str = "takes something away from a record that never was in the view of its gateway: release it if that is right, else discard it";
 
+/// Why a write waits where the rules let nobody write who has nothing to do with the record.
+pub(super) const OUTSIDE: &str = "is about a record outside of the scopes of its gateway, which never was in its view: release it if that is right, else discard it";
+
 /// Whether a write says more of what it knew than is said by one that knew nothing.
 ///
 /// # Errors

@@ -1,11 +1,12 @@
 //! Whether an op can be applied, and what it makes of its record. One that cannot waits ([`super::quarantine`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde_json::{Map, Value as Json};
 
 use super::own::{follow_parent, take_along};
 use super::quarantine::{JOINED, free_waiting, hold, judge_joined, put_aside, reconsider_all};
+use super::sitting::Sitting;
 use super::stranger::strangers;
 use super::{Arrived, Gateway, HeldOp, LogLine, Logged, Snapshot, Store};
 use super::{claims, copy, erase, names, own};
@@ -108,38 +109,6 @@ impl<'a> Trial<'a> {
     }
 }
 
-/// What is done once for a frame of ops, and not for each of them.
-#[derive(Debug, Default)]
-pub(super) struct Sitting {
-    /// Ops that have joined others in quarantine and have yet to be judged with them: each judgement is of all that wait on the record.
-    pub(super) joined: BTreeMap<(RecordKey, Origin), BTreeSet<Dot>>,
-    /// Whether records that are out of the view of the gateway once were in it.
-    read: BTreeMap<RecordKey, bool>,
-}
-
-impl Sitting {
-    /// Whether an op says that it knew something of a record, which is in this place, that its gateway cannot know.
-    pub(super) fn is_unfounded<S: Store>(
-        &mut self,
-        store: &mut S,
-        by: &Gateway,
-        op: &Op,
-        place: &Scope,
-    ) -> Result<bool, S::Error> {
-        if by.is_in_view(place) || !claims::claims_more(store, by, op)? {
-            return Ok(false);
-        }
-        Ok(!match self.read.get(&op.key) {
-            Some(has_read) => *has_read,
-            None => {
-                let has_read = claims::has_read(store, by, &op.key, op.stamp.dot.origin)?;
-                self.read.insert(op.key.clone(), has_read);
-                has_read
-            }
-        })
-    }
-}
-
 /// Takes one new op in: applies it, or puts it into quarantine. Tells whether it is held. `by` is whose it is; the hub's own is nobody's.
 ///
 /// # Errors
@@ -169,6 +138,11 @@ pub(super) fn take_in<S: Store>(
             Some(applied) => applied.was.clone(),
             None => store.record(&op.key)?.map(|record| record.scope()),
         };
+        if let Some(by) = by {
+            if sitting.is_outside(store, by, op, place.as_ref())? {
+                return put_aside(store, by.device, arrived, claims::OUTSIDE);
+            }
+        }
         if let Some((by, place)) = by.zip(place) {
             if sitting.is_unfounded(store, by, op, &place)? {
                 return take_in_unfounded(store, by, arrived, sitting);
@@ -189,6 +163,9 @@ pub(super) fn take_in<S: Store>(
         return Ok(false);
     }
     if let Some((by, record)) = by.zip(store.record(&op.key)?) {
+        if sitting.is_outside(store, by, op, Some(&record.scope()))? {
+            return put_aside(store, by.device, arrived, claims::OUTSIDE);
+        }
         if sitting.is_unfounded(store, by, op, &record.scope())? {
             return take_in_unfounded(store, by, arrived, sitting);
         }

@@ -25,6 +25,7 @@ mod pull;
 mod quarantine;
 mod rescue;
 mod revoked;
+mod sitting;
 mod stranger;
 mod told;
 mod twins;

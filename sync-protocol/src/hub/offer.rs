@@ -13,6 +13,7 @@ use crate::id::{FieldName, HubSeq, Origin, RecordKey, Source};
 use crate::merge::{Joining, join, origins, part};
 use crate::payload::{Row, Rows};
 use crate::record::{Cell, Record};
+use crate::rules::OutsideRule;
 
 /// Takes one frame of records that this hub asked for after it was put back: what the gateway holds of the time that was lost
 /// is joined with what is here. Others may have written since, and whose it is may never come back.
@@ -46,6 +47,10 @@ pub fn receive_offers<S: Store>(store: &mut S, with: &mut Conversation, rows: &R
             false => offered.clone(),
         };
         let is_unread = is_elsewhere && !claims::has_read(store, &with.gateway, key, with.gateway.origin)?;
+        if is_unread && rules.of(&key.record_type).outside == OutsideRule::Hold {
+            // As ops they wait for a person.
+            continue;
+        }
         if is_unread {
             // Nor can they say more than an op would: what takes something away would wait for a person then.
             offered.cells.remove(FieldName::DELETED);

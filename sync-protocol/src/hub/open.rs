@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::clamp::clamped;
 use super::copy::{self, Copies};
-use super::judge::{Sitting, take_in};
+use super::judge::take_in;
 use super::lost;
 use super::quarantine::{judge_joined, put_aside};
 use super::rescue::{self, Rescuing};
 use super::revoked::{self, is_shut_out};
+use super::sitting::Sitting;
 use super::twins::{are_too_many, is_a_copy_shut_out, line_of};
 use super::{Arrived, Gateway, Mark, Snapshot, Store, told};
 use crate::digest::op_hash;

@@ -6,13 +6,14 @@
 
 use std::collections::BTreeSet;
 
-use super::judge::{Objection, Sitting, Trial, apply, objection_to_op, unmergeable};
-use super::{Arrived, HeldOp, LogLine, Logged, Snapshot, Store, claims, copy, erase, revoked};
+use super::judge::{Objection, Trial, apply, objection_to_op, unmergeable};
+use super::sitting::Sitting;
+use super::{Arrived, Gateway, HeldOp, LogLine, Logged, Snapshot, Store, claims, copy, erase, revoked};
 use crate::id::{Device, Dot, HubSeq, Origin, RecordKey};
 use crate::limits::HELD_JUDGED_EACH_MAX;
 use crate::payload::News;
 use crate::record::Op;
-use crate::rules::Rules;
+use crate::rules::{OutsideRule, Rules};
 
 /// Why an op waits before it was judged with those that it has joined, and after that if it is not the first.
 pub(super) const JOINED: &str = "waits for an earlier change of this record";
@@ -159,25 +160,35 @@ fn free_first<S: Store>(store: &mut S, key: &RecordKey, origin: Origin) -> Resul
 
 /// Held ops as they count now that their record may be there, and elsewhere: what they say that they knew is believed as far as their
 /// gateway can have read it, and what takes something away from a record that never was in its view waits for a person. Looked at are
-/// those that came before their record, and those that came while their gateway was shut out: all others were as they came, by
-/// what was in view then.
+/// those that came before their record or a parent of it, and those that came while their gateway was shut out: all others were as they
+/// came, by what was in view then.
 fn found<S: Store>(store: &mut S, held: Vec<HeldOp>) -> Result<Vec<HeldOp>, S::Error> {
-    let Some(record) = held.first().map(|held| store.record(&held.op.key)).transpose()?.flatten() else {
+    let Some(first) = held.first() else { return Ok(held) };
+    let place = store.record(&first.op.key)?.map(|record| record.scope());
+    if place.is_none() && store.rules()?.of(&first.op.key.record_type).outside == OutsideRule::Merge {
         return Ok(held);
-    };
-    let (place, mut sitting, mut made) = (record.scope(), Sitting::default(), None);
+    }
+    let (mut sitting, mut made) = (Sitting::default(), None);
+    let is_seen = |by: &Gateway| place.as_ref().is_some_and(|place| by.is_in_view(place));
     let mut all = Vec::with_capacity(held.len());
     for mut held in held {
         let by = held.device.filter(|_| !held.for_person).map(|device| store.gateway(device)).transpose()?.flatten();
         let came_shut_out = held.reason == revoked::REASON;
-        if let Some(by) = by.filter(|by| came_shut_out || !by.is_in_view(&place)) {
+        if let Some(by) = by.filter(|by| came_shut_out || !is_seen(by)) {
             if made.is_none() {
                 made = Some(made_as(store, &held.op.key)?);
             }
             let is_unjudged = came_shut_out || made.flatten().is_none_or(|made| held.hseq < made);
-            let is_unfounded = is_unjudged && sitting.is_unfounded(store, &by, &held.op, &place)?;
-            if is_unfounded && claims::takes_away(store, &by, &held.op)? {
-                (held.reason, held.for_person) = (claims::REASON.to_owned(), true);
+            // Where a record goes that is not here, the first one says.
+            let is_told = place.is_some() || all.is_empty();
+            let is_outside = is_unjudged && is_told && sitting.is_outside(store, &by, &held.op, place.as_ref())?;
+            let is_unfounded = match &place {
+                Some(place) => is_unjudged && !is_outside && sitting.is_unfounded(store, &by, &held.op, place)?,
+                None => false,
+            };
+            if is_outside || is_unfounded && claims::takes_away(store, &by, &held.op)? {
+                let reason = if is_outside { claims::OUTSIDE } else { claims::REASON };
+                (held.reason, held.for_person) = (reason.to_owned(), true);
                 let hseq = store.next()?;
                 hold(store, &held, &[], hseq)?;
             } else if is_unfounded || came_shut_out {

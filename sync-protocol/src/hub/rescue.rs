@@ -14,9 +14,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::clamp::clamped;
 use super::copy::find;
-use super::judge::{Sitting, take_in};
+use super::judge::take_in;
 use super::open::ack;
 use super::quarantine::judge_joined;
+use super::sitting::Sitting;
 use super::twins::line_of;
 use super::{Arrived, Gateway, Mark, Opened, Snapshot, Store, lost, told};
 use crate::digest::op_hash;

@@ -38,6 +38,8 @@ pub struct Rules {
 pub struct TypeRules {
     /// How a delete and a concurrent edit meet.
     pub delete: DeleteRule,
+    /// What becomes of a write to a record that its gateway has nothing to do with.
+    pub outside: OutsideRule,
     /// Which lane the records travel in.
     pub stream: Stream,
     /// Where a record's scope comes from.
@@ -99,6 +101,16 @@ pub enum DeleteRule {
     DeleteWins,
     /// The record stays.
     EditWins,
+}
+
+/// What the hub does with a write of a gateway to a record outside of its scopes that never was in its view, and with a new record that
+/// it puts there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutsideRule {
+    /// It is merged, as by somebody who knew nothing of the record.
+    Merge,
+    /// It waits for a person.
+    Hold,
 }
 
 /// Where the scope of a record comes from.
@@ -168,6 +180,7 @@ impl Default for TypeRules {
     fn default() -> Self {
         TypeRules {
             delete: DeleteRule::KeepAndReview,
+            outside: OutsideRule::Merge,
             stream: Stream::Normal,
             scope: ScopeKey::Home,
             parents: BTreeMap::new(),

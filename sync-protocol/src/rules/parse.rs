@@ -222,7 +222,7 @@ mod tests {
 line 1, version: is missing; write `version = 1`, and one more with each publication
 line 1, sources: \"hub\" is built in; remove it from the list
 line 1, sources: a source is named by letters, digits, `_` and `-`
-line 3, types.patient.delet: unknown key; did you mean \"delete\"? (one of scope, stream, delete, default, parents, identifiers, fields)
+line 3, types.patient.delet: unknown key; did you mean \"delete\"? (one of scope, outside, stream, delete, default, parents, identifiers, fields)
 line 4, types.patient.scope.parent: \"mother\" is not under parents; add parents = { mother = \"its type\" }
 line 7, types.patient.fields.sex: unknown rule \"lww2\"; did you mean \"lww\"? (one of lww, keep-both, set, append-only, counter, max, min, ordered, first-write, priority, immutable)
 line 8, types.patient.fields.\"a.b\".requird: unknown key; did you mean \"required\"? (one of rule, values, sources, required, kind, min, max, one_of, chars_max); a field inside this one is written as a path in quotes: \"outer.inner\" = \"lww\"";

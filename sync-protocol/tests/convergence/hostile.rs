@@ -27,7 +27,7 @@ allergies = "set"
 "#;
 
 /// A write of a gateway that says that it had seen everything, with a clock that is ahead of all.
-fn claim(w: &mut World, at: usize, key: &str, changes: &[(&str, Change)]) {
+pub(crate) fn claim(w: &mut World, at: usize, key: &str, changes: &[(&str, Change)]) {
     let gateway = &mut w.gateways[at];
     let mut state = gateway.state().unwrap();
     let (origin, stream) = (state.origin, Stream::Normal);
@@ -52,7 +52,7 @@ fn claim(w: &mut World, at: usize, key: &str, changes: &[(&str, Change)]) {
     gateway.append(&op, chain, &[]).unwrap();
 }
 
-fn text(value: &str) -> Value {
+pub(crate) fn text(value: &str) -> Value {
     Value::Text(value.to_owned())
 }
 
@@ -363,7 +363,7 @@ fn a_number_of_ones_own_that_somebody_shows_is_believed_up_to_what_a_card_writes
 
 /// The second gateway shows this hub, which was put back, a record as it wishes that it were: what it says was written by itself, under
 /// this number and by this clock, and by somebody who had read everything.
-fn show(w: &mut World, (seq, hlc): (Seq, Hlc), key: &str, fields: &[(&str, Value)]) {
+pub(crate) fn show(w: &mut World, (seq, hlc): (Seq, Hlc), key: &str, fields: &[(&str, Value)]) {
     let stamp = Arc::new(stamp_of(w, (seq, hlc)));
     let cells = fields.iter().map(|(name, value)| {
         let entry = Entry { stamp: Arc::clone(&stamp), value: Some(value.clone()) };

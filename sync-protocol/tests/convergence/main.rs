@@ -7,6 +7,7 @@ mod erase;
 mod histories;
 mod hostile;
 mod identity;
+mod outside;
 mod recovery;
 mod rescue;
 mod retention;

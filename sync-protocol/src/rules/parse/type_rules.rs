@@ -8,15 +8,16 @@ use super::field::{self, Around};
 use super::reader::{Node, Reader, Table, nearest, shown};
 use crate::id::{FieldName, RecordType, Stream};
 use crate::limits;
-use crate::rules::{DeleteRule, FieldRules, Kind, ScopeKey, TypeRules};
+use crate::rules::{DeleteRule, FieldRules, Kind, OutsideRule, ScopeKey, TypeRules};
 
-const TYPE_KEYS: [&str; 7] = ["scope", "stream", "delete", "default", "parents", "identifiers", "fields"];
+const TYPE_KEYS: [&str; 8] = ["scope", "outside", "stream", "delete", "default", "parents", "identifiers", "fields"];
 const STREAMS: [(&str, Stream); 3] = [("urgent", Stream::Urgent), ("normal", Stream::Normal), ("bulk", Stream::Bulk)];
 const DELETES: [(&str, DeleteRule); 3] = [
     ("keep-and-review", DeleteRule::KeepAndReview),
     ("delete-wins", DeleteRule::DeleteWins),
     ("edit-wins", DeleteRule::EditWins),
 ];
+const OUTSIDES: [(&str, OutsideRule); 2] = [("merge", OutsideRule::Merge), ("hold", OutsideRule::Hold)];
 
 /// The rules of a type, or of all types that are not named. `sources` and `types` are what the document declares.
 pub(super) fn type_rules(
@@ -30,6 +31,9 @@ pub(super) fn type_rules(
     let mut rules = TypeRules::default();
     if let Some(delete) = table.get("delete").and_then(|node| reader.choice(node, "delete rule", &DELETES)) {
         rules.delete = delete;
+    }
+    if let Some(outside) = table.get("outside").and_then(|node| reader.choice(node, "rule for outside", &OUTSIDES)) {
+        rules.outside = outside;
     }
     if let Some(stream) = table.get("stream").and_then(|node| reader.choice(node, "stream", &STREAMS)) {
         rules.stream = stream;
@@ -188,6 +192,8 @@ mod tests {
             ("scope = { parnt = 'p' }", "did you mean \"parent\"?"),
             ("scope = 's'\nfields.s = 'set'", "cannot hold a scope path"),
             ("scope = 7", "must be text in quotes"),
+            ("outside = 'hold'", ""),
+            ("outside = 'held'", "unknown rule for outside \"held\"; did you mean \"hold\"?"),
             ("stream = 'urgnt'", "did you mean \"urgent\"?"),
             ("identifiers = ['a', 'a']", "\"a\" is in the list twice"),
             ("default = 'set'", "do not fit every value"),
