@@ -37,6 +37,7 @@ mod kill;
 mod link;
 mod oidc;
 mod outreach;
+mod outside;
 mod pairing;
 mod power;
 mod quiet;
